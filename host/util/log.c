@@ -1,0 +1,58 @@
+/* log.c - see log.h. A message that cannot be written is lost: there is nobody left to tell. */
+#include "log.h"
+
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+void log_init(struct log *log, FILE *stream, bool quiet)
+{
+    const char *term = getenv("TERM"), *no_color = getenv("NO_COLOR");
+    *log = (struct log){.stream = stream, .quiet = quiet};
+    log->terminal = isatty(fileno(stream)) && term && *term && strcmp(term, "dumb") != 0;
+    log->color = log->terminal && !(no_color && *no_color);
+}
+
+void log_wipe(struct log *log)
+{
+    if (log->line_open)
+        fputs("\r\033[K", log->stream);
+    log->line_open = false;
+}
+
+/* One line: an optional coloured label, then the message. */
+static void log_line(struct log *log, const char *color, const char *label, const char *format, va_list list)
+{
+    log_wipe(log);
+    if (*label)
+        fprintf(log->stream, "%s%s:%s ", log->color ? color : "", label, log->color ? "\033[0m" : "");
+    vfprintf(log->stream, format, list);
+    fputc('\n', log->stream);
+    fflush(log->stream);
+}
+
+void log_info(struct log *log, const char *format, ...)
+{
+    if (log->quiet)
+        return;
+    va_list list;
+    va_start(list, format);
+    log_line(log, "", "", format, list);
+    va_end(list);
+}
+
+void log_warning(struct log *log, const char *format, ...)
+{
+    va_list list;
+    va_start(list, format);
+    log_line(log, "\033[33m", "warning", format, list);
+    va_end(list);
+}
+
+void log_error(struct log *log, const struct error *error)
+{
+    log_wipe(log);
+    fprintf(log->stream, "%serror:%s %s\n", log->color ? "\033[31m" : "", log->color ? "\033[0m" : "", error->text);
+    fflush(log->stream);
+}

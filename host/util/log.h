@@ -1,0 +1,30 @@
+/* log.h - what the program tells people: one line a message on stderr. Results go to stdout and not through here.
+ *
+ * A progress line that stands unfinished on a terminal is wiped before a message and drawn again by its owner.
+ */
+#ifndef FLAT_UTIL_LOG_H
+#define FLAT_UTIL_LOG_H
+#include <stdbool.h>
+#include <stdio.h>
+
+#include "error.h"
+
+struct log {
+    FILE *stream;
+    bool quiet;     /* no info lines and no progress; warnings and errors stay */
+    bool terminal;  /* lines may be redrawn: a terminal whose TERM is not "dumb" */
+    bool color;     /* terminal, and NO_COLOR is not set */
+    bool line_open; /* a progress line stands without its newline */
+};
+
+/* Looks at the stream and at TERM and NO_COLOR once. */
+void log_init(struct log *log, FILE *stream, bool quiet);
+void log_info(struct log *log, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* "warning: ..." */
+void log_warning(struct log *log, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* "error: ..." with the error's line. */
+void log_error(struct log *log, const struct error *error);
+/* Wipes an unfinished progress line. */
+void log_wipe(struct log *log);
+
+#endif
