@@ -1,0 +1,286 @@
+/* attention.c - CPU: causal attention over a packed batch in which branches share a prefix.
+ *
+ * A block of queries of one head sees two ranges of keys, the shared prefix and its own branch. Their scores
+ * stand side by side in one scratch matrix, so each step is at most two CBLAS products and one pass over the
+ * rows. Forward runs one piece of work a (segment, head), backward one a (group, key/value head): whatever is
+ * added to a row of dk or dv is added by one thread, segment by segment, block by block, head by head.
+ */
+#include "cpu.h"
+
+#include <omp.h>
+
+enum { QUERY_BLOCK = 64 };
+
+/* One block of queries of a segment, and the keys it sees. */
+struct block {
+    int64_t query, count;        /* first row, rows */
+    int64_t prefix, prefix_keys; /* first row of k and v, rows */
+    int64_t own, own_keys;       /* up to the last key that the last query sees */
+    int64_t keys;                /* of both ranges: the row length of the score matrix */
+};
+
+static struct block block_make(const struct attention_segment *segment, int64_t begin)
+{
+    struct block block = {.query = segment->query_begin + begin,
+                          .count = min_i64(QUERY_BLOCK, segment->query_count - begin),
+                          .prefix = segment->prefix_begin,
+                          .prefix_keys = segment->prefix_count,
+                          .own = segment->key_begin};
+    block.own_keys = segment->key_cached + begin + block.count;
+    block.keys = block.prefix_keys + block.own_keys;
+    return block;
+}
+
+/* Keys of the score matrix that row r of the block sees; the rest is the future. */
+static int64_t block_visible(const struct block *block, int64_t r) { return block->keys - block->count + r + 1; }
+
+/* scores = alpha x k^T, with x [count, head_dim]: both ranges. */
+static void scores_compute(const struct block *b, int64_t head_dim, real alpha, const real *x, int64_t x_stride,
+                           const real *k, int64_t k_stride, real *scores)
+{
+    if (b->prefix_keys)
+        gemm(CblasNoTrans, CblasTrans, b->count, b->prefix_keys, head_dim, alpha, x, x_stride,
+             k + b->prefix * k_stride, k_stride, 0, scores, b->keys);
+    gemm(CblasNoTrans, CblasTrans, b->count, b->own_keys, head_dim, alpha, x, x_stride, k + b->own * k_stride,
+         k_stride, 0, scores + b->prefix_keys, b->keys);
+}
+
+/* out [count, head_dim] = weights v over both ranges. */
+static void rows_gather(const struct block *b, int64_t head_dim, const real *weights, const real *v, int64_t v_stride,
+                        real *out, int64_t out_stride)
+{
+    if (b->prefix_keys)
+        gemm(CblasNoTrans, CblasNoTrans, b->count, head_dim, b->prefix_keys, 1, weights, b->keys,
+             v + b->prefix * v_stride, v_stride, 0, out, out_stride);
+    gemm(CblasNoTrans, CblasNoTrans, b->count, head_dim, b->own_keys, 1, weights + b->prefix_keys, b->keys,
+         v + b->own * v_stride, v_stride, b->prefix_keys ? 1 : 0, out, out_stride);
+}
+
+/* dv += weights^T x over both ranges. */
+static void rows_scatter(const struct block *b, int64_t head_dim, const real *weights, const real *x, int64_t x_stride,
+                         real *dv, int64_t v_stride)
+{
+    if (b->prefix_keys)
+        gemm(CblasTrans, CblasNoTrans, b->prefix_keys, head_dim, b->count, 1, weights, b->keys, x, x_stride, 1,
+             dv + b->prefix * v_stride, v_stride);
+    gemm(CblasTrans, CblasNoTrans, b->own_keys, head_dim, b->count, 1, weights + b->prefix_keys, b->keys, x, x_stride,
+         1, dv + b->own * v_stride, v_stride);
+}
+
+/* Row of scores -> exp(score - most), 0 for the future; gives back log(sum exp) and 1 / sum. */
+static double row_softmax(real *row, int64_t visible, int64_t keys, real *normalise)
+{
+    real most = -INFINITY, sum = 0;
+#pragma omp simd reduction(max : most)
+    for (int64_t j = 0; j < visible; j++)
+        most = row[j] > most ? row[j] : most;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t j = 0; j < visible; j++) {
+        real e = exp_real(row[j] - most);
+        row[j] = e;
+        sum += e;
+    }
+    memset(row + visible, 0, (size_t)(keys - visible) * sizeof *row);
+    *normalise = 1 / sum;
+    return (double)most + log((double)sum);
+}
+
+static void segment_forward(const struct attention_args *args, const struct attention_segment *segment, int head,
+                            real *scores)
+{
+    int64_t head_dim = args->head_dim, kv_head = head / (args->heads / args->kv_heads);
+    const real *k = (const real *)args->k + kv_head * head_dim, *v = (const real *)args->v + kv_head * head_dim;
+    for (int64_t begin = 0; begin < segment->query_count; begin += QUERY_BLOCK) {
+        struct block block = block_make(segment, begin);
+        const real *q = (const real *)args->q + block.query * args->q_stride + head * head_dim;
+        real *out = (real *)args->out + block.query * args->out_stride + head * head_dim, normalise[QUERY_BLOCK];
+        real *lse = args->lse ? (real *)args->lse + head * args->rows + block.query : NULL;
+        scores_compute(&block, head_dim, (real)args->scale, q, args->q_stride, k, args->kv_stride, scores);
+        for (int64_t r = 0; r < block.count; r++) {
+            double row_lse = row_softmax(scores + r * block.keys, block_visible(&block, r), block.keys, &normalise[r]);
+            if (lse)
+                lse[r] = (real)row_lse;
+        }
+        rows_gather(&block, head_dim, scores, v, args->kv_stride, out, args->out_stride);
+        for (int64_t r = 0; r < block.count; r++) {
+#pragma omp simd
+            for (int64_t j = 0; j < head_dim; j++)
+                out[r * args->out_stride + j] *= normalise[r];
+        }
+    }
+}
+
+/* scores -> probabilities, and dscores = d loss / d probability -> d loss / d (q k^T), row by row. */
+static void block_softmax_backward(const struct attention_args *args, const struct block *block, const real *lse,
+                                   const real *out, const real *dout, real *scores, real *dscores)
+{
+    for (int64_t r = 0; r < block->count; r++) {
+        int64_t visible = block_visible(block, r), keys = block->keys;
+        const real *out_row = out + r * args->out_stride, *dout_row = dout + r * args->out_stride;
+        real *p = scores + r * keys, *d = dscores + r * keys, row_lse = lse[r], scale = (real)args->scale, delta = 0;
+#pragma omp simd reduction(+ : delta)
+        for (int64_t j = 0; j < args->head_dim; j++)
+            delta += out_row[j] * dout_row[j];
+#pragma omp simd
+        for (int64_t j = 0; j < visible; j++) {
+            real e = exp_real(p[j] - row_lse);
+            p[j] = e;
+            d[j] = scale * e * (d[j] - delta);
+        }
+        memset(p + visible, 0, (size_t)(keys - visible) * sizeof *p);
+        memset(d + visible, 0, (size_t)(keys - visible) * sizeof *d);
+    }
+}
+
+static void segment_backward(const struct attention_backward_args *args, const struct attention_segment *segment,
+                             int head, real *scores, real *dscores)
+{
+    const struct attention_args *forward = &args->forward;
+    int64_t head_dim = forward->head_dim, kv_stride = forward->kv_stride, q_stride = forward->q_stride;
+    int64_t kv_column = head / (forward->heads / forward->kv_heads) * head_dim;
+    const real *k = (const real *)forward->k + kv_column, *v = (const real *)forward->v + kv_column;
+    real *dk = (real *)args->dk + kv_column, *dv = (real *)args->dv + kv_column;
+    for (int64_t begin = 0; begin < segment->query_count; begin += QUERY_BLOCK) {
+        struct block block = block_make(segment, begin);
+        int64_t q_offset = block.query * q_stride + head * head_dim;
+        int64_t out_offset = block.query * forward->out_stride + head * head_dim;
+        const real *q = (const real *)forward->q + q_offset, *dout = (const real *)args->dout + out_offset;
+        const real *lse = (const real *)forward->lse + head * forward->rows + block.query;
+        scores_compute(&block, head_dim, (real)forward->scale, q, q_stride, k, kv_stride, scores);
+        scores_compute(&block, head_dim, 1, dout, forward->out_stride, v, kv_stride, dscores);
+        block_softmax_backward(forward, &block, lse, (const real *)forward->out + out_offset, dout, scores, dscores);
+        rows_scatter(&block, head_dim, scores, dout, forward->out_stride, dv, kv_stride);
+        rows_scatter(&block, head_dim, dscores, q, q_stride, dk, kv_stride);
+        rows_gather(&block, head_dim, dscores, k, kv_stride, (real *)args->dq + q_offset, q_stride);
+    }
+}
+
+static void group_backward(const struct attention_backward_args *args, int group, int kv_head, real *scores,
+                           real *dscores)
+{
+    const struct attention_args *forward = &args->forward;
+    const struct attention_segment *segment = forward->segment;
+    int begin = forward->group_begin[group], end = forward->group_begin[group + 1];
+    int heads_each = forward->heads / forward->kv_heads;
+    size_t bytes = (size_t)forward->head_dim * sizeof(real);
+    for (int s = begin; s < end; s++)
+        for (int64_t i = segment[s].query_begin; i < segment[s].query_begin + segment[s].query_count; i++) {
+            memset((real *)args->dk + i * forward->kv_stride + kv_head * forward->head_dim, 0, bytes);
+            memset((real *)args->dv + i * forward->kv_stride + kv_head * forward->head_dim, 0, bytes);
+        }
+    for (int s = begin; s < end; s++)
+        for (int head = kv_head * heads_each; head < (kv_head + 1) * heads_each; head++)
+            segment_backward(args, &segment[s], head, scores, dscores);
+}
+
+static int shapes_check(struct engine_context *context, const struct attention_args *args)
+{
+    REQUIRE_REAL(args->dtype);
+    REQUIRE(args->rows >= 0 && args->groups >= 0 && args->segments >= 0, "rows, groups or segments is negative");
+    REQUIRE(args->kv_heads > 0 && args->heads > 0 && args->heads % args->kv_heads == 0,
+            "heads is not a multiple of kv_heads");
+    REQUIRE(args->head_dim > 0 && args->head_dim % 8 == 0 && args->head_dim <= 256,
+            "head_dim is not a multiple of 8 up to 256");
+    int64_t columns = (int64_t)args->heads * args->head_dim;
+    REQUIRE(args->q_stride >= columns && args->out_stride >= columns && args->q_stride <= INT_MAX &&
+                args->out_stride <= INT_MAX,
+            "q_stride or out_stride is below heads * head_dim");
+    REQUIRE(args->kv_stride >= (int64_t)args->kv_heads * args->head_dim && args->kv_stride <= INT_MAX,
+            "kv_stride is below kv_heads * head_dim");
+    if (args->segments == 0)
+        return OP_OK;
+    REQUIRE(args->segment && args->group_begin && args->q && args->k && args->v && args->out,
+            "segment, group_begin, q, k, v or out is NULL");
+    REQUIRE(args->group_begin[0] == 0 && args->group_begin[args->groups] == args->segments,
+            "group_begin does not run from 0 to segments");
+    for (int g = 0; g < args->groups; g++)
+        REQUIRE(args->group_begin[g] <= args->group_begin[g + 1], "group_begin decreases");
+    for (int s = 0; s < args->segments; s++) {
+        const struct attention_segment *segment = &args->segment[s];
+        REQUIRE(segment->query_begin >= 0 && segment->query_count >= 0 &&
+                    (int64_t)segment->query_begin + segment->query_count <= args->rows,
+                "a segment's queries lie outside of rows");
+        REQUIRE(segment->key_begin >= 0 && segment->key_cached >= 0 && segment->prefix_begin >= 0 &&
+                    segment->prefix_count >= 0,
+                "a segment's keys begin or count below 0");
+    }
+    return OP_OK;
+}
+
+/* Elements of the largest score matrix. */
+static int64_t scores_size(const struct attention_args *args)
+{
+    int64_t most = 0;
+    for (int s = 0; s < args->segments; s++) {
+        const struct attention_segment *segment = &args->segment[s];
+        most = max_i64(most, min_i64(QUERY_BLOCK, segment->query_count) *
+                                 ((int64_t)segment->prefix_count + segment->key_cached + segment->query_count));
+    }
+    return most;
+}
+
+int attention_forward(struct engine_context *context, const struct attention_args *args)
+{
+    REQUIRE_ARGS(args);
+    int status = shapes_check(context, args);
+    if (status || args->segments == 0)
+        return status;
+    int64_t size = scores_size(args), tasks = (int64_t)args->segments * args->heads;
+    int threads = engine_threads(context, size * tasks * args->head_dim);
+    size_t bytes = (size_t)size * sizeof(real), stride = scratch_stride(bytes);
+    char *scratch = engine_scratch(context, threads, bytes);
+    if (!scratch)
+        return OP_MEMORY;
+
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+    for (int64_t task = 0; task < tasks; task++)
+        segment_forward(args, &args->segment[task / args->heads], (int)(task % args->heads),
+                        (real *)(scratch + (size_t)omp_get_thread_num() * stride));
+    return OP_OK;
+}
+
+/* Training form, and a prefix that the group's own first segment holds: what makes groups independent. */
+static int groups_check(struct engine_context *context, const struct attention_args *args)
+{
+    for (int g = 0; g < args->groups; g++) {
+        const struct attention_segment *first = &args->segment[args->group_begin[g]];
+        for (int s = args->group_begin[g]; s < args->group_begin[g + 1]; s++) {
+            const struct attention_segment *segment = &args->segment[s];
+            REQUIRE(segment->key_begin == segment->query_begin && segment->key_cached == 0,
+                    "a segment is not of the training form");
+            REQUIRE(segment->prefix_count == 0 ||
+                        (segment != first && segment->prefix_begin >= first->query_begin &&
+                         (int64_t)segment->prefix_begin + segment->prefix_count <=
+                             (int64_t)first->query_begin + first->query_count),
+                    "a prefix lies outside of its group's first segment");
+        }
+    }
+    return OP_OK;
+}
+
+int attention_backward(struct engine_context *context, const struct attention_backward_args *args)
+{
+    REQUIRE_ARGS(args);
+    const struct attention_args *forward = &args->forward;
+    int status = shapes_check(context, forward);
+    if (status || forward->segments == 0)
+        return status;
+    REQUIRE(forward->lse && args->dout && args->dq && args->dk && args->dv, "lse, dout, dq, dk or dv is NULL");
+    status = groups_check(context, forward);
+    if (status)
+        return status;
+    int64_t size = scores_size(forward), tasks = (int64_t)forward->groups * forward->kv_heads;
+    int threads = engine_threads(context, size * tasks * forward->head_dim);
+    size_t bytes = (size_t)size * sizeof(real), stride = scratch_stride(bytes);
+    char *scratch = engine_scratch(context, 2 * (int64_t)threads, bytes);
+    if (!scratch)
+        return OP_MEMORY;
+
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+    for (int64_t task = 0; task < tasks; task++) {
+        char *scores = scratch + 2 * (size_t)omp_get_thread_num() * stride;
+        group_backward(args, (int)(task / forward->kv_heads), (int)(task % forward->kv_heads), (real *)scores,
+                       (real *)(scores + stride));
+    }
+    return OP_OK;
+}

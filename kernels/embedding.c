@@ -1,0 +1,62 @@
+/* embedding.c - CPU: gather rows of a table, and add gradients back into it. */
+#include "cpu.h"
+
+int embedding_forward(struct engine_context *context, const struct embedding_args *args)
+{
+    REQUIRE_ARGS(args);
+    REQUIRE_REAL(args->dtype);
+    int64_t rows = args->rows, cols = args->cols;
+    REQUIRE(rows >= 0 && cols > 0, "rows is negative or cols not positive");
+    if (rows == 0)
+        return OP_OK;
+    REQUIRE(args->table && args->ids && args->out, "table, ids or out is NULL");
+    REQUIRE(!args->position_table || args->positions, "position_table without positions");
+    const real *table = args->table, *position_table = args->position_table;
+    const int32_t *ids = args->ids, *positions = args->positions;
+    real *out = args->out;
+
+#pragma omp parallel for schedule(static) num_threads(engine_threads(context, rows *cols))
+    for (int64_t i = 0; i < rows; i++) {
+        const real *token = table + ids[i] * cols;
+        real *to = out + i * cols;
+        if (!position_table) {
+            memcpy(to, token, (size_t)cols * sizeof *to);
+            continue;
+        }
+        const real *position = position_table + positions[i] * cols;
+        for (int64_t j = 0; j < cols; j++)
+            to[j] = token[j] + position[j];
+    }
+    return OP_OK;
+}
+
+int embedding_backward(struct engine_context *context, const struct embedding_backward_args *args)
+{
+    REQUIRE_ARGS(args);
+    REQUIRE_REAL(args->dtype);
+    REQUIRE_REAL(args->grad_dtype);
+    int64_t buckets = args->buckets, cols = args->cols;
+    REQUIRE(buckets >= 0 && cols > 0, "buckets is negative or cols not positive");
+    if (buckets == 0)
+        return OP_OK;
+    REQUIRE(args->bucket_id && args->bucket_begin && args->bucket_rows && args->dout && args->dtable,
+            "an index array, dout or dtable is NULL");
+    const int32_t *id = args->bucket_id, *begin = args->bucket_begin, *bucket_rows = args->bucket_rows;
+    const real *dout = args->dout;
+    real *dtable = args->dtable;
+    bool accumulate = args->accumulate;
+
+    /* Dynamic: a frequent token's bucket is much longer than the others. */
+#pragma omp parallel for schedule(dynamic, 16) num_threads(engine_threads(context, begin[buckets] * cols))
+    for (int64_t b = 0; b < buckets; b++) {
+        real *to = dtable + id[b] * cols;
+        if (!accumulate)
+            memset(to, 0, (size_t)cols * sizeof *to);
+        for (int32_t k = begin[b]; k < begin[b + 1]; k++) {
+            const real *from = dout + bucket_rows[k] * cols;
+            for (int64_t j = 0; j < cols; j++)
+                to[j] += from[j];
+        }
+    }
+    return OP_OK;
+}

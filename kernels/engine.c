@@ -1,0 +1,228 @@
+/* engine.c - the CPU engine: its context, its memory and the table that libflat_cpu.so exports.
+ *
+ * "Device" memory is ordinary memory and every call is finished when it returns. OpenBLAS is told to use one
+ * thread a call: rooms cut their products into tiles themselves and run the tiles on OpenMP threads.
+ */
+#include "cpu.h"
+
+#include <omp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* OpenBLAS hands out a fixed number of packing buffers, one a calling thread. */
+enum { THREADS_MAX = 128 };
+
+/* Settings that the two runtimes read when they are loaded; the user's own win. The plugin is linked with -z initfirst,
+ * without which their constructors would run before this one.
+ *   OPENBLAS_CORETYPE     OpenBLAS takes an Intel CPU younger than itself for one of 2004, at a fifth of the speed
+ *   OPENBLAS_NUM_THREADS  its own threads are not wanted: rooms run tiles on OpenMP threads
+ *   GOMP_SPINCOUNT        a waiting OpenMP thread spins this often before it sleeps: long enough for the gaps between
+ *                         ops, and no more. By default it spins for milliseconds, and where other work shares the
+ *                         cores, a run takes several times as long */
+__attribute__((constructor)) static void runtimes_prepare(void)
+{
+#ifdef __x86_64__
+    __builtin_cpu_init();
+    bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    if (__builtin_cpu_is("intel") && (avx512 || (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))))
+        setenv("OPENBLAS_CORETYPE", avx512 ? "SkylakeX" : "Haswell", 0);
+#endif
+    setenv("OPENBLAS_NUM_THREADS", "1", 0);
+    setenv("GOMP_SPINCOUNT", "10000", 0);
+}
+
+int engine_fail(struct engine_context *context, int status, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(context->error, sizeof context->error, format, arguments);
+    va_end(arguments);
+    return status;
+}
+
+void *engine_scratch(struct engine_context *context, int64_t pieces, size_t bytes)
+{
+    size_t stride = scratch_stride(bytes), total;
+    if (bytes > PTRDIFF_MAX || __builtin_mul_overflow((size_t)pieces, stride, &total) || total > PTRDIFF_MAX) {
+        engine_fail(context, OP_MEMORY, "scratch of %lld x %zu bytes does not fit an address space",
+                    (long long)pieces, bytes);
+        return NULL;
+    }
+    if (total > context->scratch_bytes || !context->scratch) {
+        free(context->scratch);
+        context->scratch_bytes = 0;
+        context->scratch = aligned_alloc(64, total ? total : 64);
+        if (!context->scratch) {
+            engine_fail(context, OP_MEMORY, "no memory for %zu bytes of scratch", total);
+            return NULL;
+        }
+        context->scratch_bytes = total;
+    }
+    return context->scratch;
+}
+
+static int cpu_open(struct engine_context **context, const struct engine_options *options, char *error,
+                    size_t error_bytes)
+{
+    int threads = options ? options->threads : 0;
+    if (!context || threads < 0) {
+        snprintf(error, error_bytes, "CPU engine: %s", context ? "the number of threads is negative" : "no context");
+        return OP_CONTRACT;
+    }
+    struct engine_context *opened = calloc(1, sizeof *opened);
+    if (!opened) {
+        snprintf(error, error_bytes, "CPU engine: no memory for the context");
+        return OP_MEMORY;
+    }
+    /* The OpenMP build of OpenBLAS changes the process's default with its own. */
+    int threads_default = omp_get_max_threads();
+    openblas_set_num_threads(1);
+    omp_set_num_threads(threads_default);
+    opened->threads = threads > 0 ? threads : threads_default;
+    if (opened->threads > THREADS_MAX)
+        opened->threads = THREADS_MAX;
+
+    char name[32] = "", version[32] = ""; /* the configuration reads "OpenBLAS 0.3.21 NO_LAPACKE ..." */
+    sscanf(openblas_get_config(), "%31s %31s", name, version);
+    snprintf(opened->describe, sizeof opened->describe, "CPU, %d thread%s, %s %s %s%s", opened->threads,
+             opened->threads == 1 ? "" : "s", name, version, openblas_get_corename(),
+             DTYPE_REAL == DTYPE_F64 ? ", float64" : "");
+    *context = opened;
+    return OP_OK;
+}
+
+static void cpu_close(struct engine_context *context)
+{
+    if (!context)
+        return;
+    free(context->scratch);
+    free(context);
+}
+
+static const char *cpu_error(struct engine_context *context) { return context ? context->error : "no context"; }
+
+static const char *cpu_describe(struct engine_context *context) { return context ? context->describe : "no context"; }
+
+/* The number after `key` (or at the start, for "") of a small text file; false when there is none. */
+static bool file_number(const char *path, const char *key, size_t *number)
+{
+    FILE *file = fopen(path, "re");
+    if (!file)
+        return false;
+    char line[512];
+    bool found = false;
+    while (!found && fgets(line, sizeof line, file))
+        found = !strncmp(line, key, strlen(key)) && sscanf(line + strlen(key), "%zu", number) == 1;
+    fclose(file);
+    return found;
+}
+
+/* The path under /sys/fs/cgroup of this process's control group (version 2): the line "0::/path". */
+static bool cgroup_path(char *path, size_t bytes)
+{
+    FILE *file = fopen("/proc/self/cgroup", "re");
+    if (!file)
+        return false;
+    char line[512];
+    bool found = false;
+    while (!found && fgets(line, sizeof line, file))
+        found = !strncmp(line, "0::/", 4);
+    fclose(file);
+    line[strcspn(line, "\n")] = 0;
+    return found && (size_t)snprintf(path, bytes, "/sys/fs/cgroup%s", line + 3) < bytes;
+}
+
+static int cpu_memory_free(struct engine_context *context, size_t *bytes)
+{
+    REQUIRE_ARGS(bytes);
+    size_t kilobytes, limit, used;
+    if (!file_number("/proc/meminfo", "MemAvailable:", &kilobytes))
+        return engine_fail(context, OP_DEVICE, "/proc/meminfo: no line MemAvailable; free memory is not known");
+    *bytes = kilobytes * 1024;
+
+    char group[384], path[448];
+    if (!cgroup_path(group, sizeof group))
+        return OP_OK;
+    snprintf(path, sizeof path, "%s/memory.max", group); /* "max", which is no number, where there is no limit */
+    if (!file_number(path, "", &limit))
+        return OP_OK;
+    snprintf(path, sizeof path, "%s/memory.current", group);
+    if (!file_number(path, "", &used))
+        return OP_OK;
+    size_t rest = limit > used ? limit - used : 0;
+    if (rest < *bytes)
+        *bytes = rest;
+    return OP_OK;
+}
+
+static int cpu_alloc(struct engine_context *context, void **pointer, size_t bytes)
+{
+    REQUIRE_ARGS(pointer);
+    size_t rounded = scratch_stride(bytes ? bytes : 1);
+    *pointer = bytes > PTRDIFF_MAX ? NULL : aligned_alloc(64, rounded);
+    if (!*pointer)
+        return engine_fail(context, OP_MEMORY, "no memory for %zu bytes", bytes);
+    return OP_OK;
+}
+
+static void cpu_free(struct engine_context *context, void *pointer)
+{
+    (void)context;
+    free(pointer);
+}
+
+static int cpu_fill_zero(struct engine_context *context, void *device, size_t bytes)
+{
+    REQUIRE_ARGS(device || !bytes);
+    if (bytes)
+        memset(device, 0, bytes);
+    return OP_OK;
+}
+
+static int cpu_copy(struct engine_context *context, void *to, const void *from, size_t bytes)
+{
+    REQUIRE_ARGS((to && from) || !bytes);
+    if (bytes)
+        memmove(to, from, bytes);
+    return OP_OK;
+}
+
+static int cpu_copy_rows(struct engine_context *context, void *to, size_t to_stride, const void *from,
+                         size_t from_stride, size_t bytes, int64_t rows)
+{
+    REQUIRE_ARGS((to && from) || !bytes || !rows);
+    REQUIRE(rows >= 0 && (rows < 2 || to_stride >= bytes), "rows is negative or to_stride is below bytes");
+    for (int64_t i = 0; bytes && i < rows; i++)
+        memmove((char *)to + (size_t)i * to_stride, (const char *)from + (size_t)i * from_stride, bytes);
+    return OP_OK;
+}
+
+static int cpu_synchronize(struct engine_context *context) { return context ? OP_OK : OP_CONTRACT; }
+
+static const struct engine cpu_engine = {
+    .abi = ENGINE_ABI,
+    .name = DTYPE_REAL == DTYPE_F64 ? "cpu64" : "cpu",
+    .dtype = DTYPE_REAL,
+    .open = cpu_open,
+    .close = cpu_close,
+    .error = cpu_error,
+    .describe = cpu_describe,
+    .memory_free = cpu_memory_free,
+    .alloc = cpu_alloc,
+    .free = cpu_free,
+    .fill_zero = cpu_fill_zero,
+    .copy_in = cpu_copy,
+    .copy_out = cpu_copy,
+    .copy = cpu_copy,
+    .copy_rows = cpu_copy_rows,
+    .synchronize = cpu_synchronize,
+#define X(op, args) .op = op,
+    ENGINE_OPS(X)
+#undef X
+};
+
+__attribute__((visibility("default"))) const struct engine *flat_engine(void);
+
+const struct engine *flat_engine(void) { return &cpu_engine; }

@@ -1,0 +1,94 @@
+/* engine.h - the one table an engine plugin exports: memory, stream and ops of one kind of device.
+ *
+ * build/libflat_cpu.so (float), libflat_cpu64.so (the same sources in double: the oracle of the tests),
+ * libflat_cuda.so and, in tests, libflat_emu.so each export `flat_engine`. The host links none of them and
+ * loads one (or two, to compare) with dlopen. kernels/engine.c and kernels/engine.cu fill the table.
+ */
+#ifndef FLAT_KERNELS_ENGINE_H
+#define FLAT_KERNELS_ENGINE_H
+#include "activation.h"
+#include "adamw.h"
+#include "attention.h"
+#include "embedding.h"
+#include "linear.h"
+#include "logprob.h"
+#include "norm.h"
+#include "op.h"
+#include "rope.h"
+#include "sample.h"
+#include "sequence.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define ENGINE_ABI 1
+
+/* X(op, argument struct): every op, once. The table, its filling and the op-by-op tests are made from it. */
+#define ENGINE_OPS(X)                                                                                         \
+    X(embedding_forward, embedding_args)                                                                      \
+    X(embedding_backward, embedding_backward_args)                                                            \
+    X(norm_forward, norm_args)                                                                                \
+    X(norm_backward, norm_backward_args)                                                                      \
+    X(rope, rope_args)                                                                                        \
+    X(attention_forward, attention_args)                                                                      \
+    X(attention_backward, attention_backward_args)                                                            \
+    X(linear_forward, linear_args)                                                                            \
+    X(linear_backward_input, linear_backward_input_args)                                                      \
+    X(linear_backward_weight, linear_backward_weight_args)                                                    \
+    X(activation_forward, activation_args)                                                                    \
+    X(activation_backward, activation_backward_args)                                                          \
+    X(logprob_forward, logprob_args)                                                                          \
+    X(logprob_backward, logprob_backward_args)                                                                \
+    X(row_scale, row_scale_args)                                                                              \
+    X(sequence_loss, sequence_args)                                                                           \
+    X(adamw_norm, adamw_norm_args)                                                                            \
+    X(adamw_step, adamw_args)                                                                                 \
+    X(sample, sample_args)
+
+struct engine_options {
+    int device_index; /* GPU number; ignored by CPU engines */
+    int threads;      /* CPU threads; 0: all this process may use */
+};
+
+struct engine {
+    uint32_t abi;      /* ENGINE_ABI */
+    const char *name;  /* "cpu", "cpu64", "cuda", "emu" */
+    enum dtype dtype;  /* what weights and activations are stored in by default */
+
+    /* Opens a device. On failure returns an op_status and writes one line to error (size error_bytes). */
+    int (*open)(struct engine_context **context, const struct engine_options *options, char *error, size_t error_bytes);
+    void (*close)(struct engine_context *context);
+    /* One line on the last failure of this context; valid until the next call. */
+    const char *(*error)(struct engine_context *context);
+    /* One line for people: device name, threads or compute capability. Owned by the context. */
+    const char *(*describe)(struct engine_context *context);
+    /* Bytes of device memory that can still be allocated. */
+    int (*memory_free)(struct engine_context *context, size_t *bytes);
+
+    /* Device memory, 64-byte aligned. free(NULL) is allowed. */
+    int (*alloc)(struct engine_context *context, void **pointer, size_t bytes);
+    void (*free)(struct engine_context *context, void *pointer);
+    /* In stream order. The host buffer of copy_in may be reused when the call returns; copy_out returns when
+     * the bytes are there. */
+    int (*fill_zero)(struct engine_context *context, void *device, size_t bytes);
+    int (*copy_in)(struct engine_context *context, void *device, const void *host, size_t bytes);
+    int (*copy_out)(struct engine_context *context, void *host, const void *device, size_t bytes);
+    int (*copy)(struct engine_context *context, void *to, const void *from, size_t bytes);
+    /* Rows of `bytes` each: to + i * to_stride = from + i * from_stride (strides in bytes). */
+    int (*copy_rows)(struct engine_context *context, void *to, size_t to_stride, const void *from, size_t from_stride,
+                     size_t bytes, int64_t rows);
+    int (*synchronize)(struct engine_context *context);
+
+#define X(op, args) int (*op)(struct engine_context * context, const struct args *arguments);
+    ENGINE_OPS(X)
+#undef X
+};
+
+/* The only exported symbol of a plugin; the table lives as long as the plugin is loaded. */
+typedef const struct engine *(*flat_engine_fn)(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,183 @@
+/* linear.c - CPU: the matrix products. The result is cut into tiles, each one single-threaded CBLAS product
+ * over the whole inner dimension; the tiles depend on the shape only. A handful of rows (decoding) is bound
+ * by reading W once: there every output is a dot product and nothing is packed.
+ */
+#include "cpu.h"
+
+/* From this many rows on a packed product beats dot products. */
+enum { DOT_ROWS = 8, DOT_BLOCK = 64 };
+
+struct tiling {
+    int64_t row_tile, col_tile, row_tiles, tiles;
+};
+
+/* Even pieces of at most `most`, in multiples of 16. */
+static int64_t tile_size(int64_t total, int64_t most)
+{
+    int64_t pieces = (total + most - 1) / most, even = (total + pieces - 1) / pieces;
+    return (even + 15) / 16 * 16;
+}
+
+static struct tiling tiling_make(int64_t rows, int64_t cols)
+{
+    struct tiling t = {.row_tile = tile_size(rows, 256), .col_tile = tile_size(cols, 384)};
+    t.row_tiles = (rows + t.row_tile - 1) / t.row_tile;
+    t.tiles = t.row_tiles * ((cols + t.col_tile - 1) / t.col_tile);
+    return t;
+}
+
+/* One product c [m, n] (+)= op(a) op(b) with inner dimension k, and `bias` [n] added to every row if given. */
+struct product {
+    enum CBLAS_TRANSPOSE op_a, op_b;
+    int64_t m, n, k;
+    const real *a, *b, *bias;
+    real *c;
+    bool accumulate;
+};
+
+static void tile_compute(const struct product *p, const struct tiling *t, int64_t tile)
+{
+    int64_t row = tile % t->row_tiles * t->row_tile, col = tile / t->row_tiles * t->col_tile;
+    int64_t rows = min_i64(t->row_tile, p->m - row), cols = min_i64(t->col_tile, p->n - col);
+    int64_t a_stride = p->op_a == CblasNoTrans ? p->k : p->m, b_stride = p->op_b == CblasNoTrans ? p->n : p->k;
+    const real *a = p->a + (p->op_a == CblasNoTrans ? row * a_stride : row);
+    const real *b = p->b + (p->op_b == CblasNoTrans ? col : col * b_stride);
+    real *c = p->c + row * p->n + col;
+    gemm(p->op_a, p->op_b, rows, cols, p->k, 1, a, a_stride, b, b_stride, p->accumulate, c, p->n);
+    if (!p->bias)
+        return;
+    for (int64_t i = 0; i < rows; i++, c += p->n) {
+#pragma omp simd
+        for (int64_t j = 0; j < cols; j++)
+            c[j] += p->bias[col + j];
+    }
+}
+
+static void product_compute(struct engine_context *context, const struct product *p)
+{
+    struct tiling t = tiling_make(p->m, p->n);
+#pragma omp parallel for schedule(dynamic) num_threads(engine_threads(context, p->m *p->n *p->k))
+    for (int64_t tile = 0; tile < t.tiles; tile++)
+        tile_compute(p, &t, tile);
+}
+
+/* y[0..3] = x . w[0..3] for four rows of W at distance `in`: four sums in flight hide the adder's latency. */
+static void dot_four(const real *x, const real *w, int64_t in, real y[4])
+{
+    const real *w1 = w + in, *w2 = w1 + in, *w3 = w2 + in;
+    real s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+#pragma omp simd reduction(+ : s0, s1, s2, s3)
+    for (int64_t k = 0; k < in; k++) {
+        s0 += x[k] * w[k];
+        s1 += x[k] * w1[k];
+        s2 += x[k] * w2[k];
+        s3 += x[k] * w3[k];
+    }
+    y[0] = s0, y[1] = s1, y[2] = s2, y[3] = s3;
+}
+
+static real dot_one(const real *x, const real *w, int64_t in)
+{
+    real s = 0;
+#pragma omp simd reduction(+ : s)
+    for (int64_t k = 0; k < in; k++)
+        s += x[k] * w[k];
+    return s;
+}
+
+/* Outputs begin .. end-1 of all rows; the rows of W stay in the cache from one row of x to the next. */
+static void dots_compute(const struct linear_args *args, int64_t begin, int64_t end)
+{
+    int64_t in = args->in;
+    const real *x = args->x, *weight = args->weight, *bias = args->bias;
+    for (int64_t o = begin; o < end; o += 4) {
+        int64_t count = min_i64(4, end - o);
+        for (int64_t i = 0; i < args->rows; i++) {
+            real dots[4], *y = (real *)args->y + i * args->out + o;
+            if (count == 4)
+                dot_four(x + i * in, weight + o * in, in, dots);
+            else
+                for (int64_t j = 0; j < count; j++)
+                    dots[j] = dot_one(x + i * in, weight + (o + j) * in, in);
+            for (int64_t j = 0; j < count; j++)
+                y[j] = (args->accumulate ? y[j] : 0) + dots[j] + (bias ? bias[o + j] : 0);
+        }
+    }
+}
+
+static int dimensions_check(struct engine_context *context, int64_t rows, int64_t in, int64_t out)
+{
+    if (rows < 0 || in <= 0 || out <= 0 || rows > INT_MAX || in > INT_MAX || out > INT_MAX)
+        return engine_fail(context, OP_CONTRACT, "linear: rows %lld, in %lld, out %lld are no sizes of matrices",
+                           (long long)rows, (long long)in, (long long)out);
+    return OP_OK;
+}
+
+int linear_forward(struct engine_context *context, const struct linear_args *args)
+{
+    REQUIRE_ARGS(args);
+    REQUIRE_REAL(args->dtype);
+    REQUIRE_REAL(args->out_dtype);
+    int status = dimensions_check(context, args->rows, args->in, args->out);
+    if (status || args->rows == 0)
+        return status;
+    REQUIRE(args->x && args->weight && args->y, "x, weight or y is NULL");
+    int64_t out = args->out;
+    if (args->rows > DOT_ROWS) {
+        product_compute(context, &(struct product){.op_a = CblasNoTrans, .op_b = CblasTrans, .m = args->rows, .n = out,
+                                                   .k = args->in, .a = args->x, .b = args->weight, .bias = args->bias,
+                                                   .c = args->y, .accumulate = args->accumulate});
+        return OP_OK;
+    }
+#pragma omp parallel for schedule(static) num_threads(engine_threads(context, out *args->in))
+    for (int64_t o = 0; o < out; o += DOT_BLOCK)
+        dots_compute(args, o, min_i64(out, o + DOT_BLOCK));
+    return OP_OK;
+}
+
+int linear_backward_input(struct engine_context *context, const struct linear_backward_input_args *args)
+{
+    REQUIRE_ARGS(args);
+    REQUIRE_REAL(args->dtype);
+    int status = dimensions_check(context, args->rows, args->in, args->out);
+    if (status || args->rows == 0)
+        return status;
+    REQUIRE(args->dy && args->weight && args->dx, "dy, weight or dx is NULL");
+    product_compute(context, &(struct product){.op_a = CblasNoTrans, .op_b = CblasNoTrans, .m = args->rows,
+                                               .n = args->in, .k = args->out, .a = args->dy, .b = args->weight,
+                                               .c = args->dx, .accumulate = args->accumulate});
+    return OP_OK;
+}
+
+int linear_backward_weight(struct engine_context *context, const struct linear_backward_weight_args *args)
+{
+    REQUIRE_ARGS(args);
+    REQUIRE_REAL(args->dtype);
+    REQUIRE_REAL(args->grad_dtype);
+    int64_t rows = args->rows, in = args->in, out = args->out;
+    int status = dimensions_check(context, rows, in, out);
+    if (status)
+        return status;
+    REQUIRE(((args->dy && args->x) || rows == 0) && args->dweight, "dy, x or dweight is NULL");
+    if (rows == 0 && !args->accumulate)
+        memset(args->dweight, 0, (size_t)(out * in) * sizeof(real));
+    if (rows > 0)
+        product_compute(context, &(struct product){.op_a = CblasTrans, .op_b = CblasNoTrans, .m = out, .n = in,
+                                                   .k = rows, .a = args->dy, .b = args->x, .c = args->dweight,
+                                                   .accumulate = args->accumulate});
+    if (!args->dbias)
+        return OP_OK;
+    const real *dy = args->dy;
+    real *dbias = args->dbias;
+#pragma omp parallel for schedule(static) num_threads(engine_threads(context, rows *out))
+    for (int64_t begin = 0; begin < out; begin += DOT_BLOCK) {
+        double sum[DOT_BLOCK] = {0};
+        int64_t count = min_i64(DOT_BLOCK, out - begin);
+        for (int64_t i = 0; i < rows; i++)
+            for (int64_t j = 0; j < count; j++)
+                sum[j] += (double)dy[i * out + begin + j];
+        for (int64_t j = 0; j < count; j++)
+            dbias[begin + j] = (args->accumulate ? dbias[begin + j] : 0) + (real)sum[j];
+    }
+    return OP_OK;
+}

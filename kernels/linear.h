@@ -1,0 +1,64 @@
+/* linear.h - y = x W^T + b and its two gradients: every matrix product of the program.
+ *
+ * WHAT      forward          y  (+)= x W^T (+ bias)
+ *           backward_input   dx (+)= dy W
+ *           backward_weight  dW (+)= dy^T x,  dbias (+)= column sums of dy
+ *           (+)= means: added to what is there when `accumulate`, otherwise overwritten.
+ * SHAPES    x, dx [rows, in]   W, dW [out, in]   y, dy [rows, out]   bias, dbias [out]; all dense row-major
+ * DTYPES    x, W, bias, dy, dx: dtype.  y: out_dtype (dtype, or float for logits).  dW, dbias: grad_dtype
+ * BYTES     linear_bytes: each operand once
+ * FLOPS     2 rows in out each
+ * HOW       CPU: fixed tiles of single-threaded CBLAS products, so that the bits do not depend on the number
+ *           of threads; few rows: dot products. CUDA: cuBLASLt with a pinned plan per shape
+ * NUMERICS  accumulates in float (double for DTYPE_F64); |error| <= 2 sqrt(k) eps sum |a b|
+ * SAME BITS yes
+ * SEEN IN   qkv, attention output, feed-forward and lm_head of every family
+ */
+#ifndef FLAT_KERNELS_LINEAR_H
+#define FLAT_KERNELS_LINEAR_H
+#include "op.h"
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct linear_args {
+    enum dtype dtype, out_dtype;
+    int64_t rows, in, out;
+    const void *x, *weight;
+    const void *bias; /* NULL: none */
+    void *y;
+    bool accumulate;
+};
+
+struct linear_backward_input_args {
+    enum dtype dtype;
+    int64_t rows, in, out;
+    const void *dy, *weight;
+    void *dx;
+    bool accumulate;
+};
+
+struct linear_backward_weight_args {
+    enum dtype dtype, grad_dtype;
+    int64_t rows, in, out;
+    const void *dy, *x;
+    void *dweight;
+    void *dbias; /* NULL: none */
+    bool accumulate;
+};
+
+static inline int64_t linear_flops(int64_t rows, int64_t in, int64_t out) { return 2 * rows * in * out; }
+
+static inline int64_t linear_bytes(int64_t rows, int64_t in, int64_t out, enum dtype dtype, enum dtype out_dtype)
+{
+    return (int64_t)dtype_size(dtype) * (rows * in + in * out) + (int64_t)dtype_size(out_dtype) * rows * out;
+}
+
+int linear_forward(struct engine_context *context, const struct linear_args *args);
+int linear_backward_input(struct engine_context *context, const struct linear_backward_input_args *args);
+int linear_backward_weight(struct engine_context *context, const struct linear_backward_weight_args *args);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

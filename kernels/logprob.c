@@ -1,0 +1,134 @@
+/* logprob.c - CPU: log-softmax, gather of the target's log-probability and the loss gradient at the logits.
+ * A row stays in the cache for its three passes: maximum, exponentials (one a logit), gradient. What is left
+ * of a row are a few numbers, and these are double.
+ */
+#include "cpu.h"
+
+/* Exponentials summed in real before they join the double sum. */
+enum { SUM_BLOCK = 1024 };
+
+static real row_max(const real *z, int64_t cols)
+{
+    real most = -INFINITY;
+#pragma omp simd reduction(max : most)
+    for (int64_t v = 0; v < cols; v++)
+        most = z[v] > most ? z[v] : most;
+    return most;
+}
+
+/* Sum of exp(z_v - most). */
+static double row_sum(const real *z, real most, int64_t cols)
+{
+    double sum = 0;
+    for (int64_t begin = 0; begin < cols; begin += SUM_BLOCK) {
+        int64_t end = min_i64(cols, begin + SUM_BLOCK);
+        real part = 0;
+#pragma omp simd reduction(+ : part)
+        for (int64_t v = begin; v < end; v++)
+            part += exp_real(z[v] - most);
+        sum += (double)part;
+    }
+    return sum;
+}
+
+/* The same, with the exponentials stored in place of the logits. */
+static double row_exponentiate(real *z, real most, int64_t cols)
+{
+    double sum = 0;
+    for (int64_t begin = 0; begin < cols; begin += SUM_BLOCK) {
+        int64_t end = min_i64(cols, begin + SUM_BLOCK);
+        real part = 0;
+#pragma omp simd reduction(+ : part)
+        for (int64_t v = begin; v < end; v++) {
+            real e = exp_real(z[v] - most);
+            z[v] = e;
+            part += e;
+        }
+        sum += (double)part;
+    }
+    return sum;
+}
+
+static void row_forward(const struct logprob_args *args, int64_t i)
+{
+    int64_t cols = args->cols, target = args->targets[i];
+    real *z = (real *)args->logits + i * args->stride, most = row_max(z, cols), target_logit = z[target];
+    /* Leaves the target out of the sum; put back, or replaced by its gradient, below. */
+    z[target] = -INFINITY;
+    double rest = args->write_gradient ? row_exponentiate(z, most, cols) : row_sum(z, most, cols);
+    double own = exp((double)target_logit - (double)most), sum = rest + own, lse = (double)most + log(sum);
+    ((real *)args->logprob)[i] = (real)(own > 0 ? -log1p(rest / own) : (double)target_logit - lse);
+    ((real *)args->p)[i] = (real)(own / sum);
+    ((real *)args->q)[i] = (real)(rest / sum);
+    ((real *)args->lse)[i] = (real)lse;
+    if (!args->write_gradient) {
+        z[target] = target_logit;
+        return;
+    }
+    real scale = (real)(1 / sum);
+#pragma omp simd
+    for (int64_t v = 0; v < cols; v++)
+        z[v] *= scale;
+    z[target] = -((const real *)args->q)[i];
+}
+
+int logprob_forward(struct engine_context *context, const struct logprob_args *args)
+{
+    REQUIRE_ARGS(args);
+    REQUIRE_REAL(args->dtype);
+    int64_t rows = args->rows, cols = args->cols;
+    REQUIRE(rows >= 0 && cols > 0 && args->stride >= cols, "rows is negative, cols not positive or stride below cols");
+    if (rows == 0)
+        return OP_OK;
+    REQUIRE(args->logits && args->targets && args->logprob && args->p && args->q && args->lse,
+            "logits, targets, logprob, p, q or lse is NULL");
+
+#pragma omp parallel for schedule(static) num_threads(engine_threads(context, rows *cols))
+    for (int64_t i = 0; i < rows; i++)
+        row_forward(args, i);
+    return OP_OK;
+}
+
+int logprob_backward(struct engine_context *context, const struct logprob_backward_args *args)
+{
+    REQUIRE_ARGS(args);
+    REQUIRE_REAL(args->dtype);
+    int64_t rows = args->rows, cols = args->cols;
+    REQUIRE(rows >= 0 && cols > 0 && args->stride >= cols, "rows is negative, cols not positive or stride below cols");
+    if (rows == 0)
+        return OP_OK;
+    REQUIRE(args->logits && args->targets && args->lse && args->q && args->weight,
+            "logits, targets, lse, q or weight is NULL");
+
+#pragma omp parallel for schedule(static) num_threads(engine_threads(context, rows *cols))
+    for (int64_t i = 0; i < rows; i++) {
+        real *z = (real *)args->logits + i * args->stride;
+        real lse = ((const real *)args->lse)[i], weight = ((const real *)args->weight)[i];
+#pragma omp simd
+        for (int64_t v = 0; v < cols; v++)
+            z[v] = -weight * exp_real(z[v] - lse);
+        z[args->targets[i]] = weight * ((const real *)args->q)[i];
+    }
+    return OP_OK;
+}
+
+int row_scale(struct engine_context *context, const struct row_scale_args *args)
+{
+    REQUIRE_ARGS(args);
+    REQUIRE_REAL(args->dtype);
+    int64_t rows = args->rows, cols = args->cols;
+    REQUIRE(rows >= 0 && cols > 0, "rows is negative or cols not positive");
+    if (rows == 0)
+        return OP_OK;
+    REQUIRE(args->x && args->scale && args->y, "x, scale or y is NULL");
+
+#pragma omp parallel for schedule(static) num_threads(engine_threads(context, rows *cols))
+    for (int64_t i = 0; i < rows; i++) {
+        const real *x = (const real *)args->x + i * cols;
+        real *y = (real *)args->y + i * cols, scale = ((const real *)args->scale)[i];
+#pragma omp simd
+        for (int64_t j = 0; j < cols; j++)
+            y[j] = scale * x[j];
+    }
+    return OP_OK;
+}

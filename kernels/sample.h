@@ -1,0 +1,50 @@
+/* sample.h - pick the next token of each row of logits.
+ *
+ * WHAT      temperature == 0: argmax, the lowest index among equals
+ *           otherwise nucleus sampling: softmax(z / temperature), the smallest set of most probable tokens
+ *           whose mass reaches top_p (ties by index), one uniform draw from (seed, counters[i]) that walks
+ *           this set in order of index
+ * SHAPES    logits [rows, stride], cols used   ids [rows]   counters [rows]
+ * DTYPES    logits: dtype.  arithmetic in stat
+ * BYTES     sample_bytes: every logit read once for argmax
+ * SAME BITS yes: the draw depends on (seed, counter) only, not on the batch
+ * SEEN IN   generation
+ */
+#ifndef FLAT_KERNELS_SAMPLE_H
+#define FLAT_KERNELS_SAMPLE_H
+#include "op.h"
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct sample_args {
+    enum dtype dtype;
+    int64_t rows, cols, stride;
+    const void *logits;
+    double temperature, top_p;
+    uint64_t seed;
+    const int64_t *counters; /* NULL when temperature == 0 */
+    int32_t *ids;
+};
+
+static inline int64_t sample_bytes(int64_t rows, int64_t cols, enum dtype dtype)
+{
+    return rows * (cols * (int64_t)dtype_size(dtype) + 4);
+}
+
+/* The uniform draw in [0, 1) of (seed, counter): 53 bits of a splitmix64 of both, the same in every engine. */
+static inline double sample_uniform(uint64_t seed, uint64_t counter)
+{
+    uint64_t z = seed * 0x9E3779B97F4A7C15ull + counter * 0xD1342543DE82EF95ull + 0x2545F4914F6CDD1Dull;
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
+    z ^= z >> 31;
+    return (double)(z >> 11) * 0x1p-53;
+}
+
+int sample(struct engine_context *context, const struct sample_args *args);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

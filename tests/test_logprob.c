@@ -1,0 +1,233 @@
+/* test_logprob.c - log-probabilities and their gradient against long double sums, from p of 1e-30 to 1 - 1e-30;
+ * q = 1 - p without cancellation; both gradient forms; finite differences; bits for 1, 2 and 3 threads.
+ */
+#include "op_test.h"
+
+#include <math.h>
+#include <string.h>
+
+struct problem {
+    int64_t rows, cols, stride;
+    int32_t targets[64];
+    double *logits, *weight;
+};
+
+struct results {
+    double *logprob, *p, *q, *lse, *logits; /* logits: afterwards */
+};
+
+static struct problem problem_make(struct op_test *t, int64_t rows, int64_t cols, int64_t stride)
+{
+    struct problem p = {rows, cols, stride, {0}, values_random(t, rows * stride, 1), values_random(t, rows, 2)};
+    for (int64_t i = 0; i < rows; i++) {
+        p.targets[i] = (int32_t)(i * 7919 % cols);
+        /* From hopeless to certain targets, over a range of scales. */
+        double *z = p.logits + i * stride;
+        for (int64_t v = 0; v < cols; v++)
+            z[v] *= 1 + (double)(i % 3);
+        z[p.targets[i]] += (double)(i % 9 - 4) * 8;
+    }
+    values_round(t->dtype, p.logits, rows * stride);
+    return p;
+}
+
+static struct results forward_run(struct op_test *t, const struct problem *p, bool write_gradient)
+{
+    void *logits = device_from(t, t->dtype, p->logits, p->rows * p->stride);
+    void *logprob = device_new(t, t->stat, p->rows), *prob = device_new(t, t->stat, p->rows);
+    void *q = device_new(t, t->stat, p->rows), *lse = device_new(t, t->stat, p->rows);
+    OP_CALL(t, logprob_forward, logprob_args, .dtype = t->dtype, .rows = p->rows, .cols = p->cols,
+            .stride = p->stride, .logits = logits, .targets = device_bytes(t, p->targets, sizeof p->targets),
+            .logprob = logprob, .p = prob, .q = q, .lse = lse, .write_gradient = write_gradient);
+    return (struct results){values_from(t, t->stat, logprob, p->rows), values_from(t, t->stat, prob, p->rows),
+                            values_from(t, t->stat, q, p->rows), values_from(t, t->stat, lse, p->rows),
+                            values_from(t, t->dtype, logits, p->rows * p->stride)};
+}
+
+static double *backward_run(struct op_test *t, const struct problem *p, const struct results *r)
+{
+    void *logits = device_from(t, t->dtype, p->logits, p->rows * p->stride);
+    OP_CALL(t, logprob_backward, logprob_backward_args, .dtype = t->dtype, .rows = p->rows, .cols = p->cols,
+            .stride = p->stride, .logits = logits, .targets = device_bytes(t, p->targets, sizeof p->targets),
+            .lse = device_from(t, t->stat, r->lse, p->rows), .q = device_from(t, t->stat, r->q, p->rows),
+            .weight = device_from(t, t->stat, p->weight, p->rows));
+    return values_from(t, t->dtype, logits, p->rows * p->stride);
+}
+
+static void row_check(struct op_test *t, const struct problem *p, const struct results *r, const double *backward,
+                      int64_t i)
+{
+    const double *z = p->logits + i * p->stride, *gradient = r->logits + i * p->stride;
+    int32_t target = p->targets[i];
+    long double most = -INFINITY, rest = 0;
+    for (int64_t v = 0; v < p->cols; v++)
+        most = fmaxl(most, (long double)z[v]);
+    for (int64_t v = 0; v < p->cols; v++)
+        rest += v == target ? 0 : expl((long double)z[v] - most);
+    long double own = expl((long double)z[target] - most);
+    double q = (double)(rest / (rest + own)), prob = (double)(own / (rest + own));
+    double lse = (double)(most + logl(rest + own)), logprob = (double)-log1pl(rest / own);
+    double eps = t->eps;
+    double q_bound = (4 + fabs(fmax(log(q), -1e3))) * eps;
+    assert_true(r->p[i] <= 1 && r->p[i] >= 0);
+    /* Relative bounds, however close to 0 or 1 p is: the exponential passes on the rounding of z - max. */
+    assert_close("p", &r->p[i], &prob, 1, 1e-37, (4 + fabs(logprob)) * eps);
+    assert_close("q", &r->q[i], &q, 1, 1e-37, q_bound);
+    assert_close("logprob", &r->logprob[i], &logprob, 1, 1e-37, q_bound);
+    assert_true(fabs(r->logprob[i] - logprob) <= 2e-6);
+    assert_close("lse", &r->lse[i], &lse, 1, eps, 2 * eps);
+    for (int64_t v = 0; v < p->cols; v++) {
+        double pv = v == target ? -q : (double)(expl((long double)z[v] - most) / (rest + own));
+        double weighted = -p->weight[i] * pv;
+        assert_close("gradient", &gradient[v], &pv, 1, 1e-37, (4 + fabs(fmax(log(fabs(pv)), -1e3))) * eps);
+        /* From a rounded lse. */
+        assert_close("weighted gradient", &backward[i * p->stride + v], &weighted, 1, 1e-37,
+                     (8 + 2 * fabs(lse) + 2 * fabs(z[v])) * eps);
+    }
+}
+
+static void test_naive(void **state)
+{
+    (void)state;
+    static const int64_t sizes[][3] = {{1, 1, 1},    {2, 2, 2},        {3, 17, 20},       {9, 64, 64},
+                                       {18, 33, 40}, {18, 1025, 1025}, {20, 2999, 3000}};
+    for (int e = 0; e < OP_TEST_ENGINES; e++)
+        for (int i = 0; i < 7; i++) {
+            struct op_test *t = op_test_open(op_test_engines[e], 2);
+            struct problem p = problem_make(t, sizes[i][0], sizes[i][1], sizes[i][2]);
+            struct results plain = forward_run(t, &p, false), r = forward_run(t, &p, true);
+            double *backward = backward_run(t, &p, &r);
+            assert_same("untouched logits", plain.logits, p.logits, p.rows * p.stride);
+            assert_same("logprob of both forms", plain.logprob, r.logprob, p.rows);
+            assert_same("p of both forms", plain.p, r.p, p.rows);
+            for (int64_t row = 0; row < p.rows; row++) {
+                row_check(t, &p, &r, backward, row);
+                for (int64_t v = p.cols; v < p.stride; v++) /* beyond cols */
+                    assert_same("padding", &r.logits[row * p.stride + v], &p.logits[row * p.stride + v], 1);
+            }
+            op_test_close(t);
+        }
+}
+
+/* Targets so likely or unlikely that a naive 1 - p or log p is lost, equal logits, and a NaN. */
+static void test_extremes(void **state)
+{
+    (void)state;
+    for (int e = 0; e < OP_TEST_ENGINES; e++) {
+        struct op_test *t = op_test_open(op_test_engines[e], 1);
+        const double rows[][3] = {{60, 0, 0}, {-60, 0, 0}, {3, 3, 3}, {-300, 0, 1}, {300, 0, 1}, {-2000, 0, 1}};
+        struct problem p = {6, 3, 3, {0}, values_new(t, 18), values_random(t, 6, 1)};
+        memcpy(p.logits, rows, sizeof rows);
+        struct results r = forward_run(t, &p, true);
+        const double q = 2 * exp(-60) / (1 + 2 * exp(-60)), third[] = {1. / 3, 2. / 3, -log(3)};
+        assert_close("q", &r.q[0], &q, 1, 0, 8 * t->eps);
+        assert_close("p", &r.p[2], &third[0], 1, 0, t->eps);
+        assert_close("q", &r.q[2], &third[1], 1, 0, t->eps);
+        assert_close("logprob", &r.logprob[2], &third[2], 1, 0, t->eps);
+        const double logprob[] = {-60 - log1p(exp(-60) / 2) - log(2), -300 - log(1 + exp(1)), -2000 - log(1 + exp(1))};
+        assert_close("logprob", &r.logprob[1], &logprob[0], 1, 0, 2 * t->eps);
+        assert_close("logprob", &r.logprob[3], &logprob[1], 1, 0, 2 * t->eps);
+        assert_close("logprob", &r.logprob[5], &logprob[2], 1, 0, 2 * t->eps);
+        assert_true(r.p[4] == 1 && r.p[5] == 0 && r.q[5] == 1);
+
+        p.logits[1] = NAN;
+        r = forward_run(t, &p, true);
+        assert_true(isnan(r.logprob[0]) && isnan(r.p[0]) && isnan(r.q[0]) && isnan(r.logits[0]));
+        assert_false(isnan(r.logprob[1]));
+        op_test_close(t);
+    }
+}
+
+static double problem_loss(void *user)
+{
+    struct problem *p = user;
+    struct op_test *t = op_test_open("cpu64", 1);
+    double loss = dot_product(forward_run(t, p, false).logprob, p->weight, p->rows);
+    op_test_close(t);
+    return loss;
+}
+
+/* loss = sum of weight logprob, by both roads: the one kernel, and row_scale after the unweighted gradient. */
+static void test_finite_differences(void **state)
+{
+    (void)state;
+    struct op_test *t = op_test_open("cpu64", 1);
+    struct problem p = problem_make(t, 9, 13, 13);
+    struct results r = forward_run(t, &p, true);
+    double *gradient = backward_run(t, &p, &r), *scale = values_new(t, p.rows);
+    gradient_check("logits", p.logits, gradient, 9 * 13, problem_loss, &p, 1e-9);
+    for (int64_t i = 0; i < p.rows; i++)
+        scale[i] = -p.weight[i];
+    void *y = device_from(t, t->dtype, r.logits, 9 * 13);
+    OP_CALL(t, row_scale, row_scale_args, .dtype = t->dtype, .rows = 9, .cols = 13, .x = y,
+            .scale = device_from(t, t->stat, scale, 9), .y = y);
+    assert_close("scaled gradient", values_from(t, t->dtype, y, 9 * 13), gradient, 9 * 13, 1e-300, 64 * t->eps);
+    op_test_close(t);
+}
+
+static void test_same_bits(void **state)
+{
+    (void)state;
+    for (int e = 0; e < OP_TEST_ENGINES; e++) {
+        struct op_test *one = op_test_open(op_test_engines[e], 1);
+        struct problem p = problem_make(one, 37, 2050, 2064);
+        struct results first = forward_run(one, &p, true);
+        double *backward = backward_run(one, &p, &first);
+        for (int threads = 1; threads <= 3; threads++) {
+            struct op_test *t = op_test_open(op_test_engines[e], threads);
+            struct results r = forward_run(t, &p, true);
+            assert_same("logprob", r.logprob, first.logprob, p.rows);
+            assert_same("q", r.q, first.q, p.rows);
+            assert_same("gradient", r.logits, first.logits, p.rows * p.stride);
+            assert_same("weighted", backward_run(t, &p, &first), backward, p.rows * p.stride);
+            op_test_close(t);
+        }
+        op_test_close(one);
+    }
+}
+
+static void test_row_scale(void **state)
+{
+    (void)state;
+    for (int e = 0; e < OP_TEST_ENGINES; e++)
+        for (int threads = 1; threads <= 3; threads++) {
+            struct op_test *t = op_test_open(op_test_engines[e], threads);
+            int64_t rows = 91, cols = 517;
+            double *x = values_random(t, rows * cols, 1), *scale = values_random(t, rows, 2);
+            void *y = device_new(t, t->dtype, rows * cols);
+            OP_CALL(t, row_scale, row_scale_args, .dtype = t->dtype, .rows = rows, .cols = cols,
+                    .x = device_from(t, t->dtype, x, rows * cols), .scale = device_from(t, t->stat, scale, rows),
+                    .y = y);
+            for (int64_t k = 0; k < rows * cols; k++)
+                x[k] *= scale[k / cols];
+            assert_close("y", values_from(t, t->dtype, y, rows * cols), x, rows * cols, 1e-37, t->eps / 2);
+            op_test_close(t);
+        }
+}
+
+static void test_contract(void **state)
+{
+    (void)state;
+    for (int e = 0; e < OP_TEST_ENGINES; e++) {
+        struct op_test *t = op_test_open(op_test_engines[e], 1);
+        void *a = device_new(t, t->dtype, 4);
+        OP_REFUSES(t, logprob_forward, logprob_args, .dtype = DTYPE_BF16, .rows = 1, .cols = 2, .stride = 2,
+                   .logits = a, .targets = a, .logprob = a, .p = a, .q = a, .lse = a);
+        OP_REFUSES(t, logprob_forward, logprob_args, .dtype = t->dtype, .rows = 1, .cols = 3, .stride = 2,
+                   .logits = a, .targets = a, .logprob = a, .p = a, .q = a, .lse = a);
+        OP_REFUSES(t, logprob_forward, logprob_args, .dtype = t->dtype, .rows = 1, .cols = 2, .stride = 2,
+                   .logits = a, .targets = a, .logprob = a, .p = a, .lse = a);
+        OP_REFUSES(t, logprob_backward, logprob_backward_args, .dtype = t->dtype, .rows = 1, .cols = 2, .stride = 2,
+                   .logits = a, .targets = a, .lse = a, .q = a);
+        OP_REFUSES(t, row_scale, row_scale_args, .dtype = t->dtype, .rows = 1, .cols = 2, .x = a, .y = a);
+        op_test_close(t);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_naive),     cmocka_unit_test(test_extremes),  cmocka_unit_test(test_finite_differences),
+        cmocka_unit_test(test_same_bits), cmocka_unit_test(test_row_scale), cmocka_unit_test(test_contract)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,252 @@
+/* test_sequence.c - the divergences against the check values of the specification; sums, losses, slopes, token
+ * weights and totals of the three loss forms; token weights against finite differences of the loss.
+ */
+#include "op_test.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "../kernels/loss_form.h"
+
+enum { SEQUENCES = 6, ROWS = 23 };
+
+static const int32_t begin[SEQUENCES + 1] = {0, 4, 5, 11, 14, 22, 23};
+
+struct problem {
+    enum loss_kind loss;
+    int divergence;
+    double scale, divisor;
+    double *logprob, *p;
+};
+
+struct results {
+    double *logprob_sum, *prob_sum, *slope_prob, *slope_logprob, *row_scale, *totals;
+};
+
+static struct problem problem_make(struct op_test *t, enum loss_kind loss, int divergence)
+{
+    struct problem p = {loss, divergence, 0.125, 13.5, values_new(t, ROWS), values_new(t, ROWS)};
+    uint64_t random = 7;
+    for (int i = 0; i < ROWS; i++) {
+        p.p[i] = i == 3 ? 0.005 : i == 12 ? 0.995 : i == 15 ? 1e-12 : 0.02 + 0.96 * uniform_next(&random);
+        p.logprob[i] = log(p.p[i]);
+    }
+    values_round(t->stat, p.p, ROWS);
+    values_round(t->stat, p.logprob, ROWS);
+    return p;
+}
+
+static struct results problem_run(struct op_test *t, const struct problem *p, const double *totals_start)
+{
+    void *doubles[5];
+    const double zeros[SEQUENCE_TOTALS] = {0};
+    for (int i = 0; i < 4; i++)
+        doubles[i] = device_new(t, DTYPE_F64, SEQUENCES);
+    doubles[4] = device_from(t, DTYPE_F64, totals_start ? totals_start : zeros, SEQUENCE_TOTALS);
+    void *row_scale = device_new(t, t->stat, ROWS);
+    OP_CALL(t, sequence_loss, sequence_args, .dtype = t->stat, .loss = p->loss, .divergence = p->divergence,
+            .scale = p->scale, .divisor = p->divisor, .sequences = SEQUENCES, .rows = ROWS,
+            .begin = device_bytes(t, begin, sizeof begin), .logprob = device_from(t, t->stat, p->logprob, ROWS),
+            .p = device_from(t, t->stat, p->p, ROWS), .logprob_sum = doubles[0], .prob_sum = doubles[1],
+            .slope_prob = doubles[2], .slope_logprob = doubles[3], .row_scale = row_scale, .totals = doubles[4]);
+    return (struct results){values_from(t, DTYPE_F64, doubles[0], SEQUENCES),
+                            values_from(t, DTYPE_F64, doubles[1], SEQUENCES),
+                            values_from(t, DTYPE_F64, doubles[2], SEQUENCES),
+                            values_from(t, DTYPE_F64, doubles[3], SEQUENCES),
+                            values_from(t, t->stat, row_scale, ROWS),
+                            values_from(t, DTYPE_F64, doubles[4], SEQUENCE_TOTALS)};
+}
+
+/* Specification, section 3: (e, f): L; dL/de; dL/df, to the digits printed there. */
+static void test_check_values(void **state)
+{
+    (void)state;
+    static const struct {
+        int divergence;
+        double e, f, loss, slope_e, slope_f;
+    } table[] = {{DIVERGENCE_TOTAL_VARIATION, .05, .9, .33317, -.4988, .2435},
+                 {DIVERGENCE_JENSEN_SHANNON, .05, .9, .52332, -.4875, .7109},
+                 {DIVERGENCE_PEARSON, .05, .9, 1.0525, -1, 1.45},
+                 {DIVERGENCE_KL, .05, .9, .85484, -1, .9048},
+                 {DIVERGENCE_JEFFREY, .05, .9, 1.09806, -1, 1.6019},
+                 {DIVERGENCE_TOTAL_VARIATION, .9, .05, -.33317, -.2435, .4988},
+                 {DIVERGENCE_JENSEN_SHANNON, .9, .05, -.32668, -.2891, .5125},
+                 {DIVERGENCE_PEARSON, .9, .05, -.84937, -1, 1.025},
+                 {DIVERGENCE_KL, .9, .05, -.51326, -1, .3867}};
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        double loss, slope_e, slope_f;
+        divergence_loss(table[i].divergence, table[i].e, table[i].f, &loss, &slope_e, &slope_f);
+        /* Half of the last printed digit; -.849375 is a tie. */
+        assert_close("loss", &loss, &table[i].loss, 1, 0.5001e-5, 0);
+        assert_close("dL/de", &slope_e, &table[i].slope_e, 1, 0.5001e-4, 0);
+        assert_close("dL/df", &slope_f, &table[i].slope_f, 1, 0.5001e-4, 0);
+    }
+}
+
+/* Each form of the specification's table: slopes are derivatives, L rises in f and falls in e. */
+static void test_slopes(void **state)
+{
+    (void)state;
+    for (int d = 0; d < DIVERGENCES; d++)
+        for (int i = 0; i <= 100; i++) {
+            double e = i % 11 / 10.0, f = i / 100.0, h = 1e-5, unused, loss, slope_e, slope_f, l[4];
+            divergence_loss(d, e, f, &loss, &slope_e, &slope_f);
+            divergence_loss(d, e + h, f, &l[0], &unused, &unused);
+            divergence_loss(d, e - h, f, &l[1], &unused, &unused);
+            divergence_loss(d, e, f + h, &l[2], &unused, &unused);
+            divergence_loss(d, e, f - h, &l[3], &unused, &unused);
+            double numeric[2] = {(l[0] - l[1]) / (2 * h), (l[2] - l[3]) / (2 * h)};
+            assert_close("dL/de", &slope_e, &numeric[0], 1, 1e-9, 0);
+            assert_close("dL/df", &slope_f, &numeric[1], 1, 1e-9, 0);
+            assert_true(slope_e < 0 && slope_f > 0);
+        }
+}
+
+/* The specification's table once more, written as it stands there. */
+static double divergence_naive(int divergence, double e, double f)
+{
+    switch (divergence) {
+    case DIVERGENCE_TOTAL_VARIATION: return -tanh(e) / 2 + tanh(f) / 2;
+    case DIVERGENCE_JENSEN_SHANNON: return log(1 + exp(-e)) - log(2) + log(1 + exp(f)) - log(2);
+    case DIVERGENCE_PEARSON: return -e + f + f * f / 4;
+    case DIVERGENCE_KL: return -e + exp(f - 1);
+    case DIVERGENCE_JEFFREY: return -e + f + f * f / 4 + f * f * f / 16;
+    case DIVERGENCE_REVERSE_KL: return exp(-e) + f - 1;
+    case DIVERGENCE_SQUARED_HELLINGER: return exp(-e) - 1 + exp(f) - 1;
+    default: return exp(-e) - 1 + 2 - 2 * exp(-f / 2);
+    }
+}
+
+/* The loss of the step as a function of every token's p (logprob = log p). */
+static double loss_naive(const struct problem *p, const double *prob)
+{
+    double loss = 0, e = 0, f = 0;
+    for (int s = 0; s < SEQUENCES; s++) {
+        double sum = 0, length = begin[s + 1] - begin[s];
+        for (int i = begin[s]; i < begin[s + 1]; i++) {
+            sum += prob[i];
+            loss -= p->loss == LOSS_CROSS_ENTROPY ? p->scale * log(prob[i]) : 0;
+        }
+        double mean = p->loss == LOSS_FLAT_PAIR ? sum / length : sum / p->divisor;
+        if (s % 2 == 0)
+            e = p->loss == LOSS_FLAT_PAIR ? mean : e + mean;
+        else
+            f = p->loss == LOSS_FLAT_PAIR ? mean : f + mean;
+        if (s % 2 == 1 && (p->loss == LOSS_FLAT_PAIR || (p->loss == LOSS_FLAT_BATCH && s == SEQUENCES - 1)))
+            loss += p->scale * divergence_naive(p->divergence, e, f);
+    }
+    return loss;
+}
+
+static void problem_check(struct op_test *t, const struct problem *p)
+{
+    struct results r = problem_run(t, p, NULL);
+    double loss = loss_naive(p, p->p), tokens = 0, logprob_total = 0, means[2] = {0, 0};
+    assert_close("loss", &r.totals[TOTAL_LOSS], &loss, 1, 0, t->stat == DTYPE_F64 ? 1e-13 : 1e-6);
+    for (int s = 0; s < SEQUENCES; s++) {
+        double sum = 0, logprob_sum = 0;
+        for (int i = begin[s]; i < begin[s + 1]; i++)
+            sum += p->p[i], logprob_sum += p->logprob[i];
+        assert_same("prob_sum", &r.prob_sum[s], &sum, 1);
+        assert_same("logprob_sum", &r.logprob_sum[s], &logprob_sum, 1);
+        means[s % 2] += sum / (begin[s + 1] - begin[s]);
+        tokens += begin[s + 1] - begin[s];
+        logprob_total += logprob_sum;
+        for (int i = begin[s]; i < begin[s + 1]; i++) { /* -c_i = -(dL/dp) p, c_i = dL/dlogprob */
+            double h = p->p[i] * 1e-4, prob[ROWS], weight[4];
+            for (int k = 0; k < 4; k++) {
+                memcpy(prob, p->p, sizeof prob);
+                prob[i] += h * (double[]){1, -1, 2, -2}[k];
+                weight[k] = loss_naive(p, prob);
+            }
+            double expected = -(8 * (weight[0] - weight[1]) - (weight[2] - weight[3])) / (12 * h) * p->p[i];
+            assert_close("row_scale", &r.row_scale[i], &expected, 1, 1e-11, t->stat == DTYPE_F64 ? 1e-8 : 1e-6);
+        }
+    }
+    bool pairs = p->loss != LOSS_CROSS_ENTROPY;
+    double units = p->loss == LOSS_FLAT_PAIR ? 3 : p->loss == LOSS_FLAT_BATCH ? 1 : SEQUENCES;
+    double expected[] = {[TOTAL_LOSS] = r.totals[TOTAL_LOSS], [TOTAL_TEMPLATE_PROB] = pairs ? means[0] : 0,
+                         [TOTAL_FORGET_PROB] = pairs ? means[1] : means[0] + means[1],
+                         [TOTAL_TEMPLATE_SLOPE] = r.totals[TOTAL_TEMPLATE_SLOPE],
+                         [TOTAL_FORGET_SLOPE] = r.totals[TOTAL_FORGET_SLOPE], [TOTAL_UNITS] = units,
+                         [TOTAL_TEMPLATES] = pairs ? 3 : 0, [TOTAL_FORGETS] = pairs ? 3 : 6, [TOTAL_TOKENS] = tokens,
+                         [TOTAL_LOW] = 2, [TOTAL_HIGH] = 1, [TOTAL_LOGPROB] = logprob_total};
+    assert_close("totals", r.totals, expected, SEQUENCE_TOTALS, 1e-14, 1e-14);
+    /* The slope totals are those of the sequences, without scale. */
+    double slopes[2] = {0, 0};
+    for (int s = 0; s < SEQUENCES && pairs; s++)
+        slopes[s % 2] += r.slope_prob[s] / p->scale *
+                         (p->loss == LOSS_FLAT_PAIR ? begin[s + 1] - begin[s] : p->divisor / (SEQUENCES / 2));
+    assert_close("slope totals", &r.totals[TOTAL_TEMPLATE_SLOPE], slopes, 2, 1e-14, 1e-13);
+    /* A second micro-batch adds to the totals. */
+    struct results twice = problem_run(t, p, r.totals);
+    for (int i = 0; i < SEQUENCE_TOTALS; i++)
+        expected[i] = 2 * r.totals[i];
+    assert_close("totals of two", twice.totals, expected, SEQUENCE_TOTALS, 1e-14, 1e-14);
+}
+
+static void test_forms(void **state)
+{
+    (void)state;
+    for (int e = 0; e < OP_TEST_ENGINES; e++)
+        for (int loss = LOSS_CROSS_ENTROPY; loss <= LOSS_FLAT_BATCH; loss++)
+            for (int divergence = 0; divergence < (loss ? DIVERGENCES : 1); divergence++) {
+                struct op_test *t = op_test_open(op_test_engines[e], 1);
+                struct problem p = problem_make(t, loss, divergence);
+                problem_check(t, &p);
+                op_test_close(t);
+            }
+}
+
+static void test_same_bits(void **state)
+{
+    (void)state;
+    for (int e = 0; e < OP_TEST_ENGINES; e++) {
+        struct op_test *one = op_test_open(op_test_engines[e], 1);
+        struct problem p = problem_make(one, LOSS_FLAT_PAIR, DIVERGENCE_JEFFREY);
+        struct results first = problem_run(one, &p, NULL);
+        for (int threads = 1; threads <= 3; threads++) {
+            struct op_test *t = op_test_open(op_test_engines[e], threads);
+            struct results r = problem_run(t, &p, NULL);
+            assert_same("totals", r.totals, first.totals, SEQUENCE_TOTALS);
+            assert_same("row_scale", r.row_scale, first.row_scale, ROWS);
+            op_test_close(t);
+        }
+        op_test_close(one);
+    }
+}
+
+static void test_contract(void **state)
+{
+    (void)state;
+    for (int e = 0; e < OP_TEST_ENGINES; e++) {
+        struct op_test *t = op_test_open(op_test_engines[e], 1);
+        void *a = device_new(t, DTYPE_F64, SEQUENCE_TOTALS);
+        const int32_t empty[] = {0, 0, 2}, good[] = {0, 1, 2}, odd[] = {0, 2};
+        struct sequence_args args = {.dtype = t->stat, .loss = LOSS_FLAT_PAIR, .scale = 1, .divisor = 1,
+                                     .sequences = 2, .rows = 2, .begin = device_bytes(t, good, sizeof good),
+                                     .logprob = a, .p = a, .logprob_sum = a, .prob_sum = a, .slope_prob = a,
+                                     .slope_logprob = a, .row_scale = a, .totals = a};
+        struct sequence_args bad[7];
+        for (int i = 0; i < 7; i++)
+            bad[i] = args;
+        bad[0].dtype = DTYPE_BF16;
+        bad[1].begin = device_bytes(t, empty, sizeof empty);
+        bad[2].begin = device_bytes(t, odd, sizeof odd), bad[2].sequences = 1;
+        bad[3].rows = 3;
+        bad[4].divergence = DIVERGENCES;
+        bad[5].loss = LOSS_FLAT_BATCH, bad[5].divisor = 0;
+        bad[6].totals = NULL;
+        for (int i = 0; i < 7; i++)
+            op_test_refused(t, "sequence_loss", t->engine->sequence_loss(t->context, &bad[i]));
+        op_test_close(t);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_check_values), cmocka_unit_test(test_slopes),
+                                       cmocka_unit_test(test_forms), cmocka_unit_test(test_same_bits),
+                                       cmocka_unit_test(test_contract)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
