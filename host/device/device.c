@@ -1,0 +1,119 @@
+/* device.c - see device.h. */
+#include "device.h"
+
+#include <dlfcn.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Folder of the running program, without the last slash. */
+static void program_directory(char *out, size_t bytes)
+{
+    ssize_t length = readlink("/proc/self/exe", out, bytes - 1);
+    if (length <= 0) {
+        snprintf(out, bytes, ".");
+        return;
+    }
+    out[length] = 0;
+    char *slash = strrchr(out, '/');
+    if (slash)
+        *slash = 0;
+}
+
+/* Loads libflat_<name>.so from the first place that has it. */
+static int library_load(struct device *device, const char *name, struct error *error)
+{
+    static const char *const place[] = {"%s/libflat_%s.so", "%s/../libflat_%s.so", "%s/../lib/flat/libflat_%s.so"};
+    char directory[PATH_MAX], path[PATH_MAX + 128];
+    program_directory(directory, sizeof directory);
+    for (size_t i = 0; i < sizeof place / sizeof *place; i++) {
+        snprintf(path, sizeof path, place[i], directory, name);
+        if (access(path, R_OK) == 0) {
+            /* never unmapped: threads of the engine's OpenMP and BLAS runtimes outlive the context */
+            device->library = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+            if (!device->library)
+                return error_set(error, STATUS_RUNTIME, "device %s: the plugin cannot be loaded: %s", name, dlerror());
+            return STATUS_OK;
+        }
+    }
+    return error_set(error, STATUS_USAGE, "device %s: no libflat_%s.so beside the program in %s; build it with make, "
+                     "or choose another --device", name, name, directory);
+}
+
+static int engine_open(struct device *device, const char *name, int device_index, int threads, struct error *error)
+{
+    *device = (struct device){0};
+    int status = library_load(device, name, error);
+    if (status)
+        return status;
+    void *symbol = dlsym(device->library, "flat_engine");
+    flat_engine_fn function;
+    memcpy(&function, &symbol, sizeof function);
+    if (!function || (device->engine = function())->abi != ENGINE_ABI) {
+        device_close(device);
+        return error_set(error, STATUS_RUNTIME, "device %s: libflat_%s.so is of another version; run make again", name,
+                         name);
+    }
+    char text[512] = "";
+    struct engine_options options = {.device_index = device_index, .threads = threads};
+    int op_status = device->engine->open(&device->context, &options, text, sizeof text);
+    if (op_status) {
+        device->context = NULL;
+        device_close(device);
+        return error_set(error, op_status == OP_MEMORY ? STATUS_MEMORY : STATUS_RUNTIME, "device %s: %s", name, text);
+    }
+    return STATUS_OK;
+}
+
+int device_open(struct device *device, const char *name, int device_index, int threads, struct error *error)
+{
+    if (strcmp(name, "auto"))
+        return engine_open(device, name, device_index, threads, error);
+    if (engine_open(device, "cuda", device_index, threads, NULL) == STATUS_OK)
+        return STATUS_OK;
+    return engine_open(device, "cpu", device_index, threads, error);
+}
+
+void device_close(struct device *device)
+{
+    if (device->context)
+        device->engine->close(device->context);
+    if (device->library)
+        dlclose(device->library);
+    *device = (struct device){0};
+}
+
+int device_status(struct device *device, const char *call, int op_status, struct error *error)
+{
+    if (op_status == OP_OK)
+        return STATUS_OK;
+    return error_set(error, op_status == OP_MEMORY ? STATUS_MEMORY : STATUS_RUNTIME, "device %s: %s: %s",
+                     device->engine->name, call, device->engine->error(device->context));
+}
+
+int device_alloc(struct device *device, void **pointer, size_t bytes, struct error *error)
+{
+    return device_status(device, "alloc", device->engine->alloc(device->context, pointer, bytes), error);
+}
+
+void device_free(struct device *device, void *pointer)
+{
+    if (device->context)
+        device->engine->free(device->context, pointer);
+}
+
+int device_zero(struct device *device, void *pointer, size_t bytes, struct error *error)
+{
+    return device_status(device, "fill_zero", device->engine->fill_zero(device->context, pointer, bytes), error);
+}
+
+int device_copy_in(struct device *device, void *to, const void *host, size_t bytes, struct error *error)
+{
+    return device_status(device, "copy_in", device->engine->copy_in(device->context, to, host, bytes), error);
+}
+
+int device_copy_out(struct device *device, void *host, const void *from, size_t bytes, struct error *error)
+{
+    return device_status(device, "copy_out", device->engine->copy_out(device->context, host, from, bytes), error);
+}

@@ -1,0 +1,31 @@
+/* device.h - an engine plugin, loaded and opened: what the model, trainer and evaluation run on. */
+#ifndef FLAT_DEVICE_DEVICE_H
+#define FLAT_DEVICE_DEVICE_H
+#include "../../kernels/engine.h"
+#include "../util/error.h"
+
+struct device {
+    const struct engine *engine;
+    struct engine_context *context;
+    void *library;
+};
+
+/* Opens "cpu", "cuda", "cpu64" (double, for checks) or "auto" (cuda when it works here, otherwise cpu). Plugins are
+ * looked for beside the program, then in ../lib/flat. threads 0: all that this process may use. */
+int device_open(struct device *device, const char *name, int device_index, int threads, struct error *error);
+void device_close(struct device *device);
+
+/* Turns the op_status of a call into a status, with the engine's text and the name of the call in *error. */
+int device_status(struct device *device, const char *call, int op_status, struct error *error);
+
+/* device_run(device, error, norm_forward, &(struct norm_args){...}): one op. */
+#define device_run(device, error, op, arguments)                                                              \
+    device_status((device), #op, (device)->engine->op((device)->context, (arguments)), (error))
+
+int device_alloc(struct device *device, void **pointer, size_t bytes, struct error *error);
+void device_free(struct device *device, void *pointer);
+int device_zero(struct device *device, void *pointer, size_t bytes, struct error *error);
+int device_copy_in(struct device *device, void *to, const void *host, size_t bytes, struct error *error);
+int device_copy_out(struct device *device, void *host, const void *from, size_t bytes, struct error *error);
+
+#endif

@@ -1,0 +1,28 @@
+/* score.h - log-probabilities of given answers, without gradients.
+ *
+ * A scorer is a model in inference form with room for a fixed size of batch. Sequences of one group share their
+ * prefix's rows, so several answers to one question cost little more than one.
+ */
+#ifndef FLAT_EVAL_SCORE_H
+#define FLAT_EVAL_SCORE_H
+#include "../model/model.h"
+#include "../model/weights.h"
+
+struct score {
+    int32_t num_tokens;    /* answer tokens, end of sequence included */
+    double logprob_sum, prob_mean;
+    float *token_logprobs; /* [num_tokens], free(); NULL unless asked for */
+};
+
+/* Scores all groups (group g is sequences group_first[g] .. group_first[g+1]-1) in batches of at most batch_size
+ * groups. score[s] for every sequence; the caller frees token_logprobs, after a failure too. model must have been
+ * allocated by scorer_open with sizes from the same sequences. */
+int scorer_run(struct model *model, const struct batch_sequence *sequences, const int32_t *group_first, int groups,
+               int batch_size, bool keep_tokens, struct score *score, struct error *error);
+
+/* Plans, allocates and loads a model of a folder for scoring exactly these groups. */
+int scorer_open(struct model *model, struct device *device, const struct model_config *config,
+                const struct weights *weights, const struct batch_sequence *sequences, const int32_t *group_first,
+                int groups, int batch_size, struct error *error);
+
+#endif

@@ -1,0 +1,39 @@
+/* method.c - methods and divergences by name. */
+#include "method.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "../../kernels/loss_form.h"
+
+static const char *const divergence_names[DIVERGENCES] = {"total_variation", "jensen_shannon", "pearson", "kl", "jeffrey",
+                                                          "reverse_kl", "squared_hellinger", "neyman"};
+
+int method_find(const char *name, bool finetune, const struct method **method, struct error *error)
+{
+    char known[512] = "";
+    for (const struct method *const *m = methods; *m; m++) {
+        if ((*m)->for_finetune != finetune)
+            continue;
+        if (!strcmp((*m)->name, name)) {
+            *method = *m;
+            return STATUS_OK;
+        }
+        size_t used = strlen(known);
+        snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "", (*m)->name);
+    }
+    return error_set(error, STATUS_USAGE, "method: \"%s\" is not known; expected one of %s", name, known);
+}
+
+int divergence_find(const char *name)
+{
+    for (int i = 0; i < DIVERGENCES; i++)
+        if (!strcmp(divergence_names[i], name))
+            return i;
+    return -1;
+}
+
+const char *divergence_name(int divergence)
+{
+    return divergence_names[divergence];
+}

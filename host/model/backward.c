@@ -1,0 +1,229 @@
+/* backward.c - the transformer's backward pass: from the loss head's row scales to the gradient arena.
+ *
+ * The head's logits hold p - onehot, unweighted. dX of the head is scaled a row afterwards, and its dW takes
+ * row_scale_i h_i as operand, so the loss weights never touch the vocabulary-wide buffer.
+ * Parameter gradients are added to; gradients of the residual stream pass through one buffer, in place.
+ *
+ * Flops: twice the forward products.
+ */
+#include <math.h>
+
+#include "model.h"
+
+/* dx (+)= dy W, dW += dy^T x, dbias += column sums of dy. */
+static int linear_backward(struct model *model, int64_t rows, int64_t in, int64_t out, const void *dy, const void *x,
+                           int layer, enum slot weight, enum slot bias, void *dx, struct error *error)
+{
+    int status = device_run(model->device, error, linear_backward_weight,
+                            &((struct linear_backward_weight_args){.dtype = model->dtype,
+                                                                   .grad_dtype = model->dtype,
+                                                                   .rows = rows,
+                                                                   .in = in,
+                                                                   .out = out,
+                                                                   .dy = dy,
+                                                                   .x = x,
+                                                                   .dweight = model_grad(model, layer, weight),
+                                                                   .dbias = model_grad(model, layer, bias),
+                                                                   .accumulate = true}));
+    if (!status)
+        status = device_run(model->device, error, linear_backward_input,
+                            &((struct linear_backward_input_args){.dtype = model->dtype,
+                                                                  .rows = rows,
+                                                                  .in = in,
+                                                                  .out = out,
+                                                                  .dy = dy,
+                                                                  .weight = model_param(model, layer, weight),
+                                                                  .dx = dx}));
+    return status;
+}
+
+static int scale_rows(struct model *model, int64_t rows, const void *x, void *y, struct error *error)
+{
+    return device_run(model->device, error, row_scale,
+                      &((struct row_scale_args){.dtype = model->dtype,
+                                                .rows = rows,
+                                                .cols = model->config.hidden_size,
+                                                .x = x,
+                                                .scale = model->head.row_scale,
+                                                .y = y}));
+}
+
+/* lm_head and final norm; scatters the gradient of the answer rows into dresidual. */
+static int head_backward(struct model *model, const struct batch *batch, struct error *error)
+{
+    const struct model_config *c = &model->config;
+    struct head_activations *h = &model->head;
+    int status = scale_rows(model, batch->heads, h->norm, h->branch, error); /* branch and input are free again */
+    if (!status)
+        status = linear_backward(model, batch->heads, c->hidden_size, c->vocab_size, h->logits, h->branch, 0,
+                                 SLOT_HEAD_WEIGHT, SLOT_HEAD_BIAS, h->input, error);
+    if (!status)
+        status = scale_rows(model, batch->heads, h->input, h->input, error);
+    if (!status)
+        status = device_run(model->device, error, norm_backward,
+                            &((struct norm_backward_args){.kind = c->norm,
+                                                          .dtype = model->dtype,
+                                                          .grad_dtype = model->dtype,
+                                                          .rows = batch->heads,
+                                                          .cols = c->hidden_size,
+                                                          .x = h->sum,
+                                                          .weight = model_param(model, 0, SLOT_FINAL_NORM_WEIGHT),
+                                                          .mean = h->mean,
+                                                          .rstd = h->rstd,
+                                                          .dy = h->input,
+                                                          .dx = h->input,
+                                                          .dweight = model_grad(model, 0, SLOT_FINAL_NORM_WEIGHT),
+                                                          .dbias = model_grad(model, 0, SLOT_FINAL_NORM_BIAS)}));
+    if (!status)
+        status = device_zero(model->device, model->dresidual,
+                             (size_t)(batch->rows * c->hidden_size) * dtype_size(model->dtype), error);
+    if (!status)
+        status = device_run(model->device, error, embedding_backward,
+                            &((struct embedding_backward_args){.dtype = model->dtype,
+                                                               .grad_dtype = model->dtype,
+                                                               .buckets = batch->answer_rows,
+                                                               .cols = c->hidden_size,
+                                                               .bucket_id = batch->device.row_id,
+                                                               .bucket_begin = batch->device.row_begin,
+                                                               .bucket_rows = batch->device.row_heads,
+                                                               .dout = h->input,
+                                                               .dtable = model->dresidual}));
+    return status;
+}
+
+static int norm_half(struct model *model, const struct batch *batch, int layer, bool second, struct error *error)
+{
+    const struct model_config *c = &model->config;
+    const struct layer_activations *a = &model->activations[layer];
+    enum slot weight = second ? SLOT_NORM2_WEIGHT : SLOT_NORM1_WEIGHT, bias = second ? SLOT_NORM2_BIAS : SLOT_NORM1_BIAS;
+    return device_run(model->device, error, norm_backward,
+                      &((struct norm_backward_args){.kind = c->norm,
+                                                    .dtype = model->dtype,
+                                                    .grad_dtype = model->dtype,
+                                                    .rows = batch->rows,
+                                                    .cols = c->hidden_size,
+                                                    .x = second ? a->middle : a->input,
+                                                    .weight = model_param(model, layer, weight),
+                                                    .mean = second ? a->mean2 : a->mean1,
+                                                    .rstd = second ? a->rstd2 : a->rstd1,
+                                                    .dy = model->dnorm,
+                                                    .dresidual = model->dresidual,
+                                                    .dx = model->dresidual,
+                                                    .dweight = model_grad(model, layer, weight),
+                                                    .dbias = model_grad(model, layer, bias)}));
+}
+
+static int feed_forward_half(struct model *model, const struct batch *batch, int layer, struct error *error)
+{
+    const struct model_config *c = &model->config;
+    const struct layer_activations *a = &model->activations[layer];
+    const int64_t up = c->intermediate_size * (c->family->gated ? 2 : 1);
+    int status = linear_backward(model, batch->rows, c->intermediate_size, c->hidden_size, model->dresidual, a->activated,
+                                 layer, SLOT_DOWN_WEIGHT, SLOT_DOWN_BIAS, model->dactivated, error);
+    if (!status)
+        status = device_run(model->device, error, activation_backward,
+                            &((struct activation_backward_args){.kind = c->activation,
+                                                                .dtype = model->dtype,
+                                                                .rows = batch->rows,
+                                                                .cols = c->intermediate_size,
+                                                                .x = a->up,
+                                                                .dy = model->dactivated,
+                                                                .dx = model->dup}));
+    if (!status)
+        status = linear_backward(model, batch->rows, c->hidden_size, up, model->dup, a->norm2, layer, SLOT_UP_WEIGHT,
+                                 SLOT_UP_BIAS, model->dnorm, error);
+    if (!status)
+        status = norm_half(model, batch, layer, true, error);
+    return status;
+}
+
+static int attention_half(struct model *model, const struct batch *batch, int layer, struct error *error)
+{
+    const struct model_config *c = &model->config;
+    const struct layer_activations *a = &model->activations[layer];
+    const size_t s = dtype_size(model->dtype);
+    const int64_t q = c->num_attention_heads * c->head_dim, k = c->num_key_value_heads * c->head_dim, qkv = q + 2 * k;
+    char *saved = a->qkv, *dqkv = model->dqkv;
+    int status = linear_backward(model, batch->rows, q, c->hidden_size, model->dresidual, a->attention, layer,
+                                 SLOT_O_WEIGHT, SLOT_O_BIAS, model->dattention, error);
+    if (!status)
+        status = device_run(model->device, error, attention_backward,
+                            &((struct attention_backward_args){
+                                .forward = {.dtype = model->dtype,
+                                            .rows = batch->rows,
+                                            .heads = (int)c->num_attention_heads,
+                                            .kv_heads = (int)c->num_key_value_heads,
+                                            .head_dim = (int)c->head_dim,
+                                            .scale = 1 / sqrt((double)c->head_dim),
+                                            .groups = batch->groups,
+                                            .segments = batch->segments,
+                                            .group_begin = batch->device.group_begin,
+                                            .segment = batch->device.segment,
+                                            .q = saved,
+                                            .k = saved + (size_t)q * s,
+                                            .v = saved + (size_t)(q + k) * s,
+                                            .q_stride = qkv,
+                                            .kv_stride = qkv,
+                                            .out_stride = q,
+                                            .out = a->attention,
+                                            .lse = a->lse},
+                                .dout = model->dattention,
+                                .dq = dqkv,
+                                .dk = dqkv + (size_t)q * s,
+                                .dv = dqkv + (size_t)(q + k) * s}));
+    if (!status && c->family->rotary)
+        status = device_run(model->device, error, rope,
+                            &((struct rope_args){.dtype = model->dtype,
+                                                 .rows = batch->rows,
+                                                 .row_stride = qkv,
+                                                 .heads = (int)(c->num_attention_heads + c->num_key_value_heads),
+                                                 .head_dim = (int)c->head_dim,
+                                                 .rotary_dim = (int)c->rotary_dim,
+                                                 .direction = -1,
+                                                 .positions = batch->device.positions,
+                                                 .cos = model->rope_cos,
+                                                 .sin = model->rope_sin,
+                                                 .x = dqkv}));
+    if (!status)
+        status = linear_backward(model, batch->rows, c->hidden_size, qkv, dqkv, a->norm1, layer, SLOT_QKV_WEIGHT,
+                                 SLOT_QKV_BIAS, model->dnorm, error);
+    if (!status)
+        status = norm_half(model, batch, layer, false, error);
+    return status;
+}
+
+static int embedding_half(struct model *model, const struct batch *batch, struct error *error)
+{
+    struct embedding_backward_args args = {.dtype = model->dtype,
+                                           .grad_dtype = model->dtype,
+                                           .buckets = batch->tokens,
+                                           .cols = model->config.hidden_size,
+                                           .bucket_id = batch->device.token_id,
+                                           .bucket_begin = batch->device.token_begin,
+                                           .bucket_rows = batch->device.token_rows,
+                                           .dout = model->dresidual,
+                                           .dtable = model_grad(model, 0, SLOT_EMBEDDING),
+                                           .accumulate = true};
+    int status = device_run(model->device, error, embedding_backward, &args);
+    if (status || !model_grad(model, 0, SLOT_POSITION))
+        return status;
+    args.buckets = batch->distinct_positions;
+    args.bucket_id = batch->device.position_id;
+    args.bucket_begin = batch->device.position_begin;
+    args.bucket_rows = batch->device.position_rows;
+    args.dtable = model_grad(model, 0, SLOT_POSITION);
+    return device_run(model->device, error, embedding_backward, &args);
+}
+
+int model_backward(struct model *model, const struct batch *batch, struct error *error)
+{
+    int status = head_backward(model, batch, error);
+    for (int layer = (int)model->config.num_hidden_layers - 1; layer >= 0 && !status; layer--) {
+        status = feed_forward_half(model, batch, layer, error);
+        if (!status)
+            status = attention_half(model, batch, layer, error);
+    }
+    if (!status)
+        status = embedding_half(model, batch, error);
+    return status;
+}

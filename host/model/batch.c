@@ -1,0 +1,202 @@
+/* batch.c - see batch.h. */
+#include "batch.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "../util/memory.h"
+
+/* Longest common prefix of the group, cut before the first answer token of any member. */
+static int32_t shared_prefix(const struct batch_sequence *sequences, int count)
+{
+    int32_t prefix = sequences[0].answer_begin;
+    for (int s = 1; s < count; s++) {
+        int32_t limit = sequences[s].answer_begin < prefix ? sequences[s].answer_begin : prefix, n = 0;
+        while (n < limit && sequences[s].ids[n] == sequences[0].ids[n])
+            n++;
+        prefix = n;
+    }
+    return count > 1 ? prefix : 0;
+}
+
+/* Keys that the rows of a segment see: the whole prefix and their own part, causally. */
+static int64_t segment_visible_keys(int64_t count, int64_t prefix)
+{
+    return count * prefix + count * (count + 1) / 2;
+}
+
+void batch_group_size(const struct batch_sequence *sequences, int count, bool shared, struct batch_size *size)
+{
+    int32_t prefix = shared ? shared_prefix(sequences, count) : 0;
+    size->rows += prefix;
+    size->visible_keys += segment_visible_keys(prefix, 0);
+    for (int s = 0; s < count; s++) {
+        int64_t own = sequences[s].length - 1 - prefix;
+        size->rows += own;
+        size->heads += sequences[s].length - sequences[s].answer_begin;
+        size->visible_keys += segment_visible_keys(own, prefix);
+    }
+}
+
+/* Lays the arrays out in one block of int32 for the given counts; returns its size in elements. */
+static size_t arrays_layout(struct batch_arrays *a, int32_t *base, size_t rows, size_t heads, size_t sequences)
+{
+    size_t used = 0;
+#define TAKE(field, count) (a->field = base ? base + used : NULL, used += ((size_t)(count) + 15) & ~(size_t)15)
+    TAKE(ids, rows);
+    TAKE(positions, rows);
+    TAKE(group_begin, sequences + 1);
+    int32_t *segment;
+    segment = base ? base + used : NULL;
+    used += (2 * sequences * sizeof(struct attention_segment) / sizeof(int32_t) + 15) & ~(size_t)15;
+    a->segment = (struct attention_segment *)(void *)segment;
+    TAKE(head_row, heads);
+    TAKE(target, heads);
+    TAKE(sequence_begin, sequences + 1);
+    TAKE(token_id, rows);
+    TAKE(token_begin, rows + 1);
+    TAKE(token_rows, rows);
+    TAKE(position_id, rows);
+    TAKE(position_begin, rows + 1);
+    TAKE(position_rows, rows);
+    TAKE(row_id, heads);
+    TAKE(row_begin, heads + 1);
+    TAKE(row_heads, heads);
+#undef TAKE
+    return used;
+}
+
+int batch_create(struct batch *batch, struct device *device, int64_t max_rows, int64_t max_heads, int64_t max_sequences,
+                 struct error *error)
+{
+    *batch = (struct batch){0};
+    if (max_rows < 1 || max_heads < 1 || max_sequences < 1 || max_rows > 1 << 28 || max_heads > 1 << 28)
+        return error_set(error, STATUS_USAGE, "a batch of %lld rows cannot be packed; lower the batch size",
+                         (long long)max_rows);
+    struct batch_arrays unused;
+    size_t count = arrays_layout(&unused, NULL, (size_t)max_rows, (size_t)max_heads, (size_t)max_sequences);
+    batch->blob_bytes = count * sizeof(int32_t);
+    batch->host_blob = memory_array(count, sizeof(int32_t), error);
+    if (!batch->host_blob)
+        return STATUS_MEMORY;
+    int status = device_alloc(device, &batch->device_blob, batch->blob_bytes, error);
+    if (status) {
+        batch_free(batch, device);
+        return status;
+    }
+    arrays_layout(&batch->host, batch->host_blob, (size_t)max_rows, (size_t)max_heads, (size_t)max_sequences);
+    arrays_layout(&batch->device, batch->device_blob, (size_t)max_rows, (size_t)max_heads, (size_t)max_sequences);
+    return STATUS_OK;
+}
+
+void batch_free(struct batch *batch, struct device *device)
+{
+    device_free(device, batch->device_blob);
+    free(batch->host_blob);
+    *batch = (struct batch){0};
+}
+
+/* Feeds ids[from .. to) of one sequence as a segment at the end of the rows. */
+static void segment_append(struct batch *batch, const int32_t *ids, int32_t from, int32_t to, int32_t prefix_begin,
+                           int32_t prefix_count)
+{
+    struct batch_arrays *a = &batch->host;
+    int32_t begin = batch->rows, count = to - from;
+    if (!count)
+        return;
+    memcpy(a->ids + begin, ids + from, (size_t)count * sizeof *ids);
+    for (int32_t i = 0; i < count; i++)
+        a->positions[begin + i] = from + i;
+    if (to - 1 > batch->max_position)
+        batch->max_position = to - 1;
+    a->segment[batch->segments++] = (struct attention_segment){begin, count, begin, 0, prefix_begin, prefix_count};
+    batch->rows += count;
+    batch->visible_keys += segment_visible_keys(count, prefix_count);
+}
+
+static void group_append(struct batch *batch, const struct batch_sequence *sequences, int count, bool shared)
+{
+    struct batch_arrays *a = &batch->host;
+    int32_t prefix = shared ? shared_prefix(sequences, count) : 0, prefix_begin = batch->rows;
+    segment_append(batch, sequences[0].ids, 0, prefix, 0, 0);
+    for (int s = 0; s < count; s++) {
+        const struct batch_sequence *sequence = &sequences[s];
+        int32_t branch_begin = batch->rows;
+        segment_append(batch, sequence->ids, prefix, sequence->length - 1, prefix ? prefix_begin : 0, prefix);
+        for (int32_t t = sequence->answer_begin; t < sequence->length; t++) {
+            a->head_row[batch->heads] = t - 1 < prefix ? prefix_begin + t - 1 : branch_begin + t - 1 - prefix;
+            a->target[batch->heads++] = sequence->ids[t];
+        }
+        a->sequence_begin[++batch->sequences] = batch->heads;
+        if (!shared)
+            a->group_begin[++batch->groups] = batch->segments;
+    }
+    if (shared)
+        a->group_begin[++batch->groups] = batch->segments;
+}
+
+struct keyed {
+    int32_t key, row;
+};
+
+static int keyed_compare(const void *left, const void *right)
+{
+    const struct keyed *a = left, *b = right;
+    return a->key != b->key ? (a->key > b->key) - (a->key < b->key) : (a->row > b->row) - (a->row < b->row);
+}
+
+/* Groups 0 .. count-1 by key[i], rows ascending within a bucket: one writer a bucket, in a fixed order. */
+static int32_t bucket(struct keyed *work, const int32_t *key, int32_t count, int32_t *id, int32_t *begin, int32_t *rows)
+{
+    for (int32_t i = 0; i < count; i++)
+        work[i] = (struct keyed){key[i], i};
+    qsort(work, (size_t)count, sizeof *work, keyed_compare);
+    int32_t buckets = 0;
+    for (int32_t i = 0; i < count; i++) {
+        if (!i || work[i].key != work[i - 1].key) {
+            id[buckets] = work[i].key;
+            begin[buckets++] = i;
+        }
+        rows[i] = work[i].row;
+    }
+    begin[buckets] = count;
+    return buckets;
+}
+
+static int sequences_check(const struct batch_sequence *sequences, int count, int64_t vocab_size, struct error *error)
+{
+    for (int s = 0; s < count; s++) {
+        if (sequences[s].answer_begin < 1 || sequences[s].answer_begin >= sequences[s].length)
+            return error_set(error, STATUS_INPUT, "sequence %d of the batch has no answer token to predict", s);
+        for (int32_t i = 0; i < sequences[s].length; i++)
+            if (sequences[s].ids[i] < 0 || sequences[s].ids[i] >= vocab_size)
+                return error_set(error, STATUS_INPUT, "token id %d is outside the model's vocabulary of %lld; the "
+                                 "tokenizer does not belong to this model", (int)sequences[s].ids[i],
+                                 (long long)vocab_size);
+    }
+    return STATUS_OK;
+}
+
+int batch_pack(struct batch *batch, struct device *device, const struct batch_sequence *sequences,
+               const int32_t *group_first, int groups, bool shared, int64_t vocab_size, struct error *error)
+{
+    int status = sequences_check(sequences, group_first[groups], vocab_size, error);
+    if (status)
+        return status;
+    batch->rows = batch->heads = batch->groups = batch->segments = batch->sequences = batch->max_position = 0;
+    batch->visible_keys = 0;
+    struct batch_arrays *a = &batch->host;
+    a->group_begin[0] = a->sequence_begin[0] = 0;
+    for (int g = 0; g < groups; g++)
+        group_append(batch, sequences + group_first[g], group_first[g + 1] - group_first[g], shared);
+    int32_t most = batch->rows > batch->heads ? batch->rows : batch->heads;
+    struct keyed *work = memory_array((size_t)most, sizeof *work, error);
+    if (!work)
+        return STATUS_MEMORY;
+    batch->tokens = bucket(work, a->ids, batch->rows, a->token_id, a->token_begin, a->token_rows);
+    batch->distinct_positions = bucket(work, a->positions, batch->rows, a->position_id, a->position_begin,
+                                       a->position_rows);
+    batch->answer_rows = bucket(work, a->head_row, batch->heads, a->row_id, a->row_begin, a->row_heads);
+    free(work);
+    return device_copy_in(device, batch->device_blob, batch->host_blob, batch->blob_bytes, error);
+}

@@ -1,0 +1,66 @@
+/* batch.h - packing: sequences of ids become one run of rows without padding, in which the answers of one prompt
+ * share the prompt's rows.
+ *
+ * A group is the sequences of one prompt. Its shared prefix is their longest common prefix of ids, at most up to the
+ * position that predicts the first answer token of any member. Rows: prefix, then the rest of each sequence in turn;
+ * the last id of a sequence is only a target and never fed. The row at position t-1 predicts target ids[t]; head rows
+ * (one a target) are listed sequence by sequence and may name a prefix row more than once.
+ *
+ * Cost: two passes over the ids and two counting sorts; one copy to the device.
+ */
+#ifndef FLAT_MODEL_BATCH_H
+#define FLAT_MODEL_BATCH_H
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "../../kernels/attention.h"
+#include "../device/device.h"
+
+/* ids[0 .. length), of which ids[answer_begin .. length) are targets; 1 <= answer_begin < length. Borrowed. */
+struct batch_sequence {
+    const int32_t *ids;
+    int32_t length, answer_begin;
+};
+
+/* Integer arrays of a packed batch; the host and device copies have the same layout. */
+struct batch_arrays {
+    int32_t *ids, *positions;                              /* [rows] */
+    int32_t *group_begin;                                  /* [groups + 1] */
+    struct attention_segment *segment;                     /* [segments] */
+    int32_t *head_row, *target;                            /* [heads] */
+    int32_t *sequence_begin;                               /* [sequences + 1] */
+    int32_t *token_id, *token_begin, *token_rows;          /* rows bucketed by id: [tokens], [tokens + 1], [rows] */
+    int32_t *position_id, *position_begin, *position_rows; /* rows bucketed by position */
+    int32_t *row_id, *row_begin, *row_heads;               /* head rows bucketed by row: [answer_rows] ... [heads] */
+};
+
+struct batch {
+    int32_t rows, heads, groups, segments, sequences;
+    int32_t tokens, distinct_positions, answer_rows; /* buckets of the three kinds */
+    int32_t max_position;
+    int64_t visible_keys; /* as in struct batch_size */
+    struct batch_arrays host, device;
+    void *host_blob, *device_blob;
+    size_t blob_bytes;
+};
+
+/* What packed groups take. */
+struct batch_size {
+    int64_t rows, heads;
+    int64_t visible_keys; /* sum over rows of the keys they see: attention's cost */
+};
+
+/* Adds what a group will take to *size, without packing it. shared false: as separate sequences. */
+void batch_group_size(const struct batch_sequence *sequences, int count, bool shared, struct batch_size *size);
+
+/* Allocates room for at most so many rows, head rows, sequences and groups. */
+int batch_create(struct batch *batch, struct device *device, int64_t max_rows, int64_t max_heads, int64_t max_sequences,
+                 struct error *error);
+void batch_free(struct batch *batch, struct device *device);
+
+/* Packs `groups` groups; group g is sequences group_first[g] .. group_first[g+1]-1. shared false packs each sequence
+ * on its own (the plain form that the shared one is tested against). Ids must be below vocab_size. */
+int batch_pack(struct batch *batch, struct device *device, const struct batch_sequence *sequences,
+               const int32_t *group_first, int groups, bool shared, int64_t vocab_size, struct error *error);
+
+#endif

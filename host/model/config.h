@@ -1,0 +1,45 @@
+/* config.h - the numbers of config.json that define a model's arithmetic. */
+#ifndef FLAT_MODEL_CONFIG_H
+#define FLAT_MODEL_CONFIG_H
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "../../kernels/activation.h"
+#include "../../kernels/norm.h"
+#include "../util/error.h"
+
+struct family;
+
+enum rope_scaling { ROPE_PLAIN, ROPE_LLAMA3, ROPE_LINEAR };
+
+struct model_config {
+    const struct family *family;
+    int64_t vocab_size, hidden_size, intermediate_size, num_hidden_layers;
+    int64_t num_attention_heads, num_key_value_heads, head_dim, max_position_embeddings;
+    enum norm_kind norm;
+    double norm_eps;
+    enum activation_kind activation;
+    bool attention_bias, o_bias, mlp_bias, head_bias, untied; /* untied: lm_head is a tensor of its own */
+    double initializer_range;
+
+    /* rotary positions */
+    int64_t rotary_dim;
+    double rope_theta;
+    enum rope_scaling rope_scaling;
+    double rope_factor, rope_low_freq_factor, rope_high_freq_factor, rope_original_max_positions;
+
+    enum dtype torch_dtype; /* storage of a model made from scratch */
+    int32_t bos_token_id;   /* -1 when not given */
+    int32_t eos_token_id[8];
+    int eos_token_ids;
+};
+
+/* Reads directory/config.json (v4 and v5 spelling) and generation_config.json for the special tokens. An unknown
+ * model_type, a value that we cannot compute or sizes that do not fit together are STATUS_INPUT, by key. */
+int model_config_read(struct model_config *config, const char *directory, struct error *error);
+
+/* cos and sin of every position, [max_positions, rotary_dim / 2] each. */
+void model_config_rope_tables(const struct model_config *config, int64_t positions, double *cos_table,
+                              double *sin_table);
+
+#endif

@@ -1,0 +1,86 @@
+/* family.h - what a model family is: data, not code. models/<family>.c fills one struct family; the build lists
+ * every file of models/ by itself.
+ *
+ * Facts come from Hugging Face's config.json and state dict: key names, defaults, tensor names and shapes.
+ */
+#ifndef FLAT_MODEL_FAMILY_H
+#define FLAT_MODEL_FAMILY_H
+#include <stddef.h>
+
+#include "config.h"
+
+enum config_key_type { CONFIG_INT, CONFIG_DOUBLE, CONFIG_BOOL };
+
+/* One key of config.json that changes the arithmetic. */
+struct config_key {
+    const char *name, *older_name; /* older_name may be NULL */
+    enum config_key_type type;
+    size_t offset;                 /* offsetof(struct model_config, ...) */
+    double fallback;               /* when the key is absent or null and not required */
+    bool required;
+};
+
+/* A key whose other values we cannot compute: refused by name. */
+struct config_refusal {
+    const char *name;
+    bool allow_null, allow_false, allow_true;
+    const char *reason;
+};
+
+/* Where a parameter lives in the program. Fused products keep their parts in adjacent rows. */
+enum slot {
+    SLOT_EMBEDDING,        /* [vocab, hidden] */
+    SLOT_POSITION,         /* [max_positions + offset, hidden] */
+    SLOT_FINAL_NORM_WEIGHT,
+    SLOT_FINAL_NORM_BIAS,
+    SLOT_HEAD_WEIGHT,      /* [vocab, hidden]; the embedding when tied */
+    SLOT_HEAD_BIAS,
+    SLOT_LAYER,            /* the slots from here on exist once a layer */
+    SLOT_NORM1_WEIGHT = SLOT_LAYER,
+    SLOT_NORM1_BIAS,
+    SLOT_QKV_WEIGHT,       /* [heads * head_dim + 2 kv_heads * head_dim, hidden] */
+    SLOT_QKV_BIAS,
+    SLOT_O_WEIGHT,         /* [hidden, heads * head_dim] */
+    SLOT_O_BIAS,
+    SLOT_NORM2_WEIGHT,
+    SLOT_NORM2_BIAS,
+    SLOT_UP_WEIGHT,        /* [intermediate or 2 intermediate (gate, up), hidden] */
+    SLOT_UP_BIAS,
+    SLOT_DOWN_WEIGHT,      /* [hidden, intermediate] */
+    SLOT_DOWN_BIAS,
+    SLOTS
+};
+
+/* Rows of a fused slot that one tensor of the file fills. */
+enum slot_part { PART_ALL, PART_Q, PART_K, PART_V, PART_GATE, PART_UP };
+
+/* One tensor of the state dict. */
+struct family_tensor {
+    enum slot slot;
+    enum slot_part part;
+    const char *name;        /* "%d" is the layer */
+    size_t condition;        /* offset of a bool in struct model_config that must be true, or ALWAYS */
+};
+#define ALWAYS ((size_t)-1)
+
+struct family {
+    const char *model_type;   /* config.json: "llama" */
+    const char *architecture; /* "LlamaForCausalLM" */
+    const char *base_prefix;  /* names may come with or without it: "model." */
+    enum norm_kind norm;
+    bool gated;               /* feed-forward is gate and up, activation SWIGLU */
+    bool rotary;
+    const char *norm_eps_key;
+    double norm_eps_fallback;
+    const char *activation_key, *activation_fallback;
+    bool tied_fallback;       /* tie_word_embeddings when config.json does not say */
+    const struct config_key *key;         /* ends with a NULL name */
+    const struct config_refusal *refusal; /* ends with a NULL name */
+    const struct family_tensor *tensor;   /* ends with a NULL name */
+    const char *const *ignored;           /* suffixes of buffers in old files that are not parameters; NULL-ended */
+};
+
+/* All families of models/, NULL-ended. Made by the build. */
+extern const struct family *const families[];
+
+#endif

@@ -1,0 +1,214 @@
+/* forward.c - the transformer's forward pass over a packed batch.
+ *
+ * A layer: input (+)-> norm 1 -> qkv -> rotary -> attention -> o -(+)-> norm 2 -> up -> activation -> down. Both
+ * residual additions are fused into the norm that follows them; the last one into the final norm, which sees only
+ * the rows that predict an answer token.
+ *
+ * Flops: 2 rows parameters of the layers + 4 head_dim heads visible_keys + 2 heads_rows hidden vocab.
+ */
+#include <math.h>
+
+#include "model.h"
+
+/* Layer l's kept activations; in inference all layers share the first. */
+static struct layer_activations *activations_of(const struct model *model, int layer)
+{
+    return &model->activations[model->training ? layer : 0];
+}
+
+static int linear(struct model *model, int64_t rows, int64_t in, int64_t out, const void *x, int layer, enum slot weight,
+                  enum slot bias, void *y, struct error *error)
+{
+    return device_run(model->device, error, linear_forward,
+                      &((struct linear_args){.dtype = model->dtype,
+                                             .out_dtype = model->dtype,
+                                             .rows = rows,
+                                             .in = in,
+                                             .out = out,
+                                             .x = x,
+                                             .weight = model_param(model, layer, weight),
+                                             .bias = model_param(model, layer, bias),
+                                             .y = y}));
+}
+
+static int attention_half(struct model *model, const struct batch *batch, int layer, layer_keys_hook hook, void *user,
+                          struct error *error)
+{
+    const struct model_config *c = &model->config;
+    struct layer_activations *a = activations_of(model, layer);
+    const size_t s = dtype_size(model->dtype);
+    const int64_t q = c->num_attention_heads * c->head_dim, k = c->num_key_value_heads * c->head_dim, qkv = q + 2 * k;
+    int status = linear(model, batch->rows, c->hidden_size, qkv, a->norm1, layer, SLOT_QKV_WEIGHT, SLOT_QKV_BIAS, a->qkv,
+                        error);
+    if (!status && c->family->rotary)
+        status = device_run(model->device, error, rope,
+                            &((struct rope_args){.dtype = model->dtype,
+                                                 .rows = batch->rows,
+                                                 .row_stride = qkv,
+                                                 .heads = (int)(c->num_attention_heads + c->num_key_value_heads),
+                                                 .head_dim = (int)c->head_dim,
+                                                 .rotary_dim = (int)c->rotary_dim,
+                                                 .direction = 1,
+                                                 .positions = batch->device.positions,
+                                                 .cos = model->rope_cos,
+                                                 .sin = model->rope_sin,
+                                                 .x = a->qkv}));
+    struct layer_keys keys = {(char *)a->qkv + (size_t)q * s, (char *)a->qkv + (size_t)(q + k) * s, qkv};
+    if (!status && hook)
+        status = hook(user, layer, a->qkv, &keys, error);
+    if (!status)
+        status = device_run(model->device, error, attention_forward,
+                            &((struct attention_args){.dtype = model->dtype,
+                                                      .rows = batch->rows,
+                                                      .heads = (int)c->num_attention_heads,
+                                                      .kv_heads = (int)c->num_key_value_heads,
+                                                      .head_dim = (int)c->head_dim,
+                                                      .scale = 1 / sqrt((double)c->head_dim),
+                                                      .groups = batch->groups,
+                                                      .segments = batch->segments,
+                                                      .group_begin = batch->device.group_begin,
+                                                      .segment = batch->device.segment,
+                                                      .q = a->qkv,
+                                                      .k = keys.k,
+                                                      .v = keys.v,
+                                                      .q_stride = qkv,
+                                                      .kv_stride = keys.stride,
+                                                      .out_stride = q,
+                                                      .out = a->attention,
+                                                      .lse = model->training ? a->lse : NULL}));
+    if (!status)
+        status = linear(model, batch->rows, q, c->hidden_size, a->attention, layer, SLOT_O_WEIGHT, SLOT_O_BIAS,
+                        model->attention_out, error);
+    return status;
+}
+
+static int feed_forward_half(struct model *model, const struct batch *batch, int layer, struct error *error)
+{
+    const struct model_config *c = &model->config;
+    struct layer_activations *a = activations_of(model, layer);
+    const int64_t up = c->intermediate_size * (c->family->gated ? 2 : 1);
+    int status = linear(model, batch->rows, c->hidden_size, up, a->norm2, layer, SLOT_UP_WEIGHT, SLOT_UP_BIAS, a->up, error);
+    if (!status)
+        status = device_run(model->device, error, activation_forward,
+                            &((struct activation_args){.kind = c->activation,
+                                                       .dtype = model->dtype,
+                                                       .rows = batch->rows,
+                                                       .cols = c->intermediate_size,
+                                                       .x = a->up,
+                                                       .y = a->activated}));
+    if (!status)
+        status = linear(model, batch->rows, c->intermediate_size, c->hidden_size, a->activated, layer, SLOT_DOWN_WEIGHT,
+                        SLOT_DOWN_BIAS, model->feed_out, error);
+    return status;
+}
+
+int model_forward_layer(struct model *model, const struct batch *batch, int layer, layer_keys_hook hook, void *user,
+                        struct error *error)
+{
+    const struct model_config *c = &model->config;
+    struct layer_activations *a = activations_of(model, layer);
+    struct norm_args norm = {.kind = c->norm, .dtype = model->dtype, .rows = batch->rows, .cols = c->hidden_size,
+                             .eps = c->norm_eps};
+    norm.x = layer ? model->feed_out : a->input;
+    norm.residual = layer ? activations_of(model, layer - 1)->middle : NULL;
+    norm.sum = layer ? a->input : NULL;
+    norm.weight = model_param(model, layer, SLOT_NORM1_WEIGHT);
+    norm.bias = model_param(model, layer, SLOT_NORM1_BIAS);
+    norm.y = a->norm1, norm.rstd = a->rstd1, norm.mean = a->mean1;
+    int status = device_run(model->device, error, norm_forward, &norm);
+    if (!status)
+        status = attention_half(model, batch, layer, hook, user, error);
+    norm.x = model->attention_out;
+    norm.residual = a->input;
+    norm.sum = a->middle;
+    norm.weight = model_param(model, layer, SLOT_NORM2_WEIGHT);
+    norm.bias = model_param(model, layer, SLOT_NORM2_BIAS);
+    norm.y = a->norm2, norm.rstd = a->rstd2, norm.mean = a->mean2;
+    if (!status)
+        status = device_run(model->device, error, norm_forward, &norm);
+    if (!status)
+        status = feed_forward_half(model, batch, layer, error);
+    return status;
+}
+
+int model_forward_body(struct model *model, const struct batch *batch, struct error *error)
+{
+    const struct model_config *c = &model->config;
+    if (batch->rows > model->max_rows || batch->heads > model->max_heads || batch->sequences > model->max_sequences)
+        return error_set(error, STATUS_RUNTIME, "a batch of %d rows and %d answer tokens is larger than what was planned",
+                         (int)batch->rows, (int)batch->heads);
+    if (batch->max_position >= c->max_position_embeddings)
+        return error_set(error, STATUS_USAGE, "a sequence of %d tokens is longer than the model's %lld positions; lower "
+                         "max_length", (int)batch->max_position + 1, (long long)c->max_position_embeddings);
+    int status = device_run(model->device, error, embedding_forward,
+                            &((struct embedding_args){.dtype = model->dtype,
+                                                      .rows = batch->rows,
+                                                      .cols = c->hidden_size,
+                                                      .table = model_param(model, 0, SLOT_EMBEDDING),
+                                                      .ids = batch->device.ids,
+                                                      .position_table = model_param(model, 0, SLOT_POSITION),
+                                                      .positions = batch->device.positions,
+                                                      .out = activations_of(model, 0)->input}));
+    return status;
+}
+
+int model_forward_head(struct model *model, const int32_t *device_head_row, int32_t heads, struct error *error)
+{
+    const struct model_config *c = &model->config;
+    struct head_activations *h = &model->head;
+    const void *from[2] = {model->feed_out, activations_of(model, (int)c->num_hidden_layers - 1)->middle};
+    void *to[2] = {h->branch, h->input};
+    int status = STATUS_OK;
+    for (int i = 0; i < 2 && !status; i++)
+        status = device_run(model->device, error, embedding_forward,
+                            &((struct embedding_args){.dtype = model->dtype,
+                                                      .rows = heads,
+                                                      .cols = c->hidden_size,
+                                                      .table = from[i],
+                                                      .ids = device_head_row,
+                                                      .out = to[i]}));
+    if (!status)
+        status = device_run(model->device, error, norm_forward,
+                            &((struct norm_args){.kind = c->norm,
+                                                 .dtype = model->dtype,
+                                                 .rows = heads,
+                                                 .cols = c->hidden_size,
+                                                 .eps = c->norm_eps,
+                                                 .x = h->branch,
+                                                 .residual = h->input,
+                                                 .sum = h->sum,
+                                                 .weight = model_param(model, 0, SLOT_FINAL_NORM_WEIGHT),
+                                                 .bias = model_param(model, 0, SLOT_FINAL_NORM_BIAS),
+                                                 .y = h->norm,
+                                                 .mean = h->mean,
+                                                 .rstd = h->rstd}));
+    if (!status)
+        status = linear(model, heads, c->hidden_size, c->vocab_size, h->norm, 0, SLOT_HEAD_WEIGHT, SLOT_HEAD_BIAS,
+                        h->logits, error);
+    return status;
+}
+
+int model_forward(struct model *model, const struct batch *batch, struct error *error)
+{
+    const struct model_config *c = &model->config;
+    struct head_activations *h = &model->head;
+    int status = model_forward_body(model, batch, error);
+    for (int layer = 0; layer < c->num_hidden_layers && !status; layer++)
+        status = model_forward_layer(model, batch, layer, NULL, NULL, error);
+    if (!status)
+        status = model_forward_head(model, batch->device.head_row, batch->heads, error);
+    if (!status)
+        status = device_run(model->device, error, logprob_forward,
+                            &((struct logprob_args){.dtype = model->dtype,
+                                                    .rows = batch->heads,
+                                                    .cols = c->vocab_size,
+                                                    .stride = c->vocab_size,
+                                                    .logits = h->logits,
+                                                    .targets = batch->device.target,
+                                                    .logprob = h->logprob,
+                                                    .p = h->p,
+                                                    .q = h->q,
+                                                    .lse = h->lse,
+                                                    .write_gradient = model->training}));
+    return status;
+}

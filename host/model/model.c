@@ -1,0 +1,316 @@
+/* model.c - the parameter table, the memory plan and the life of a model. */
+#include "model.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../util/memory.h"
+
+static int64_t query_cols(const struct model_config *c) { return c->num_attention_heads * c->head_dim; }
+static int64_t key_cols(const struct model_config *c) { return c->num_key_value_heads * c->head_dim; }
+
+/* Shape of a whole slot; cols 0 for vectors. */
+static struct slot_place slot_shape(const struct model_config *c, enum slot slot)
+{
+    const int64_t hidden = c->hidden_size, qkv = query_cols(c) + 2 * key_cols(c);
+    const int64_t up = c->intermediate_size * (c->family->gated ? 2 : 1);
+    switch (slot) {
+    case SLOT_EMBEDDING:
+    case SLOT_HEAD_WEIGHT: return (struct slot_place){0, c->vocab_size, hidden};
+    case SLOT_POSITION: return (struct slot_place){0, c->max_position_embeddings, hidden};
+    case SLOT_HEAD_BIAS: return (struct slot_place){0, c->vocab_size, 0};
+    case SLOT_QKV_WEIGHT: return (struct slot_place){0, qkv, hidden};
+    case SLOT_QKV_BIAS: return (struct slot_place){0, qkv, 0};
+    case SLOT_O_WEIGHT: return (struct slot_place){0, hidden, query_cols(c)};
+    case SLOT_UP_WEIGHT: return (struct slot_place){0, up, hidden};
+    case SLOT_UP_BIAS: return (struct slot_place){0, up, 0};
+    case SLOT_DOWN_WEIGHT: return (struct slot_place){0, hidden, c->intermediate_size};
+    default: return (struct slot_place){0, hidden, 0};
+    }
+}
+
+/* Rows [*first, *first + *count) of the slot that a part fills. */
+static void part_rows(const struct model_config *c, enum slot_part part, int64_t slot_rows, int64_t *first, int64_t *count)
+{
+    const int64_t q = query_cols(c), k = key_cols(c), f = c->intermediate_size;
+    switch (part) {
+    case PART_ALL: *first = 0, *count = slot_rows; break;
+    case PART_Q: *first = 0, *count = q; break;
+    case PART_K: *first = q, *count = k; break;
+    case PART_V: *first = q + k, *count = k; break;
+    case PART_GATE: *first = 0, *count = f; break;
+    case PART_UP: *first = f, *count = f; break;
+    }
+}
+
+static bool condition_holds(const struct model_config *config, size_t condition)
+{
+    bool truth;
+    if (condition == ALWAYS)
+        return true;
+    memcpy(&truth, (const char *)config + condition, sizeof truth);
+    return truth;
+}
+
+static struct slot_place *place_of(struct model *model, int layer, enum slot slot)
+{
+    return slot < SLOT_LAYER ? &model->global[slot] : &model->layer[(size_t)layer * SLOTS + slot];
+}
+
+/* Gives every slot that a tensor of the family fills its place; matrices when `matrices`, vectors otherwise. */
+static void places_assign(struct model *model, bool matrices)
+{
+    const struct model_config *config = &model->config;
+    for (const struct family_tensor *t = config->family->tensor; t->name; t++) {
+        struct slot_place shape = slot_shape(config, t->slot);
+        if (!condition_holds(config, t->condition) || (shape.cols > 0) != matrices)
+            continue;
+        int layers = t->slot < SLOT_LAYER ? 1 : (int)config->num_hidden_layers;
+        for (int l = 0; l < layers; l++) {
+            struct slot_place *place = place_of(model, l, t->slot);
+            if (place->rows)
+                continue;
+            *place = shape;
+            place->offset = model->elements;
+            model->elements += (shape.rows * (shape.cols ? shape.cols : 1) + 15) & ~(int64_t)15;
+        }
+    }
+}
+
+static int tensors_list(struct model *model, struct error *error)
+{
+    const struct model_config *config = &model->config;
+    size_t most = 0;
+    for (const struct family_tensor *t = config->family->tensor; t->name; t++)
+        most += t->slot < SLOT_LAYER ? 1 : (size_t)config->num_hidden_layers;
+    model->tensor = memory_array(most, sizeof *model->tensor, error);
+    if (!model->tensor)
+        return STATUS_MEMORY;
+    for (int pass = 0; pass < 2 + (int)config->num_hidden_layers; pass++) /* globals, layer by layer, globals */
+        for (const struct family_tensor *t = config->family->tensor; t->name; t++) {
+            bool global = t->slot < SLOT_LAYER, early = t->slot == SLOT_EMBEDDING || t->slot == SLOT_POSITION;
+            int layer = pass - 1;
+            bool now = global ? (early ? pass == 0 : pass == 1 + config->num_hidden_layers)
+                              : pass > 0 && layer < config->num_hidden_layers;
+            if (!now || !condition_holds(config, t->condition))
+                continue;
+            struct model_tensor *tensor = &model->tensor[model->tensors++];
+            tensor->from = t;
+            tensor->layer = global ? 0 : layer;
+            const struct slot_place *place = place_of(model, tensor->layer, t->slot);
+            int64_t first = 0;
+            part_rows(config, t->part, place->rows, &first, &tensor->rows);
+            tensor->cols = place->cols;
+            tensor->offset = place->offset + first * (place->cols ? place->cols : 1);
+            const char *hole = strstr(t->name, "%d");
+            if (hole)
+                snprintf(tensor->name, sizeof tensor->name, "%.*s%d%s", (int)(hole - t->name), t->name, layer, hole + 2);
+            else
+                snprintf(tensor->name, sizeof tensor->name, "%s", t->name);
+        }
+    return STATUS_OK;
+}
+
+int model_create(struct model *model, const struct model_config *config, enum dtype dtype, struct error *error)
+{
+    *model = (struct model){.config = *config, .dtype = dtype};
+    model->layer = memory_array((size_t)config->num_hidden_layers * SLOTS, sizeof *model->layer, error);
+    if (!model->layer)
+        return STATUS_MEMORY;
+    places_assign(model, true);
+    model->decayed = model->elements;
+    places_assign(model, false);
+    int status = tensors_list(model, error);
+    if (status)
+        model_free(model);
+    return status;
+}
+
+/* Declarations of one struct layer_activations for `rows` rows. */
+static int activations_plan(struct model *model, struct layer_activations *a, int64_t rows, struct error *error)
+{
+    const struct model_config *c = &model->config;
+    const size_t s = dtype_size(model->dtype), stat = dtype_size(dtype_stat(model->dtype));
+    const enum memory_class class = model->training ? MEMORY_ACTIVATION : MEMORY_SCRATCH;
+    const int64_t mean = c->norm == NORM_LAYER ? rows : 0;
+    const struct {
+        const char *name;
+        int64_t count;
+        size_t bytes;
+        void **slot;
+    } item[] = {
+        {"layer input", rows * c->hidden_size, s, &a->input},
+        {"norm 1", rows * c->hidden_size, s, &a->norm1},
+        {"norm 1 rstd", rows, stat, &a->rstd1},
+        {"norm 1 mean", mean, stat, &a->mean1},
+        {"qkv", rows * (query_cols(c) + 2 * key_cols(c)), s, &a->qkv},
+        {"attention", rows * query_cols(c), s, &a->attention},
+        {"attention lse", rows * c->num_attention_heads, stat, &a->lse},
+        {"layer middle", rows * c->hidden_size, s, &a->middle},
+        {"norm 2", rows * c->hidden_size, s, &a->norm2},
+        {"norm 2 rstd", rows, stat, &a->rstd2},
+        {"norm 2 mean", mean, stat, &a->mean2},
+        {"feed-forward up", rows * c->intermediate_size * (c->family->gated ? 2 : 1), s, &a->up},
+        {"feed-forward activated", rows * c->intermediate_size, s, &a->activated},
+    };
+    int status = STATUS_OK;
+    for (size_t i = 0; i < sizeof item / sizeof *item && !status; i++)
+        status = memory_plan_add(&model->plan, class, item[i].name, item[i].count, item[i].bytes, item[i].slot, error);
+    return status;
+}
+
+static int head_plan(struct model *model, struct error *error)
+{
+    const struct model_config *c = &model->config;
+    struct head_activations *h = &model->head;
+    const size_t s = dtype_size(model->dtype), stat = dtype_size(dtype_stat(model->dtype));
+    const int64_t heads = model->max_heads, hidden = heads * c->hidden_size;
+    const struct {
+        const char *name;
+        int64_t count;
+        size_t bytes;
+        void **slot;
+    } item[] = {
+        {"head input", hidden, s, &h->input},
+        {"head branch", hidden, s, &h->branch},
+        {"head sum", hidden, s, &h->sum},
+        {"head norm", hidden, s, &h->norm},
+        {"head rstd", heads, stat, &h->rstd},
+        {"head mean", c->norm == NORM_LAYER ? heads : 0, stat, &h->mean},
+        {"logits", heads * c->vocab_size, s, &h->logits},
+        {"logprob", heads, stat, &h->logprob},
+        {"p", heads, stat, &h->p},
+        {"1 - p", heads, stat, &h->q},
+        {"lse", heads, stat, &h->lse},
+        {"row scale", heads, stat, &h->row_scale},
+        {"logprob sums", model->max_sequences, sizeof(double), (void **)&h->logprob_sum},
+        {"prob sums", model->max_sequences, sizeof(double), (void **)&h->prob_sum},
+        {"slopes of prob", model->max_sequences, sizeof(double), (void **)&h->slope_prob},
+        {"slopes of logprob", model->max_sequences, sizeof(double), (void **)&h->slope_logprob},
+    };
+    int status = STATUS_OK;
+    for (size_t i = 0; i < sizeof item / sizeof *item && !status; i++)
+        status = memory_plan_add(&model->plan, MEMORY_ACTIVATION, item[i].name, item[i].count, item[i].bytes, item[i].slot,
+                                 error);
+    return status;
+}
+
+static int scratch_plan(struct model *model, int64_t rows, struct error *error)
+{
+    const struct model_config *c = &model->config;
+    const size_t s = dtype_size(model->dtype);
+    const int64_t t = model->training ? rows : 0;
+    const struct {
+        const char *name;
+        int64_t count;
+        void **slot;
+    } item[] = {
+        {"attention output", rows * c->hidden_size, &model->attention_out},
+        {"feed-forward output", rows * c->hidden_size, &model->feed_out},
+        {"d residual", t * c->hidden_size, &model->dresidual},
+        {"d norm", t * c->hidden_size, &model->dnorm},
+        {"d qkv", t * (query_cols(c) + 2 * key_cols(c)), &model->dqkv},
+        {"d attention", t * query_cols(c), &model->dattention},
+        {"d up", t * c->intermediate_size * (c->family->gated ? 2 : 1), &model->dup},
+        {"d activated", t * c->intermediate_size, &model->dactivated},
+    };
+    int status = STATUS_OK;
+    for (size_t i = 0; i < sizeof item / sizeof *item && !status; i++)
+        status = memory_plan_add(&model->plan, MEMORY_SCRATCH, item[i].name, item[i].count, s, item[i].slot, error);
+    return status;
+}
+
+int model_plan(struct model *model, bool training, int64_t max_rows, int64_t max_heads, int64_t max_sequences,
+               struct error *error)
+{
+    const struct model_config *c = &model->config;
+    const size_t s = dtype_size(model->dtype), stat = dtype_size(dtype_stat(model->dtype));
+    model->training = training;
+    model->max_rows = max_rows, model->max_heads = max_heads, model->max_sequences = max_sequences;
+    int kept = training ? (int)c->num_hidden_layers : 1;
+    model->activations = memory_array((size_t)kept, sizeof *model->activations, error);
+    if (!model->activations)
+        return STATUS_MEMORY;
+    int status = memory_plan_add(&model->plan, MEMORY_PARAM, "parameters", model->elements, s, &model->param, error);
+    if (!status && training)
+        status = memory_plan_add(&model->plan, MEMORY_GRAD, "gradients", model->elements, s, &model->grad, error);
+    for (int l = 0; l < kept && !status; l++)
+        status = activations_plan(model, &model->activations[l], max_rows, error);
+    if (!status)
+        status = scratch_plan(model, max_rows, error);
+    if (!status)
+        status = head_plan(model, error);
+    model->rope_positions = c->family->rotary ? c->max_position_embeddings : 0;
+    const int64_t table = model->rope_positions * (c->rotary_dim / 2);
+    if (!status)
+        status = memory_plan_add(&model->plan, MEMORY_PARAM, "rotary cos", table, stat, &model->rope_cos, error);
+    if (!status)
+        status = memory_plan_add(&model->plan, MEMORY_PARAM, "rotary sin", table, stat, &model->rope_sin, error);
+    return status;
+}
+
+/* Uploads a table computed in double as the engine's statistics type. */
+static int table_upload(struct model *model, void *to, double *table, int64_t count, struct error *error)
+{
+    if (dtype_stat(model->dtype) == DTYPE_F64)
+        return device_copy_in(model->device, to, table, (size_t)count * sizeof(double), error);
+    float *narrow = (float *)(void *)table; /* in place: element i is read before anything at or beyond it is written */
+    for (int64_t i = 0; i < count; i++) {
+        float value = (float)table[i];
+        memcpy(narrow + i, &value, sizeof value);
+    }
+    return device_copy_in(model->device, to, narrow, (size_t)count * sizeof(float), error);
+}
+
+int model_allocate(struct model *model, struct device *device, struct error *error)
+{
+    model->device = device;
+    int status = memory_plan_commit(&model->plan, device, error);
+    int64_t count = model->rope_positions * (model->config.rotary_dim / 2);
+    if (status || !count)
+        return status;
+    double *cos_table = memory_array((size_t)count, sizeof(double), error);
+    double *sin_table = memory_array((size_t)count, sizeof(double), error);
+    if (!cos_table || !sin_table)
+        status = STATUS_MEMORY;
+    if (!status) {
+        model_config_rope_tables(&model->config, model->rope_positions, cos_table, sin_table);
+        status = table_upload(model, model->rope_cos, cos_table, count, error);
+    }
+    if (!status)
+        status = table_upload(model, model->rope_sin, sin_table, count, error);
+    free(cos_table);
+    free(sin_table);
+    return status;
+}
+
+void model_free(struct model *model)
+{
+    if (model->device)
+        memory_plan_free(&model->plan, model->device);
+    free(model->plan.item);
+    free(model->activations);
+    free(model->tensor);
+    free(model->layer);
+    *model = (struct model){0};
+}
+
+static void *slot_address(const struct model *model, void *base, int layer, enum slot slot)
+{
+    if (slot == SLOT_HEAD_WEIGHT && !model->config.untied)
+        slot = SLOT_EMBEDDING;
+    const struct slot_place *place =
+        slot < SLOT_LAYER ? &model->global[slot] : &model->layer[(size_t)layer * SLOTS + slot];
+    return place->rows && base ? (char *)base + (size_t)place->offset * dtype_size(model->dtype) : NULL;
+}
+
+void *model_param(const struct model *model, int layer, enum slot slot)
+{
+    return slot_address(model, model->param, layer, slot);
+}
+
+void *model_grad(const struct model *model, int layer, enum slot slot)
+{
+    return slot_address(model, model->grad, layer, slot);
+}

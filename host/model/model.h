@@ -1,0 +1,104 @@
+/* model.h - a transformer on a device: parameters in one arena, forward and backward over packed batches.
+ *
+ * Road of a step: batch_pack -> model_forward (log-probabilities of every answer token) -> the loss writes
+ * head.row_scale -> model_backward (gradients added to the arena) -> the optimizer.
+ */
+#ifndef FLAT_MODEL_MODEL_H
+#define FLAT_MODEL_MODEL_H
+#include "../device/device.h"
+#include "../device/plan.h"
+#include "batch.h"
+#include "config.h"
+#include "family.h"
+
+/* Where one slot lies in the parameter arena (and, at the same offset, in the gradient arena), in elements. */
+struct slot_place {
+    int64_t offset, rows, cols; /* cols 0: a vector of `rows`; rows 0: the model has no such slot */
+};
+
+/* A tensor of the state dict: which rows of which slot. */
+struct model_tensor {
+    char name[192];          /* as the family spells it */
+    const struct family_tensor *from;
+    int layer;               /* 0 for tensors outside the layers */
+    int64_t offset, rows, cols; /* in the arena, in elements; cols 0: a vector */
+};
+
+/* What the forward pass leaves for the backward pass, a layer at a time; in inference all layers share one. */
+struct layer_activations {
+    void *input;             /* residual stream entering the layer [rows, hidden] */
+    void *norm1, *rstd1, *mean1;
+    void *qkv, *attention, *lse;
+    void *middle;            /* residual stream after attention */
+    void *norm2, *rstd2, *mean2;
+    void *up, *activated;
+};
+
+/* The loss head: one row an answer token. stat arrays are float (double on cpu64). */
+struct head_activations {
+    void *input, *branch, *sum; /* residual rows gathered [heads, hidden] */
+    void *norm, *rstd, *mean;
+    void *logits;               /* [heads, vocab]; after a training forward p - onehot */
+    void *logprob, *p, *q, *lse, *row_scale;
+    double *logprob_sum, *prob_sum, *slope_prob, *slope_logprob; /* [sequences] */
+};
+
+struct model {
+    struct device *device;
+    struct model_config config;
+    enum dtype dtype;        /* of parameters and activations: the engine's */
+    struct slot_place global[SLOT_LAYER], *layer; /* layer[l * SLOTS + slot] */
+    struct model_tensor *tensor;
+    int tensors;
+    int64_t elements;        /* of the whole arena */
+    int64_t decayed;         /* the first so many are matrices (weight decay); norms and biases follow */
+    void *param, *grad;      /* grad NULL in inference */
+
+    bool training;
+    int64_t max_rows, max_heads, max_sequences;
+    struct layer_activations *activations; /* [layers] in training, 1 otherwise */
+    struct head_activations head;
+    void *attention_out, *feed_out;        /* [rows, hidden]: what the next norm adds to the residual stream */
+    void *dresidual, *dnorm, *dqkv, *dattention, *dup, *dactivated; /* backward scratch */
+    void *rope_cos, *rope_sin;
+    int64_t rope_positions;
+    struct memory_plan plan;
+};
+
+/* Lays out the parameters of a config; needs no device. Free with model_free. */
+int model_create(struct model *model, const struct model_config *config, enum dtype dtype, struct error *error);
+/* Declares every buffer for batches of at most so many rows, head rows and sequences in model->plan.
+ * training adds gradients and kept activations; heads 0 leaves the loss head out. */
+int model_plan(struct model *model, bool training, int64_t max_rows, int64_t max_heads, int64_t max_sequences,
+               struct error *error);
+/* Allocates what is planned and uploads the rotary tables. */
+int model_allocate(struct model *model, struct device *device, struct error *error);
+void model_free(struct model *model);
+
+/* Address of a slot's parameters or gradients; NULL when the model has no such slot. layer is ignored for slots
+ * outside the layers. A tied head gives the embedding. */
+void *model_param(const struct model *model, int layer, enum slot slot);
+void *model_grad(const struct model *model, int layer, enum slot slot);
+
+/* Embedding, all layers: leaves the last residual stream as activations[last].middle + feed_out. */
+int model_forward_body(struct model *model, const struct batch *batch, struct error *error);
+/* Body, final norm and lm_head on the answer rows, log-probabilities into model->head. When the model was planned for
+ * training, logits become p - onehot. */
+int model_forward(struct model *model, const struct batch *batch, struct error *error);
+/* Adds dL/d(parameters) to the gradient arena, given head.row_scale = -dL/dlogprob of every head row. */
+int model_backward(struct model *model, const struct batch *batch, struct error *error);
+
+/* One transformer layer (forward.c), shared by training, scoring and generation. The key/value source of attention is
+ * given by the caller: the batch's own rows, or a cache. */
+struct layer_keys {
+    const void *k, *v;
+    int64_t stride;
+};
+/* Called between rotary embedding and attention: may move new keys and values into a cache and point keys at it. */
+typedef int (*layer_keys_hook)(void *user, int layer, const void *qkv, struct layer_keys *keys, struct error *error);
+int model_forward_layer(struct model *model, const struct batch *batch, int layer, layer_keys_hook hook, void *user,
+                        struct error *error);
+/* Final norm and lm_head on rows head_row[0 .. heads): logits into head.logits. */
+int model_forward_head(struct model *model, const int32_t *device_head_row, int32_t heads, struct error *error);
+
+#endif

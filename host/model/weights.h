@@ -1,0 +1,34 @@
+/* weights.h - parameters in and out of a Hugging Face folder.
+ *
+ * Loading streams tensor by tensor (host memory: one piece). Saving writes the same files, names, order and storage
+ * types as were read, and copies every other file of the folder byte for byte, so that what loads the input loads the
+ * output. Files appear under their names only when complete.
+ */
+#ifndef FLAT_MODEL_WEIGHTS_H
+#define FLAT_MODEL_WEIGHTS_H
+#include "../io/safetensors.h"
+#include "model.h"
+
+struct weights {
+    struct safetensors source; /* the opened input; no tensors when made from scratch */
+    int *tensor_of;            /* [source.tensors]: index into model->tensor, or -1 for a buffer that is copied through */
+};
+
+/* Checks the files of a folder against the model's table: every missing, unexpected or mis-shaped tensor in one
+ * message (STATUS_INPUT). Needs no device. */
+int weights_open(struct weights *weights, const struct model *model, const char *directory, struct error *error);
+/* Reads everything into the model's arena. */
+int weights_load(const struct weights *weights, struct model *model, struct error *error);
+/* Fills the arena as transformers initialises a new model: normal(0, initializer_range), norms 1, biases 0.
+ * The numbers depend on the seed and the tensor's place only. */
+int weights_random(struct model *model, uint64_t seed, struct error *error);
+/* Writes the model into out_directory (made when absent), with the other files of directory. */
+int weights_save(const struct weights *weights, struct model *model, const char *directory, const char *out_directory,
+                 struct error *error);
+void weights_close(struct weights *weights);
+
+/* Copies count elements of an arena (parameters or gradients) at `offset` to the host, as float or as double. */
+int weights_read_back(struct model *model, const void *arena, int64_t offset, int64_t count, float *out,
+                      struct error *error);
+
+#endif

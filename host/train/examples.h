@@ -1,0 +1,55 @@
+/* examples.h - from rows of questions and answers to sequences of ids, an epoch at a time.
+ *
+ * ids = encode(prompt + answer), end of sequence appended when absent; the targets are the ids after the first
+ * len(encode(prompt)). Longer than max_length: cut at the end, counted.
+ */
+#ifndef FLAT_TRAIN_EXAMPLES_H
+#define FLAT_TRAIN_EXAMPLES_H
+#include "../io/dataset.h"
+#include "../io/tokenizer.h"
+#include "../model/batch.h"
+#include "../util/settings.h"
+
+struct examples {
+    struct tokenizer *tokenizer; /* borrowed */
+    struct prompt_template prompt;
+    struct dataset data;
+    struct answer_list answers;  /* template answers; none when the method needs none */
+    bool with_template;
+    enum template_choice choice;
+    bool choose_every_epoch;
+    uint64_t seed;
+    int32_t eos;
+    int64_t max_length;
+    int64_t cut;                 /* sequences cut at max_length so far */
+};
+
+/* The sequences of one epoch in training order: row k of the epoch is sequences [k * per_row, (k + 1) * per_row),
+ * template answer first when there is one. */
+struct epoch {
+    int rows, per_row;
+    int32_t *row;                    /* [rows] row number in the data set */
+    int *template_index;             /* [rows] template answer chosen, -1 without */
+    struct batch_sequence *sequence; /* [rows * per_row] */
+    int32_t *ids;                    /* storage */
+};
+
+/* The tokenizer-dependent encoding of one prompt and answer; appends to ids. *answer_begin counts from the first
+ * appended id. *cut is set when the sequence was cut. A pair without an answer token is STATUS_INPUT. */
+int example_encode(struct tokenizer *tokenizer, const char *prompt, const char *full, int32_t eos, int64_t max_length,
+                   struct token_list *ids, int32_t *answer_begin, bool *cut, struct error *error);
+
+/* The prompt template that the settings name, or their four tags. */
+int prompt_template_of(struct prompt_template *prompt, const struct settings *settings, struct error *error);
+
+/* Reads the data and, when with_template, the template answers. data_path is settings' forget_data or train_data.
+ * model_eos is used when the tokenizer names no end of sequence (-1: none). */
+int examples_open(struct examples *examples, const struct settings *settings, const char *data_path, bool with_template,
+                  struct tokenizer *tokenizer, int32_t model_eos, int64_t max_positions, struct error *error);
+void examples_close(struct examples *examples);
+
+/* Builds epoch number `number` (0 based): order and template choice depend on the seed, the epoch and the row only. */
+int epoch_build(struct epoch *epoch, struct examples *examples, int number, struct error *error);
+void epoch_free(struct epoch *epoch);
+
+#endif

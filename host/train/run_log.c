@@ -1,0 +1,228 @@
+/* run_log.c - see run_log.h. */
+#include "run_log.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include "../io/json.h"
+#include "../util/file.h"
+#include "../util/version.h"
+
+static cJSON *record_json(const struct step_record *record, const struct method *method, struct error *error)
+{
+    cJSON *json = cJSON_CreateObject();
+    bool ok = json && json_add_int(json, "step", record->step) && json_add_number(json, "epoch", record->epoch) &&
+              json_add_number(json, "loss", record->loss);
+    if (method->needs_template)
+        ok = ok && json_add_number(json, "prob_template", record->prob_template) &&
+             json_add_number(json, "prob_forget", record->prob_answer) &&
+             json_add_number(json, "slope_template", record->slope_template) &&
+             json_add_number(json, "slope_forget", record->slope_forget);
+    else
+        ok = ok && json_add_number(json, "prob_answer", record->prob_answer);
+    ok = ok && json_add_number(json, "grad_norm", record->grad_norm) &&
+         json_add_number(json, "learning_rate", record->learning_rate) &&
+         json_add_number(json, "share_low", record->share_low) &&
+         json_add_number(json, "share_high", record->share_high) && json_add_int(json, "pairs", record->pairs) &&
+         json_add_int(json, "answer_tokens", record->answer_tokens) && json_add_int(json, "tokens", record->tokens);
+    if (ok && record->skipped)
+        ok = json_add_bool(json, "skipped", true);
+    if (!ok) {
+        error_set(error, STATUS_MEMORY, "out of host memory while logging a step");
+        cJSON_Delete(json);
+        return NULL;
+    }
+    return json;
+}
+
+/* Time is kept apart: two runs of one seed differ in nothing else. */
+static bool timing_add(cJSON *json, const struct step_record *record)
+{
+    return json_add_number(json, "seconds", record->seconds) &&
+           json_add_number(json, "tokens_per_second",
+                           record->seconds > 0 ? (double)record->tokens / record->seconds : 0) &&
+           json_add_number(json, "time", (double)time(NULL));
+}
+
+int step_record_print(const struct step_record *record, const struct method *method, struct buffer *out,
+                      struct error *error)
+{
+    cJSON *json = record_json(record, method, error);
+    if (!json)
+        return STATUS_MEMORY;
+    int status = json_print(json, out, error);
+    cJSON_Delete(json);
+    return status ? status : buffer_append(out, "\n", 1, error);
+}
+
+int run_log_open(struct run_log *log, const char *directory, struct error *error)
+{
+    *log = (struct run_log){0};
+    char path[4096];
+    int status = file_make_directory(directory, error);
+    if (!status)
+        status = file_join(path, sizeof path, directory, "metrics.jsonl", error);
+    if (status)
+        return status;
+    snprintf(log->directory, sizeof log->directory, "%s", directory);
+    log->metrics = fopen(path, "w");
+    return log->metrics ? STATUS_OK
+                        : error_set(error, STATUS_RUNTIME, "%s: cannot be written: %s", path, strerror(errno));
+}
+
+int run_log_step(struct run_log *log, const struct trainer *trainer, const struct step_record *record, bool keep,
+                 struct error *error)
+{
+    struct buffer line = {0};
+    cJSON *json = record_json(record, trainer->method, error);
+    int status = json && timing_add(json, record) ? json_print(json, &line, error) : STATUS_MEMORY;
+    cJSON_Delete(json);
+    if (!status && (fprintf(log->metrics, "%s\n", line.data) < 0 || fflush(log->metrics)))
+        status = error_set(error, STATUS_RUNTIME, "%s/metrics.jsonl: cannot be written: %s", log->directory,
+                           strerror(errno));
+    buffer_free(&line);
+    if (!status && keep)
+        status = memory_grow(&log->history, &log->capacity, log->records + 1, sizeof *log->history, error);
+    if (!status && keep)
+        log->history[log->records++] = *record;
+    return status;
+}
+
+static int json_write(const cJSON *json, const char *directory, const char *name, struct error *error)
+{
+    char path[4096];
+    struct buffer text = {0};
+    int status = json_print_pretty(json, &text, error);
+    if (!status)
+        status = buffer_append(&text, "\n", 1, error);
+    if (!status)
+        status = file_join(path, sizeof path, directory, name, error);
+    if (!status)
+        status = file_write(path, text.data, text.length, error);
+    buffer_free(&text);
+    return status;
+}
+
+int run_log_finish(struct run_log *log, const struct trainer *trainer, double seconds, struct error *error)
+{
+    const struct settings *settings = trainer->settings;
+    cJSON *json = cJSON_CreateObject(), *history = cJSON_AddArrayToObject(json, "log_history");
+    double loss = 0;
+    int status = STATUS_OK;
+    for (size_t i = 0; i < log->records && !status; i++) {
+        cJSON *entry = record_json(&log->history[i], trainer->method, error);
+        loss += log->history[i].loss;
+        if (!entry || !cJSON_AddItemToArray(history, entry))
+            status = STATUS_MEMORY;
+    }
+    bool ok = !status && json_add_int(json, "global_step", trainer->total_steps) &&
+              json_add_int(json, "max_steps", trainer->total_steps) &&
+              json_add_number(json, "epoch", (double)trainer->total_steps / trainer->steps_per_epoch) &&
+              json_add_number(json, "num_train_epochs", settings->num_train_epochs) &&
+              json_add_int(json, "train_batch_size", settings->per_device_train_batch_size) &&
+              json_add_int(json, "logging_steps", settings->logging_steps) &&
+              json_add_int(json, "num_input_tokens_seen", trainer->tokens_seen) &&
+              json_add_int(json, "skipped_steps", trainer->nonfinite) &&
+              json_add_number(json, "train_loss", log->records ? loss / (double)log->records : 0) &&
+              json_add_number(json, "train_runtime", seconds) &&
+              json_add_number(json, "train_steps_per_second",
+                              seconds > 0 ? (double)trainer->total_steps / seconds : 0) &&
+              json_add_bool(json, "is_local_process_zero", true) && json_add_bool(json, "is_world_process_zero", true);
+    if (!ok)
+        status = error_set(error, STATUS_MEMORY, "out of host memory while writing trainer_state.json");
+    if (!status)
+        status = json_write(json, log->directory, "trainer_state.json", error);
+    cJSON_Delete(json);
+    return status;
+}
+
+/* XXH3 of a file (as `xxhsum -H3` prints it), so that a run names its inputs; not a defence against forgery. */
+static int checksum_add(cJSON *inputs, const char *path, struct error *error)
+{
+    FILE *file = fopen(path, "rb");
+    XXH3_state_t *state = XXH3_createState();
+    if (!file || !state) {
+        if (file)
+            fclose(file);
+        XXH3_freeState(state);
+        return error_set(error, STATUS_INPUT, "%s: cannot be read: %s", path, strerror(errno));
+    }
+    static const size_t piece_bytes = 1 << 20;
+    char *piece = memory_array(piece_bytes, 1, error);
+    int64_t bytes = 0;
+    XXH3_64bits_reset(state);
+    for (size_t n; piece && (n = fread(piece, 1, piece_bytes, file)) > 0; bytes += (int64_t)n)
+        XXH3_64bits_update(state, piece, n);
+    bool failed = !piece || ferror(file);
+    fclose(file);
+    free(piece);
+    char text[32];
+    snprintf(text, sizeof text, "%016llx", (unsigned long long)XXH3_64bits_digest(state));
+    XXH3_freeState(state);
+    cJSON *item = cJSON_AddObjectToObject(inputs, path);
+    if (failed || !item || !json_add_int(item, "bytes", bytes) || !json_add_string(item, "xxh3", text))
+        return error_set(error, STATUS_RUNTIME, "%s: cannot be read", path);
+    return STATUS_OK;
+}
+
+static int inputs_add(cJSON *json, const struct trainer *trainer, struct error *error)
+{
+    cJSON *inputs = cJSON_AddObjectToObject(json, "inputs");
+    char path[4096];
+    int status = checksum_add(inputs, trainer->data_path, error);
+    if (!status && trainer->method->needs_template)
+        status = checksum_add(inputs, trainer->settings->template_file, error);
+    if (!status)
+        status = file_join(path, sizeof path, trainer->settings->model_name_or_path, "config.json", error);
+    if (!status)
+        status = checksum_add(inputs, path, error);
+    for (int i = 0; i < trainer->weights.source.shards && !status; i++) {
+        status = file_join(path, sizeof path, trainer->settings->model_name_or_path, trainer->weights.source.shard_name[i],
+                           error);
+        if (!status)
+            status = checksum_add(inputs, path, error);
+    }
+    return status;
+}
+
+int run_log_describe(const struct run_log *log, struct trainer *trainer, const char *resolved_config, int argc,
+                     char **argv, struct error *error)
+{
+    char host[256] = "", started[64] = "";
+    time_t now = time(NULL);
+    struct tm utc;
+    gethostname(host, sizeof host - 1);
+    if (gmtime_r(&now, &utc))
+        strftime(started, sizeof started, "%Y-%m-%dT%H:%M:%SZ", &utc);
+    cJSON *json = cJSON_CreateObject(), *command = cJSON_AddArrayToObject(json, "command");
+    for (int i = 0; i < argc; i++)
+        cJSON_AddItemToArray(command, cJSON_CreateString(argv[i]));
+    cJSON *config = json_parse(resolved_config, strlen(resolved_config), "resolved config", error);
+    struct device *device = &trainer->device;
+    bool ok = config && cJSON_AddItemToObject(json, "config", config) && json_add_string(json, "version", FLAT_VERSION) &&
+              json_add_string(json, "commit", version_commit()) && json_add_string(json, "host", host) &&
+              json_add_string(json, "started", started) && json_add_string(json, "engine", device->engine->name) &&
+              json_add_string(json, "device", device->engine->describe(device->context)) &&
+              json_add_string(json, "model_type", trainer->model.config.family->model_type) &&
+              json_add_int(json, "rows", trainer->examples.data.rows) &&
+              json_add_int(json, "total_steps", trainer->total_steps);
+    int status = ok ? inputs_add(json, trainer, error)
+                    : error_set(error, STATUS_MEMORY, "out of host memory while writing run.json");
+    if (!status)
+        status = json_write(json, log->directory, "run.json", error);
+    cJSON_Delete(json);
+    return status;
+}
+
+void run_log_close(struct run_log *log)
+{
+    if (log->metrics)
+        fclose(log->metrics);
+    free(log->history);
+    *log = (struct run_log){0};
+}

@@ -1,0 +1,161 @@
+/* tiny_model.c - see tiny_model.h. */
+#include "tiny_model.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "../kernels/sample.h"
+
+#define OK(call) tiny_ok((call), &error, #call)
+
+static void tiny_ok(int status, const struct error *error, const char *call)
+{
+    if (status)
+        fail_msg("%s: status %d: %s", call, status, error->text);
+}
+
+void tiny_config(const char *directory, const char *extra)
+{
+    char path[600];
+    snprintf(path, sizeof path, "%s/config.json", directory);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    fprintf(file,
+            "{\"model_type\": \"llama\", %s \"vocab_size\": 61, \"hidden_size\": 48, \"intermediate_size\": 40, "
+            "\"num_hidden_layers\": 3, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, \"head_dim\": 16, "
+            "\"max_position_embeddings\": 64, \"rms_norm_eps\": 1e-5, \"initializer_range\": 0.2, \"bos_token_id\": 1, "
+            "\"eos_token_id\": 2}", extra);
+    assert_int_equal(fclose(file), 0);
+}
+
+/* Prompts of 3 to 12 ids with two answers of 1 to 9 ids; some answers share their first ids. */
+static void sequences_make(struct tiny *tiny, int pairs)
+{
+    uint64_t draw = 0;
+    for (int p = 0; p < pairs; p++) {
+        int prompt = 3 + (int)(sample_uniform(5, draw++) * 10);
+        tiny->group_first[p] = 2 * p;
+        for (int a = 0; a < 2; a++) {
+            int answer = 1 + (int)(sample_uniform(5, draw++) * 9), s = 2 * p + a;
+            for (int i = 0; i < prompt + answer; i++)
+                tiny->ids[s][i] = 3 + (int32_t)(sample_uniform(5, draw++) * 58);
+            if (a)
+                memcpy(tiny->ids[s], tiny->ids[s - 1], (size_t)prompt * sizeof(int32_t));
+            tiny->ids[s][prompt + answer - 1] = 2;
+            tiny->sequence[s] = (struct batch_sequence){tiny->ids[s], prompt + answer, prompt};
+        }
+    }
+    tiny->group_first[pairs] = 2 * pairs;
+    tiny->groups = pairs;
+}
+
+void tiny_open(struct tiny *tiny, const char *directory, const char *engine, int threads, bool training, int pairs)
+{
+    struct error error = {0};
+    struct model_config config;
+    memset(tiny, 0, sizeof *tiny);
+    sequences_make(tiny, pairs);
+    OK(device_open(&tiny->device, engine, 0, threads, &error));
+    OK(model_config_read(&config, directory, &error));
+    OK(model_create(&tiny->model, &config, tiny->device.engine->dtype, &error));
+    OK(model_plan(&tiny->model, training, 640, 320, 32, &error));
+    OK(memory_plan_add(&tiny->model.plan, MEMORY_SCRATCH, "totals", SEQUENCE_TOTALS, sizeof(double),
+                       (void **)&tiny->totals, &error));
+    OK(model_allocate(&tiny->model, &tiny->device, &error));
+    OK(weights_random(&tiny->model, 7, &error));
+    OK(batch_create(&tiny->batch, &tiny->device, 640, 320, 32, &error));
+    /* norms and biases away from 1 and 0 */
+    double *vectors = tiny_read(tiny, (char *)tiny->model.param + (size_t)tiny->model.decayed * dtype_size(tiny->model.dtype),
+                                tiny->model.elements - tiny->model.decayed);
+    for (int64_t i = 0; i < tiny->model.elements - tiny->model.decayed; i++)
+        vectors[i] = (float)(vectors[i] + 0.25 * (sample_uniform(9, (uint64_t)i) - 0.5));
+    tiny_write(tiny, (char *)tiny->model.param + (size_t)tiny->model.decayed * dtype_size(tiny->model.dtype), vectors,
+               tiny->model.elements - tiny->model.decayed);
+    free(vectors);
+    tiny_pack(tiny, true);
+}
+
+void tiny_close(struct tiny *tiny)
+{
+    batch_free(&tiny->batch, &tiny->device);
+    model_free(&tiny->model);
+    device_close(&tiny->device);
+}
+
+void tiny_pack(struct tiny *tiny, bool shared)
+{
+    struct error error = {0};
+    OK(batch_pack(&tiny->batch, &tiny->device, tiny->sequence, tiny->group_first, tiny->groups, shared,
+                  tiny->model.config.vocab_size, &error));
+}
+
+double tiny_step(struct tiny *tiny, int divergence)
+{
+    struct error error = {0};
+    struct model *model = &tiny->model;
+    struct head_activations *head = &model->head;
+    double totals[SEQUENCE_TOTALS] = {0};
+    OK(device_copy_in(&tiny->device, tiny->totals, totals, sizeof totals, &error));
+    if (model->training)
+        OK(device_zero(&tiny->device, model->grad, (size_t)model->elements * dtype_size(model->dtype), &error));
+    OK(model_forward(model, &tiny->batch, &error));
+    OK(device_run(&tiny->device, &error, sequence_loss,
+                  &((struct sequence_args){.dtype = dtype_stat(model->dtype),
+                                           .loss = LOSS_FLAT_PAIR,
+                                           .divergence = divergence,
+                                           .scale = 1.0 / tiny->groups,
+                                           .sequences = tiny->batch.sequences,
+                                           .rows = tiny->batch.heads,
+                                           .begin = tiny->batch.device.sequence_begin,
+                                           .logprob = head->logprob,
+                                           .p = head->p,
+                                           .logprob_sum = head->logprob_sum,
+                                           .prob_sum = head->prob_sum,
+                                           .slope_prob = head->slope_prob,
+                                           .slope_logprob = head->slope_logprob,
+                                           .row_scale = head->row_scale,
+                                           .totals = tiny->totals})));
+    if (model->training)
+        OK(model_backward(model, &tiny->batch, &error));
+    OK(device_copy_out(&tiny->device, totals, tiny->totals, sizeof totals, &error));
+    return totals[TOTAL_LOSS];
+}
+
+double *tiny_read(struct tiny *tiny, const void *from, int64_t count)
+{
+    struct error error = {0};
+    double *values = malloc((size_t)count * sizeof *values);
+    assert_non_null(values);
+    const bool wide = tiny->model.dtype == DTYPE_F64;
+    float *narrow = malloc((size_t)count * sizeof *narrow);
+    assert_non_null(narrow);
+    if (wide)
+        OK(device_copy_out(&tiny->device, values, from, (size_t)count * sizeof *values, &error));
+    else
+        OK(device_copy_out(&tiny->device, narrow, from, (size_t)count * sizeof *narrow, &error));
+    for (int64_t i = 0; i < count && !wide; i++)
+        values[i] = narrow[i];
+    free(narrow);
+    return values;
+}
+
+void tiny_write(struct tiny *tiny, void *to, const double *values, int64_t count)
+{
+    struct error error = {0};
+    const bool wide = tiny->model.dtype == DTYPE_F64;
+    float *narrow = malloc((size_t)count * sizeof *narrow);
+    assert_non_null(narrow);
+    for (int64_t i = 0; i < count; i++)
+        narrow[i] = (float)values[i];
+    if (wide)
+        OK(device_copy_in(&tiny->device, to, values, (size_t)count * sizeof *values, &error));
+    else
+        OK(device_copy_in(&tiny->device, to, narrow, (size_t)count * sizeof *narrow, &error));
+    free(narrow);
+}
