@@ -1,0 +1,43 @@
+/* emulation_control.h - C interface of the emulation for tests: counters, seed, text of the last fault.
+ *
+ * The symbols are exported by every library that holds the emulation (libflat_emu.so), beside flat_engine.
+ */
+#ifndef FLAT_EMULATION_CONTROL_H
+#define FLAT_EMULATION_CONTROL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define EMU_EXPORT __attribute__((visibility("default")))
+
+/* Bytes of global memory, all traffic that was issued (a byte read twice counts twice), by kernel. `name` is the
+ * kernel's name without template arguments; NULL adds up everything. The runtime's own work is counted under
+ * "memset", "memcpy" (device to device) and "matmul" (every operand once). False: no such kernel has run since the
+ * reset; the outputs are 0 then. Any output may be NULL. */
+EMU_EXPORT void emu_counter_reset(void);
+EMU_EXPORT bool emu_counter_read(const char *name, uint64_t *read, uint64_t *written, uint64_t *launches);
+
+/* The same, but counted by the checker's instrumentation, so that accesses that pass by load_* and store_* of tile.cuh
+ * are seen too: equal to the above when there are none. False where the build has no checker. */
+EMU_EXPORT bool emu_counter_read_checked(const char *name, uint64_t *read, uint64_t *written);
+
+/* Name of the index-th kernel that has run since the reset, or NULL beyond the last. */
+EMU_EXPORT const char *emu_counter_name(int index);
+
+/* Schedule from now on: 0 in order, others at random. Starts as the environment's EMU_SEED. */
+EMU_EXPORT void emu_seed_set(uint64_t seed);
+
+/* The first kernel fault, or the last misuse of the runtime API; "" if none. */
+EMU_EXPORT const char *emu_fault_text(void);
+
+/* "plain", "asan" or "check". */
+EMU_EXPORT const char *emu_flavour(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
