@@ -164,8 +164,6 @@ static int generation_run(struct generation *g, struct invocation *run, struct e
 int command_generate(struct invocation *run, struct error *error)
 {
     struct generation g = {0};
-    if (!*run->line.settings.data && !settings_given(&run->line, "prompt"))
-        return error_set(error, STATUS_USAGE, "generate needs --prompt TEXT or --data FILE");
     int status = generation_run(&g, run, error);
     for (int i = 0; i < g.count; i++) {
         if (g.ids)

@@ -6,8 +6,6 @@
  *
  * Flops: twice the forward products.
  */
-#include <math.h>
-
 #include "model.h"
 
 /* dx (+)= dy W, dW += dy^T x, dbias += column sums of dy. */
@@ -143,47 +141,20 @@ static int attention_half(struct model *model, const struct batch *batch, int la
     const struct layer_activations *a = &model->activations[layer];
     const size_t s = dtype_size(model->dtype);
     const int64_t q = c->num_attention_heads * c->head_dim, k = c->num_key_value_heads * c->head_dim, qkv = q + 2 * k;
-    char *saved = a->qkv, *dqkv = model->dqkv;
+    char *dqkv = model->dqkv;
+    const struct attention_backward_args attention = {
+        .forward = model_attention_args(model, batch, a->qkv, a->attention, a->lse),
+        .dout = model->dattention,
+        .dq = dqkv,
+        .dk = dqkv + (size_t)q * s,
+        .dv = dqkv + (size_t)(q + k) * s};
+    const struct rope_args rotation = model_rope_args(model, batch, dqkv, -1);
     int status = linear_backward(model, batch->rows, q, c->hidden_size, model->dresidual, a->attention, layer,
                                  SLOT_O_WEIGHT, SLOT_O_BIAS, model->dattention, error);
     if (!status)
-        status = device_run(model->device, error, attention_backward,
-                            &((struct attention_backward_args){
-                                .forward = {.dtype = model->dtype,
-                                            .rows = batch->rows,
-                                            .heads = (int)c->num_attention_heads,
-                                            .kv_heads = (int)c->num_key_value_heads,
-                                            .head_dim = (int)c->head_dim,
-                                            .scale = 1 / sqrt((double)c->head_dim),
-                                            .groups = batch->groups,
-                                            .segments = batch->segments,
-                                            .group_begin = batch->device.group_begin,
-                                            .segment = batch->device.segment,
-                                            .q = saved,
-                                            .k = saved + (size_t)q * s,
-                                            .v = saved + (size_t)(q + k) * s,
-                                            .q_stride = qkv,
-                                            .kv_stride = qkv,
-                                            .out_stride = q,
-                                            .out = a->attention,
-                                            .lse = a->lse},
-                                .dout = model->dattention,
-                                .dq = dqkv,
-                                .dk = dqkv + (size_t)q * s,
-                                .dv = dqkv + (size_t)(q + k) * s}));
+        status = device_run(model->device, error, attention_backward, &attention);
     if (!status && c->family->rotary)
-        status = device_run(model->device, error, rope,
-                            &((struct rope_args){.dtype = model->dtype,
-                                                 .rows = batch->rows,
-                                                 .row_stride = qkv,
-                                                 .heads = (int)(c->num_attention_heads + c->num_key_value_heads),
-                                                 .head_dim = (int)c->head_dim,
-                                                 .rotary_dim = (int)c->rotary_dim,
-                                                 .direction = -1,
-                                                 .positions = batch->device.positions,
-                                                 .cos = model->rope_cos,
-                                                 .sin = model->rope_sin,
-                                                 .x = dqkv}));
+        status = device_run(model->device, error, rope, &rotation);
     if (!status)
         status = linear_backward(model, batch->rows, c->hidden_size, qkv, dqkv, a->norm1, layer, SLOT_QKV_WEIGHT,
                                  SLOT_QKV_BIAS, model->dnorm, error);

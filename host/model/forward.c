@@ -31,51 +31,68 @@ static int linear(struct model *model, int64_t rows, int64_t in, int64_t out, co
                                              .y = y}));
 }
 
+struct attention_args model_attention_args(const struct model *model, const struct batch *batch, void *qkv, void *out,
+                                           void *lse)
+{
+    const struct model_config *c = &model->config;
+    const size_t s = dtype_size(model->dtype);
+    const int64_t q = c->num_attention_heads * c->head_dim, k = c->num_key_value_heads * c->head_dim;
+    return (struct attention_args){.dtype = model->dtype,
+                                   .rows = batch->rows,
+                                   .heads = (int)c->num_attention_heads,
+                                   .kv_heads = (int)c->num_key_value_heads,
+                                   .head_dim = (int)c->head_dim,
+                                   .scale = 1 / sqrt((double)c->head_dim),
+                                   .groups = batch->groups,
+                                   .segments = batch->segments,
+                                   .group_begin = batch->device.group_begin,
+                                   .segment = batch->device.segment,
+                                   .q = qkv,
+                                   .k = (char *)qkv + (size_t)q * s,
+                                   .v = (char *)qkv + (size_t)(q + k) * s,
+                                   .q_stride = q + 2 * k,
+                                   .kv_stride = q + 2 * k,
+                                   .out_stride = q,
+                                   .out = out,
+                                   .lse = lse};
+}
+
+struct rope_args model_rope_args(const struct model *model, const struct batch *batch, void *qkv, int direction)
+{
+    const struct model_config *c = &model->config;
+    return (struct rope_args){.dtype = model->dtype,
+                              .rows = batch->rows,
+                              .row_stride = (c->num_attention_heads + 2 * c->num_key_value_heads) * c->head_dim,
+                              .heads = (int)(c->num_attention_heads + c->num_key_value_heads),
+                              .head_dim = (int)c->head_dim,
+                              .rotary_dim = (int)c->rotary_dim,
+                              .direction = direction,
+                              .positions = batch->device.positions,
+                              .cos = model->rope_cos,
+                              .sin = model->rope_sin,
+                              .x = qkv};
+}
+
 static int attention_half(struct model *model, const struct batch *batch, int layer, layer_keys_hook hook, void *user,
                           struct error *error)
 {
     const struct model_config *c = &model->config;
     struct layer_activations *a = activations_of(model, layer);
-    const size_t s = dtype_size(model->dtype);
-    const int64_t q = c->num_attention_heads * c->head_dim, k = c->num_key_value_heads * c->head_dim, qkv = q + 2 * k;
+    const int64_t q = c->num_attention_heads * c->head_dim, qkv = q + 2 * c->num_key_value_heads * c->head_dim;
     int status = linear(model, batch->rows, c->hidden_size, qkv, a->norm1, layer, SLOT_QKV_WEIGHT, SLOT_QKV_BIAS, a->qkv,
                         error);
-    if (!status && c->family->rotary)
-        status = device_run(model->device, error, rope,
-                            &((struct rope_args){.dtype = model->dtype,
-                                                 .rows = batch->rows,
-                                                 .row_stride = qkv,
-                                                 .heads = (int)(c->num_attention_heads + c->num_key_value_heads),
-                                                 .head_dim = (int)c->head_dim,
-                                                 .rotary_dim = (int)c->rotary_dim,
-                                                 .direction = 1,
-                                                 .positions = batch->device.positions,
-                                                 .cos = model->rope_cos,
-                                                 .sin = model->rope_sin,
-                                                 .x = a->qkv}));
-    struct layer_keys keys = {(char *)a->qkv + (size_t)q * s, (char *)a->qkv + (size_t)(q + k) * s, qkv};
+    if (!status && c->family->rotary) {
+        const struct rope_args rotation = model_rope_args(model, batch, a->qkv, 1);
+        status = device_run(model->device, error, rope, &rotation);
+    }
+    struct attention_args attention = model_attention_args(model, batch, a->qkv, a->attention,
+                                                           model->training ? a->lse : NULL);
+    struct layer_keys keys = {attention.k, attention.v, attention.kv_stride};
     if (!status && hook)
         status = hook(user, layer, a->qkv, &keys, error);
+    attention.k = keys.k, attention.v = keys.v, attention.kv_stride = keys.stride;
     if (!status)
-        status = device_run(model->device, error, attention_forward,
-                            &((struct attention_args){.dtype = model->dtype,
-                                                      .rows = batch->rows,
-                                                      .heads = (int)c->num_attention_heads,
-                                                      .kv_heads = (int)c->num_key_value_heads,
-                                                      .head_dim = (int)c->head_dim,
-                                                      .scale = 1 / sqrt((double)c->head_dim),
-                                                      .groups = batch->groups,
-                                                      .segments = batch->segments,
-                                                      .group_begin = batch->device.group_begin,
-                                                      .segment = batch->device.segment,
-                                                      .q = a->qkv,
-                                                      .k = keys.k,
-                                                      .v = keys.v,
-                                                      .q_stride = qkv,
-                                                      .kv_stride = keys.stride,
-                                                      .out_stride = q,
-                                                      .out = a->attention,
-                                                      .lse = model->training ? a->lse : NULL}));
+        status = device_run(model->device, error, attention_forward, &attention);
     if (!status)
         status = linear(model, batch->rows, q, c->hidden_size, a->attention, layer, SLOT_O_WEIGHT, SLOT_O_BIAS,
                         model->attention_out, error);

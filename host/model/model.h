@@ -88,6 +88,11 @@ int model_forward(struct model *model, const struct batch *batch, struct error *
 /* Adds dL/d(parameters) to the gradient arena, given head.row_scale = -dL/dlogprob of every head row. */
 int model_backward(struct model *model, const struct batch *batch, struct error *error);
 
+/* What forward and backward tell the engine of a layer's attention and of rotating its queries and keys. */
+struct attention_args model_attention_args(const struct model *model, const struct batch *batch, void *qkv, void *out,
+                                           void *lse);
+struct rope_args model_rope_args(const struct model *model, const struct batch *batch, void *qkv, int direction);
+
 /* One transformer layer (forward.c), shared by training, scoring and generation. The key/value source of attention is
  * given by the caller: the batch's own rows, or a cache. */
 struct layer_keys {
