@@ -8,9 +8,9 @@
  */
 #include "model.h"
 
-/* dx (+)= dy W, dW += dy^T x, dbias += column sums of dy. */
+/* dx = dy W (added to dx when accumulate), dW += dy^T x, dbias += column sums of dy. */
 static int linear_backward(struct model *model, int64_t rows, int64_t in, int64_t out, const void *dy, const void *x,
-                           int layer, enum slot weight, enum slot bias, void *dx, struct error *error)
+                           int layer, enum slot weight, enum slot bias, void *dx, bool accumulate, struct error *error)
 {
     int status = device_run(model->device, error, linear_backward_weight,
                             &((struct linear_backward_weight_args){.dtype = model->dtype,
@@ -31,7 +31,8 @@ static int linear_backward(struct model *model, int64_t rows, int64_t in, int64_
                                                                   .out = out,
                                                                   .dy = dy,
                                                                   .weight = model_param(model, layer, weight),
-                                                                  .dx = dx}));
+                                                                  .dx = dx,
+                                                                  .accumulate = accumulate}));
     return status;
 }
 
@@ -46,15 +47,42 @@ static int scale_rows(struct model *model, int64_t rows, const void *x, void *y,
                                                 .y = y}));
 }
 
+/* d bias of lm_head = sum over rows of row_scale_i (p - onehot)_i: a weight gradient whose operand is one column. */
+static int head_bias_backward(struct model *model, const struct batch *batch, struct error *error)
+{
+    const struct head_activations *h = &model->head;
+    int status = device_run(model->device, error, row_scale,
+                            &((struct row_scale_args){.dtype = model->dtype,
+                                                      .rows = batch->heads,
+                                                      .cols = 1,
+                                                      .x = model->ones,
+                                                      .scale = h->row_scale,
+                                                      .y = model->row_scale}));
+    if (!status)
+        status = device_run(model->device, error, linear_backward_weight,
+                            &((struct linear_backward_weight_args){.dtype = model->dtype,
+                                                                   .grad_dtype = model->dtype,
+                                                                   .rows = batch->heads,
+                                                                   .in = 1,
+                                                                   .out = model->config.vocab_size,
+                                                                   .dy = h->logits,
+                                                                   .x = model->row_scale,
+                                                                   .dweight = model_grad(model, 0, SLOT_HEAD_BIAS),
+                                                                   .accumulate = true}));
+    return status;
+}
+
 /* lm_head and final norm; scatters the gradient of the answer rows into dresidual. */
 static int head_backward(struct model *model, const struct batch *batch, struct error *error)
 {
     const struct model_config *c = &model->config;
     struct head_activations *h = &model->head;
     int status = scale_rows(model, batch->heads, h->norm, h->branch, error); /* branch and input are free again */
+    if (!status && c->head_bias)
+        status = head_bias_backward(model, batch, error);
     if (!status)
         status = linear_backward(model, batch->heads, c->hidden_size, c->vocab_size, h->logits, h->branch, 0,
-                                 SLOT_HEAD_WEIGHT, SLOT_HEAD_BIAS, h->input, error);
+                                 SLOT_HEAD_WEIGHT, SLOTS, h->input, false, error);
     if (!status)
         status = scale_rows(model, batch->heads, h->input, h->input, error);
     if (!status)
@@ -117,7 +145,7 @@ static int feed_forward_half(struct model *model, const struct batch *batch, int
     const struct layer_activations *a = &model->activations[layer];
     const int64_t up = c->intermediate_size * (c->family->gated ? 2 : 1);
     int status = linear_backward(model, batch->rows, c->intermediate_size, c->hidden_size, model->dresidual, a->activated,
-                                 layer, SLOT_DOWN_WEIGHT, SLOT_DOWN_BIAS, model->dactivated, error);
+                                 layer, SLOT_DOWN_WEIGHT, SLOT_DOWN_BIAS, model->dactivated, false, error);
     if (!status)
         status = device_run(model->device, error, activation_backward,
                             &((struct activation_backward_args){.kind = c->activation,
@@ -128,9 +156,10 @@ static int feed_forward_half(struct model *model, const struct batch *batch, int
                                                                 .dy = model->dactivated,
                                                                 .dx = model->dup}));
     if (!status)
-        status = linear_backward(model, batch->rows, c->hidden_size, up, model->dup, a->norm2, layer, SLOT_UP_WEIGHT,
-                                 SLOT_UP_BIAS, model->dnorm, error);
-    if (!status)
+        status = linear_backward(model, batch->rows, c->hidden_size, up, model->dup,
+                                 c->family->parallel ? a->norm1 : a->norm2, layer, SLOT_UP_WEIGHT, SLOT_UP_BIAS,
+                                 model->dnorm, false, error);
+    if (!status && !c->family->parallel)
         status = norm_half(model, batch, layer, true, error);
     return status;
 }
@@ -150,14 +179,14 @@ static int attention_half(struct model *model, const struct batch *batch, int la
         .dv = dqkv + (size_t)(q + k) * s};
     const struct rope_args rotation = model_rope_args(model, batch, dqkv, -1);
     int status = linear_backward(model, batch->rows, q, c->hidden_size, model->dresidual, a->attention, layer,
-                                 SLOT_O_WEIGHT, SLOT_O_BIAS, model->dattention, error);
+                                 SLOT_O_WEIGHT, SLOT_O_BIAS, model->dattention, false, error);
     if (!status)
         status = device_run(model->device, error, attention_backward, &attention);
     if (!status && c->family->rotary)
         status = device_run(model->device, error, rope, &rotation);
     if (!status)
         status = linear_backward(model, batch->rows, c->hidden_size, qkv, dqkv, a->norm1, layer, SLOT_QKV_WEIGHT,
-                                 SLOT_QKV_BIAS, model->dnorm, error);
+                                 SLOT_QKV_BIAS, model->dnorm, c->family->parallel, error);
     if (!status)
         status = norm_half(model, batch, layer, false, error);
     return status;
@@ -176,13 +205,13 @@ static int embedding_half(struct model *model, const struct batch *batch, struct
                                            .dtable = model_grad(model, 0, SLOT_EMBEDDING),
                                            .accumulate = true};
     int status = device_run(model->device, error, embedding_backward, &args);
-    if (status || !model_grad(model, 0, SLOT_POSITION))
+    if (status || !model_positions(model, model->grad))
         return status;
     args.buckets = batch->distinct_positions;
     args.bucket_id = batch->device.position_id;
     args.bucket_begin = batch->device.position_begin;
     args.bucket_rows = batch->device.position_rows;
-    args.dtable = model_grad(model, 0, SLOT_POSITION);
+    args.dtable = model_positions(model, model->grad);
     return device_run(model->device, error, embedding_backward, &args);
 }
 

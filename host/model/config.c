@@ -60,12 +60,19 @@ static int keys_read(struct model_config *config, const cJSON *json, const char 
     return STATUS_OK;
 }
 
+static bool numbers_equal(const cJSON *a, const cJSON *b)
+{
+    int64_t left, right;
+    return json_integer(a, &left) && json_integer(b, &right) && left == right;
+}
+
 static int refusals_check(const struct family *family, const cJSON *json, const char *path, struct error *error)
 {
     for (const struct config_refusal *refusal = family->refusal; refusal->name; refusal++) {
         const cJSON *value = json_member(json, refusal->name);
         bool fine = !value || (refusal->allow_null && cJSON_IsNull(value)) ||
-                    (refusal->allow_false && cJSON_IsFalse(value)) || (refusal->allow_true && cJSON_IsTrue(value));
+                    (refusal->allow_false && cJSON_IsFalse(value)) || (refusal->allow_true && cJSON_IsTrue(value)) ||
+                    (refusal->allow_equal && numbers_equal(value, json_member(json, refusal->allow_equal)));
         if (!fine)
             return error_set(error, STATUS_INPUT, "%s: %s: %s", path, refusal->name, refusal->reason);
     }
@@ -132,7 +139,7 @@ static int rope_scaling_read(struct model_config *config, const cJSON *scaling, 
 
 static int rope_read(struct model_config *config, const cJSON *json, const char *path, struct error *error)
 {
-    double partial = 1;
+    double partial = config->family->partial_rotary_fallback > 0 ? config->family->partial_rotary_fallback : 1;
     config->rope_theta = 10000;
     int status = json_get_double_or(json, path, "rope_theta", &config->rope_theta, error);
     if (!status)
@@ -165,6 +172,8 @@ static int sizes_check(struct model_config *config, const char *path, struct err
 {
     if (!config->num_key_value_heads)
         config->num_key_value_heads = config->num_attention_heads;
+    if (!config->intermediate_size)
+        config->intermediate_size = config->hidden_size * config->family->intermediate_factor;
     const struct {
         const char *name;
         int64_t value;
@@ -276,7 +285,7 @@ static int config_fill(struct model_config *config, const cJSON *json, const cha
     if (!status)
         status = dtype_read(config, json, path, error);
     config->norm_eps = config->family ? config->family->norm_eps_fallback : 0;
-    if (!status)
+    if (!status && config->family->norm_eps_key)
         status = json_get_double_or(json, path, config->family->norm_eps_key, &config->norm_eps, error);
     config->initializer_range = 0.02;
     if (!status)
@@ -285,8 +294,10 @@ static int config_fill(struct model_config *config, const cJSON *json, const cha
         status = rope_read(config, json, path, error);
     if (!status)
         status = special_tokens_read(config, json, path, error);
-    if (!status)
+    if (!status) {
         config->norm = config->family->norm;
+        config->head_bias = config->family->head_bias;
+    }
     return status;
 }
 

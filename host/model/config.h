@@ -16,6 +16,7 @@ struct model_config {
     const struct family *family;
     int64_t vocab_size, hidden_size, intermediate_size, num_hidden_layers;
     int64_t num_attention_heads, num_key_value_heads, head_dim, max_position_embeddings;
+    int64_t sliding_window; /* 0: none; longer sequences are refused */
     enum norm_kind norm;
     double norm_eps;
     enum activation_kind activation;

@@ -24,6 +24,7 @@ struct config_key {
 struct config_refusal {
     const char *name;
     bool allow_null, allow_false, allow_true;
+    const char *allow_equal; /* another key whose number it may equal; NULL */
     const char *reason;
 };
 
@@ -60,6 +61,7 @@ struct family_tensor {
     enum slot_part part;
     const char *name;        /* "%d" is the layer */
     size_t condition;        /* offset of a bool in struct model_config that must be true, or ALWAYS */
+    bool transposed;         /* the file holds [in, out] (GPT-2's Conv1D) */
 };
 #define ALWAYS ((size_t)-1)
 
@@ -70,7 +72,12 @@ struct family {
     enum norm_kind norm;
     bool gated;               /* feed-forward is gate and up, activation SWIGLU */
     bool rotary;
-    const char *norm_eps_key;
+    bool parallel;            /* attention and feed-forward both read the one norm of a layer and are added together */
+    bool head_bias;           /* lm_head has a bias */
+    double partial_rotary_fallback; /* partial_rotary_factor when config.json does not say; 0 is 1 */
+    int position_offset;      /* first row of learned positions that is used */
+    int intermediate_factor;  /* intermediate_size when absent, in hidden_sizes; 0: it must be there */
+    const char *norm_eps_key; /* NULL: fixed */
     double norm_eps_fallback;
     const char *activation_key, *activation_fallback;
     bool tied_fallback;       /* tie_word_embeddings when config.json does not say */

@@ -17,7 +17,7 @@ static struct layer_activations *activations_of(const struct model *model, int l
 }
 
 static int linear(struct model *model, int64_t rows, int64_t in, int64_t out, const void *x, int layer, enum slot weight,
-                  enum slot bias, void *y, struct error *error)
+                  enum slot bias, void *y, bool accumulate, struct error *error)
 {
     return device_run(model->device, error, linear_forward,
                       &((struct linear_args){.dtype = model->dtype,
@@ -28,7 +28,19 @@ static int linear(struct model *model, int64_t rows, int64_t in, int64_t out, co
                                              .x = x,
                                              .weight = model_param(model, layer, weight),
                                              .bias = model_param(model, layer, bias),
-                                             .y = y}));
+                                             .y = y,
+                                             .accumulate = accumulate}));
+}
+
+void *model_stream(const struct model *model, int layer)
+{
+    const struct layer_activations *a = activations_of(model, layer);
+    return model->config.family->parallel ? a->input : a->middle;
+}
+
+void *model_branch(const struct model *model)
+{
+    return model->config.family->parallel ? model->attention_out : model->feed_out;
 }
 
 struct attention_args model_attention_args(const struct model *model, const struct batch *batch, void *qkv, void *out,
@@ -80,7 +92,7 @@ static int attention_half(struct model *model, const struct batch *batch, int la
     struct layer_activations *a = activations_of(model, layer);
     const int64_t q = c->num_attention_heads * c->head_dim, qkv = q + 2 * c->num_key_value_heads * c->head_dim;
     int status = linear(model, batch->rows, c->hidden_size, qkv, a->norm1, layer, SLOT_QKV_WEIGHT, SLOT_QKV_BIAS, a->qkv,
-                        error);
+                        false, error);
     if (!status && c->family->rotary) {
         const struct rope_args rotation = model_rope_args(model, batch, a->qkv, 1);
         status = device_run(model->device, error, rope, &rotation);
@@ -95,7 +107,7 @@ static int attention_half(struct model *model, const struct batch *batch, int la
         status = device_run(model->device, error, attention_forward, &attention);
     if (!status)
         status = linear(model, batch->rows, q, c->hidden_size, a->attention, layer, SLOT_O_WEIGHT, SLOT_O_BIAS,
-                        model->attention_out, error);
+                        model->attention_out, false, error);
     return status;
 }
 
@@ -104,7 +116,9 @@ static int feed_forward_half(struct model *model, const struct batch *batch, int
     const struct model_config *c = &model->config;
     struct layer_activations *a = activations_of(model, layer);
     const int64_t up = c->intermediate_size * (c->family->gated ? 2 : 1);
-    int status = linear(model, batch->rows, c->hidden_size, up, a->norm2, layer, SLOT_UP_WEIGHT, SLOT_UP_BIAS, a->up, error);
+    const bool parallel = c->family->parallel;
+    int status = linear(model, batch->rows, c->hidden_size, up, parallel ? a->norm1 : a->norm2, layer, SLOT_UP_WEIGHT,
+                        SLOT_UP_BIAS, a->up, false, error);
     if (!status)
         status = device_run(model->device, error, activation_forward,
                             &((struct activation_args){.kind = c->activation,
@@ -115,7 +129,7 @@ static int feed_forward_half(struct model *model, const struct batch *batch, int
                                                        .y = a->activated}));
     if (!status)
         status = linear(model, batch->rows, c->intermediate_size, c->hidden_size, a->activated, layer, SLOT_DOWN_WEIGHT,
-                        SLOT_DOWN_BIAS, model->feed_out, error);
+                        SLOT_DOWN_BIAS, model_branch(model), parallel, error);
     return status;
 }
 
@@ -126,8 +140,8 @@ int model_forward_layer(struct model *model, const struct batch *batch, int laye
     struct layer_activations *a = activations_of(model, layer);
     struct norm_args norm = {.kind = c->norm, .dtype = model->dtype, .rows = batch->rows, .cols = c->hidden_size,
                              .eps = c->norm_eps};
-    norm.x = layer ? model->feed_out : a->input;
-    norm.residual = layer ? activations_of(model, layer - 1)->middle : NULL;
+    norm.x = layer ? model_branch(model) : a->input;
+    norm.residual = layer ? model_stream(model, layer - 1) : NULL;
     norm.sum = layer ? a->input : NULL;
     norm.weight = model_param(model, layer, SLOT_NORM1_WEIGHT);
     norm.bias = model_param(model, layer, SLOT_NORM1_BIAS);
@@ -141,7 +155,7 @@ int model_forward_layer(struct model *model, const struct batch *batch, int laye
     norm.weight = model_param(model, layer, SLOT_NORM2_WEIGHT);
     norm.bias = model_param(model, layer, SLOT_NORM2_BIAS);
     norm.y = a->norm2, norm.rstd = a->rstd2, norm.mean = a->mean2;
-    if (!status)
+    if (!status && !c->family->parallel)
         status = device_run(model->device, error, norm_forward, &norm);
     if (!status)
         status = feed_forward_half(model, batch, layer, error);
@@ -157,13 +171,17 @@ int model_forward_body(struct model *model, const struct batch *batch, struct er
     if (batch->max_position >= c->max_position_embeddings)
         return error_set(error, STATUS_USAGE, "a sequence of %d tokens is longer than the model's %lld positions; lower "
                          "max_length", (int)batch->max_position + 1, (long long)c->max_position_embeddings);
+    if (c->sliding_window && batch->max_position >= c->sliding_window)
+        return error_set(error, STATUS_USAGE, "a sequence of %d tokens is longer than the model's sliding window of %lld, "
+                         "which is not supported; lower max_length", (int)batch->max_position + 1,
+                         (long long)c->sliding_window);
     int status = device_run(model->device, error, embedding_forward,
                             &((struct embedding_args){.dtype = model->dtype,
                                                       .rows = batch->rows,
                                                       .cols = c->hidden_size,
                                                       .table = model_param(model, 0, SLOT_EMBEDDING),
                                                       .ids = batch->device.ids,
-                                                      .position_table = model_param(model, 0, SLOT_POSITION),
+                                                      .position_table = model_positions(model, model->param),
                                                       .positions = batch->device.positions,
                                                       .out = activations_of(model, 0)->input}));
     return status;
@@ -173,7 +191,7 @@ int model_forward_head(struct model *model, const int32_t *device_head_row, int3
 {
     const struct model_config *c = &model->config;
     struct head_activations *h = &model->head;
-    const void *from[2] = {model->feed_out, activations_of(model, (int)c->num_hidden_layers - 1)->middle};
+    const void *from[2] = {model_branch(model), model_stream(model, (int)c->num_hidden_layers - 1)};
     void *to[2] = {h->branch, h->input};
     int status = STATUS_OK;
     for (int i = 0; i < 2 && !status; i++)
@@ -201,7 +219,7 @@ int model_forward_head(struct model *model, const int32_t *device_head_row, int3
                                                  .rstd = h->rstd}));
     if (!status)
         status = linear(model, heads, c->hidden_size, c->vocab_size, h->norm, 0, SLOT_HEAD_WEIGHT, SLOT_HEAD_BIAS,
-                        h->logits, error);
+                        h->logits, false, error);
     return status;
 }
 

@@ -18,7 +18,8 @@ static struct slot_place slot_shape(const struct model_config *c, enum slot slot
     switch (slot) {
     case SLOT_EMBEDDING:
     case SLOT_HEAD_WEIGHT: return (struct slot_place){0, c->vocab_size, hidden};
-    case SLOT_POSITION: return (struct slot_place){0, c->max_position_embeddings, hidden};
+    case SLOT_POSITION:
+        return (struct slot_place){0, c->max_position_embeddings + c->family->position_offset, hidden};
     case SLOT_HEAD_BIAS: return (struct slot_place){0, c->vocab_size, 0};
     case SLOT_QKV_WEIGHT: return (struct slot_place){0, qkv, hidden};
     case SLOT_QKV_BIAS: return (struct slot_place){0, qkv, 0};
@@ -102,6 +103,7 @@ static int tensors_list(struct model *model, struct error *error)
             int64_t first = 0;
             part_rows(config, t->part, place->rows, &first, &tensor->rows);
             tensor->cols = place->cols;
+            tensor->transposed = t->transposed;
             tensor->offset = place->offset + first * (place->cols ? place->cols : 1);
             const char *hole = strstr(t->name, "%d");
             if (hole)
@@ -133,7 +135,7 @@ static int activations_plan(struct model *model, struct layer_activations *a, in
     const struct model_config *c = &model->config;
     const size_t s = dtype_size(model->dtype), stat = dtype_size(dtype_stat(model->dtype));
     const enum memory_class class = model->training ? MEMORY_ACTIVATION : MEMORY_SCRATCH;
-    const int64_t mean = c->norm == NORM_LAYER ? rows : 0;
+    const int64_t mean = c->norm == NORM_LAYER ? rows : 0, second = c->family->parallel ? 0 : rows;
     const struct {
         const char *name;
         int64_t count;
@@ -147,10 +149,10 @@ static int activations_plan(struct model *model, struct layer_activations *a, in
         {"qkv", rows * (query_cols(c) + 2 * key_cols(c)), s, &a->qkv},
         {"attention", rows * query_cols(c), s, &a->attention},
         {"attention lse", rows * c->num_attention_heads, stat, &a->lse},
-        {"layer middle", rows * c->hidden_size, s, &a->middle},
-        {"norm 2", rows * c->hidden_size, s, &a->norm2},
-        {"norm 2 rstd", rows, stat, &a->rstd2},
-        {"norm 2 mean", mean, stat, &a->mean2},
+        {"layer middle", second * c->hidden_size, s, &a->middle},
+        {"norm 2", second * c->hidden_size, s, &a->norm2},
+        {"norm 2 rstd", second, stat, &a->rstd2},
+        {"norm 2 mean", second ? mean : 0, stat, &a->mean2},
         {"feed-forward up", rows * c->intermediate_size * (c->family->gated ? 2 : 1), s, &a->up},
         {"feed-forward activated", rows * c->intermediate_size, s, &a->activated},
     };
@@ -214,6 +216,8 @@ static int scratch_plan(struct model *model, int64_t rows, struct error *error)
         {"d attention", t * query_cols(c), &model->dattention},
         {"d up", t * c->intermediate_size * (c->family->gated ? 2 : 1), &model->dup},
         {"d activated", t * c->intermediate_size, &model->dactivated},
+        {"ones", t && c->head_bias ? model->max_heads : 0, &model->ones},
+        {"row scale of the head's bias", t && c->head_bias ? model->max_heads : 0, &model->row_scale},
     };
     int status = STATUS_OK;
     for (size_t i = 0; i < sizeof item / sizeof *item && !status; i++)
@@ -263,10 +267,32 @@ static int table_upload(struct model *model, void *to, double *table, int64_t co
     return device_copy_in(model->device, to, narrow, (size_t)count * sizeof(float), error);
 }
 
+/* Ones in the model's storage type. */
+static int ones_upload(struct model *model, struct error *error)
+{
+    const size_t s = dtype_size(model->dtype);
+    char *ones = memory_array((size_t)model->max_heads, s, error);
+    if (!ones)
+        return STATUS_MEMORY;
+    for (int64_t i = 0; i < model->max_heads; i++) {
+        const float one = 1;
+        const double wide = 1;
+        if (model->dtype == DTYPE_BF16)
+            memcpy(ones + (size_t)i * s, (const char *)&one + 2, s); /* a bf16 is the upper half of a float */
+        else
+            memcpy(ones + (size_t)i * s, model->dtype == DTYPE_F64 ? (const void *)&wide : (const void *)&one, s);
+    }
+    int status = device_copy_in(model->device, model->ones, ones, (size_t)model->max_heads * s, error);
+    free(ones);
+    return status;
+}
+
 int model_allocate(struct model *model, struct device *device, struct error *error)
 {
     model->device = device;
     int status = memory_plan_commit(&model->plan, device, error);
+    if (!status && model->training && model->config.head_bias)
+        status = ones_upload(model, error);
     int64_t count = model->rope_positions * (model->config.rotary_dim / 2);
     if (status || !count)
         return status;
@@ -300,6 +326,8 @@ static void *slot_address(const struct model *model, void *base, int layer, enum
 {
     if (slot == SLOT_HEAD_WEIGHT && !model->config.untied)
         slot = SLOT_EMBEDDING;
+    if (slot == SLOTS)
+        return NULL;
     const struct slot_place *place =
         slot < SLOT_LAYER ? &model->global[slot] : &model->layer[(size_t)layer * SLOTS + slot];
     return place->rows && base ? (char *)base + (size_t)place->offset * dtype_size(model->dtype) : NULL;
@@ -313,4 +341,11 @@ void *model_param(const struct model *model, int layer, enum slot slot)
 void *model_grad(const struct model *model, int layer, enum slot slot)
 {
     return slot_address(model, model->grad, layer, slot);
+}
+
+void *model_positions(const struct model *model, void *arena)
+{
+    char *table = slot_address(model, arena, 0, SLOT_POSITION);
+    const int64_t skipped = model->config.family->position_offset * model->config.hidden_size;
+    return table ? table + (size_t)skipped * dtype_size(model->dtype) : NULL;
 }

@@ -22,6 +22,7 @@ struct model_tensor {
     const struct family_tensor *from;
     int layer;               /* 0 for tensors outside the layers */
     int64_t offset, rows, cols; /* in the arena, in elements; cols 0: a vector */
+    bool transposed;            /* [cols, rows] in the file */
 };
 
 /* What the forward pass leaves for the backward pass, a layer at a time; in inference all layers share one. */
@@ -59,6 +60,7 @@ struct model {
     struct layer_activations *activations; /* [layers] in training, 1 otherwise */
     struct head_activations head;
     void *attention_out, *feed_out;        /* [rows, hidden]: what the next norm adds to the residual stream */
+    void *ones, *row_scale;                /* [heads] of dtype: for the gradient of a head's bias */
     void *dresidual, *dnorm, *dqkv, *dattention, *dup, *dactivated; /* backward scratch */
     void *rope_cos, *rope_sin;
     int64_t rope_positions;
@@ -75,10 +77,13 @@ int model_plan(struct model *model, bool training, int64_t max_rows, int64_t max
 int model_allocate(struct model *model, struct device *device, struct error *error);
 void model_free(struct model *model);
 
-/* Address of a slot's parameters or gradients; NULL when the model has no such slot. layer is ignored for slots
+/* Address of a slot's parameters or gradients; NULL for SLOTS and when the model has no such slot. layer is ignored for slots
  * outside the layers. A tied head gives the embedding. */
 void *model_param(const struct model *model, int layer, enum slot slot);
 void *model_grad(const struct model *model, int layer, enum slot slot);
+
+/* Row of learned positions that position 0 takes, in the parameter or gradient arena; NULL without learned positions. */
+void *model_positions(const struct model *model, void *arena);
 
 /* Embedding, all layers: leaves the last residual stream as activations[last].middle + feed_out. */
 int model_forward_body(struct model *model, const struct batch *batch, struct error *error);
@@ -103,6 +108,9 @@ struct layer_keys {
 typedef int (*layer_keys_hook)(void *user, int layer, const void *qkv, struct layer_keys *keys, struct error *error);
 int model_forward_layer(struct model *model, const struct batch *batch, int layer, layer_keys_hook hook, void *user,
                         struct error *error);
+/* The residual stream leaving a layer is the sum of these two [rows, hidden]; the next norm adds them up. */
+void *model_stream(const struct model *model, int layer);
+void *model_branch(const struct model *model);
 /* Final norm and lm_head on rows head_row[0 .. heads): logits into head.logits. */
 int model_forward_head(struct model *model, const int32_t *device_head_row, int32_t heads, struct error *error);
 

@@ -46,10 +46,19 @@ static bool name_ignored(const struct family *family, const char *name)
     return false;
 }
 
+/* Dimensions of a tensor as its file has them. */
+static int file_shape(const struct model_tensor *tensor, int64_t shape[2])
+{
+    shape[0] = tensor->transposed ? tensor->cols : tensor->rows;
+    shape[1] = tensor->transposed ? tensor->rows : tensor->cols;
+    return tensor->cols ? 2 : 1;
+}
+
 static bool shape_matches(const struct model_tensor *want, const struct safetensors_tensor *have)
 {
-    return want->cols ? have->dims == 2 && have->shape[0] == want->rows && have->shape[1] == want->cols
-                      : have->dims == 1 && have->shape[0] == want->rows;
+    int64_t shape[2];
+    int dims = file_shape(want, shape);
+    return have->dims == dims && have->shape[0] == shape[0] && (dims == 1 || have->shape[1] == shape[1]);
 }
 
 static void shape_print(char *out, size_t bytes, int dims, const int64_t *shape)
@@ -79,7 +88,9 @@ static void missing_and_misshaped(const struct weights *weights, const struct mo
             complain(text, count, "%smissing %s%s", want->name, "");
             continue;
         }
-        shape_print(expected, sizeof expected, want->cols ? 2 : 1, (int64_t[]){want->rows, want->cols});
+        int64_t shape[2];
+        int dims = file_shape(want, shape);
+        shape_print(expected, sizeof expected, dims, shape);
         shape_print(found, sizeof found, have->dims, have->shape);
         snprintf(detail, sizeof detail, " %s, expected %s", found, expected);
         if (!shape_matches(want, have))
@@ -175,6 +186,31 @@ int weights_read_back(struct model *model, const void *arena, int64_t offset, in
     return status;
 }
 
+/* to[c * rows + r] = from[r * cols + c] */
+static void transpose(const float *from, int64_t rows, int64_t cols, float *to)
+{
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < cols; c++)
+            to[c * rows + r] = from[r * cols + c];
+}
+
+/* A tensor that the file holds the other way round, whole. */
+static int load_transposed(const struct weights *weights, struct model *model, const struct model_tensor *tensor,
+                           const struct safetensors_tensor *from, struct error *error)
+{
+    float *stored = memory_array((size_t)from->elements, sizeof *stored, error);
+    float *turned = memory_array((size_t)from->elements, sizeof *turned, error);
+    int status = stored && turned ? safetensors_read_float(&weights->source, from, 0, from->elements, stored, error)
+                                  : STATUS_MEMORY;
+    if (!status) {
+        transpose(stored, tensor->cols, tensor->rows, turned);
+        status = arena_write(model, model->param, tensor->offset, from->elements, turned, error);
+    }
+    free(stored);
+    free(turned);
+    return status;
+}
+
 int weights_load(const struct weights *weights, struct model *model, struct error *error)
 {
     float *piece = memory_array(PIECE, sizeof *piece, error);
@@ -185,7 +221,9 @@ int weights_load(const struct weights *weights, struct model *model, struct erro
     for (int i = 0; i < model->tensors && !status; i++) {
         const struct model_tensor *tensor = &model->tensor[i];
         const struct safetensors_tensor *from = file_tensor(weights, model, tensor->name);
-        for (int64_t first = 0; first < from->elements && !status; first += PIECE) {
+        if (tensor->transposed)
+            status = load_transposed(weights, model, tensor, from, error);
+        for (int64_t first = 0; !tensor->transposed && first < from->elements && !status; first += PIECE) {
             int64_t count = from->elements - first < PIECE ? from->elements - first : PIECE;
             status = safetensors_read_float(&weights->source, from, first, count, piece, error);
             if (!status)
@@ -227,17 +265,48 @@ int weights_random(struct model *model, uint64_t seed, struct error *error)
     return status;
 }
 
+int tensor_read(struct tensor_reader *reader, int tensor, int64_t first, int64_t count, float *out, struct error *error)
+{
+    const struct model_tensor *from = &reader->model->tensor[tensor];
+    if (!from->transposed)
+        return weights_read_back(reader->model, reader->arena, from->offset + first, count, out, error);
+    if (!reader->turned || reader->tensor != tensor) {
+        int64_t elements = from->rows * from->cols;
+        float *kept = memory_array((size_t)elements, sizeof *kept, error);
+        tensor_reader_free(reader);
+        reader->turned = memory_array((size_t)elements, sizeof *reader->turned, error);
+        reader->tensor = tensor;
+        int status = kept && reader->turned
+                         ? weights_read_back(reader->model, reader->arena, from->offset, elements, kept, error)
+                         : STATUS_MEMORY;
+        if (!status)
+            transpose(kept, from->rows, from->cols, reader->turned);
+        free(kept);
+        if (status)
+            return status;
+    }
+    memcpy(out, reader->turned + first, (size_t)count * sizeof *out);
+    return STATUS_OK;
+}
+
+void tensor_reader_free(struct tensor_reader *reader)
+{
+    free(reader->turned);
+    reader->turned = NULL;
+}
+
 /* One file of the output: which tensors go into it. */
 struct save {
     const struct weights *weights;
     struct model *model;
     const int *source_of; /* entry -> tensor of the source, or NULL when made from scratch */
+    struct tensor_reader reader;
     float *piece;
 };
 
 static int entry_fill(void *user, int entry, uint64_t first_byte, uint64_t bytes, void *out, struct error *error)
 {
-    const struct save *save = user;
+    struct save *save = user;
     const struct safetensors_tensor *from = save->source_of ? &save->weights->source.tensor[save->source_of[entry]] : NULL;
     int t = from ? save->weights->tensor_of[save->source_of[entry]] : entry;
     if (t < 0)
@@ -252,8 +321,7 @@ static int entry_fill(void *user, int entry, uint64_t first_byte, uint64_t bytes
     int64_t first = (int64_t)(first_byte / size), left = (int64_t)(bytes / size), done = 0;
     for (int status = STATUS_OK; left; left -= done, first += done, out = (char *)out + (size_t)done * size) {
         done = left < PIECE ? left : PIECE;
-        status = weights_read_back(save->model, save->model->param, save->model->tensor[t].offset + first, done,
-                                   save->piece, error);
+        status = tensor_read(&save->reader, t, first, done, save->piece, error);
         if (status)
             return status;
         for (int64_t i = 0; i < done; i++)
@@ -286,10 +354,10 @@ static int shard_save(struct save *save, int shard, const char *path, struct err
         } else {
             const struct model_tensor *tensor = &save->model->tensor[i];
             static const enum safetensors_dtype stored[] = {SAFETENSORS_F32, SAFETENSORS_BF16, SAFETENSORS_F16};
-            int64_t count = tensor->rows * (tensor->cols ? tensor->cols : 1);
+            int64_t count = tensor->rows * (tensor->cols ? tensor->cols : 1), shape[2];
             enum dtype dtype = save->model->config.torch_dtype;
-            entry[entries++] = (struct safetensors_entry){tensor->name, stored[dtype], NULL, tensor->cols ? 2 : 1,
-                                                          {tensor->rows, tensor->cols},
+            int dims = file_shape(tensor, shape);
+            entry[entries++] = (struct safetensors_entry){tensor->name, stored[dtype], NULL, dims, {shape[0], shape[1]},
                                                           (uint64_t)count * dtype_size(dtype)};
         }
     }
@@ -346,7 +414,7 @@ int weights_save(const struct weights *weights, struct model *model, const char 
     int status = file_make_directory(out_directory, error);
     if (!status)
         status = companions_copy(directory, out_directory, error);
-    struct save save = {.weights = weights, .model = model};
+    struct save save = {.weights = weights, .model = model, .reader = {.model = model, .arena = model->param}};
     if (!status && !(save.piece = memory_array(PIECE, sizeof *save.piece, error)))
         status = STATUS_MEMORY;
     int shards = weights->source.tensors ? weights->source.shards : 1;
@@ -357,6 +425,7 @@ int weights_save(const struct weights *weights, struct model *model, const char 
         if (!status)
             status = shard_save(&save, shard, path, error);
     }
+    tensor_reader_free(&save.reader);
     free(save.piece);
     return status;
 }

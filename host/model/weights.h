@@ -27,6 +27,17 @@ int weights_save(const struct weights *weights, struct model *model, const char 
                  struct error *error);
 void weights_close(struct weights *weights);
 
+/* Reads tensors of an arena as their files hold them; one that is stored the other way round is turned whole and kept
+ * until the next. Start with {.model, .arena}. */
+struct tensor_reader {
+    struct model *model;
+    const void *arena;
+    int tensor;
+    float *turned;
+};
+int tensor_read(struct tensor_reader *reader, int tensor, int64_t first, int64_t count, float *out, struct error *error);
+void tensor_reader_free(struct tensor_reader *reader);
+
 /* Copies count elements of an arena (parameters or gradients) at `offset` to the host, as float or as double. */
 int weights_read_back(struct model *model, const void *arena, int64_t offset, int64_t count, float *out,
                       struct error *error);

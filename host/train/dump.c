@@ -71,26 +71,27 @@ int dump_micro_batch(const struct trainer *trainer, const char *directory, int m
 
 static int gradient_fill(void *user, int entry, uint64_t first_byte, uint64_t bytes, void *out, struct error *error)
 {
-    struct trainer *trainer = user;
-    return weights_read_back(&trainer->model, trainer->model.grad,
-                             trainer->model.tensor[entry].offset + (int64_t)(first_byte / sizeof(float)),
-                             (int64_t)(bytes / sizeof(float)), out, error);
+    return tensor_read(user, entry, (int64_t)(first_byte / sizeof(float)), (int64_t)(bytes / sizeof(float)), out, error);
 }
 
 int dump_gradients(struct trainer *trainer, const char *directory, const struct step_record *record, struct error *error)
 {
-    const struct model *model = &trainer->model;
+    struct model *model = &trainer->model;
+    struct tensor_reader reader = {.model = model, .arena = model->grad};
     struct safetensors_entry *entry = memory_array((size_t)model->tensors, sizeof *entry, error);
     char path[4096];
     int status = entry ? file_join(path, sizeof path, directory, "gradients.safetensors", error) : STATUS_MEMORY;
     for (int i = 0; i < model->tensors && !status; i++) {
         const struct model_tensor *tensor = &model->tensor[i];
-        int64_t count = tensor->rows * (tensor->cols ? tensor->cols : 1);
-        entry[i] = (struct safetensors_entry){tensor->name, SAFETENSORS_F32, NULL, tensor->cols ? 2 : 1,
-                                              {tensor->rows, tensor->cols}, (uint64_t)count * sizeof(float)};
+        int64_t count = tensor->rows * (tensor->cols ? tensor->cols : 1), first = tensor->rows, second = tensor->cols;
+        if (tensor->transposed)
+            first = tensor->cols, second = tensor->rows;
+        entry[i] = (struct safetensors_entry){tensor->name, SAFETENSORS_F32, NULL, tensor->cols ? 2 : 1, {first, second},
+                                              (uint64_t)count * sizeof(float)};
     }
     if (!status)
-        status = safetensors_write(path, entry, model->tensors, gradient_fill, trainer, error);
+        status = safetensors_write(path, entry, model->tensors, gradient_fill, &reader, error);
+    tensor_reader_free(&reader);
     free(entry);
     struct buffer text = {0};
     if (!status)

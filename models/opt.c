@@ -1,0 +1,70 @@
+/* opt.c - OPT 125M to 66B: Layer norms before each half, ReLU, learned positions that begin at row 2 of their table, tied
+ * lm_head. The 350M model, with its norms behind and its projected embeddings, is refused. Dropout is off.
+ */
+#include "../host/model/family.h"
+
+#define FIELD(name) offsetof(struct model_config, name)
+
+static const struct config_key keys[] = {
+    {"vocab_size", NULL, CONFIG_INT, FIELD(vocab_size), 0, true},
+    {"hidden_size", "d_model", CONFIG_INT, FIELD(hidden_size), 0, true},
+    {"ffn_dim", NULL, CONFIG_INT, FIELD(intermediate_size), 0, true},
+    {"num_hidden_layers", NULL, CONFIG_INT, FIELD(num_hidden_layers), 0, true},
+    {"num_attention_heads", NULL, CONFIG_INT, FIELD(num_attention_heads), 0, true},
+    {"max_position_embeddings", NULL, CONFIG_INT, FIELD(max_position_embeddings), 2048, false},
+    {"enable_bias", NULL, CONFIG_BOOL, FIELD(attention_bias), true, false},
+    {0},
+};
+
+static const struct config_refusal refusals[] = {
+    {"do_layer_norm_before", .allow_true = true, .reason = "norms behind the blocks (OPT-350M) are not supported"},
+    {"word_embed_proj_dim", .allow_null = true, .allow_equal = "hidden_size",
+     .reason = "projected embeddings (OPT-350M) are not supported; expected the hidden_size"},
+    {"layer_norm_elementwise_affine", .allow_true = true, .reason = "norms without weights are not supported"},
+    {"_remove_final_layer_norm", .allow_false = true, .reason = "a model without its final norm is not supported"},
+    {0},
+};
+
+#define LAYER "model.decoder.layers.%d."
+static const struct family_tensor tensors[] = {
+    {SLOT_EMBEDDING, PART_ALL, "model.decoder.embed_tokens.weight", ALWAYS},
+    {SLOT_POSITION, PART_ALL, "model.decoder.embed_positions.weight", ALWAYS},
+    {SLOT_NORM1_WEIGHT, PART_ALL, LAYER "self_attn_layer_norm.weight", ALWAYS},
+    {SLOT_NORM1_BIAS, PART_ALL, LAYER "self_attn_layer_norm.bias", ALWAYS},
+    {SLOT_QKV_WEIGHT, PART_Q, LAYER "self_attn.q_proj.weight", ALWAYS},
+    {SLOT_QKV_WEIGHT, PART_K, LAYER "self_attn.k_proj.weight", ALWAYS},
+    {SLOT_QKV_WEIGHT, PART_V, LAYER "self_attn.v_proj.weight", ALWAYS},
+    {SLOT_QKV_BIAS, PART_Q, LAYER "self_attn.q_proj.bias", FIELD(attention_bias)},
+    {SLOT_QKV_BIAS, PART_K, LAYER "self_attn.k_proj.bias", FIELD(attention_bias)},
+    {SLOT_QKV_BIAS, PART_V, LAYER "self_attn.v_proj.bias", FIELD(attention_bias)},
+    {SLOT_O_WEIGHT, PART_ALL, LAYER "self_attn.out_proj.weight", ALWAYS},
+    {SLOT_O_BIAS, PART_ALL, LAYER "self_attn.out_proj.bias", FIELD(attention_bias)},
+    {SLOT_NORM2_WEIGHT, PART_ALL, LAYER "final_layer_norm.weight", ALWAYS},
+    {SLOT_NORM2_BIAS, PART_ALL, LAYER "final_layer_norm.bias", ALWAYS},
+    {SLOT_UP_WEIGHT, PART_ALL, LAYER "fc1.weight", ALWAYS},
+    {SLOT_UP_BIAS, PART_ALL, LAYER "fc1.bias", FIELD(attention_bias)},
+    {SLOT_DOWN_WEIGHT, PART_ALL, LAYER "fc2.weight", ALWAYS},
+    {SLOT_DOWN_BIAS, PART_ALL, LAYER "fc2.bias", FIELD(attention_bias)},
+    {SLOT_FINAL_NORM_WEIGHT, PART_ALL, "model.decoder.final_layer_norm.weight", ALWAYS},
+    {SLOT_FINAL_NORM_BIAS, PART_ALL, "model.decoder.final_layer_norm.bias", ALWAYS},
+    {SLOT_HEAD_WEIGHT, PART_ALL, "lm_head.weight", FIELD(untied)},
+    {0},
+};
+
+static const char *const ignored[] = {NULL};
+
+const struct family family_opt = {
+    .model_type = "opt",
+    .architecture = "OPTForCausalLM",
+    .base_prefix = "model.",
+    .norm = NORM_LAYER,
+    .position_offset = 2,
+    .norm_eps_fallback = 1e-5,
+    .activation_key = "activation_function",
+    .activation_fallback = "relu",
+    .tied_fallback = true,
+    .key = keys,
+    .refusal = refusals,
+    .tensor = tensors,
+    .ignored = ignored,
+};
