@@ -221,6 +221,18 @@ static void test_plan(void **state)
     program_free(&result);
 }
 
+static void test_profile(void **state)
+{
+    (void)state;
+    struct program_result result =
+        program_line("finetune --model_name_or_path %s/model --train_data %s/data.jsonl --output_dir %s/profiled "
+                     "--max_steps 1 --profile", temporary, temporary, temporary);
+    program_expect(&result, STATUS_OK);
+    assert_non_null(strstr(result.err, "linear_backward_weight"));
+    assert_non_null(strstr(result.err, "limits: copy"));
+    program_free(&result);
+}
+
 /* A rate that throws the weights to infinity: the steps after it are skipped and named, the third ends the run. */
 static void test_nonfinite_ends_the_run(void **state)
 {
@@ -241,7 +253,7 @@ int main(void)
         cmocka_unit_test(test_help_and_version), cmocka_unit_test(test_tokenize_both_ways),
         cmocka_unit_test(test_run_folder),       cmocka_unit_test(test_batch_average),
         cmocka_unit_test(test_score_forms),      cmocka_unit_test(test_plan),
-        cmocka_unit_test(test_nonfinite_ends_the_run),
+        cmocka_unit_test(test_profile),          cmocka_unit_test(test_nonfinite_ends_the_run),
     };
     return cmocka_run_group_tests(tests, make_model, temporary_remove);
 }

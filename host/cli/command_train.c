@@ -15,6 +15,7 @@ struct training {
     struct trainer trainer;
     struct run_log log;
     struct progress progress;
+    struct profile profile;
 };
 
 static void training_warn(void *user, const char *text)
@@ -129,10 +130,16 @@ int command_train(struct invocation *run, bool finetune, struct error *error)
         status = describe_run(&training, error);
     if (!status) {
         announce(&training);
+        if (settings->profile)
+            status = profile_attach(&training.profile, &training.trainer.device, error);
+    }
+    if (!status) {
         progress_begin(&training.progress, &run->log, finetune ? "finetune" : "unlearn", 0, training.trainer.total_steps,
                        settings->logging_steps);
         status = trainer_run(&training.trainer, training_step, &training, training_warn, error);
         progress_end(&training.progress);
+        if (settings->profile)
+            profile_print(&training.profile, stderr);
     }
     if (!status)
         status = trainer_save(&training.trainer, settings->output_dir, error);

@@ -145,6 +145,8 @@ static const struct option table[] = {
      "steps between two lines of metrics.jsonl and of progress in a pipe"},
     {"save_strategy", OPTION_CHOICE, FIELD(save_strategy), "no", "Run", TRAIN, 0, 0, 0, "no|epoch", NULL, 0,
      "epoch: also save the model of every epoch in output_dir/checkpoint-STEP"},
+    {"profile", OPTION_BOOL, FIELD(profile), "false", "Run", UNLEARN | FINETUNE, 0, 0, 0, NULL, NULL, 0,
+     "time every op and print a table at the end, against the device's measured limits"},
     {"dump_step", OPTION_STRING, FIELD(dump_step), "", "Run", TRAIN, 0, 0, 0, NULL, "DIR", 0,
      "write batch, log-probs, loss, token weights and gradients of the first step there"},
     {"lora", OPTION_NULL, 0, "null", "Run", TRAIN, 0, 0, 0, NULL, NULL, 0, "reserved"},

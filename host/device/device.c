@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../util/clock.h"
+
 /* Folder of the running program, without the last slash. */
 static void program_directory(char *out, size_t bytes)
 {
@@ -90,6 +92,24 @@ int device_status(struct device *device, const char *call, int op_status, struct
         return STATUS_OK;
     return error_set(error, op_status == OP_MEMORY ? STATUS_MEMORY : STATUS_RUNTIME, "device %s: %s: %s",
                      device->engine->name, call, device->engine->error(device->context));
+}
+
+void device_op_begin(struct device *device)
+{
+    if (!device->profile)
+        return;
+    device->engine->synchronize(device->context); /* a failure will show in the op's own status */
+    device->profile->op_started = clock_seconds();
+}
+
+int device_op_end(struct device *device, enum engine_op op, const char *name, const void *arguments, int op_status,
+                  struct error *error)
+{
+    if (device->profile && op_status == OP_OK) {
+        op_status = device->engine->synchronize(device->context);
+        profile_add(device->profile, op, arguments);
+    }
+    return device_status(device, name, op_status, error);
 }
 
 int device_alloc(struct device *device, void **pointer, size_t bytes, struct error *error)

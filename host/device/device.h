@@ -3,11 +3,13 @@
 #define FLAT_DEVICE_DEVICE_H
 #include "../../kernels/engine.h"
 #include "../util/error.h"
+#include "profile.h"
 
 struct device {
     const struct engine *engine;
     struct engine_context *context;
     void *library;
+    struct profile *profile; /* NULL: ops are not timed */
 };
 
 /* Opens "cpu", "cuda", "cpu64" (double, for checks) or "auto" (cuda when it works here, otherwise cpu). Plugins are
@@ -20,7 +22,12 @@ int device_status(struct device *device, const char *call, int op_status, struct
 
 /* device_run(device, error, norm_forward, &(struct norm_args){...}): one op. */
 #define device_run(device, error, op, arguments)                                                              \
-    device_status((device), #op, (device)->engine->op((device)->context, (arguments)), (error))
+    (device_op_begin(device), device_op_end((device), ENGINE_OP_##op, #op, (arguments),                      \
+                                            (device)->engine->op((device)->context, (arguments)), (error)))
+/* The two halves of device_run: without a profile they do nothing but device_status. */
+void device_op_begin(struct device *device);
+int device_op_end(struct device *device, enum engine_op op, const char *name, const void *arguments, int op_status,
+                  struct error *error);
 
 int device_alloc(struct device *device, void **pointer, size_t bytes, struct error *error);
 void device_free(struct device *device, void *pointer);

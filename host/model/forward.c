@@ -171,6 +171,8 @@ int model_forward_body(struct model *model, const struct batch *batch, struct er
     if (batch->max_position >= c->max_position_embeddings)
         return error_set(error, STATUS_USAGE, "a sequence of %d tokens is longer than the model's %lld positions; lower "
                          "max_length", (int)batch->max_position + 1, (long long)c->max_position_embeddings);
+    if (model->device->profile)
+        model->device->profile->visible_keys = batch->visible_keys;
     if (c->sliding_window && batch->max_position >= c->sliding_window)
         return error_set(error, STATUS_USAGE, "a sequence of %d tokens is longer than the model's sliding window of %lld, "
                          "which is not supported; lower max_length", (int)batch->max_position + 1,

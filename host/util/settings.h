@@ -43,7 +43,7 @@ struct settings {
     int64_t logging_steps;
     const char *save_strategy; /* no, epoch */
     const char *dump_step; /* directory, "" when off */
-    bool overwrite_output_dir, quiet;
+    bool overwrite_output_dir, quiet, profile;
 
     /* score, generate, tokenize */
     const char *model, *data, *prompt; /* --model, --data, --prompt; "" when not given */
