@@ -45,7 +45,7 @@ ENGINES := $(BUILD)/libflat_cpu.so $(BUILD)/libflat_cpu64.so
 
 .PHONY: help flat demo test deps install clean arrows test-bin FORCE
 help:
-	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile | sed '/^$$/q'
+	@awk '/^#/ { sub(/^# ?/, ""); print; next } { exit }' Makefile
 
 flat: $(BUILD)/flat $(BUILD)/libflat_cpu.so
 
