@@ -3,6 +3,7 @@
 #   make flat               build/flat and its CPU engine (build/libflat_cpu.so)
 #   make demo               set up, fine-tune a small model, unlearn a part of it, print a table (about 3 minutes)
 #   make test               set up, build and run every test;  make test-<name> runs one, as make test-norm
+#   make parity             compare with transformers, live (needs Python with torch; the rest comes from PyPI)
 #   make deps               install the libraries that are missing, or print the line that does
 #   make install            PREFIX=/usr/local DESTDIR=
 #   make clean
@@ -112,6 +113,23 @@ test: deps
 # No include points from a layer to one on its right.
 arrows:
 	@tools/arrows
+
+# Recomputes the golden models with transformers, compares ours with them, and loads our output folders back there.
+PYTHON ?= /usr/bin/python3
+PARITY := $(BUILD)/parity
+.PHONY: parity
+parity: deps $(PARITY)/venv/installed
+	@$(MAKE) --no-print-directory $(BUILD)/tests/test_parity $(ENGINES)
+	@$(PARITY)/venv/bin/python tests/parity/make_model_golden.py --check
+	@rm -rf $(PARITY)/out && mkdir -p $(PARITY)/out
+	@FLAT_PARITY_OUT=$(PARITY)/out $(BUILD)/tests/test_parity
+	@$(PARITY)/venv/bin/python tests/parity/check_output.py --all $(PARITY)/out
+# torch is the system's: Debian's python3-torch or a newer one.
+$(PARITY)/venv/installed: tests/parity/requirements-models.txt
+	@echo "VENV $(@D)"
+	$(Q)$(PYTHON) -m venv --system-site-packages $(@D)
+	$(Q)$(@D)/bin/pip install -q -r $<
+	@touch $@
 
 demo: deps
 	@$(MAKE) --no-print-directory flat

@@ -1,0 +1,221 @@
+/* parity.c - see parity.h. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "../host/loss/method.h"
+#include "../host/util/file.h"
+#include "parity.h"
+
+void parity_ok(int status, const struct error *error, const char *call)
+{
+    if (status)
+        fail_msg("%s: status %d: %s", call, status, error->text);
+}
+
+const cJSON *golden_member(const cJSON *object, const char *key)
+{
+    const cJSON *found = json_member(object, key);
+    if (!found)
+        fail_msg("expected.json: %s is missing; run tests/parity/make_model_golden.py", key);
+    return found;
+}
+
+double golden_number(const cJSON *object, const char *key)
+{
+    return golden_member(object, key)->valuedouble;
+}
+
+void path_join(char *out, size_t bytes, const char *directory, const char *name)
+{
+    struct error error = {0};
+    OK(file_join(out, bytes, directory, name, &error));
+}
+
+void golden_open(struct golden *golden, const char *folder)
+{
+    struct error error = {0};
+    char path[512];
+    path_join(path, sizeof path, folder, "expected/expected.json");
+    golden->expected = json_read(path, &error);
+    if (!golden->expected)
+        fail_msg("%s", error.text);
+    path_join(path, sizeof path, folder, "expected/gradients.safetensors");
+    OK(safetensors_open_file(&golden->gradients, path, &error));
+}
+
+void golden_close(struct golden *golden)
+{
+    cJSON_Delete(golden->expected);
+    safetensors_close(&golden->gradients);
+}
+
+int golden_place(const struct golden *golden, const char *name)
+{
+    int place = 0;
+    const cJSON *item;
+    cJSON_ArrayForEach(item, golden_member(golden->expected, "tensors"))
+    {
+        if (!strcmp(item->valuestring, name))
+            return place;
+        place++;
+    }
+    fail_msg("%s is a parameter of ours, but not of transformers", name);
+    return -1;
+}
+
+double *golden_gradient(const struct golden *golden, const char *name, int64_t count)
+{
+    struct error error = {0};
+    const struct safetensors_tensor *stored = safetensors_find(&golden->gradients, name);
+    if (!stored || stored->elements != count)
+        fail_msg("%s: transformers has no gradient of this name and size", name);
+    double *values = malloc((size_t)count * sizeof *values);
+    assert_non_null(values);
+    OK(safetensors_read_double(&golden->gradients, stored, 0, count, values, &error));
+    return values;
+}
+
+/* Prompt and answer as one sequence. */
+static void sequence_make(struct subject *subject, int s, const cJSON *prompt, const cJSON *answer)
+{
+    const int prompt_length = cJSON_GetArraySize(prompt), length = prompt_length + cJSON_GetArraySize(answer);
+    int32_t *ids = subject->ids[s] = malloc((size_t)length * sizeof *ids);
+    assert_non_null(ids);
+    const cJSON *id;
+    cJSON_ArrayForEach(id, prompt) *ids++ = id->valueint;
+    cJSON_ArrayForEach(id, answer) *ids++ = id->valueint;
+    subject->tiny.sequence[s] = (struct batch_sequence){subject->ids[s], length, prompt_length};
+}
+
+void subject_open(struct subject *subject, const struct golden *golden, const char *folder, const char *engine)
+{
+    struct error error = {0};
+    struct tiny *tiny = &subject->tiny;
+    struct model *model = &tiny->model;
+    struct model_config config;
+    struct batch_size size = {0};
+    memset(subject, 0, sizeof *subject);
+    const cJSON *pair;
+    cJSON_ArrayForEach(pair, golden_member(golden->expected, "pairs"))
+    {
+        const int s = 2 * tiny->groups;
+        assert_true(tiny->groups < PAIRS_MAX);
+        sequence_make(subject, s, golden_member(pair, "prompt"), golden_member(pair, "template"));
+        sequence_make(subject, s + 1, golden_member(pair, "prompt"), golden_member(pair, "forget"));
+        tiny->group_first[++tiny->groups] = s + 2;
+        batch_group_size(&tiny->sequence[s], 2, false, &size);
+    }
+    OK(device_open(&tiny->device, engine, 0, 2, &error));
+    OK(model_config_read(&config, folder, &error));
+    OK(model_create(model, &config, tiny->device.engine->dtype, &error));
+    OK(weights_open(&subject->weights, model, folder, &error));
+    OK(model_plan(model, true, size.rows, size.heads, 2 * PAIRS_MAX, &error));
+    const size_t stat = dtype_size(dtype_stat(model->dtype));
+    OK(memory_plan_add(&model->plan, MEMORY_OPTIMIZER, "m", model->elements, stat, &subject->m, &error));
+    OK(memory_plan_add(&model->plan, MEMORY_OPTIMIZER, "v", model->elements, stat, &subject->v, &error));
+    OK(memory_plan_add(&model->plan, MEMORY_SCRATCH, "totals", SEQUENCE_TOTALS, sizeof(double), (void **)&tiny->totals,
+                       &error));
+    OK(memory_plan_add(&model->plan, MEMORY_SCRATCH, "gradient norm", 1, sizeof(double), (void **)&subject->sum_squares,
+                       &error));
+    OK(model_allocate(model, &tiny->device, &error));
+    OK(weights_load(&subject->weights, model, &error));
+    OK(batch_create(&tiny->batch, &tiny->device, size.rows, size.heads, 2 * PAIRS_MAX, &error));
+    tiny_pack(tiny, true);
+}
+
+void subject_close(struct subject *subject)
+{
+    for (int s = 0; s < 2 * subject->tiny.groups; s++)
+        free(subject->ids[s]);
+    weights_close(&subject->weights);
+    tiny_close(&subject->tiny);
+}
+
+double subject_step(struct subject *subject, const char *divergence, const char *average, int64_t padded_length)
+{
+    struct error error = {0};
+    struct tiny *tiny = &subject->tiny;
+    struct model *model = &tiny->model;
+    struct head_activations *head = &model->head;
+    double totals[SEQUENCE_TOTALS];
+    const struct method *method;
+    const struct settings settings = {.divergence = divergence, .flat_average = average,
+                                      .flat_padded_length = padded_length};
+    const struct step_size size = {.pairs = tiny->groups, .answer_tokens = tiny->batch.heads, .micro_batches = 1};
+    struct sequence_args loss = {.dtype = dtype_stat(model->dtype),
+                                 .sequences = tiny->batch.sequences,
+                                 .rows = tiny->batch.heads,
+                                 .begin = tiny->batch.device.sequence_begin,
+                                 .logprob = head->logprob,
+                                 .p = head->p,
+                                 .logprob_sum = head->logprob_sum,
+                                 .prob_sum = head->prob_sum,
+                                 .slope_prob = head->slope_prob,
+                                 .slope_logprob = head->slope_logprob,
+                                 .row_scale = head->row_scale,
+                                 .totals = tiny->totals};
+    OK(method_find("flat", false, &method, &error));
+    method->loss_form(&settings, &size, tiny->groups, &loss);
+    OK(device_zero(&tiny->device, tiny->totals, sizeof totals, &error));
+    OK(device_zero(&tiny->device, model->grad, (size_t)model->elements * dtype_size(model->dtype), &error));
+    OK(model_forward(model, &tiny->batch, &error));
+    OK(device_run(&tiny->device, &error, sequence_loss, &loss));
+    OK(model_backward(model, &tiny->batch, &error));
+    OK(device_copy_out(&tiny->device, totals, tiny->totals, sizeof totals, &error));
+    return totals[TOTAL_LOSS];
+}
+
+void subject_update(struct subject *subject, const cJSON *adamw)
+{
+    struct error error = {0};
+    struct model *model = &subject->tiny.model;
+    const size_t s = dtype_size(model->dtype), stat = dtype_size(dtype_stat(model->dtype));
+    OK(device_zero(model->device, subject->m, (size_t)model->elements * stat, &error));
+    OK(device_zero(model->device, subject->v, (size_t)model->elements * stat, &error));
+    OK(device_run(model->device, &error, adamw_norm,
+                  &((struct adamw_norm_args){.grad_dtype = model->dtype,
+                                             .n = model->elements,
+                                             .grad = model->grad,
+                                             .sum_squares = subject->sum_squares})));
+    const int64_t from[2] = {0, model->decayed}, to[2] = {model->decayed, model->elements};
+    for (int part = 0; part < 2; part++)
+        OK(device_run(model->device, &error, adamw_step,
+                      &((struct adamw_args){.dtype = model->dtype,
+                                            .grad_dtype = model->dtype,
+                                            .n = to[part] - from[part],
+                                            .param = (char *)model->param + (size_t)from[part] * s,
+                                            .grad = (char *)model->grad + (size_t)from[part] * s,
+                                            .m = (char *)subject->m + (size_t)from[part] * stat,
+                                            .v = (char *)subject->v + (size_t)from[part] * stat,
+                                            .sum_squares = subject->sum_squares,
+                                            .max_grad_norm = golden_number(adamw, "max_grad_norm"),
+                                            .learning_rate = golden_number(adamw, "learning_rate"),
+                                            .beta1 = golden_number(adamw, "beta1"),
+                                            .beta2 = golden_number(adamw, "beta2"),
+                                            .eps = golden_number(adamw, "eps"),
+                                            .weight_decay = part == 0 ? golden_number(adamw, "weight_decay") : 0,
+                                            .step = 1})));
+}
+
+int64_t tensor_elements(const struct model_tensor *tensor)
+{
+    return tensor->rows * (tensor->cols ? tensor->cols : 1);
+}
+
+float *subject_gradient(struct subject *subject, int t)
+{
+    struct model *model = &subject->tiny.model;
+    struct error error = {0};
+    struct tensor_reader reader = {.model = model, .arena = model->grad};
+    const int64_t count = tensor_elements(&model->tensor[t]);
+    float *values = malloc((size_t)count * sizeof *values);
+    assert_non_null(values);
+    OK(tensor_read(&reader, t, 0, count, values, &error));
+    tensor_reader_free(&reader);
+    return values;
+}
