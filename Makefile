@@ -1,6 +1,7 @@
 # flat.c - LLM unlearning in C and CUDA. `make` alone prints this help.
 #
-#   make flat               build/flat and its CPU engine (build/libflat_cpu.so)
+#   make flat               build/flat and its engines: CPU, and CUDA where there is nvcc
+#   make cuda               the CUDA engine alone (build/libflat_cuda.so) and the compiler's report (build/ptxas.txt)
 #   make demo               set up, fine-tune a small model, unlearn a part of it, print a table (about 3 minutes)
 #   make test               set up, build and run every test;  make test-<name> runs one, as make test-norm
 #   make parity             compare with transformers, live (needs Python with torch; the rest comes from PyPI)
@@ -9,7 +10,7 @@
 #   make clean
 #
 #   Settings: SAN=1 debug build with AddressSanitizer and UBSan (in build-san) · BUILD=dir · MARCH=native · V=1 prints
-#             commands
+#             commands · CUDA_ARCHS="80 90a 100" · NVCC= builds without CUDA
 #
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -42,13 +43,28 @@ HOST_OBJECTS := $(HOST_SOURCES:%.c=$(BUILD)/%.o) $(BUILD)/registry.o $(BUILD)/ve
 KERNEL_SOURCES := $(wildcard kernels/*.c)
 TESTS := $(sort $(patsubst tests/test_%.c,%,$(wildcard tests/test_*.c)))
 TEST_SUPPORT := $(filter-out $(wildcard tests/test_*.c),$(wildcard tests/*.c))
-ENGINES := $(BUILD)/libflat_cpu.so $(BUILD)/libflat_cpu64.so
+ENGINES := $(BUILD)/libflat_cpu.so $(BUILD)/libflat_cpu64.so $(BUILD)/libflat_emu.so
 
-.PHONY: help flat demo test deps install clean arrows test-bin FORCE
+# CUDA: one object directory for a set of architectures, so that the tests can do with one. PTX of the last for newer.
+, := ,
+NVCC ?= $(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc))
+CUDA_ARCHS ?= 80 90a 100
+CUDA_DIR := $(BUILD)/cuda-$(shell echo $(CUDA_ARCHS) | tr ' ' -)
+CUDA_OBJECTS := $(patsubst kernels/%.cu,$(CUDA_DIR)/%.o,$(wildcard kernels/*.cu))
+NVCC_FLAGS := -std=c++17 -O3 -lineinfo -Xptxas -v -Werror all-warnings -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra \
+              $(foreach arch,$(CUDA_ARCHS),-gencode=arch=compute_$(arch)$(,)code=sm_$(arch)) \
+              $(foreach arch,$(filter-out %a,$(lastword $(CUDA_ARCHS))),-gencode=arch=compute_$(arch)$(,)code=compute_$(arch))
+
+# The CUDA engine on the CPU, for the tests.
+EMU_FLAVOUR := $(if $(SAN),asan,plain)
+include tests/emulation/emulation.mk
+
+.PHONY: help flat cuda demo test test-nets deps install clean arrows test-bin FORCE
 help:
 	@awk '/^#/ { sub(/^# ?/, ""); print; next } { exit }' Makefile
 
-flat: $(BUILD)/flat $(BUILD)/libflat_cpu.so
+flat: $(BUILD)/flat $(BUILD)/libflat_cpu.so $(if $(NVCC),$(BUILD)/libflat_cuda.so)
+cuda: $(BUILD)/libflat_cuda.so
 
 $(BUILD)/flat: $(BUILD)/host/cli/main.o $(BUILD)/libhost.a
 	@echo "LINK $@"
@@ -63,6 +79,20 @@ $(BUILD)/libflat_cpu.so: $(KERNEL_SOURCES:kernels/%.c=$(BUILD)/cpu/%.o)
 $(BUILD)/libflat_cpu64.so: $(KERNEL_SOURCES:kernels/%.c=$(BUILD)/cpu64/%.o)
 	@echo "LINK $@"
 	$(Q)$(CC) -shared $(SANITIZE) -o $@ $^ $(ENGINE_LIBS)
+
+$(BUILD)/libflat_cuda.so: $(CUDA_OBJECTS) $(BUILD)/ptxas.txt
+	@echo "LINK $@"
+	$(Q)$(NVCC) -shared -Xlinker --exclude-libs,ALL -o $@ $(CUDA_OBJECTS) -lcublasLt
+$(CUDA_DIR)/%.o: kernels/%.cu
+	@mkdir -p $(@D)
+	@echo "NVCC $@"
+	$(Q)$(NVCC) $(NVCC_FLAGS) -MMD -MP -c -o $@ $< >$(@:.o=.txt) 2>&1 || { cat $(@:.o=.txt); exit 1; }
+$(BUILD)/ptxas.txt: $(CUDA_OBJECTS)
+	@cat $(^:.o=.txt) >$@
+$(BUILD)/ptx/%.ptx: kernels/%.cu $(CUDA_DIR)/%.o
+	@mkdir -p $(@D)
+	@echo "NVCC $@"
+	$(Q)$(NVCC) -std=c++17 -O3 -gencode=arch=compute_90a,code=compute_90a -ptx -o $@ $<
 
 $(BUILD)/cpu/%.o: kernels/%.c
 	@mkdir -p $(@D)
@@ -97,18 +127,28 @@ $(BUILD)/version.c: FORCE
 	 printf '#include "host/util/version.h"\nconst char *version_commit(void) { return "%s"; }\n' "$$commit" > $@.new; \
 	 cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 
-# Tests: one program a file tests/test_<name>.c.
-test-bin: $(TESTS:%=$(BUILD)/tests/test_%) $(BUILD)/flat $(ENGINES)
+# Tests: one program a file tests/test_<name>.c. The CUDA rooms run in three nets: as built, then with AddressSanitizer
+# (which must come first into a process that was not linked with it) and with the checker of the emulation.
+CUDA_TESTS := $(patsubst %.c,$(BUILD)/%,$(shell grep -lE 'OP_TEST_VARIANTS|emu-bf16' tests/test_*.c))
+# GOMP_SPINCOUNT: the emulation starts threads for every launch, and they are not to wait for busy cores by spinning.
+RUN_TESTS := GOMP_SPINCOUNT=0 FLAT_BUILD=$(BUILD) EMU_BUILD=$(EMU_BUILD) tests/run
+test-bin: $(TESTS:%=$(BUILD)/tests/test_%) $(BUILD)/flat $(ENGINES) emu-selftest emu \
+    $(if $(NVCC),$(BUILD)/ptxas.txt $(patsubst kernels/%.cu,$(BUILD)/ptx/%.ptx,$(wildcard kernels/*.cu)))
 $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(TEST_SUPPORT:%.c=$(BUILD)/%.o) $(BUILD)/libhost.a
 	@echo "LINK $@"
 	$(Q)$(CC) $(SANITIZE) -o $@ $^ -lcmocka $(HOST_LIBS)
 $(TESTS:%=test-%): test-%: deps
 	@$(MAKE) --no-print-directory $(BUILD)/tests/test_$* $(BUILD)/flat $(ENGINES)
-	@FLAT_BUILD=$(BUILD) tests/run $(BUILD)/tests/test_$*
+	@$(RUN_TESTS) $(BUILD)/tests/test_$*
 test: deps
-	@$(MAKE) --no-print-directory test-bin
+	@$(MAKE) --no-print-directory -j$$(nproc) CUDA_ARCHS=90a test-bin
 	@$(MAKE) --no-print-directory arrows
-	@FLAT_BUILD=$(BUILD) tests/run $(TESTS:%=$(BUILD)/tests/test_%)
+	@$(RUN_TESTS) $(TESTS:%=$(BUILD)/tests/test_%)
+	@$(if $(SAN),:,$(MAKE) --no-print-directory test-nets)
+test-nets:
+	@for net in $(filter-out $(EMU_FLAVOUR),$(EMU_FLAVOURS)); do echo "CUDA rooms, $$net:"; \
+	    [ $$net != asan ] || preload="LD_PRELOAD=$$($(CC) -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0"; \
+	    env $$preload FLAT_EMU=$(EMU_BUILD)/$$net/libflat_emu.so $(RUN_TESTS) $(CUDA_TESTS) || exit 1; preload=; done
 
 # No include points from a layer to one on its right.
 arrows:
@@ -141,7 +181,7 @@ deps:
 install: flat
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/flat $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 	install -m 755 $(BUILD)/flat $(DESTDIR)$(PREFIX)/bin/flat
-	install -m 755 $(BUILD)/libflat_cpu.so $(DESTDIR)$(PREFIX)/lib/flat/
+	install -m 755 $(wildcard $(BUILD)/libflat_cpu.so $(BUILD)/libflat_cuda.so) $(DESTDIR)$(PREFIX)/lib/flat/
 	$(BUILD)/flat completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/flat
 
 clean:

@@ -181,6 +181,7 @@ static int shapes_check(struct engine_context *context, const struct attention_a
             "heads is not a multiple of kv_heads");
     REQUIRE(args->head_dim > 0 && args->head_dim % 8 == 0 && args->head_dim <= 256,
             "head_dim is not a multiple of 8 up to 256");
+    REQUIRE(args->scale > 0, "scale is not above 0");
     int64_t columns = (int64_t)args->heads * args->head_dim;
     REQUIRE(args->q_stride >= columns && args->out_stride >= columns && args->q_stride <= INT_MAX &&
                 args->out_stride <= INT_MAX,

@@ -16,7 +16,8 @@
  *           delta = rowsum(dout * out) itself
  * NUMERICS  softmax in stat; bf16 probabilities feed the second product on the GPU
  * SAME BITS yes: dk and dv of a key are summed over queries, segments and query heads in a fixed order
- * NEEDS     backward: segments of training form only; each row of q, k, v in exactly one segment;
+ * NEEDS     scale > 0; segments lie inside their arrays (only a CPU engine, which can read them, checks that)
+ *           backward: segments of training form only; each row of q, k, v in exactly one segment;
  *           dq, dk, dv are overwritten on those rows; head_dim % 8 == 0 and <= 256
  * SEEN IN   every family
  */

@@ -10,7 +10,7 @@
  *           backward embedding_backward_bytes
  * HOW       the host sorts rows into buckets by id once a batch, so that each table row has one writer
  * NUMERICS  forward exact copy (one rounding of the sum with positions); backward sums in stat
- * SAME BITS yes: a bucket is summed in the order of bucket_rows
+ * SAME BITS yes: the order of a bucket's sum is that of bucket_rows, in pieces fixed by its length
  * NEEDS     0 <= ids[i] < table_rows (checked by the host when the batch is built); bucket_id distinct
  * SEEN IN   every family (tokens), opt and gpt2 (positions), the loss head (answer rows)
  */

@@ -49,6 +49,10 @@ extern "C" {
 struct engine_options {
     int device_index; /* GPU number; ignored by CPU engines */
     int threads;      /* CPU threads; 0: all this process may use */
+    /* CUDA: file of matrix-product algorithms. With it, the first product of a shape times the library's proposals and
+     * adds its pick to the file; later runs take it from there, so that their bits are the same. NULL: the library's
+     * first proposal, without timing, which is repeatable as it is. */
+    const char *plans;
 };
 
 struct engine {

@@ -26,12 +26,13 @@ static struct tiling tiling_make(int64_t rows, int64_t cols)
     return t;
 }
 
-/* One product c [m, n] (+)= op(a) op(b) with inner dimension k, and `bias` [n] added to every row if given. */
+/* One product c [m, n] (+)= scale op(a) op(b) with inner dimension k, and `bias` [n] added to every row if given. b is
+ * dense; rows of a and c (as stored) lie a_stride and c_stride elements apart. */
 struct product {
     enum CBLAS_TRANSPOSE op_a, op_b;
-    int64_t m, n, k;
+    int64_t m, n, k, a_stride, c_stride;
     const real *a, *b, *bias;
-    real *c;
+    real *c, scale;
     bool accumulate;
 };
 
@@ -39,14 +40,14 @@ static void tile_compute(const struct product *p, const struct tiling *t, int64_
 {
     int64_t row = tile % t->row_tiles * t->row_tile, col = tile / t->row_tiles * t->col_tile;
     int64_t rows = min_i64(t->row_tile, p->m - row), cols = min_i64(t->col_tile, p->n - col);
-    int64_t a_stride = p->op_a == CblasNoTrans ? p->k : p->m, b_stride = p->op_b == CblasNoTrans ? p->n : p->k;
-    const real *a = p->a + (p->op_a == CblasNoTrans ? row * a_stride : row);
+    int64_t b_stride = p->op_b == CblasNoTrans ? p->n : p->k;
+    const real *a = p->a + (p->op_a == CblasNoTrans ? row * p->a_stride : row);
     const real *b = p->b + (p->op_b == CblasNoTrans ? col : col * b_stride);
-    real *c = p->c + row * p->n + col;
-    gemm(p->op_a, p->op_b, rows, cols, p->k, 1, a, a_stride, b, b_stride, p->accumulate, c, p->n);
+    real *c = p->c + row * p->c_stride + col;
+    gemm(p->op_a, p->op_b, rows, cols, p->k, p->scale, a, p->a_stride, b, b_stride, p->accumulate, c, p->c_stride);
     if (!p->bias)
         return;
-    for (int64_t i = 0; i < rows; i++, c += p->n) {
+    for (int64_t i = 0; i < rows; i++, c += p->c_stride) {
 #pragma omp simd
         for (int64_t j = 0; j < cols; j++)
             c[j] += p->bias[col + j];
@@ -85,22 +86,25 @@ static real dot_one(const real *x, const real *w, int64_t in)
     return s;
 }
 
+static real scale_of(double scale) { return scale != 0 ? (real)scale : 1; }
+
 /* Outputs begin .. end-1 of all rows; the rows of W stay in the cache from one row of x to the next. */
 static void dots_compute(const struct linear_args *args, int64_t begin, int64_t end)
 {
-    int64_t in = args->in;
+    int64_t in = args->in, stride = args->y_stride ? args->y_stride : args->out;
     const real *x = args->x, *weight = args->weight, *bias = args->bias;
+    const real scale = scale_of(args->scale);
     for (int64_t o = begin; o < end; o += 4) {
         int64_t count = min_i64(4, end - o);
         for (int64_t i = 0; i < args->rows; i++) {
-            real dots[4], *y = (real *)args->y + i * args->out + o;
+            real dots[4], *y = (real *)args->y + i * stride + o;
             if (count == 4)
                 dot_four(x + i * in, weight + o * in, in, dots);
             else
                 for (int64_t j = 0; j < count; j++)
                     dots[j] = dot_one(x + i * in, weight + (o + j) * in, in);
             for (int64_t j = 0; j < count; j++)
-                y[j] = (args->accumulate ? y[j] : 0) + dots[j] + (bias ? bias[o + j] : 0);
+                y[j] = (args->accumulate ? y[j] : 0) + scale * dots[j] + (bias ? bias[o + j] : 0);
         }
     }
 }
@@ -113,20 +117,34 @@ static int dimensions_check(struct engine_context *context, int64_t rows, int64_
     return OP_OK;
 }
 
+/* The stride of y or dy; *stride is its default when it is 0. `bias` is bias or dbias. */
+static int stride_check(struct engine_context *context, int64_t given, int64_t out, const void *bias, int64_t *stride)
+{
+    *stride = given ? given : out;
+    if (*stride < out || *stride > INT_MAX || (bias && *stride != out))
+        return engine_fail(context, OP_CONTRACT, "linear: a stride of %lld does not go with %lld columns%s",
+                           (long long)given, (long long)out, bias ? " and a bias" : "");
+    return OP_OK;
+}
+
 int linear_forward(struct engine_context *context, const struct linear_args *args)
 {
     REQUIRE_ARGS(args);
     REQUIRE_REAL(args->dtype);
     REQUIRE_REAL(args->out_dtype);
-    int status = dimensions_check(context, args->rows, args->in, args->out);
+    int64_t out = args->out, stride;
+    int status = dimensions_check(context, args->rows, args->in, out);
+    if (!status)
+        status = stride_check(context, args->y_stride, out, args->bias, &stride);
     if (status || args->rows == 0)
         return status;
     REQUIRE(args->x && args->weight && args->y, "x, weight or y is NULL");
-    int64_t out = args->out;
     if (args->rows > DOT_ROWS) {
         product_compute(context, &(struct product){.op_a = CblasNoTrans, .op_b = CblasTrans, .m = args->rows, .n = out,
-                                                   .k = args->in, .a = args->x, .b = args->weight, .bias = args->bias,
-                                                   .c = args->y, .accumulate = args->accumulate});
+                                                   .k = args->in, .a = args->x, .a_stride = args->in,
+                                                   .b = args->weight, .bias = args->bias, .c = args->y,
+                                                   .c_stride = stride, .scale = scale_of(args->scale),
+                                                   .accumulate = args->accumulate});
         return OP_OK;
     }
 #pragma omp parallel for schedule(static) num_threads(engine_threads(context, out *args->in))
@@ -139,13 +157,17 @@ int linear_backward_input(struct engine_context *context, const struct linear_ba
 {
     REQUIRE_ARGS(args);
     REQUIRE_REAL(args->dtype);
+    int64_t stride;
     int status = dimensions_check(context, args->rows, args->in, args->out);
+    if (!status)
+        status = stride_check(context, args->dy_stride, args->out, NULL, &stride);
     if (status || args->rows == 0)
         return status;
     REQUIRE(args->dy && args->weight && args->dx, "dy, weight or dx is NULL");
     product_compute(context, &(struct product){.op_a = CblasNoTrans, .op_b = CblasNoTrans, .m = args->rows,
-                                               .n = args->in, .k = args->out, .a = args->dy, .b = args->weight,
-                                               .c = args->dx, .accumulate = args->accumulate});
+                                               .n = args->in, .k = args->out, .a = args->dy, .a_stride = stride,
+                                               .b = args->weight, .c = args->dx, .c_stride = args->in,
+                                               .scale = scale_of(args->scale), .accumulate = args->accumulate});
     return OP_OK;
 }
 
@@ -154,8 +176,10 @@ int linear_backward_weight(struct engine_context *context, const struct linear_b
     REQUIRE_ARGS(args);
     REQUIRE_REAL(args->dtype);
     REQUIRE_REAL(args->grad_dtype);
-    int64_t rows = args->rows, in = args->in, out = args->out;
+    int64_t rows = args->rows, in = args->in, out = args->out, stride;
     int status = dimensions_check(context, rows, in, out);
+    if (!status)
+        status = stride_check(context, args->dy_stride, out, args->dbias, &stride);
     if (status)
         return status;
     REQUIRE(((args->dy && args->x) || rows == 0) && args->dweight, "dy, x or dweight is NULL");
@@ -163,7 +187,8 @@ int linear_backward_weight(struct engine_context *context, const struct linear_b
         memset(args->dweight, 0, (size_t)(out * in) * sizeof(real));
     if (rows > 0)
         product_compute(context, &(struct product){.op_a = CblasTrans, .op_b = CblasNoTrans, .m = out, .n = in,
-                                                   .k = rows, .a = args->dy, .b = args->x, .c = args->dweight,
+                                                   .k = rows, .a = args->dy, .a_stride = stride, .b = args->x,
+                                                   .c = args->dweight, .c_stride = in, .scale = 1,
                                                    .accumulate = args->accumulate});
     if (!args->dbias)
         return OP_OK;

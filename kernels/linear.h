@@ -1,10 +1,11 @@
 /* linear.h - y = x W^T + b and its two gradients: every matrix product of the program.
  *
- * WHAT      forward          y  (+)= x W^T (+ bias)
- *           backward_input   dx (+)= dy W
+ * WHAT      forward          y  (+)= scale x W^T (+ bias)
+ *           backward_input   dx (+)= scale dy W
  *           backward_weight  dW (+)= dy^T x,  dbias (+)= column sums of dy
  *           (+)= means: added to what is there when `accumulate`, otherwise overwritten.
- * SHAPES    x, dx [rows, in]   W, dW [out, in]   y, dy [rows, out]   bias, dbias [out]; all dense row-major
+ * SHAPES    x, dx [rows, in]   W, dW [out, in]   y, dy [rows, out]   bias, dbias [out]; row-major, all dense but y and
+ *           dy, whose rows may lie y_stride and dy_stride elements apart (some columns of a wider matrix)
  * DTYPES    x, W, bias, dy, dx: dtype.  y: out_dtype (dtype, or float for logits).  dW, dbias: grad_dtype
  * BYTES     linear_bytes: each operand once
  * FLOPS     2 rows in out each
@@ -12,7 +13,8 @@
  *           of threads; few rows: dot products. CUDA: cuBLASLt with a pinned plan per shape
  * NUMERICS  accumulates in float (double for DTYPE_F64); |error| <= 2 sqrt(k) eps sum |a b|
  * SAME BITS yes
- * SEEN IN   qkv, attention output, feed-forward and lm_head of every family
+ * NEEDS     y and dy dense where there is a bias or dbias
+ * SEEN IN   qkv, attention output, feed-forward and lm_head of every family; LoRA (scale, strides)
  */
 #ifndef FLAT_KERNELS_LINEAR_H
 #define FLAT_KERNELS_LINEAR_H
@@ -28,6 +30,8 @@ struct linear_args {
     const void *bias; /* NULL: none */
     void *y;
     bool accumulate;
+    int64_t y_stride; /* 0: out */
+    double scale;     /* 0: 1 */
 };
 
 struct linear_backward_input_args {
@@ -36,6 +40,8 @@ struct linear_backward_input_args {
     const void *dy, *weight;
     void *dx;
     bool accumulate;
+    int64_t dy_stride; /* 0: out */
+    double scale;      /* 0: 1 */
 };
 
 struct linear_backward_weight_args {
@@ -45,6 +51,7 @@ struct linear_backward_weight_args {
     void *dweight;
     void *dbias; /* NULL: none */
     bool accumulate;
+    int64_t dy_stride; /* 0: out */
 };
 
 static inline int64_t linear_flops(int64_t rows, int64_t in, int64_t out) { return 2 * rows * in * out; }

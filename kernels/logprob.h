@@ -14,10 +14,13 @@
  *           row_scale         y_i = scale_i x_i
  * SHAPES    logits [rows, stride], cols used   targets [rows]   logprob, p, q, lse, weight, scale [rows]
  * DTYPES    logits: dtype (bf16 or float).  logprob, p, q, lse, weight, scale: stat
- * BYTES     logprob_forward_bytes: s a logit to read, s more to write the gradient in place;
+ * BYTES     logprob_forward_bytes: s a logit to read, s more to write the gradient in place. With the gradient a GPU
+ *           keeps a row of up to 224 KB (sm_90) or 160 KB (sm_80) on the chip; s more a logit beyond that
  *           logprob_backward_bytes: 2 s a logit
- * NUMERICS  one exp a logit; log p within 2e-6 absolute of double on the same logits (float), p <= 1 always;
- *           p and q relative within (4 + |log p|) eps and (4 + |log q|) eps of stat, however close to 0 or 1
+ * NUMERICS  one exp a logit, on a GPU one more for its gradient; log p within 2e-6 absolute of double on the same
+ *           logits (float; where |log p| > 32 half a spacing and 5e-7, for the rounding of the result), p <= 1 always;
+ *           p, q and p_v relative within (4 + |log p|) eps and so on of stat, however close to 0 or 1 (on a CPU 16 in
+ *           place of 4 above 1000 columns); the gradient of bf16 logits is rounded once more, to bf16
  * SAME BITS yes: fixed reduction tree a row
  * NEEDS     0 <= targets[i] < cols (checked by the host when the batch is built)
  * SEEN IN   every loss

@@ -6,7 +6,8 @@
  *           this set in order of index
  * SHAPES    logits [rows, stride], cols used   ids [rows]   counters [rows]
  * DTYPES    logits: dtype.  arithmetic in stat
- * BYTES     sample_bytes: every logit read once for argmax
+ * BYTES     sample_bytes: every logit read once for argmax; nucleus sampling reads a row several times
+ * NUMERICS  two engines draw the same token unless rounding decides between two
  * SAME BITS yes: the draw depends on (seed, counter) only, not on the batch
  * SEEN IN   generation
  */
@@ -32,8 +33,14 @@ static inline int64_t sample_bytes(int64_t rows, int64_t cols, enum dtype dtype)
     return rows * (cols * (int64_t)dtype_size(dtype) + 4);
 }
 
+#ifdef __CUDACC__
+#define SAMPLE_INLINE static __host__ __device__ inline
+#else
+#define SAMPLE_INLINE static inline
+#endif
+
 /* The uniform draw in [0, 1) of (seed, counter): 53 bits of a splitmix64 of both, the same in every engine. */
-static inline double sample_uniform(uint64_t seed, uint64_t counter)
+SAMPLE_INLINE double sample_uniform(uint64_t seed, uint64_t counter)
 {
     uint64_t z = seed * 0x9E3779B97F4A7C15ull + counter * 0xD1342543DE82EF95ull + 0x2545F4914F6CDD1Dull;
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;

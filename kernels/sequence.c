@@ -115,8 +115,11 @@ int sequence_loss(struct engine_context *context, const struct sequence_args *ar
     }
     const real *p = args->p;
     real *row_scale = args->row_scale;
+    bool finite = isfinite(args->totals[TOTAL_LOSS]);
     for (int s = 0; s < args->sequences; s++)
-        for (int32_t i = args->begin[s]; i < args->begin[s + 1]; i++)
-            row_scale[i] = (real) - (args->slope_prob[s] * (double)p[i] + args->slope_logprob[s]);
+        for (int32_t i = args->begin[s]; i < args->begin[s + 1]; i++) {
+            double weight = args->slope_prob[s] * (double)p[i] + args->slope_logprob[s];
+            row_scale[i] = finite ? (real)-weight : (real)NAN;
+        }
     return OP_OK;
 }

@@ -12,13 +12,17 @@
  *           LOSS_FLAT_BATCH     e = sum over template sequences of prob_sum / divisor, likewise f;
  *                               L = scale (-g*(e) + f*(g*(f))), divisor = B (flat_padded_length - 1)
  *           The divergences are those of loss_form.h.
+ * FINITE    while totals[TOTAL_LOSS] is not finite, every row_scale is NaN: the gradients of the micro-batch become
+ *           NaN, adamw_norm with them, and adamw_step leaves the weights alone
  * SHAPES    begin [sequences + 1]: head rows of sequence s are begin[s] .. begin[s+1]-1, all rows in order
  *           pairs: sequence 2k is the template answer and 2k+1 the forget answer of pair k (FLAT forms)
  *           logprob, p, row_scale [rows]   logprob_sum, prob_sum, slope_* [sequences]
  * DTYPES    logprob, p, row_scale: stat.  sums, slopes, totals: double
  * BYTES     3 stat a row and little else: latency, not bandwidth
- * NUMERICS  sums in double in order of rows
+ * NUMERICS  sums in double, on the CPU in order of rows, on a GPU in a fixed tree: within 1e-15 of each other relative
+ *           to the sum of absolute values
  * SAME BITS yes
+ * NEEDS     begin as under SHAPES, no sequence without rows (begin is device memory: a GPU engine cannot check it)
  * SEEN IN   every method
  */
 #ifndef FLAT_KERNELS_SEQUENCE_H

@@ -57,7 +57,7 @@ template <typename T> DEVICE vector16<T> load_vector_streaming(const T *pointer)
 template <typename T> DEVICE void store_vector(T *pointer, const vector16<T> &vector)
 {
     NOTE_WRITE(pointer, 16);
-    *reinterpret_cast<uint4 *>(pointer) = vector_bits(vector);
+    __stwb(reinterpret_cast<uint4 *>(pointer), vector_bits(vector)); /* an assignment may come out as four stores */
 }
 
 template <typename T> DEVICE void store_vector_streaming(T *pointer, const vector16<T> &vector)

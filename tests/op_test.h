@@ -1,8 +1,12 @@
 /* op_test.h - what the tests of the rooms share: an engine loaded as the program loads it, tensors with
- * canaries behind them, comparisons that a NaN fails, finite differences.
+ * canaries behind them, comparisons that a NaN fails, finite differences, counted bytes.
  *
  * A test keeps its values as double on the host. A struct op_test owns whatever is made through it; closing
  * it checks every canary. Everything here ends the running test on a failure.
+ *
+ * A room's cases run over op_test_engines: the CPU engine, its double build, and the CUDA kernels in float and bf16.
+ * These run in the emulation (libflat_emu.so), or in the plugin that FLAT_EMU names: another flavour of the
+ * emulation, or libflat_cuda.so on a GPU.
  */
 #ifndef FLAT_TESTS_OP_TEST_H
 #define FLAT_TESTS_OP_TEST_H
@@ -16,21 +20,35 @@
 #include "../kernels/engine.h"
 
 struct op_test {
+    const char *name; /* as it was opened */
     const struct engine *engine;
     struct engine_context *context;
-    enum dtype dtype, stat; /* the engine's own */
-    double eps;             /* spacing of stat at 1 */
+    enum dtype dtype, stat; /* what this test stores tensors in */
+    double eps;             /* spacing of stat at 1: what sums and functions are computed in */
+    double rounding;        /* largest relative error of one rounding to dtype */
     struct op_test_owned *owned;
     void *library;
 };
 
-/* The engines that every room is tested on. */
+/* The engines that every room is tested on: "cpu", "cpu64", and "emu-f32", "emu-bf16", the CUDA kernels in a dtype. */
 extern const char *const op_test_engines[];
-enum { OP_TEST_ENGINES = 2 };
+enum { OP_TEST_ENGINES = 2, OP_TEST_VARIANTS = 4 };
 
-/* Loads libflat_<name>.so from $FLAT_BUILD (default: build) and opens it. threads 0: its default. */
+/* Loads libflat_<name>.so from $FLAT_BUILD (default: build) and opens it. threads 0: its default; GPUs ignore it. */
 struct op_test *op_test_open(const char *name, int threads);
+/* Whether it is an emu engine. */
+bool op_test_is_cuda(const struct op_test *test);
 void op_test_close(struct op_test *test);
+
+/* Same bits whatever the order in which things happen to run: runs `run`, which fills out [n] on a fresh engine, with
+ * 1 to 3 threads of a CPU engine, or with 6 schedules of the emulation, and compares. */
+void op_test_same_bits(const char *name, int64_t n, void (*run)(struct op_test *test, void *user, double *out),
+                       void *user);
+
+/* Bytes of device memory that the kernels run in between have read and written, against the card's, as a fraction:
+ * op_test_bytes_check(t, "norm_forward", norm_bytes(...), 0.05). Nothing is counted outside the emulation. */
+void op_test_bytes_begin(struct op_test *test);
+void op_test_bytes_check(struct op_test *test, const char *what, int64_t expected, double tolerance);
 
 /* n doubles on the host: NaN, or about normal with the given seed (the same for every engine). */
 double *values_new(struct op_test *test, int64_t n);

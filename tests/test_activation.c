@@ -1,5 +1,5 @@
 /* test_activation.c - the four non-linearities against the C library in double, over ordinary and extreme
- * arguments; finite differences; dx on top of x; bits for 1, 2 and 3 threads.
+ * arguments; finite differences; dx on top of x; odd addresses; bits for any order of events; counted bytes.
  */
 #include "op_test.h"
 
@@ -13,6 +13,7 @@ struct problem {
     int64_t rows, cols, x_cols;
     bool in_place;
     double *x, *dy;
+    int64_t offset; /* elements between an aligned address and that of x */
 };
 
 struct results {
@@ -23,13 +24,15 @@ static struct problem problem_make(struct op_test *t, enum activation_kind kind,
 {
     int64_t x_cols = kind == ACTIVATION_SWIGLU ? 2 * cols : cols;
     return (struct problem){kind, rows, cols, x_cols, false, values_random(t, rows * x_cols, 1),
-                            values_random(t, rows * cols, 2)};
+                            values_random(t, rows * cols, 2), 0};
 }
 
 static struct results problem_run(struct op_test *t, const struct problem *p)
 {
     int64_t n = p->rows * p->cols, x_n = p->rows * p->x_cols;
-    void *x = device_from(t, t->dtype, p->x, x_n), *y = device_new(t, t->dtype, n);
+    char *x = (char *)device_new(t, t->dtype, x_n + p->offset) + p->offset * (int64_t)dtype_size(t->dtype);
+    device_set(t, t->dtype, x, p->x, x_n);
+    void *y = device_new(t, t->dtype, n);
     void *dx = p->in_place ? x : device_new(t, t->dtype, x_n);
     OP_CALL(t, activation_forward, activation_args, .kind = p->kind, .dtype = t->dtype, .rows = p->rows,
             .cols = p->cols, .x = x, .y = y);
@@ -64,24 +67,27 @@ static void problem_check(struct op_test *t, const struct problem *p)
             double up = p->kind == ACTIVATION_SWIGLU ? p->x[i * p->x_cols + p->cols + j] : 1;
             /* Far out on the negative side only the absolute error counts. */
             double bound = 4 * t->eps * fmax(1, fabs(z)), expected[2] = {value * up, dy * slope * up};
-            assert_close("y", &r.y[i * p->cols + j], &expected[0], 1, bound * fabs(up), 4 * t->eps);
-            assert_close("dx", &r.dx[i * p->x_cols + j], &expected[1], 1, bound * fabs(up * dy), 4 * t->eps);
+            double relative = 4 * t->eps + t->rounding;
+            assert_close("y", &r.y[i * p->cols + j], &expected[0], 1, bound * fabs(up), relative);
+            assert_close("dx", &r.dx[i * p->x_cols + j], &expected[1], 1, bound * fabs(up * dy), relative);
             double dup = dy * value;
             if (p->kind == ACTIVATION_SWIGLU)
-                assert_close("dup", &r.dx[i * p->x_cols + p->cols + j], &dup, 1, bound * fabs(dy), 4 * t->eps);
+                assert_close("dup", &r.dx[i * p->x_cols + p->cols + j], &dup, 1, bound * fabs(dy), relative);
         }
 }
 
 static void test_naive(void **state)
 {
     (void)state;
-    static const int64_t sizes[][2] = {{1, 1}, {1, 17}, {3, 8}, {9, 33}, {40, 1001}};
-    for (int e = 0; e < OP_TEST_ENGINES; e++)
+    static const int64_t sizes[][2] = {{1, 1}, {1, 17}, {3, 8}, {9, 33}, {40, 1001}, {2, 4104}};
+    enum { SIZES = sizeof sizes / sizeof *sizes };
+    for (int e = 0; e < OP_TEST_VARIANTS; e++)
         for (int kind = 0; kind < KINDS; kind++)
-            for (int i = 0; i < 10; i++) {
+            for (int i = 0; i < SIZES * 3; i++) {
                 struct op_test *t = op_test_open(op_test_engines[e], 2);
-                struct problem p = problem_make(t, kind, sizes[i / 2][0], sizes[i / 2][1]);
-                p.in_place = i % 2;
+                struct problem p = problem_make(t, kind, sizes[i / 3][0], sizes[i / 3][1]);
+                p.in_place = i % 3 > 0;
+                p.offset = i % 3 > 1;
                 problem_check(t, &p);
                 op_test_close(t);
             }
@@ -93,7 +99,7 @@ static void test_extremes(void **state)
     const double extremes[] = {0,   -0.0, 1e-30, -1e-30, 1e-4, -1e-4, 5,    -5,   12,   -12,   20,
                                -20, 80,   -80,   87.5,   -87.5, 89,   -89,  100,  -100, 1000,  -1000};
     enum { EXTREMES = sizeof extremes / sizeof *extremes };
-    for (int e = 0; e < OP_TEST_ENGINES; e++)
+    for (int e = 0; e < OP_TEST_VARIANTS; e++)
         for (int kind = 0; kind < KINDS; kind++) {
             struct op_test *t = op_test_open(op_test_engines[e], 1);
             struct problem p = problem_make(t, kind, 1, EXTREMES);
@@ -104,22 +110,36 @@ static void test_extremes(void **state)
         }
 }
 
+static void bits_run(struct op_test *t, void *user, double *out)
+{
+    struct problem p = problem_make(t, *(int *)user, 101, 501);
+    struct results r = problem_run(t, &p);
+    memcpy(out, r.y, (size_t)(p.rows * p.cols) * sizeof *out);
+    memcpy(out + p.rows * p.cols, r.dx, (size_t)(p.rows * p.x_cols) * sizeof *out);
+}
+
 static void test_same_bits(void **state)
 {
     (void)state;
-    for (int e = 0; e < OP_TEST_ENGINES; e++)
+    for (int e = 0; e < OP_TEST_VARIANTS; e++)
+        for (int kind = 0; kind < KINDS; kind++)
+            op_test_same_bits(op_test_engines[e], 101 * 501 * (kind == ACTIVATION_SWIGLU ? 3 : 2), bits_run, &kind);
+}
+
+static void test_bytes(void **state)
+{
+    (void)state;
+    const int64_t rows = 31, cols = 1376;
+    for (int e = OP_TEST_ENGINES; e < OP_TEST_VARIANTS; e++)
         for (int kind = 0; kind < KINDS; kind++) {
-            struct op_test *one = op_test_open(op_test_engines[e], 1);
-            struct problem p = problem_make(one, kind, 101, 501);
-            struct results first = problem_run(one, &p);
-            for (int threads = 1; threads <= 3; threads++) {
-                struct op_test *t = op_test_open(op_test_engines[e], threads);
-                struct results r = problem_run(t, &p);
-                assert_same("y", r.y, first.y, p.rows * p.cols);
-                assert_same("dx", r.dx, first.dx, p.rows * p.x_cols);
-                op_test_close(t);
-            }
-            op_test_close(one);
+            struct op_test *t = op_test_open(op_test_engines[e], 1);
+            struct problem p = problem_make(t, kind, rows, cols);
+            op_test_bytes_begin(t);
+            problem_run(t, &p);
+            op_test_bytes_check(t, "activation_forward and _backward",
+                                activation_forward_bytes(kind, rows, cols, t->dtype) +
+                                    activation_backward_bytes(kind, rows, cols, t->dtype), 0.05);
+            op_test_close(t);
         }
 }
 
@@ -148,7 +168,7 @@ static void test_finite_differences(void **state)
 static void test_contract(void **state)
 {
     (void)state;
-    for (int e = 0; e < OP_TEST_ENGINES; e++) {
+    for (int e = 0; e < OP_TEST_VARIANTS; e++) {
         struct op_test *t = op_test_open(op_test_engines[e], 1);
         void *a = device_new(t, t->dtype, 4);
         OP_REFUSES(t, activation_forward, activation_args, .dtype = DTYPE_F16, .rows = 1, .cols = 2, .x = a, .y = a);
@@ -167,6 +187,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_naive), cmocka_unit_test(test_extremes),
                                        cmocka_unit_test(test_same_bits), cmocka_unit_test(test_finite_differences),
-                                       cmocka_unit_test(test_contract)};
+                                       cmocka_unit_test(test_bytes), cmocka_unit_test(test_contract)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

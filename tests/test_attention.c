@@ -1,6 +1,7 @@
 /* test_attention.c - attention over packed groups against softmax written out in double: shared prefixes with
- * several branches, prefix-only groups, grouped heads, strides; packed against separate sequences; decoding
- * from a cache against the whole sequence; finite differences; bits for 1, 2 and 3 threads.
+ * several branches, prefix-only groups, grouped heads, strides, every width of the CUDA kernels; packed against
+ * separate sequences; decoding from a cache against the whole sequence; finite differences; same bits whatever the
+ * schedule.
  */
 #include "op_test.h"
 
@@ -8,11 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SEGMENTS_MAX = 16, GAP = 8 };
+enum { SEGMENTS_MAX = 16 };
 
-/* A batch: q, k, v lie in rows of one fused buffer [rows, heads + 2 kv_heads heads], GAP unused columns each. */
+/* A batch: q, k, v lie in rows of one fused buffer [rows, heads + 2 kv_heads heads], gap unused columns each. */
 struct problem {
-    int heads, kv_heads, head_dim, groups, segments;
+    int heads, kv_heads, head_dim, gap, groups, segments;
     int32_t group_begin[SEGMENTS_MAX + 1];
     struct attention_segment segment[SEGMENTS_MAX];
     int64_t rows;
@@ -23,14 +24,15 @@ struct results {
     double *out, *lse, *dqkv;
 };
 
-static int64_t qkv_stride(const struct problem *p) { return (p->heads + 2 * p->kv_heads) * p->head_dim + GAP; }
-static int64_t out_stride(const struct problem *p) { return p->heads * p->head_dim + GAP; }
+static int64_t qkv_stride(const struct problem *p) { return (p->heads + 2 * p->kv_heads) * p->head_dim + p->gap; }
+static int64_t out_stride(const struct problem *p) { return p->heads * p->head_dim + p->gap; }
 static double problem_scale(const struct problem *p) { return 1 / sqrt(p->head_dim); }
 
 /* lengths: groups ended by 0, the whole by a negative number; the first of a group is the prefix. */
-static struct problem problem_make(struct op_test *t, int heads, int kv_heads, int head_dim, const int *lengths)
+static struct problem problem_make(struct op_test *t, int heads, int kv_heads, int head_dim, int gap,
+                                   const int *lengths)
 {
-    struct problem p = {.heads = heads, .kv_heads = kv_heads, .head_dim = head_dim};
+    struct problem p = {.heads = heads, .kv_heads = kv_heads, .head_dim = head_dim, .gap = gap};
     for (; *lengths >= 0; lengths++) {
         struct attention_segment first = p.segment[p.group_begin[p.groups]];
         bool branch = p.segments > p.group_begin[p.groups];
@@ -81,7 +83,7 @@ static struct results problem_run(struct op_test *t, const struct problem *p)
 static void gaps_check(const struct problem *p, const struct results *r)
 {
     for (int64_t i = 0; i < p->rows; i++)
-        for (int j = 1; j <= GAP; j++) {
+        for (int j = 1; j <= p->gap; j++) {
             assert_true(isnan(r->out[(i + 1) * out_stride(p) - j]));
             assert_true(isnan(r->dqkv[(i + 1) * qkv_stride(p) - j]));
         }
@@ -97,7 +99,7 @@ static int64_t key_row(const struct attention_segment *s, int64_t j)
 static void query_naive(const struct problem *p, const struct attention_segment *s, int64_t r, int head,
                         struct results *to, double *score)
 {
-    int dim = p->head_dim, kv_head = head / (p->heads / p->kv_heads);
+    int64_t dim = p->head_dim, kv_head = head / (p->heads / p->kv_heads);
     int64_t stride = qkv_stride(p), row = s->query_begin + r, keys = s->prefix_count + r + 1;
     int64_t q_at = row * stride + head * dim, k_column = (p->heads + kv_head) * dim;
     int64_t v_column = k_column + p->kv_heads * dim;
@@ -114,7 +116,7 @@ static void query_naive(const struct problem *p, const struct attention_segment 
     for (int64_t j = 0; j < keys; j++) {
         double probability = exp(score[j] - most) / sum;
         const double *v = p->qkv + key_row(s, j) * stride + v_column;
-        for (int d = 0; d < dim; d++) {
+        for (int64_t d = 0; d < dim; d++) {
             out[d] += probability * v[d];
             to->dqkv[key_row(s, j) * stride + v_column + d] += probability * dout[d];
         }
@@ -124,7 +126,7 @@ static void query_naive(const struct problem *p, const struct attention_segment 
     for (int64_t j = 0; j < keys; j++) {
         int64_t k_at = key_row(s, j) * stride + k_column, v_at = key_row(s, j) * stride + v_column;
         double d_score = problem_scale(p) * score[j] * (dot_product(p->qkv + v_at, dout, dim) - delta);
-        for (int d = 0; d < dim; d++) {
+        for (int64_t d = 0; d < dim; d++) {
             to->dqkv[q_at + d] += d_score * p->qkv[k_at + d];
             to->dqkv[k_at + d] += d_score * p->qkv[q_at + d];
         }
@@ -144,40 +146,87 @@ static struct results problem_naive(struct op_test *t, const struct problem *p)
     return r;
 }
 
+/* How far from the values in double, absolute and relative. In bf16 it is the rounding of out, of the probabilities
+ * and of d loss / d score that shows; lse and all sums are float. */
+static struct bounds {
+    double out, lse, grad;
+} bounds_of(const struct op_test *t)
+{
+    if (t->dtype == DTYPE_BF16)
+        return (struct bounds){6e-3, 1e-5, 1e-2};
+    if (op_test_is_cuda(t))
+        return (struct bounds){1e-5, 1e-5, 1e-5};
+    return (struct bounds){32 * t->eps, 32 * t->eps, 400 * t->eps};
+}
+
 /* Compares what the op owns: the gaps at the ends of rows stay out. */
 static void results_compare(const struct problem *p, const struct results *got, const struct results *expected,
-                            double bound, double grad_bound)
+                            struct bounds bound)
 {
     for (int64_t i = 0; i < p->rows; i++) {
         assert_close("out", got->out + i * out_stride(p), expected->out + i * out_stride(p), p->heads * p->head_dim,
-                     bound, bound);
-        assert_close("dqkv", got->dqkv + i * qkv_stride(p), expected->dqkv + i * qkv_stride(p), qkv_stride(p) - GAP,
-                     grad_bound, grad_bound);
+                     bound.out, bound.out);
+        assert_close("dqkv", got->dqkv + i * qkv_stride(p), expected->dqkv + i * qkv_stride(p),
+                     qkv_stride(p) - p->gap, bound.grad, bound.grad);
     }
-    assert_close("lse", got->lse, expected->lse, p->heads * p->rows, bound, bound);
+    assert_close("lse", got->lse, expected->lse, p->heads * p->rows, bound.lse, bound.lse);
 }
 
 static const struct {
-    int heads, kv_heads, head_dim, lengths[24];
-} cases[] = {{1, 1, 8, {1, 0, -1}},
-             {2, 1, 8, {2, 0, 1, 0, -1}},
-             {4, 2, 16, {5, 3, 4, 0, 7, 0, 1, 1, 1, 1, 0, -1}},
-             {3, 3, 24, {63, 2, 0, 64, 1, 65, 0, 66, 0, -1}},
-             {9, 3, 64, {40, 23, 37, 0, 55, 70, 12, 0, -1}},
-             {2, 2, 256, {20, 9, 0, -1}},
-             {6, 1, 40, {1, 130, 0, 129, 128, 3, 0, -1}}};
-enum { CASES = sizeof cases / sizeof *cases };
+    int heads, kv_heads, head_dim, gap, lengths[24];
+} cases[] = {{1, 1, 8, 8, {1, 0, -1}},
+             {2, 1, 8, 8, {2, 0, 1, 0, -1}},
+             {4, 2, 16, 8, {5, 3, 4, 0, 7, 0, 1, 1, 1, 1, 0, -1}},
+             {2, 1, 64, 8, {1, 1, 1, 0, 17, 16, 15, 0, -1}},
+             {4, 2, 80, 3, {30, 12, 1, 0, 5, 0, -1}}, /* no row is aligned */
+             {2, 1, 80, 8, {65, 12, 33, 0, -1}},
+             {3, 1, 96, 8, {31, 70, 0, -1}},
+             {2, 1, 128, 0, {20, 64, 1, 0, 33, 0, -1}},
+             {1, 1, 136, 8, {34, 35, 0, -1}},
+             {3, 3, 24, 8, {63, 2, 0, 64, 1, 65, 0, 66, 0, -1}},
+             {9, 3, 64, 8, {40, 23, 37, 0, 55, 70, 12, 0, -1}},
+             {2, 2, 256, 8, {20, 9, 0, -1}},
+             {6, 1, 40, 8, {1, 130, 0, 129, 128, 3, 0, -1}}};
+enum { CASES = sizeof cases / sizeof *cases, CASES_LARGE = 9 };
+
+static struct problem case_make(struct op_test *t, int i)
+{
+    return problem_make(t, cases[i].heads, cases[i].kv_heads, cases[i].head_dim, cases[i].gap, cases[i].lengths);
+}
+
+static void naive_check(struct op_test *t, const struct problem *p)
+{
+    struct results got = problem_run(t, p), expected = problem_naive(t, p);
+    results_compare(p, &got, &expected, bounds_of(t));
+    gaps_check(p, &got);
+}
 
 static void test_naive(void **state)
 {
     (void)state;
-    for (int e = 0; e < OP_TEST_ENGINES; e++)
+    for (int e = 0; e < OP_TEST_VARIANTS; e++)
         for (int i = 0; i < CASES; i++) {
             struct op_test *t = op_test_open(op_test_engines[e], 2);
-            struct problem p = problem_make(t, cases[i].heads, cases[i].kv_heads, cases[i].head_dim, cases[i].lengths);
-            struct results got = problem_run(t, &p), expected = problem_naive(t, &p);
-            results_compare(&p, &got, &expected, 32 * t->eps, 400 * t->eps);
-            gaps_check(&p, &got);
+            struct problem p = case_make(t, i);
+            naive_check(t, &p);
+            op_test_close(t);
+        }
+}
+
+/* Prefixes that end everywhere in a tile; a branch that shares a part of the prefix, and one that shares nothing. */
+static void test_prefix_lengths(void **state)
+{
+    (void)state;
+    const int prefixes[] = {1, 2, 15, 16, 31, 33, 63, 64, 65, 127, 128, 129, 130};
+    for (int e = 0; e < OP_TEST_VARIANTS; e++)
+        for (int i = 0; i < (int)(sizeof prefixes / sizeof *prefixes); i++) {
+            int prefix = prefixes[i];
+            struct op_test *t = op_test_open(op_test_engines[e], 2);
+            struct problem p = problem_make(t, 2, 1, 16, 8, (int[]){3, 1, 0, prefix, 1, 34, 5, 1, 20, 0, 2, 0, -1});
+            p.segment[4].prefix_begin += prefix / 3;
+            p.segment[4].prefix_count -= prefix / 3 + prefix / 4;
+            p.segment[5].prefix_begin = p.segment[5].prefix_count = 0;
+            naive_check(t, &p);
             op_test_close(t);
         }
 }
@@ -186,7 +235,7 @@ static void test_naive(void **state)
 static struct problem branch_alone(struct op_test *t, const struct problem *p, const struct attention_segment *s)
 {
     int lengths[] = {s->prefix_count + s->query_count, 0, -1};
-    struct problem alone = problem_make(t, p->heads, p->kv_heads, p->head_dim, lengths);
+    struct problem alone = problem_make(t, p->heads, p->kv_heads, p->head_dim, p->gap, lengths);
     for (int64_t j = 0; j < alone.rows; j++) {
         int64_t row = key_row(s, j);
         memcpy(alone.qkv + j * qkv_stride(p), p->qkv + row * qkv_stride(p), (size_t)qkv_stride(p) * sizeof *p->qkv);
@@ -198,16 +247,18 @@ static struct problem branch_alone(struct op_test *t, const struct problem *p, c
     return alone;
 }
 
-/* Gradients of the shared rows are the sums of those of the separate sequences. */
+/* Gradients of the shared rows are the sums of those of the separate sequences. On CUDA a query's arithmetic does not
+ * depend on the packing: the outputs are the same bits. */
 static void test_packed_equals_separate(void **state)
 {
     (void)state;
     const int lengths[] = {70, 33, 5, 64, 0, 17, 90, 1, 0, -1};
-    for (int e = 0; e < OP_TEST_ENGINES; e++) {
+    for (int e = 0; e < OP_TEST_VARIANTS; e++) {
         struct op_test *t = op_test_open(op_test_engines[e], 2);
-        struct problem p = problem_make(t, 4, 2, 32, lengths);
+        struct problem p = problem_make(t, 4, 2, 32, 8, lengths);
         struct results packed = problem_run(t, &p);
-        double *sum = values_new(t, p.rows * qkv_stride(&p)), bound = t->stat == DTYPE_F64 ? 1e-12 : 1e-5;
+        double *sum = values_new(t, p.rows * qkv_stride(&p));
+        double bound = t->stat == DTYPE_F64 ? 1e-12 : t->dtype == DTYPE_BF16 ? bounds_of(t).grad : 1e-5;
         memset(sum, 0, (size_t)(p.rows * qkv_stride(&p)) * sizeof *sum);
         for (int i = 0; i < p.segments; i++) {
             const struct attention_segment *s = &p.segment[i];
@@ -217,43 +268,54 @@ static void test_packed_equals_separate(void **state)
             struct results r = problem_run(t, &alone);
             for (int64_t j = 0; j < alone.rows; j++) {
                 int64_t row = key_row(s, j);
-                assert_close("out", r.out + j * out_stride(&p), packed.out + row * out_stride(&p), 4 * 32, bound, 0);
-                for (int64_t c = 0; c < qkv_stride(&p) - GAP; c++)
+                assert_close("out", r.out + j * out_stride(&p), packed.out + row * out_stride(&p), 4 * 32,
+                             op_test_is_cuda(t) ? 0 : bound, 0);
+                for (int64_t c = 0; c < qkv_stride(&p) - p.gap; c++)
                     sum[row * qkv_stride(&p) + c] += r.dqkv[j * qkv_stride(&p) + c];
             }
         }
         for (int64_t i = 0; i < p.rows; i++)
-            assert_close("dqkv", packed.dqkv + i * qkv_stride(&p), sum + i * qkv_stride(&p), qkv_stride(&p) - GAP,
-                         bound, bound);
+            assert_close("dqkv", packed.dqkv + i * qkv_stride(&p), sum + i * qkv_stride(&p),
+                         qkv_stride(&p) - p.gap, bound, bound);
         op_test_close(t);
     }
 }
 
-/* The last `fresh` queries of a lone sequence, with all keys before them in the cache and no lse kept. */
+/* The last `fresh` queries of a lone sequence, with all keys before them in the cache, a part of them as a prefix, and
+ * no lse kept. */
+static void decoding_check(struct op_test *t, const struct problem *p, const struct results *whole, int32_t fresh,
+                           int32_t prefix)
+{
+    struct problem d = *p;
+    int64_t first = p->rows - fresh, n = fresh * out_stride(p);
+    double bound = op_test_is_cuda(t) ? 0 : 16 * t->eps;
+    void *out = device_new(t, t->dtype, n), *cache = device_from(t, t->dtype, p->qkv, p->rows * qkv_stride(p));
+    d.segment[0] = (struct attention_segment){.query_count = fresh, .key_begin = prefix,
+                                              .key_cached = (int32_t)first - prefix, .prefix_count = prefix};
+    struct attention_args args = problem_args(t, &d, cache, out, NULL);
+    args.rows = fresh;
+    args.q = device_from(t, t->dtype, p->qkv + first * qkv_stride(p), fresh * qkv_stride(p));
+    op_test_status(t, "attention_forward", t->engine->attention_forward(t->context, &args));
+    double *got = values_from(t, t->dtype, out, n);
+    for (int64_t r = 0; r < fresh; r++)
+        assert_close("out", got + r * out_stride(p), whole->out + (first + r) * out_stride(p), p->heads * p->head_dim,
+                     bound, bound);
+}
+
 static void test_decoding(void **state)
 {
     (void)state;
     const int lengths[] = {150, 0, -1}, fresh[] = {1, 2, 40, 100};
-    for (int e = 0; e < OP_TEST_ENGINES; e++)
+    for (int e = 0; e < OP_TEST_VARIANTS; e++) {
+        struct op_test *t = op_test_open(op_test_engines[e], 2);
+        struct problem p = problem_make(t, 6, 2, 48, 8, lengths);
+        struct results whole = problem_run(t, &p);
         for (int i = 0; i < 4; i++) {
-            struct op_test *t = op_test_open(op_test_engines[e], 2);
-            struct problem p = problem_make(t, 6, 2, 48, lengths);
-            struct results whole = problem_run(t, &p);
-            int64_t count = fresh[i], first = p.rows - count, n = count * out_stride(&p);
-            void *out = device_new(t, t->dtype, n);
-            void *q = device_from(t, t->dtype, p.qkv + first * qkv_stride(&p), count * qkv_stride(&p));
-            p.segment[0] = (struct attention_segment){.query_count = (int32_t)count, .key_cached = (int32_t)first};
-            void *cache = device_from(t, t->dtype, p.qkv, p.rows * qkv_stride(&p));
-            struct attention_args args = problem_args(t, &p, cache, out, NULL);
-            args.rows = count;
-            args.q = q;
-            op_test_status(t, "attention_forward", t->engine->attention_forward(t->context, &args));
-            double *got = values_from(t, t->dtype, out, n);
-            for (int64_t r = 0; r < count; r++)
-                assert_close("out", got + r * out_stride(&p), whole.out + (first + r) * out_stride(&p), 6 * 48,
-                             16 * t->eps, 16 * t->eps);
-            op_test_close(t);
+            decoding_check(t, &p, &whole, fresh[i], 0);
+            decoding_check(t, &p, &whole, fresh[i], 37);
         }
+        op_test_close(t);
+    }
 }
 
 static double problem_loss(void *user)
@@ -278,75 +340,90 @@ static void test_finite_differences(void **state)
     const int small[] = {4, 3, 2, 5, 0, 3, 0, 1, 2, 0, -1}, long_prefix[] = {65, 2, 66, 0, -1};
     for (int i = 0; i < 2; i++) {
         struct op_test *t = op_test_open("cpu64", 1);
-        struct problem p = problem_make(t, 4, 2, 8, i ? long_prefix : small);
+        struct problem p = problem_make(t, 4, 2, 8, 8, i ? long_prefix : small);
         struct results r = problem_run(t, &p);
         for (int64_t row = 0; row < p.rows; row++) /* unused columns do not reach the loss */
-            for (int j = 1; j <= GAP; j++)
+            for (int j = 1; j <= p.gap; j++)
                 r.dqkv[(row + 1) * qkv_stride(&p) - j] = 0;
         gradient_check("qkv", p.qkv, r.dqkv, p.rows * qkv_stride(&p), problem_loss, &p, 1e-8);
         op_test_close(t);
     }
 }
 
+/* All results of a case one after the other. */
+static void same_bits_run(struct op_test *t, void *user, double *out)
+{
+    struct problem p = case_make(t, *(const int *)user);
+    struct results r = problem_run(t, &p);
+    int64_t n = p.rows * out_stride(&p), lse_n = p.heads * p.rows;
+    memcpy(out, r.out, (size_t)n * sizeof *out);
+    memcpy(out + n, r.lse, (size_t)lse_n * sizeof *out);
+    memcpy(out + n + lse_n, r.dqkv, (size_t)(p.rows * qkv_stride(&p)) * sizeof *out);
+}
+
 static void test_same_bits(void **state)
 {
     (void)state;
-    for (int e = 0; e < OP_TEST_ENGINES; e++)
-        for (int i = 3; i < CASES; i++) {
-            struct op_test *one = op_test_open(op_test_engines[e], 1);
-            struct problem p = problem_make(one, cases[i].heads, cases[i].kv_heads, cases[i].head_dim,
-                                            cases[i].lengths);
-            struct results first = problem_run(one, &p);
-            for (int threads = 1; threads <= 3; threads++) {
-                struct op_test *t = op_test_open(op_test_engines[e], threads);
-                struct results r = problem_run(t, &p);
-                assert_same("out", r.out, first.out, p.rows * out_stride(&p));
-                assert_same("lse", r.lse, first.lse, p.heads * p.rows);
-                assert_same("dqkv", r.dqkv, first.dqkv, p.rows * qkv_stride(&p));
-                op_test_close(t);
-            }
-            op_test_close(one);
+    for (int e = 0; e < OP_TEST_VARIANTS; e++)
+        for (int i = CASES_LARGE; i < CASES; i++) {
+            struct op_test *t = op_test_open(op_test_engines[e], 1);
+            struct problem p = case_make(t, i);
+            op_test_close(t);
+            op_test_same_bits(op_test_engines[e], p.rows * (out_stride(&p) + p.heads + qkv_stride(&p)), same_bits_run,
+                              &i);
         }
+}
+
+enum { BREACHES = 10, BREACHES_ON_CPU = 4, BREACHES_OF_BACKWARD = 2 };
+
+/* Breach i of the card. The first ones are in device memory, where only a CPU engine can look for them. */
+static void contract_break(struct problem *p, struct attention_args *args, int i)
+{
+    switch (i) {
+    case 0: p->segment[1].prefix_begin = 7; break; /* another group's rows */
+    case 1: p->segment[1].key_cached = 1; break;
+    case 2: p->segment[2].query_count = 3; break; /* beyond rows */
+    case 3: p->group_begin[2] = 2; break;
+    case 4: args->head_dim = 12; break;
+    case 5: args->kv_heads = 3; break;
+    case 6: args->dtype = DTYPE_F16; break;
+    case 7: args->q_stride = 15; break;
+    case 8: args->k = NULL; break;
+    case 9: args->scale = 0; break;
+    }
 }
 
 static void test_contract(void **state)
 {
     (void)state;
     const int lengths[] = {4, 3, 0, 2, 0, -1};
-    for (int e = 0; e < OP_TEST_ENGINES; e++)
-        for (int i = 0; i < 8; i++) {
-            struct op_test *t = op_test_open(op_test_engines[e], 1);
-            struct problem p = problem_make(t, 2, 1, 8, lengths);
-            void *a = device_new(t, t->dtype, p.rows * qkv_stride(&p));
-            if (i == 0)
-                p.segment[1].prefix_begin = 7; /* another group's rows */
-            if (i == 1)
-                p.segment[1].key_cached = 1;
-            if (i == 2)
-                p.segment[2].query_count = 3; /* beyond rows */
-            if (i == 3)
-                p.group_begin[2] = 2;
-            struct attention_backward_args args = {problem_args(t, &p, a, a, a), a, a, a, a};
-            if (i == 4)
-                args.forward.head_dim = 12;
-            if (i == 5)
-                args.forward.kv_heads = 3;
-            if (i == 6)
-                args.forward.dtype = DTYPE_BF16;
-            if (i == 7)
-                args.forward.q_stride = 15;
+    for (int e = 0; e < OP_TEST_VARIANTS; e++) {
+        struct op_test *t = op_test_open(op_test_engines[e], 1);
+        struct problem p = problem_make(t, 2, 1, 8, 8, lengths);
+        void *a = device_new(t, t->dtype, p.rows * qkv_stride(&p));
+        for (int i = op_test_is_cuda(t) ? BREACHES_ON_CPU : 0; i < BREACHES; i++) {
+            struct problem broken = p;
+            contract_break(&broken, &(struct attention_args){0}, i); /* before the problem is copied to the device */
+            struct attention_backward_args args = {problem_args(t, &broken, a, a, a), a, a, a, a};
+            contract_break(&broken, &args.forward, i);
             op_test_refused(t, "attention_backward", t->engine->attention_backward(t->context, &args));
-            if (i >= 2)
+            if (i >= BREACHES_OF_BACKWARD)
                 op_test_refused(t, "attention_forward", t->engine->attention_forward(t->context, &args.forward));
-            op_test_close(t);
         }
+        struct attention_backward_args empty = {problem_args(t, &p, a, a, a), a, a, a, a};
+        empty.forward.rows = empty.forward.groups = empty.forward.segments = 0;
+        op_test_status(t, "attention_forward", t->engine->attention_forward(t->context, &empty.forward));
+        op_test_status(t, "attention_backward", t->engine->attention_backward(t->context, &empty));
+        op_test_close(t);
+    }
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_naive),     cmocka_unit_test(test_packed_equals_separate),
-        cmocka_unit_test(test_decoding),  cmocka_unit_test(test_finite_differences),
-        cmocka_unit_test(test_same_bits), cmocka_unit_test(test_contract)};
+        cmocka_unit_test(test_naive),    cmocka_unit_test(test_prefix_lengths),
+        cmocka_unit_test(test_packed_equals_separate), cmocka_unit_test(test_decoding),
+        cmocka_unit_test(test_finite_differences), cmocka_unit_test(test_same_bits),
+        cmocka_unit_test(test_contract)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,13 +1,17 @@
 /* test_engine.c - the table itself: every op is there, memory and copies work, refusals come with a text. */
 #include "op_test.h"
 
+#include <dlfcn.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static void test_table(void **state)
 {
     (void)state;
-    for (int e = 0; e < OP_TEST_ENGINES; e++) {
+    for (int e = 0; e < OP_TEST_VARIANTS; e++) {
         struct op_test *t = op_test_open(op_test_engines[e], 2);
 #define X(op, args)                                                                                           \
     assert_non_null(t->engine->op);                                                                           \
@@ -15,7 +19,7 @@ static void test_table(void **state)
     assert_int_equal(t->engine->op(NULL, &(struct args){0}), OP_CONTRACT);
         ENGINE_OPS(X)
 #undef X
-        assert_non_null(strstr(t->engine->describe(t->context), "2 threads"));
+        assert_non_null(strstr(t->engine->describe(t->context), op_test_is_cuda(t) ? "compute capability" : "2 threads"));
         op_test_close(t);
     }
 }
@@ -23,13 +27,15 @@ static void test_table(void **state)
 static void test_open(void **state)
 {
     (void)state;
-    for (int e = 0; e < OP_TEST_ENGINES; e++) {
+    for (int e = 0; e < OP_TEST_VARIANTS; e++) {
         struct op_test *t = op_test_open(op_test_engines[e], 0);
         struct engine_context *context = NULL;
         char error[64] = "";
-        assert_int_equal(t->engine->open(&context, &(struct engine_options){.threads = -1}, error, sizeof error),
-                         OP_CONTRACT);
-        assert_true(*error);
+        const struct engine_options wrong = op_test_is_cuda(t) ? (struct engine_options){.device_index = 1000}
+                                                               : (struct engine_options){.threads = -1};
+        assert_int_equal(t->engine->open(&context, &wrong, error, sizeof error), OP_CONTRACT);
+        assert_true(*error && !strchr(error, '\n'));
+        assert_null(context);
         assert_int_equal(t->engine->open(&context, NULL, error, sizeof error), OP_OK);
         t->engine->close(context);
         t->engine->close(NULL);
@@ -40,7 +46,7 @@ static void test_open(void **state)
 static void test_memory(void **state)
 {
     (void)state;
-    for (int e = 0; e < OP_TEST_ENGINES; e++) {
+    for (int e = 0; e < OP_TEST_VARIANTS; e++) {
         struct op_test *t = op_test_open(op_test_engines[e], 1);
         size_t free_bytes = 0;
         op_test_status(t, "memory_free", t->engine->memory_free(t->context, &free_bytes));
@@ -67,7 +73,7 @@ static void test_memory(void **state)
 static void test_copies(void **state)
 {
     (void)state;
-    for (int e = 0; e < OP_TEST_ENGINES; e++) {
+    for (int e = 0; e < OP_TEST_VARIANTS; e++) {
         struct op_test *t = op_test_open(op_test_engines[e], 1);
         unsigned char bytes[60], back[60], rows[60];
         for (int i = 0; i < 60; i++)
@@ -88,14 +94,74 @@ static void test_copies(void **state)
         op_test_refused(t, "copy", t->engine->copy(t->context, NULL, a, 1));
         op_test_refused(t, "copy_in", t->engine->copy_in(t->context, b, NULL, 1));
         op_test_refused(t, "copy_rows", t->engine->copy_rows(t->context, b, 2, a, 3, 3, 2));
+        op_test_status(t, "copy_rows", t->engine->copy_rows(t->context, b, 0, a, 0, 60, 1));
+        op_test_status(t, "copy_rows", t->engine->copy_rows(t->context, b, 3, a, 3, 3, 0));
         op_test_status(t, "copy", t->engine->copy(t->context, NULL, NULL, 0));
         op_test_close(t);
     }
 }
 
+/* More than the pinned memory of the CUDA engine holds, in pieces of odd sizes; the buffer is written over as soon as
+ * the call returns. */
+static void test_copy_in_reuse(void **state)
+{
+    (void)state;
+    enum { PIECE = 1234567, PIECES = 11 };
+    for (int e = 0; e < OP_TEST_VARIANTS; e++) {
+        struct op_test *t = op_test_open(op_test_engines[e], 1);
+        unsigned char *bytes = malloc(PIECE);
+        char *device;
+        assert_non_null(bytes);
+        op_test_status(t, "alloc", t->engine->alloc(t->context, (void **)&device, (size_t)PIECE * PIECES));
+        for (int i = 0; i < PIECES; i++) {
+            memset(bytes, i + 1, PIECE);
+            op_test_status(t, "copy_in", t->engine->copy_in(t->context, device + (size_t)i * PIECE, bytes, PIECE));
+        }
+        for (int i = 0; i < PIECES; i++) {
+            op_test_status(t, "copy_out", t->engine->copy_out(t->context, bytes, device + (size_t)i * PIECE, PIECE));
+            for (int k = 0; k < PIECE; k++)
+                if (bytes[k] != i + 1)
+                    fail_msg("%s: byte %d of piece %d is %d", t->name, k, i, bytes[k]);
+        }
+        t->engine->free(t->context, device);
+        free(bytes);
+        op_test_close(t);
+    }
+}
+
+/* Where it was built: the CUDA engine opens, or says in one line why it does not. */
+static void test_no_gpu(void **state)
+{
+    (void)state;
+    const char *folder = getenv("FLAT_BUILD");
+    char path[512], error[256] = "";
+    snprintf(path, sizeof path, "%s/libflat_cuda.so", folder ? folder : "build");
+    if (access(path, R_OK) != 0) {
+        print_message("%s is not there (make cuda)\n", path);
+        skip();
+    }
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+    if (!library)
+        fail_msg("%s", dlerror());
+    flat_engine_fn function;
+    *(void **)&function = dlsym(library, "flat_engine");
+    assert_non_null(function);
+    struct engine_context *context = NULL;
+    const int status = function()->open(&context, NULL, error, sizeof error);
+    if (status == OP_OK) {
+        function()->close(context);
+        return;
+    }
+    print_message("%s\n", error);
+    assert_int_equal(status, OP_DEVICE);
+    assert_true(*error && !strchr(error, '\n'));
+    assert_null(context);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_table), cmocka_unit_test(test_open),
-                                       cmocka_unit_test(test_memory), cmocka_unit_test(test_copies)};
+                                       cmocka_unit_test(test_memory), cmocka_unit_test(test_copies),
+                                       cmocka_unit_test(test_copy_in_reuse), cmocka_unit_test(test_no_gpu)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

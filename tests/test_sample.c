@@ -1,5 +1,5 @@
 /* test_sample.c - argmax and its ties; the frequencies of nucleus sampling against the probabilities; draws that
- * depend on (seed, counter) alone.
+ * depend on (seed, counter) alone; CUDA draw for draw against the CPU, and its counted bytes.
  */
 #include "op_test.h"
 
@@ -26,10 +26,10 @@ static void rows_sample(struct op_test *t, const double *logits, int64_t rows, i
 static void test_argmax(void **state)
 {
     (void)state;
-    for (int e = 0; e < OP_TEST_ENGINES; e++)
-        for (int64_t cols = 1; cols < 200; cols += 13) {
+    for (int e = 0; e < OP_TEST_VARIANTS; e++)
+        for (int64_t cols = 1; cols < 9000; cols += cols < 100 ? 13 : 4003) {
             struct op_test *t = op_test_open(op_test_engines[e], 2);
-            enum { ROWS = 40 };
+            enum { ROWS = 16 };
             int64_t stride = cols + 3;
             double *logits = values_random(t, ROWS * stride, 1);
             int32_t ids[ROWS];
@@ -98,38 +98,101 @@ static void test_distribution(void **state)
     }
 }
 
-/* A row's draw is the same alone, in a batch and for any number of threads; another counter draws anew. */
+/* All rows in one batch, again with other counters, and one of them alone. Fewer in the emulation, which is slow. */
+enum { DRAW_ROWS = 50, DRAW_COLS = 999, DRAW_ALONE = 3 };
+
+static void draws_fill(struct op_test *t, void *user, double *out)
+{
+    (void)user;
+    int32_t ids[2 * DRAW_ROWS] = {0}, alone;
+    int64_t rows = op_test_is_cuda(t) ? DRAW_ALONE + 1 : DRAW_ROWS;
+    double *logits = values_random(t, rows * DRAW_COLS, 1);
+    rows_sample(t, logits, rows, DRAW_COLS, DRAW_COLS, 0.8, 0.9, 100, ids);
+    rows_sample(t, logits, rows, DRAW_COLS, DRAW_COLS, 0.8, 0.9, 5000, ids + DRAW_ROWS);
+    rows_sample(t, logits + DRAW_ALONE * DRAW_COLS, 1, DRAW_COLS, DRAW_COLS, 0.8, 0.9, 100 + DRAW_ALONE, &alone);
+    assert_int_equal(alone, ids[DRAW_ALONE]);
+    assert_memory_not_equal(ids, ids + DRAW_ROWS, (size_t)rows * sizeof *ids);
+    for (int i = 0; i < 2 * DRAW_ROWS; i++)
+        out[i] = ids[i];
+}
+
 static void test_same_draws(void **state)
 {
     (void)state;
-    enum { ROWS = 50 };
-    for (int e = 0; e < OP_TEST_ENGINES; e++) {
-        int32_t first[ROWS], ids[ROWS];
-        int64_t cols = 999;
-        for (int threads = 1; threads <= 3; threads++) {
-            struct op_test *t = op_test_open(op_test_engines[e], threads);
-            double *logits = values_random(t, ROWS * cols, 1);
-            rows_sample(t, logits, ROWS, cols, cols, 0.8, 0.9, 100, threads == 1 ? first : ids);
-            if (threads > 1)
-                assert_memory_equal(ids, first, sizeof ids);
-            for (int i = 0; i < ROWS; i += 7) {
-                rows_sample(t, logits + i * cols, 1, cols, cols, 0.8, 0.9, 100 + i, ids);
-                assert_int_equal(ids[0], first[i]);
-            }
-            rows_sample(t, logits, ROWS, cols, cols, 0.8, 0.9, 5000, ids);
-            assert_memory_not_equal(ids, first, sizeof ids);
+    for (int e = 0; e < OP_TEST_VARIANTS; e++)
+        op_test_same_bits(op_test_engines[e], 2 * DRAW_ROWS, draws_fill, NULL);
+}
+
+/* The same tokens as the CPU's double arithmetic draws from the same logits. Rounded to bf16 these have many equals. */
+static void test_like_cpu(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t cols, stride;
+        double temperature, top_p;
+    } cases[] = {{1, 1, 1, 0.5},        {5, 5, 0.5, 0.7},      {40, 43, 1, 0.9},      {999, 1001, 0.7, 0.95},
+                 {3000, 3000, 1.5, 0.3}, {3000, 3001, 1, 1},   {3000, 3000, 1, 1e-9}, {50257, 50257, 1, 0.9},
+                 {999, 999, 1e-3, 0.9}, {999, 999, 1e3, 0.999}};
+    enum { ROWS = 6 };
+    for (int e = OP_TEST_ENGINES; e < OP_TEST_VARIANTS; e++)
+        for (int i = 0; i < (int)(sizeof cases / sizeof *cases); i++) {
+            struct op_test *cpu = op_test_open("cpu64", 1), *t = op_test_open(op_test_engines[e], 1);
+            int64_t cols = cases[i].cols, stride = cases[i].stride, rows = cols > 10000 ? 3 : ROWS;
+            double *logits = values_random(t, rows * stride, 4);
+            int32_t expected[ROWS], ids[ROWS];
+            for (int64_t k = 0; k < rows * stride; k++)
+                logits[k] = k % 11 == 3 ? -INFINITY : (double)(k / stride % 3 + 1) * logits[k];
+            values_round(t->dtype, logits, rows * stride);
+            rows_sample(cpu, logits, rows, cols, stride, cases[i].temperature, cases[i].top_p, 70, expected);
+            rows_sample(t, logits, rows, cols, stride, cases[i].temperature, cases[i].top_p, 70, ids);
+            for (int64_t row = 0; row < rows; row++)
+                if (ids[row] != expected[row])
+                    fail_msg("%s case %d row %d: token %d, the CPU draws %d", t->name, i, (int)row, ids[row],
+                             expected[row]);
+            op_test_close(t);
+            op_test_close(cpu);
+        }
+}
+
+/* Rows that have no distribution still give a token. */
+static void test_not_finite(void **state)
+{
+    (void)state;
+    for (int e = 0; e < OP_TEST_VARIANTS; e++)
+        for (int temperature = 0; temperature < 2; temperature++) {
+            struct op_test *t = op_test_open(op_test_engines[e], 1);
+            const double rows[] = {NAN, 1, 2, NAN, NAN, NAN, 0, INFINITY, 1, -INFINITY, -INFINITY, -INFINITY};
+            int32_t ids[4];
+            rows_sample(t, rows, 4, 3, 3, temperature, 0.9, 0, ids);
+            for (int i = 0; i < 4; i++)
+                assert_in_range(ids[i], 0, 2);
+            assert_true(temperature > 0 || (ids[0] == 2 && ids[2] == 1));
             op_test_close(t);
         }
-    }
+}
+
+static void test_bytes(void **state)
+{
+    (void)state;
+    for (int e = OP_TEST_ENGINES; e < OP_TEST_VARIANTS; e++)
+        for (int64_t cols = 2048; cols <= 50272; cols += 48224) {
+            struct op_test *t = op_test_open(op_test_engines[e], 1);
+            int32_t ids[3];
+            double *logits = values_random(t, 3 * cols, 1);
+            op_test_bytes_begin(t);
+            rows_sample(t, logits, 3, cols, cols, 0, 1, 0, ids);
+            op_test_bytes_check(t, "sample", sample_bytes(3, cols, t->dtype), 0.01);
+            op_test_close(t);
+        }
 }
 
 static void test_contract(void **state)
 {
     (void)state;
-    for (int e = 0; e < OP_TEST_ENGINES; e++) {
+    for (int e = 0; e < OP_TEST_VARIANTS; e++) {
         struct op_test *t = op_test_open(op_test_engines[e], 1);
         void *a = device_new(t, t->dtype, 4);
-        OP_REFUSES(t, sample, sample_args, .dtype = DTYPE_BF16, .rows = 1, .cols = 2, .stride = 2, .logits = a,
+        OP_REFUSES(t, sample, sample_args, .dtype = DTYPE_F16, .rows = 1, .cols = 2, .stride = 2, .logits = a,
                    .ids = a);
         OP_REFUSES(t, sample, sample_args, .dtype = t->dtype, .rows = 1, .cols = 2, .stride = 1, .logits = a, .ids = a);
         OP_REFUSES(t, sample, sample_args, .dtype = t->dtype, .rows = 1, .cols = 2, .stride = 2, .logits = a,
@@ -137,6 +200,7 @@ static void test_contract(void **state)
         OP_REFUSES(t, sample, sample_args, .dtype = t->dtype, .rows = 1, .cols = 2, .stride = 2, .logits = a,
                    .temperature = 1, .top_p = 1, .ids = a);
         OP_REFUSES(t, sample, sample_args, .dtype = t->dtype, .rows = 1, .cols = 2, .stride = 2, .ids = a);
+        OP_CALL(t, sample, sample_args, .dtype = t->dtype, .cols = 2, .stride = 2);
         op_test_close(t);
     }
 }
@@ -144,6 +208,8 @@ static void test_contract(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_argmax), cmocka_unit_test(test_distribution),
-                                       cmocka_unit_test(test_same_draws), cmocka_unit_test(test_contract)};
+                                       cmocka_unit_test(test_same_draws), cmocka_unit_test(test_like_cpu),
+                                       cmocka_unit_test(test_not_finite), cmocka_unit_test(test_bytes),
+                                       cmocka_unit_test(test_contract)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
 /* tiny_model.c - see tiny_model.h. */
 #include "tiny_model.h"
 
+#include <dlfcn.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "../host/util/float16.h"
 #include "../kernels/sample.h"
 
 #define OK(call) tiny_ok((call), &error, #call)
@@ -55,15 +57,36 @@ static void sequences_make(struct tiny *tiny, int pairs)
     tiny->groups = pairs;
 }
 
+/* An engine that does not lie beside the program: see op_test.h. */
+static void plugin_open(struct device *device, const char *path)
+{
+    char text[512] = "";
+    device->library = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+    if (!device->library)
+        fail_msg("%s", dlerror());
+    void *symbol = dlsym(device->library, "flat_engine");
+    flat_engine_fn function;
+    memcpy(&function, &symbol, sizeof function);
+    assert_non_null(function);
+    device->engine = function();
+    if (device->engine->open(&device->context, NULL, text, sizeof text) != OP_OK)
+        fail_msg("%s: %s", path, text);
+}
+
 void tiny_open(struct tiny *tiny, const char *directory, const char *engine, int threads, bool training, int pairs)
 {
     struct error error = {0};
     struct model_config config;
     memset(tiny, 0, sizeof *tiny);
     sequences_make(tiny, pairs);
-    OK(device_open(&tiny->device, engine, 0, threads, &error));
+    const bool cuda = !strncmp(engine, "emu", 3);
+    if (cuda && getenv("FLAT_EMU"))
+        plugin_open(&tiny->device, getenv("FLAT_EMU"));
+    else
+        OK(device_open(&tiny->device, cuda ? "emu" : engine, 0, threads, &error));
+    const enum dtype dtype = cuda && strcmp(engine, "emu-bf16") ? DTYPE_F32 : tiny->device.engine->dtype;
     OK(model_config_read(&config, directory, &error));
-    OK(model_create(&tiny->model, &config, tiny->device.engine->dtype, &error));
+    OK(model_create(&tiny->model, &config, dtype, &error));
     OK(model_plan(&tiny->model, training, 640, 320, 32, &error));
     OK(memory_plan_add(&tiny->model.plan, MEMORY_SCRATCH, "totals", SEQUENCE_TOTALS, sizeof(double),
                        (void **)&tiny->totals, &error));
@@ -102,8 +125,9 @@ double tiny_step(struct tiny *tiny, int divergence)
     struct head_activations *head = &model->head;
     double totals[SEQUENCE_TOTALS] = {0};
     OK(device_copy_in(&tiny->device, tiny->totals, totals, sizeof totals, &error));
+    const struct model_trainable trained = model_trainable(model);
     if (model->training)
-        OK(device_zero(&tiny->device, model->grad, (size_t)model->elements * dtype_size(model->dtype), &error));
+        OK(device_zero(&tiny->device, trained.grad, (size_t)trained.elements * dtype_size(model->dtype), &error));
     OK(model_forward(model, &tiny->batch, &error));
     OK(device_run(&tiny->device, &error, sequence_loss,
                   &((struct sequence_args){.dtype = dtype_stat(model->dtype),
@@ -127,35 +151,43 @@ double tiny_step(struct tiny *tiny, int divergence)
     return totals[TOTAL_LOSS];
 }
 
-double *tiny_read(struct tiny *tiny, const void *from, int64_t count)
+double *tiny_read_as(struct tiny *tiny, enum dtype dtype, const void *from, int64_t count)
 {
     struct error error = {0};
     double *values = malloc((size_t)count * sizeof *values);
-    assert_non_null(values);
-    const bool wide = tiny->model.dtype == DTYPE_F64;
-    float *narrow = malloc((size_t)count * sizeof *narrow);
-    assert_non_null(narrow);
-    if (wide)
-        OK(device_copy_out(&tiny->device, values, from, (size_t)count * sizeof *values, &error));
-    else
-        OK(device_copy_out(&tiny->device, narrow, from, (size_t)count * sizeof *narrow, &error));
-    for (int64_t i = 0; i < count && !wide; i++)
-        values[i] = narrow[i];
-    free(narrow);
+    void *stored = malloc((size_t)count * dtype_size(dtype));
+    assert_true(values && stored);
+    OK(device_copy_out(&tiny->device, stored, from, (size_t)count * dtype_size(dtype), &error));
+    for (int64_t i = 0; i < count; i++)
+        values[i] = dtype == DTYPE_F64   ? ((double *)stored)[i]
+                    : dtype == DTYPE_F32 ? (double)((float *)stored)[i]
+                                         : (double)float_from_bf16(((uint16_t *)stored)[i]);
+    free(stored);
     return values;
+}
+
+void tiny_write_as(struct tiny *tiny, enum dtype dtype, void *to, const double *values, int64_t count)
+{
+    struct error error = {0};
+    void *stored = malloc((size_t)count * dtype_size(dtype));
+    assert_non_null(stored);
+    for (int64_t i = 0; i < count; i++)
+        if (dtype == DTYPE_F64)
+            ((double *)stored)[i] = values[i];
+        else if (dtype == DTYPE_F32)
+            ((float *)stored)[i] = (float)values[i];
+        else
+            ((uint16_t *)stored)[i] = bf16_from_float((float)values[i]);
+    OK(device_copy_in(&tiny->device, to, stored, (size_t)count * dtype_size(dtype), &error));
+    free(stored);
+}
+
+double *tiny_read(struct tiny *tiny, const void *from, int64_t count)
+{
+    return tiny_read_as(tiny, tiny->model.dtype, from, count);
 }
 
 void tiny_write(struct tiny *tiny, void *to, const double *values, int64_t count)
 {
-    struct error error = {0};
-    const bool wide = tiny->model.dtype == DTYPE_F64;
-    float *narrow = malloc((size_t)count * sizeof *narrow);
-    assert_non_null(narrow);
-    for (int64_t i = 0; i < count; i++)
-        narrow[i] = (float)values[i];
-    if (wide)
-        OK(device_copy_in(&tiny->device, to, values, (size_t)count * sizeof *values, &error));
-    else
-        OK(device_copy_in(&tiny->device, to, narrow, (size_t)count * sizeof *narrow, &error));
-    free(narrow);
+    tiny_write_as(tiny, tiny->model.dtype, to, values, count);
 }

@@ -19,16 +19,19 @@ struct tiny {
 
 /* Writes config.json of the tiny model into a folder; extra is added to the object ("\"mlp_bias\": true,"). */
 void tiny_config(const char *directory, const char *extra);
-/* Opens device `engine` with so many threads, makes the model of a folder with random weights (larger than usual, so
- * that no gradient is lost in rounding), and `pairs` groups of two answers. */
+/* Opens an engine of op_test_engines with so many threads, makes the model of a folder with random weights (larger than
+ * usual, so that no gradient is lost in rounding), and `pairs` groups of two answers. */
 void tiny_open(struct tiny *tiny, const char *directory, const char *engine, int threads, bool training, int pairs);
 void tiny_close(struct tiny *tiny);
 /* Packs the groups, shared or not. */
 void tiny_pack(struct tiny *tiny, bool shared);
 /* Forward, FLAT loss (divergence, pair averages) and, when training, backward into zeroed gradients. The loss. */
 double tiny_step(struct tiny *tiny, int divergence);
-/* count values of an arena or a stat array as double; free(). */
+/* count values of the parameter or gradient arena as double; free(). */
 double *tiny_read(struct tiny *tiny, const void *from, int64_t count);
 void tiny_write(struct tiny *tiny, void *to, const double *values, int64_t count);
+/* The same of arrays in another dtype, as the statistics are. */
+double *tiny_read_as(struct tiny *tiny, enum dtype dtype, const void *from, int64_t count);
+void tiny_write_as(struct tiny *tiny, enum dtype dtype, void *to, const double *values, int64_t count);
 
 #endif

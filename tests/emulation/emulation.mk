@@ -1,6 +1,7 @@
 # emulation.mk - CUDA on the CPU: builds kernels/*.cu with g++ or clang++ in three flavours. Included by the Makefile.
 #
 #   make emu                build/emu/<flavour>/libflat_emu.so of every flavour in EMU_FLAVOURS, build/libflat_emu.so
+#                           of EMU_FLAVOUR
 #   make emu-plain          one flavour: plain, asan (AddressSanitizer and UBSan), check (races, initialisation, bounds)
 #   make emu-selftest       build/emu/<flavour>/selftest, which tests/test_emulation.c runs
 #   make emu-mutant         one mutant, for tests/emulation/mutate.py
@@ -8,7 +9,9 @@
 # A program that loads the asan flavour must itself be linked with EMU_LINK.asan.
 
 EMU_DIR := tests/emulation
-EMU_BUILD ?= build/emu
+BUILD ?= build
+EMU_BUILD ?= $(BUILD)/emu
+EMU_FLAVOUR ?= plain
 EMU_FLAVOURS ?= plain asan $(if $(shell command -v $(EMU_CLANG) 2>/dev/null),check)
 EMU_CLANG ?= clang++
 CUDA_HOME ?= /usr/local/cuda
@@ -51,12 +54,11 @@ emu_objects = $(patsubst %,$(EMU_BUILD)/$(1)/%.o,$(2))
 emu_runtime_objects = $(call emu_objects,$(1),$(EMU_RUNTIME) $(EMU_CHECKER.$(1)))
 
 .PHONY: emu emu-selftest emu-mutant
-emu: $(EMU_FLAVOURS:%=emu-%) build/libflat_emu.so
+emu: $(EMU_FLAVOURS:%=emu-%) $(BUILD)/libflat_emu.so
 emu-selftest: $(EMU_FLAVOURS:%=$(EMU_BUILD)/%/selftest)
 
-build/libflat_emu.so: $(EMU_BUILD)/plain/libflat_emu.so
-	@mkdir -p $(@D)
-	cp $< $@
+$(BUILD)/libflat_emu.so: $(EMU_BUILD)/$(EMU_FLAVOUR)/libflat_emu.so
+	$(Q)cp $< $@
 
 define emu_flavour
 .PHONY: emu-$(1)
@@ -64,17 +66,21 @@ emu-$(1): $(EMU_BUILD)/$(1)/libflat_emu.so
 
 $(EMU_BUILD)/$(1)/%.cpp.o: %.cpp
 	@mkdir -p $$(@D)
-	$(EMU_CXX.$(1)) $(EMU_CXXFLAGS) $(EMU_FLAGS.$(1)) -c $$< -o $$@
+	@echo "CXX $$@"
+	$(Q)$(EMU_CXX.$(1)) $(EMU_CXXFLAGS) $(EMU_FLAGS.$(1)) -c $$< -o $$@
 
 $(EMU_BUILD)/$(1)/%.cu.o: %.cu
 	@mkdir -p $$(@D)
-	$(EMU_CXX.$(1)) $(EMU_CXXFLAGS) $(EMU_FLAGS.$(1)) $(EMU_KERNEL_FLAGS.$(1)) -x c++ -c $$< -o $$@
+	@echo "CXX $$@"
+	$(Q)$(EMU_CXX.$(1)) $(EMU_CXXFLAGS) $(EMU_FLAGS.$(1)) $(EMU_KERNEL_FLAGS.$(1)) -x c++ -c $$< -o $$@
 
 $(EMU_BUILD)/$(1)/libflat_emu.so: $(call emu_objects,$(1),$(EMU_KERNELS)) $(call emu_runtime_objects,$(1))
-	$(EMU_CXX.$(1)) $(EMU_SHARED) $$^ $(EMU_LINK.$(1)) $(EMU_LIBS) -o $$@
+	@echo "LINK $$@"
+	$(Q)$(EMU_CXX.$(1)) $(EMU_SHARED) $$^ $(EMU_LINK.$(1)) $(EMU_LIBS) -o $$@
 
 $(EMU_BUILD)/$(1)/selftest: $(call emu_objects,$(1),$(EMU_SELFTEST)) $(call emu_runtime_objects,$(1))
-	$(EMU_CXX.$(1)) $$^ $(EMU_LINK.$(1)) $(EMU_LIBS) -o $$@
+	@echo "LINK $$@"
+	$(Q)$(EMU_CXX.$(1)) $$^ $(EMU_LINK.$(1)) $(EMU_LIBS) -o $$@
 endef
 $(foreach flavour,plain asan check,$(eval $(call emu_flavour,$(flavour))))
 

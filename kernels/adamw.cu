@@ -1,0 +1,215 @@
+/* adamw.cu - CUDA: gradient norm, clipping, finite check and the AdamW update over whole arenas.
+ *
+ * Limiter: memory, each value once. The norm also converts every value to double, which is within reach of its limit:
+ * an H100 converts 16 values a clock and multiprocessor, and reads about 10 of bf16.
+ */
+#include "cuda.cuh"
+
+namespace {
+
+constexpr int THREADS = 256;
+constexpr int CHUNK = 1 << 15; /* elements a partial sum of the norm; fixed, so that the sum is */
+constexpr int FINAL_THREADS = 1024;
+constexpr int BLOCKS_A_PROCESSOR = 5; /* of the update; all of them are resident */
+
+/* Block b sums the squares of chunk b into partials[b]. Reads each gradient once. Every thread adds its own elements in
+ * their order, and the block adds the threads in a fixed tree. Products and sums are double: no gradient overflows, and
+ * NaN and infinity stay in the sum. */
+template <typename G, int WIDTH>
+__global__ void __launch_bounds__(THREADS)
+norm_chunk_kernel(const G *__restrict__ grad, int64_t n, double *__restrict__ partials)
+{
+    SHARED(double, scratch, [THREADS / WARP_SIZE]);
+    const int64_t begin = (int64_t)blockIdx.x * CHUNK;
+    const int count = (int)min((int64_t)CHUNK, n - begin), vectors = count / WIDTH;
+    double sum = 0;
+#pragma unroll 4
+    for (int i = (int)threadIdx.x; i < vectors; i += THREADS) {
+        float value[WIDTH];
+        load_floats(grad + begin + i * WIDTH, value);
+#pragma unroll
+        for (int j = 0; j < WIDTH; j++)
+            sum += (double)value[j] * (double)value[j];
+    }
+    const int rest = vectors * WIDTH + (int)threadIdx.x;
+    if (rest < count) {
+        const double value = (double)to_float(load_global(grad + begin + rest));
+        sum += value * value;
+    }
+    sum = block_sum<THREADS>(sum, scratch);
+    if (threadIdx.x == 0)
+        store_global(partials + blockIdx.x, sum);
+}
+
+/* One block: the partial sums in a fixed order, added to what is there or put in its place. */
+__global__ void __launch_bounds__(FINAL_THREADS)
+norm_final_kernel(const double *__restrict__ partials, int64_t count, bool accumulate, double *sum_squares)
+{
+    SHARED(double, scratch, [FINAL_THREADS / WARP_SIZE]);
+    double sum = 0;
+#pragma unroll 8
+    for (int64_t i = threadIdx.x; i < count; i += FINAL_THREADS)
+        sum += load_global(partials + i);
+    sum = block_sum<FINAL_THREADS>(sum, scratch);
+    if (threadIdx.x == 0)
+        store_global(sum_squares, accumulate ? load_global(sum_squares) + sum : sum);
+}
+
+template <typename G, int WIDTH>
+cudaError_t norm_launch(cudaStream_t stream, const struct adamw_norm_args *args, double *partials, int64_t chunks)
+{
+    const G *grad = static_cast<const G *>(args->grad);
+    cudaError_t error = cudaSuccess;
+    if (chunks)
+        error = LAUNCH((norm_chunk_kernel<G, WIDTH>), (unsigned)chunks, THREADS, 0, stream, grad, args->n, partials);
+    if (error != cudaSuccess)
+        return error;
+    return LAUNCH(norm_final_kernel, 1, FINAL_THREADS, 0, stream, partials, chunks, args->accumulate,
+                  args->sum_squares);
+}
+
+template <typename G>
+cudaError_t norm_launch_aligned(cudaStream_t stream, const struct adamw_norm_args *args, double *partials,
+                                int64_t chunks)
+{
+    return is_vector_aligned(args->grad) ? norm_launch<G, vector16<G>::count>(stream, args, partials, chunks)
+                                         : norm_launch<G, 1>(stream, args, partials, chunks);
+}
+
+} // namespace
+
+int adamw_norm(struct engine_context *context, const struct adamw_norm_args *args)
+{
+    REQUIRE_ARGS(args);
+    REQUIRE_DTYPE(args->grad_dtype);
+    REQUIRE(args->n >= 0, "n is negative");
+    REQUIRE(args->sum_squares && (args->grad || args->n == 0), "grad or sum_squares is NULL");
+    const int64_t chunks = (args->n + CHUNK - 1) / CHUNK;
+    double *partials = static_cast<double *>(engine_scratch(context, (size_t)chunks * sizeof *partials));
+    if (!partials)
+        return OP_MEMORY;
+    return engine_launched(context, "adamw_norm",
+                           args->grad_dtype == DTYPE_F32
+                               ? norm_launch_aligned<float>(context->stream, args, partials, chunks)
+                               : norm_launch_aligned<bf16>(context->stream, args, partials, chunks));
+}
+
+namespace {
+
+/* What the update needs besides its arrays, made in double on the host; sum_squares is read on the device. */
+struct update {
+    const double *sum_squares;
+    double max_grad_norm;
+    float keep, beta1, beta1_rest, beta2, beta2_rest, rate, correction, eps;
+};
+
+/* The clip factor, or -1 for a step that is skipped, to all threads. One thread of the block computes it. */
+DEVICE float clip_factor(const struct update &update, float *shared)
+{
+    if (threadIdx.x == 0) {
+        const double sum = load_global(update.sum_squares), limit = update.max_grad_norm;
+        const double ratio = limit / (sqrt(sum) + 1e-6);
+        *shared = !isfinite(sum) ? -1.0f : limit > 0 && ratio < 1 ? (float)ratio : 1.0f;
+    }
+    __syncthreads();
+    return *shared;
+}
+
+/* COUNT consecutive elements: all that is read of them is read before any of it is written. */
+template <int COUNT, typename P, typename G>
+DEVICE void elements_update(const struct update &u, float clip, P *param, const G *grad, float *m, float *v,
+                            float *master)
+{
+    float weight[COUNT], g[COUNT], first[COUNT], second[COUNT];
+    load_floats(grad, g);
+    load_floats(m, first);
+    load_floats(v, second);
+    if (master)
+        load_floats(master, weight);
+    else
+        load_floats(param, weight);
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) {
+        g[i] *= clip;
+        first[i] = u.beta1 * first[i] + u.beta1_rest * g[i];
+        second[i] = u.beta2 * second[i] + u.beta2_rest * g[i] * g[i];
+        weight[i] = u.keep * weight[i] - u.rate * first[i] / (sqrtf(second[i]) * u.correction + u.eps);
+    }
+    store_floats(m, first);
+    store_floats(v, second);
+    if (master)
+        store_floats(master, weight);
+    store_floats(param, weight);
+}
+
+/* A thread owns WIDTH elements at a time, the grid walks over the arena. Reads and writes m, v and master (without one:
+ * param) once, reads grad once and writes param once; no two threads share an element. */
+template <typename P, typename G, int WIDTH>
+__global__ void __launch_bounds__(THREADS, BLOCKS_A_PROCESSOR)
+step_kernel(struct update update, int64_t n, P *param, const G *grad, float *m, float *v, float *master)
+{
+    SHARED(float, shared, [1]);
+    const float clip = clip_factor(update, shared);
+    if (clip < 0)
+        return;
+    const int64_t threads = (int64_t)gridDim.x * THREADS, vectors = n / WIDTH;
+    const int64_t thread = (int64_t)blockIdx.x * THREADS + threadIdx.x;
+    for (int64_t i = thread; i < vectors; i += threads) {
+        const int64_t at = i * WIDTH;
+        elements_update<WIDTH>(update, clip, param + at, grad + at, m + at, v + at, master ? master + at : NULL);
+    }
+    const int64_t at = vectors * WIDTH + thread;
+    if (at < n)
+        elements_update<1>(update, clip, param + at, grad + at, m + at, v + at, master ? master + at : NULL);
+}
+
+template <typename P, typename G, int WIDTH>
+cudaError_t step_launch(struct engine_context *context, const struct adamw_args *args, const struct update &update)
+{
+    const int64_t blocks = (args->n + THREADS * WIDTH - 1) / (THREADS * WIDTH);
+    const int64_t most = (int64_t)context->processors * BLOCKS_A_PROCESSOR;
+    return LAUNCH((step_kernel<P, G, WIDTH>), (unsigned)min(blocks, most), THREADS, 0, context->stream, update, args->n,
+                  static_cast<P *>(args->param), static_cast<const G *>(args->grad), static_cast<float *>(args->m),
+                  static_cast<float *>(args->v), args->master);
+}
+
+template <typename P, typename G>
+cudaError_t step_launch_aligned(struct engine_context *context, const struct adamw_args *args,
+                                const struct update &update)
+{
+    const bool aligned = is_vector_aligned(args->param) && is_vector_aligned(args->grad) &&
+                         is_vector_aligned(args->m) && is_vector_aligned(args->v) && is_vector_aligned(args->master);
+    /* Four elements are a vector of float; arrays of bf16 move 8 bytes beside it. */
+    return aligned ? step_launch<P, G, 4>(context, args, update) : step_launch<P, G, 1>(context, args, update);
+}
+
+} // namespace
+
+int adamw_step(struct engine_context *context, const struct adamw_args *args)
+{
+    REQUIRE_ARGS(args);
+    REQUIRE_DTYPE(args->dtype);
+    REQUIRE_DTYPE(args->grad_dtype);
+    REQUIRE(args->n >= 0 && args->step >= 1, "n is negative or step below 1");
+    REQUIRE(args->dtype == DTYPE_BF16 || !args->master, "float weights are their own master copy");
+    REQUIRE(args->sum_squares, "sum_squares is NULL");
+    if (args->n == 0)
+        return OP_OK;
+    REQUIRE(args->param && args->grad && args->m && args->v, "param, grad, m or v is NULL");
+
+    struct update update;
+    update.sum_squares = args->sum_squares;
+    update.max_grad_norm = args->max_grad_norm;
+    update.keep = (float)(1 - args->learning_rate * args->weight_decay);
+    update.beta1 = (float)args->beta1, update.beta1_rest = (float)(1 - args->beta1);
+    update.beta2 = (float)args->beta2, update.beta2_rest = (float)(1 - args->beta2);
+    update.rate = (float)(args->learning_rate / (1 - pow(args->beta1, (double)args->step)));
+    update.correction = (float)(1 / sqrt(1 - pow(args->beta2, (double)args->step)));
+    update.eps = (float)args->eps;
+    const bool wide = args->dtype == DTYPE_F32, wide_grad = args->grad_dtype == DTYPE_F32;
+    const cudaError_t error = wide ? wide_grad ? step_launch_aligned<float, float>(context, args, update)
+                                               : step_launch_aligned<float, bf16>(context, args, update)
+                                   : wide_grad ? step_launch_aligned<bf16, float>(context, args, update)
+                                               : step_launch_aligned<bf16, bf16>(context, args, update);
+    return engine_launched(context, "adamw_step", error);
+}

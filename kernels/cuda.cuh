@@ -1,0 +1,62 @@
+/* cuda.cuh - what the rooms of the CUDA engine share; no other engine and no host code includes it.
+ *
+ * An op checks its arguments (REQUIRE), launches on the context's stream through LAUNCH, and returns
+ * engine_launched(): no op waits for the device, allocates in the steady state or reads a device value on the host.
+ * Every op takes bf16 and float; statistics, sums and arithmetic are float; no float atomics; the order of every sum is
+ * fixed by the shapes. Rows whose start or width is not a multiple of 16 bytes take a scalar path for the ragged part.
+ */
+#ifndef FLAT_KERNELS_CUDA_CUH
+#define FLAT_KERNELS_CUDA_CUH
+#include "contract.h"
+#include "engine.h"
+#include "tile.cuh"
+
+struct linear_plans; /* linear_plan.cu: cublasLt handle, workspace, pinned algorithms by shape */
+
+/* Pinned memory that copy_in writes to, in two halves: one is filled while the device reads the other. */
+struct staging {
+    char *memory;
+    size_t used; /* bytes of the half in use */
+    int half;
+    cudaEvent_t copied[2]; /* the device has read this half */
+};
+
+struct engine_context {
+    int device, processors; /* number of multiprocessors */
+    cudaStream_t stream;
+    struct staging staging;
+    void *scratch;
+    size_t scratch_bytes;
+    struct linear_plans *linear;
+    char error[320], describe[256];
+};
+
+/* Device scratch of at least `bytes`, valid until the next call; ops that run one after the other on the stream may
+ * all use it. Grows outside the steady state only (it waits for the stream then). NULL with the error set: no memory. */
+void *engine_scratch(struct engine_context *context, size_t bytes);
+
+/* Turns a CUDA error into OP_DEVICE (OP_MEMORY for cudaErrorMemoryAllocation) with a line "op: text". */
+int engine_launched(struct engine_context *context, const char *op, cudaError_t error);
+
+/* linear_plan.cu, called by engine.cu when a context opens and closes. `file` is that of engine_options.plans. */
+int linear_open(struct engine_context *context, const char *file);
+void linear_close(struct engine_context *context);
+
+/* What a caller stored in an enum, whatever it is: C++ leaves it undefined to load a value that the enum lacks. */
+template <typename E> inline unsigned enum_value(const E &stored)
+{
+    unsigned value;
+    static_assert(sizeof value == sizeof stored, "an enum of C is an unsigned int");
+    memcpy(&value, &stored, sizeof value);
+    return value;
+}
+
+/* f(T()) with T = float or bf16 by dtype: REQUIRE_DTYPE first. */
+#define REQUIRE_DTYPE(type)                                                                                   \
+    do {                                                                                                      \
+        if ((type) != DTYPE_F32 && (type) != DTYPE_BF16)                                                      \
+            return engine_fail(context, OP_CONTRACT, "%s: %s is not supported by the CUDA engine", __func__,  \
+                               dtype_name(type));                                                             \
+    } while (0)
+
+#endif

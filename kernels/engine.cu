@@ -1,0 +1,274 @@
+/* engine.cu - the CUDA engine: its context, its memory and the table that libflat_cuda.so exports (libflat_emu.so,
+ * from the same source, in the tests).
+ *
+ * One context is one device, one stream and one host thread. Everything is queued on the stream; the host waits in
+ * copy_out and synchronize only, and in copy_in when it runs more than STAGING_HALF bytes ahead of the device.
+ */
+#include "cuda.cuh"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#ifdef EMU
+#define ENGINE_NAME "emu"
+#else
+#define ENGINE_NAME "cuda"
+#endif
+
+enum : size_t { STAGING_HALF = (size_t)4 << 20, SCRATCH_STEP = (size_t)1 << 20 };
+
+int engine_fail(struct engine_context *context, int status, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(context->error, sizeof context->error, format, arguments);
+    va_end(arguments);
+    return status;
+}
+
+int engine_launched(struct engine_context *context, const char *op, cudaError_t error)
+{
+    if (error == cudaSuccess)
+        return OP_OK;
+    cudaGetLastError(); /* what was refused here is not the next launch's error */
+    return engine_fail(context, error == cudaErrorMemoryAllocation ? OP_MEMORY : OP_DEVICE, "%s: %s", op,
+                       cudaGetErrorString(error));
+}
+
+void *engine_scratch(struct engine_context *context, size_t bytes)
+{
+    if (context->scratch && bytes <= context->scratch_bytes)
+        return context->scratch;
+    const size_t size = (bytes / SCRATCH_STEP + 1) * SCRATCH_STEP;
+    /* cudaFree waits until nothing uses the old one any more */
+    cudaError_t error = cudaFree(context->scratch);
+    context->scratch = NULL;
+    context->scratch_bytes = 0;
+    if (error == cudaSuccess)
+        error = size < bytes ? cudaErrorMemoryAllocation : cudaMalloc(&context->scratch, size);
+    if (error != cudaSuccess) {
+        context->scratch = NULL;
+        engine_launched(context, "scratch", error);
+        engine_fail(context, OP_MEMORY, "no memory for %zu bytes of scratch: %s", bytes, cudaGetErrorString(error));
+        return NULL;
+    }
+    context->scratch_bytes = size;
+    return context->scratch;
+}
+
+/* ---- open and close --------------------------------------------------------------------------------------------- */
+
+/* Whether there is a device `index` that the kernels run on; one line in context->error if not. */
+static int device_check(struct engine_context *context, int index)
+{
+    int count = 0, driver = 0, major = 0;
+    cudaError_t error = cudaGetDeviceCount(&count); /* leaves count alone when it fails */
+    if (error == cudaErrorInsufficientDriver) {
+        cudaDriverGetVersion(&driver);
+        return engine_fail(context, OP_DEVICE, driver ? "the NVIDIA driver is for CUDA %d.%d, this program needs %d.%d"
+                                                      : "no NVIDIA driver on this machine",
+                           driver / 1000, driver % 1000 / 10, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+    }
+    if (error == cudaErrorNoDevice || (error == cudaSuccess && count == 0))
+        return engine_fail(context, OP_DEVICE, "the NVIDIA driver sees no GPU");
+    if (error != cudaSuccess)
+        return engine_launched(context, "looking for a GPU", error);
+    if (index < 0 || index >= count)
+        return engine_fail(context, OP_CONTRACT, "device %d does not exist; there %s %d, counted from 0", index,
+                           count == 1 ? "is" : "are", count);
+    error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index);
+    if (error == cudaSuccess && major < 8)
+        return engine_fail(context, OP_DEVICE, "device %d is of compute capability %d; bf16 needs 8.0", index, major);
+    return engine_launched(context, "looking at the GPU", error);
+}
+
+static int device_start(struct engine_context *context)
+{
+    struct cudaDeviceProp properties;
+    int runtime = 0;
+    cudaError_t error = cudaSetDevice(context->device);
+    if (error == cudaSuccess)
+        error = cudaGetDeviceProperties(&properties, context->device);
+    if (error == cudaSuccess)
+        error = cudaRuntimeGetVersion(&runtime);
+    if (error == cudaSuccess)
+        error = cudaStreamCreateWithFlags(&context->stream, cudaStreamNonBlocking);
+    if (error == cudaSuccess)
+        error = cudaMallocHost((void **)&context->staging.memory, 2 * STAGING_HALF);
+    for (int i = 0; i < 2 && error == cudaSuccess; i++)
+        error = cudaEventCreateWithFlags(&context->staging.copied[i], cudaEventDisableTiming);
+    if (error != cudaSuccess)
+        return engine_launched(context, "opening the GPU", error);
+    context->processors = properties.multiProcessorCount;
+    snprintf(context->describe, sizeof context->describe, "%.128s, compute capability %d.%d, %.1f GiB, CUDA %d.%d",
+             properties.name, properties.major, properties.minor, (double)properties.totalGlobalMem / (1 << 30),
+             runtime / 1000, runtime % 1000 / 10);
+    return OP_OK;
+}
+
+static void cuda_close(struct engine_context *context)
+{
+    if (!context)
+        return;
+    if (context->stream)
+        cudaStreamSynchronize(context->stream);
+    linear_close(context);
+    cudaFree(context->scratch);
+    for (int i = 0; i < 2; i++)
+        if (context->staging.copied[i])
+            cudaEventDestroy(context->staging.copied[i]);
+    if (context->staging.memory)
+        cudaFreeHost(context->staging.memory);
+    if (context->stream)
+        cudaStreamDestroy(context->stream);
+    free(context);
+}
+
+static int cuda_open(struct engine_context **context, const struct engine_options *options, char *error,
+                     size_t error_bytes)
+{
+    struct engine_context *opened = context ? (struct engine_context *)calloc(1, sizeof *opened) : NULL;
+    if (!opened) {
+        snprintf(error, error_bytes, "CUDA engine: no %s", context ? "memory for the context" : "context");
+        return context ? OP_MEMORY : OP_CONTRACT;
+    }
+    opened->device = options ? options->device_index : 0;
+    int status = device_check(opened, opened->device);
+    if (status == OP_OK)
+        status = device_start(opened);
+    if (status == OP_OK)
+        status = linear_open(opened, options ? options->plans : NULL);
+    if (status != OP_OK) {
+        snprintf(error, error_bytes, "CUDA engine: %s", opened->error);
+        cuda_close(opened);
+        return status;
+    }
+    *context = opened;
+    return OP_OK;
+}
+
+static const char *cuda_error(struct engine_context *context)
+{
+    return context ? context->error : "no context";
+}
+
+static const char *cuda_describe(struct engine_context *context)
+{
+    return context ? context->describe : "no context";
+}
+
+/* ---- memory ----------------------------------------------------------------------------------------------------- */
+
+static int cuda_memory_free(struct engine_context *context, size_t *bytes)
+{
+    size_t total;
+    REQUIRE_ARGS(bytes);
+    return engine_launched(context, "memory_free", cudaMemGetInfo(bytes, &total));
+}
+
+static int cuda_alloc(struct engine_context *context, void **pointer, size_t bytes)
+{
+    REQUIRE_ARGS(pointer);
+    *pointer = NULL;
+    const cudaError_t error = bytes > PTRDIFF_MAX ? cudaErrorMemoryAllocation : cudaMalloc(pointer, bytes ? bytes : 1);
+    if (error == cudaSuccess)
+        return OP_OK;
+    *pointer = NULL;
+    const int status = engine_launched(context, "alloc", error);
+    return status != OP_MEMORY ? status : engine_fail(context, OP_MEMORY, "no memory for %zu bytes on the GPU", bytes);
+}
+
+static void cuda_free(struct engine_context *, void *pointer)
+{
+    cudaFree(pointer); /* waits for what still uses it; a fault of earlier work comes back from the next call as well */
+}
+
+static int cuda_fill_zero(struct engine_context *context, void *device, size_t bytes)
+{
+    REQUIRE_ARGS(device || !bytes);
+    return engine_launched(context, "fill_zero",
+                           bytes ? cudaMemsetAsync(device, 0, bytes, context->stream) : cudaSuccess);
+}
+
+/* The half of the staging memory that is filled next, when the device has read what was in it. */
+static cudaError_t staging_turn(struct engine_context *context)
+{
+    struct staging *staging = &context->staging;
+    const cudaError_t error = cudaEventRecord(staging->copied[staging->half], context->stream);
+    staging->half ^= 1;
+    staging->used = 0;
+    return error != cudaSuccess ? error : cudaEventSynchronize(staging->copied[staging->half]);
+}
+
+/* Through pinned memory of our own: the caller's buffer is free at once, whatever kind of memory it is. */
+static int cuda_copy_in(struct engine_context *context, void *device, const void *host, size_t bytes)
+{
+    REQUIRE_ARGS((device && host) || !bytes);
+    struct staging *staging = &context->staging;
+    cudaError_t error = cudaSuccess;
+    for (size_t done = 0, piece; done < bytes && error == cudaSuccess; done += piece) {
+        if (staging->used == STAGING_HALF)
+            error = staging_turn(context);
+        piece = STAGING_HALF - staging->used;
+        piece = bytes - done < piece ? bytes - done : piece;
+        char *stage = staging->memory + (size_t)staging->half * STAGING_HALF + staging->used;
+        memcpy(stage, (const char *)host + done, piece);
+        staging->used += piece;
+        if (error == cudaSuccess)
+            error = cudaMemcpyAsync((char *)device + done, stage, piece, cudaMemcpyHostToDevice, context->stream);
+    }
+    return engine_launched(context, "copy_in", error);
+}
+
+static int cuda_copy_out(struct engine_context *context, void *host, const void *device, size_t bytes)
+{
+    REQUIRE_ARGS((device && host) || !bytes);
+    cudaError_t error = cudaSuccess;
+    if (bytes)
+        error = cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, context->stream);
+    if (error == cudaSuccess)
+        error = cudaStreamSynchronize(context->stream);
+    return engine_launched(context, "copy_out", error);
+}
+
+static int cuda_copy(struct engine_context *context, void *to, const void *from, size_t bytes)
+{
+    REQUIRE_ARGS((to && from) || !bytes);
+    return engine_launched(context, "copy",
+                           bytes ? cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, context->stream)
+                                 : cudaSuccess);
+}
+
+static int cuda_copy_rows(struct engine_context *context, void *to, size_t to_stride, const void *from,
+                          size_t from_stride, size_t bytes, int64_t rows)
+{
+    REQUIRE_ARGS((to && from) || !bytes || !rows);
+    REQUIRE(rows >= 0 && (rows < 2 || (to_stride >= bytes && from_stride >= bytes)),
+            "rows is negative or a stride is below bytes");
+    if (rows < 2 || (to_stride == bytes && from_stride == bytes))
+        return cuda_copy(context, to, from, bytes * (size_t)rows);
+    return engine_launched(context, "copy_rows",
+                           cudaMemcpy2DAsync(to, to_stride, from, from_stride, bytes, (size_t)rows,
+                                             cudaMemcpyDeviceToDevice, context->stream));
+}
+
+static int cuda_synchronize(struct engine_context *context)
+{
+    return context ? engine_launched(context, "synchronize", cudaStreamSynchronize(context->stream)) : OP_CONTRACT;
+}
+
+/* In the order of struct engine: C++17 has no designated initialisers. */
+static const struct engine cuda_engine = {
+    ENGINE_ABI,     ENGINE_NAME,   DTYPE_BF16, cuda_open,      cuda_close,   cuda_error,    cuda_describe,
+    cuda_memory_free, cuda_alloc,  cuda_free,  cuda_fill_zero, cuda_copy_in, cuda_copy_out, cuda_copy,
+    cuda_copy_rows, cuda_synchronize,
+#define X(op, args) op,
+    ENGINE_OPS(X)
+#undef X
+};
+
+extern "C" __attribute__((visibility("default"))) const struct engine *flat_engine(void)
+{
+    return &cuda_engine;
+}

@@ -1,0 +1,273 @@
+/* logprob.cu - CUDA: log-softmax, gather of the target's log-probability and the gradient at the logits, in one kernel.
+ *
+ * Limiter: memory. A logit is read once and, with write_gradient, written once: the row waits on the chip for its sum,
+ * in registers up to WIDE_BYTES and in shared memory above. Of a row that does not fit there (on sm_90 above 114,688
+ * bf16 or 57,344 float logits, on sm_80 81,920 and 40,960) only the end is read again, soon after the first time, when
+ * it is still in L2.
+ *
+ * One block a row, and no loop over rows: two or more blocks share a multiprocessor while rows are short enough, so
+ * that one loads while another reduces or writes, and the block scheduler balances them. A block alone has 64 KB of
+ * loads in flight, more than twice what its share of the memory's speed needs, so that blocks in their loads make up
+ * for those that are between loads and writes.
+ *
+ * The sum is made while the row arrives: every thread keeps the maximum of what it has seen and the sum relative to it,
+ * adjusted once a vector. That is one exponential a logit and one a vector, and 7 instructions a bf16 logit; an H200
+ * has time for 13 at 4.5 TB/s, and for 1.6 exponentials. The gradient doubles both budgets and takes one exponential
+ * more a logit, rather than twice the registers to keep the first.
+ */
+#include "logprob.cuh"
+
+#include <float.h>
+
+namespace {
+
+constexpr int NARROW = 256, WIDE = 512; /* threads of a block, by the length of the row */
+constexpr int ROW_VECTORS = 8;          /* of a thread that keeps its part of the row in registers */
+constexpr int NARROW_BYTES = NARROW * ROW_VECTORS * 16, WIDE_BYTES = WIDE * ROW_VECTORS * 16;
+constexpr int STATIC_SHARED = 1024;     /* more than the kernels have besides the row */
+
+/* Where a row waits for its gradient. */
+enum row_place { ROW_NOWHERE, ROW_IN_REGISTERS, ROW_IN_SHARED };
+
+struct forward_rows {
+    int64_t stride;
+    int cols;
+    int kept; /* the first so many vectors wait in shared memory; a multiple of the block's threads, or all */
+    const int32_t *targets;
+    float *logprob, *p, *q, *lse;
+};
+
+/* Sum of exp(z - most) over the logits seen. It starts at the least float: then -infinity gives 0 and never NaN. */
+struct running_sum {
+    float most, sum;
+};
+
+template <int COUNT> DEVICE void running_add(running_sum &running, const float (&z)[COUNT])
+{
+    float most = running.most, part = 0.0f;
+#pragma unroll
+    for (int i = 0; i < COUNT; i++)
+        most = fmaxf(most, z[i]); /* passes over NaN, which comes out of the exponential */
+#pragma unroll
+    for (int i = 0; i < COUNT; i++)
+        part += exp2_fast((z[i] - most) * LOG2_E);
+    running.sum = fmaf(running.sum, exp2_fast((running.most - most) * LOG2_E), part);
+    running.most = most;
+}
+
+/* Takes element `slot` out of a vector: it gives exp(-infinity) = 0. */
+template <int COUNT> DEVICE float element_take(float (&z)[COUNT], int slot)
+{
+    float taken = 0.0f;
+#pragma unroll
+    for (int i = 0; i < COUNT; i++)
+        if (i == slot) {
+            taken = z[i];
+            z[i] = -INFINITY;
+        }
+    return taken;
+}
+
+template <int THREADS, int COUNT, typename T>
+DEVICE void vectors_add(running_sum &running, const vector16<T> (&batch)[COUNT], int first, int end,
+                        target_place target, float *target_logit)
+{
+#pragma unroll
+    for (int u = 0; u < COUNT; u++)
+        if (first + u * THREADS < end) {
+            float z[vector16<T>::count];
+            vector_to_float(batch[u], z);
+            if (first + u * THREADS == target.vector)
+                *target_logit = element_take(z, target.slot);
+            running_add(running, z);
+        }
+}
+
+/* Sums the vectors begin .. end - 1, and puts a copy of them in `kept` unless that is NULL. The order within a
+ * thread is that of the columns, whatever COUNT is. */
+template <int THREADS, bool CACHED, int COUNT, typename T>
+DEVICE void range_add(running_sum &running, const T *first_vector, int begin, int end, vector16<T> *kept,
+                      target_place target, float *target_logit)
+{
+    for (int first = begin + (int)threadIdx.x; first < end; first += THREADS * COUNT) {
+        vector16<T> batch[COUNT];
+        vectors_load<THREADS, CACHED>(batch, first_vector, first, end);
+#pragma unroll
+        for (int u = 0; u < COUNT; u++)
+            if (kept && first + u * THREADS < end)
+                kept[first + u * THREADS] = batch[u];
+        vectors_add<THREADS>(running, batch, first, end, target, target_logit);
+    }
+}
+
+/* The gradient of the vectors begin .. end - 1 from their copy, or from global memory when `kept` is NULL. A thread
+ * reads what it wrote itself: no barrier. */
+template <int THREADS, int COUNT, typename T>
+DEVICE void range_write(T *first_vector, int begin, int end, const vector16<T> *kept, target_place target,
+                        const row_gradient &row)
+{
+    for (int first = begin + (int)threadIdx.x; first < end; first += THREADS * COUNT) {
+        vector16<T> batch[COUNT];
+        if (kept) {
+#pragma unroll
+            for (int u = 0; u < COUNT; u++)
+                if (first + u * THREADS < end)
+                    batch[u] = kept[first + u * THREADS];
+        } else {
+            vectors_load<THREADS, false>(batch, first_vector, first, end);
+        }
+        vectors_write<THREADS>(first_vector, batch, first, end, target, row);
+    }
+}
+
+/* The statistics of a row, by one thread, in double: log p then has no error but that of the sum and one rounding. The
+ * sum leaves the target out, so that q and log p do not cancel when p is near 1. */
+DEVICE void row_finish(const forward_rows &rows, double rest, float target_logit, float most, float p, float q)
+{
+    const double apart = (double)target_logit - (double)most, own = exp(apart);
+    double logprob, lse;
+    if (own == 0) { /* underflow */
+        lse = (double)most + log(rest);
+        logprob = (double)target_logit - lse;
+    } else {
+        logprob = -log1p(rest / own);
+        lse = (double)target_logit - logprob;
+    }
+    const unsigned i = blockIdx.x;
+    store_global(rows.logprob + i, (float)logprob);
+    store_global(rows.lse + i, (float)lse);
+    store_global(rows.p + i, p);
+    store_global(rows.q + i, q);
+}
+
+/* A block has a row: thread t the vectors t, t + THREADS, ... and one of the few single elements around them. The sum
+ * is that of a thread's vectors in their order and then a fixed tree, the same for every PLACE, so that the
+ * log-probability of a row has the same bits with and without the gradient. */
+template <typename T, int THREADS, row_place PLACE, int COUNT, int MIN_BLOCKS>
+__global__ void __launch_bounds__(THREADS, MIN_BLOCKS) logprob_forward_kernel(T *logits, forward_rows rows)
+{
+    SHARED(float, scratch_most, [THREADS / WARP_SIZE]);
+    SHARED(double, scratch_sum, [THREADS / WARP_SIZE]);
+    SHARED(float, target_logit, [1]);
+    T *row = logits + (int64_t)blockIdx.x * rows.stride;
+    const int tid = (int)threadIdx.x;
+    const row_cut cut = row_cut_at(row, rows.cols);
+    T *first_vector = row + cut.head;
+    const target_place target = target_find<T>(cut, load_broadcast(rows.targets + blockIdx.x));
+    const int single = row_single<T>(cut, tid);
+    const int kept_end = PLACE == ROW_IN_SHARED ? min(rows.kept, cut.vectors) : 0;
+    vector16<T> *kept = NULL;
+    vector16<T> registers[COUNT];
+    if constexpr (PLACE == ROW_IN_SHARED) {
+        DYN_SHARED(vector16<T>, row_copy);
+        kept = row_copy;
+    }
+
+    running_sum running = {-FLT_MAX, 0.0f};
+    float single_logit = 0.0f;
+    if (single < rows.cols) {
+        single_logit = to_float(load_global(row + single));
+        if (single == target.column)
+            *target_logit = single_logit;
+        const float z[1] = {single == target.column ? -INFINITY : single_logit};
+        running_add(running, z);
+    }
+    if constexpr (PLACE == ROW_IN_REGISTERS) {
+        vectors_load<THREADS, false>(registers, first_vector, tid, cut.vectors);
+        vectors_add<THREADS>(running, registers, tid, cut.vectors, target, target_logit);
+    } else if constexpr (PLACE == ROW_IN_SHARED) {
+        range_add<THREADS, false, COUNT>(running, first_vector, 0, kept_end, kept, target, target_logit);
+        range_add<THREADS, true, COUNT>(running, first_vector, kept_end, cut.vectors, (vector16<T> *)NULL, target,
+                                        target_logit);
+    } else {
+        range_add<THREADS, false, COUNT>(running, first_vector, 0, cut.vectors, (vector16<T> *)NULL, target,
+                                         target_logit);
+    }
+
+    /* The barrier in here also shows the target's logit to everyone. */
+    const float others = block_max<THREADS>(running.most, scratch_most);
+    const float own_logit = *target_logit, most = fmaxf(others, own_logit);
+    const float part = running.sum * exp2_fast((running.most - most) * LOG2_E);
+    const double rest = block_sum<THREADS>((double)part, scratch_sum);
+    const float own = expf(own_logit - most), total = (float)(rest + (double)own);
+    const float q = (float)rest / total;
+
+    if constexpr (PLACE != ROW_NOWHERE) {
+        const row_gradient gradient = {most, 1.0f / total, -q};
+        if (single < rows.cols) {
+            const float value = single == target.column ? -q : gradient_value(gradient, single_logit);
+            store_global(row + single, from_float<T>(value));
+        }
+        if constexpr (PLACE == ROW_IN_REGISTERS) {
+            vectors_write<THREADS>(first_vector, registers, tid, cut.vectors, target, gradient);
+        } else {
+            /* What was read last is the likeliest to be in L2. */
+            range_write<THREADS, COUNT>(first_vector, kept_end, cut.vectors, (const vector16<T> *)NULL, target,
+                                        gradient);
+            range_write<THREADS, COUNT>(first_vector, 0, kept_end, (const vector16<T> *)kept, target, gradient);
+        }
+    }
+    if (tid == 0) /* last: everyone's writes are on their way */
+        row_finish(rows, rest, own_logit, most, own / total, q);
+}
+
+/* One launch, with shared memory for `kept` vectors of a row. */
+template <typename T, int THREADS, row_place PLACE, int COUNT, int MIN_BLOCKS>
+cudaError_t forward_launch(const struct engine_context *context, const struct logprob_args *args, int kept)
+{
+    const auto kernel = logprob_forward_kernel<T, THREADS, PLACE, COUNT, MIN_BLOCKS>;
+    const forward_rows rows = {args->stride, (int)args->cols, kept, args->targets, static_cast<float *>(args->logprob),
+                               static_cast<float *>(args->p), static_cast<float *>(args->q),
+                               static_cast<float *>(args->lse)};
+    if (PLACE == ROW_IN_SHARED) {
+        const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kept * 16);
+        if (error != cudaSuccess)
+            return error;
+    }
+    return LAUNCH(kernel, (unsigned)args->rows, THREADS, (size_t)kept * 16, context->stream,
+                  static_cast<T *>(args->logits), rows);
+}
+
+/* Long rows with their gradient: as much of the row as fits waits in shared memory. */
+template <typename T> cudaError_t forward_shared(const struct engine_context *context, const struct logprob_args *args)
+{
+    int limit = 0;
+    const cudaError_t error = cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, context->device);
+    if (error != cudaSuccess)
+        return error;
+    const int vectors = (int)args->cols / vector16<T>::count, capacity = (limit - STATIC_SHARED) / 16;
+    const int kept = vectors <= capacity ? vectors : capacity / WIDE * WIDE;
+    const bool two_fit = 2 * (kept * 16 + STATIC_SHARED) <= limit;
+    return two_fit ? forward_launch<T, WIDE, ROW_IN_SHARED, 4, 2>(context, args, kept)
+                   : forward_launch<T, WIDE, ROW_IN_SHARED, 8, 1>(context, args, kept);
+}
+
+template <typename T> cudaError_t forward_choose(const struct engine_context *context, const struct logprob_args *args)
+{
+    const int64_t bytes = args->cols * (int64_t)sizeof(T);
+    if (!args->write_gradient)
+        return bytes <= NARROW_BYTES ? forward_launch<T, NARROW, ROW_NOWHERE, 4, 4>(context, args, 0)
+                                     : forward_launch<T, WIDE, ROW_NOWHERE, 3, 3>(context, args, 0);
+    if (bytes <= NARROW_BYTES)
+        return forward_launch<T, NARROW, ROW_IN_REGISTERS, ROW_VECTORS, 4>(context, args, 0);
+    if (bytes <= WIDE_BYTES)
+        return forward_launch<T, WIDE, ROW_IN_REGISTERS, ROW_VECTORS, 2>(context, args, 0);
+    return forward_shared<T>(context, args);
+}
+
+} // namespace
+
+int logprob_forward(struct engine_context *context, const struct logprob_args *args)
+{
+    REQUIRE_ARGS(args);
+    REQUIRE_DTYPE(args->dtype);
+    REQUIRE(args->rows >= 0 && args->cols > 0 && args->stride >= args->cols,
+            "rows is negative, cols not positive or stride below cols");
+    REQUIRE(args->rows <= INT32_MAX && args->cols <= COLS_MAX, "rows above 2^31 - 1 or cols above 2^30");
+    if (args->rows == 0)
+        return OP_OK;
+    REQUIRE(args->logits && args->targets && args->logprob && args->p && args->q && args->lse,
+            "logits, targets, logprob, p, q or lse is NULL");
+    return engine_launched(context, __func__, args->dtype == DTYPE_F32 ? forward_choose<float>(context, args)
+                                                                       : forward_choose<bf16>(context, args));
+}
