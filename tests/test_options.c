@@ -80,7 +80,16 @@ static const struct refusal refusals[] = {
     {"unlearn", NULL, {REQUIRED, "--divergence", "k"}, {"expected one of total_variation, ", "found 'k'"}},
     {"unlearn", NULL, {REQUIRED, "--divergence", "kl|pearson"}, {"found 'kl|pearson'"}},
     {"unlearn", NULL, {REQUIRED, "--divergence="}, {"found ''"}},
-    {"unlearn", NULL, {REQUIRED, "--lora", "8"}, {"--lora: not supported yet; leave it out"}},
+    {"unlearn", NULL, {REQUIRED, "--lora", "8"}, {"--lora: unknown option; did you mean --lora.r?"}},
+    {"unlearn", NULL, {REQUIRED, "--lora.r", "-1"}, {"--lora.r: expected an integer from 0 to"}},
+    {"unlearn", NULL, {REQUIRED, "--lora.r", "8", "--lora.dropout", "0.1"}, {"lora.dropout: expected 0, found 0.1"}},
+    {"unlearn", NULL, {REQUIRED, "--lora.alpha", "8"}, {"lora.alpha: of no use without lora.r"}},
+    {"unlearn", NULL, {REQUIRED, "--lora.output", "adapter"}, {"lora.output: of no use without lora.r"}},
+    {"unlearn", NULL, {REQUIRED, "--lora.r", "8", "--lora.output", "both"}, {"one of merged, adapter, found 'both'"}},
+    {"unlearn", NULL, {REQUIRED, "--adapter", "a", "--lora.r", "8"}, {"lora.r: the rank of the adapter"}},
+    {"unlearn", NULL, {REQUIRED, "--adapter", "a", "--lora.alpha", "8"}, {"lora.alpha: the adapter_config.json"}},
+    {"finetune", NULL, {"--model_name_or_path", "m", "--train_data", "f", "--output_dir", "o", "--from_scratch", "--lora.r",
+     "2"}, {"from_scratch: random weights that stay frozen"}},
     {"unlearn", NULL, {REQUIRED, "a", "b"}, {"takes one CONFIG, and 'a' was given before"}},
     {"score", NULL, {"--model", "m", "--data", "d", "x"}, {"'x'", "takes only --options"}},
     /* missing or contradicting */
@@ -109,7 +118,12 @@ static const struct refusal refusals[] = {
     {"unlearn", "{\"device\": [1]}", {REQUIRED, "@"}, {"device: expected one of auto, cpu, cuda, found an array"}},
     {"unlearn", "{\"device\": \"tpu\"}", {REQUIRED, "@"}, {"device: expected one of auto, cpu, cuda, found 'tpu'"}},
     {"unlearn", "{\"seed\": {\"a\": 1}}", {REQUIRED, "@"}, {"seed: expected an integer", "found an object"}},
-    {"unlearn", "{\"lora\": {\"r\": 8}}", {REQUIRED, "@"}, {"lora: not supported yet; set it to null"}},
+    {"unlearn", "{\"lora\": {\"r\": \"8\"}}", {REQUIRED, "@"}, {"lora.r: expected an integer", "the string \"8\""}},
+    {"unlearn", "{\"lora\": {\"rang\": 8}}", {REQUIRED, "@"}, {"lora.rang: unknown key"}},
+    {"unlearn", "{\"lora\": 8}", {REQUIRED, "@"}, {"lora: unknown key", "lora.r?"}},
+    {"unlearn", "{\"lora\": {\"target_modules\": [\"a\", 1]}}", {REQUIRED, "@"}, {"expected a list of names, found an array"}},
+    {"unlearn", "{\"lora\": {\"target_modules\": [\"a,b\"]}}", {REQUIRED, "@"}, {"expected a list of names, found an array"}},
+    {"unlearn", "{\"prompt_template\": null}", {REQUIRED, "@"}, {"prompt_template: expected one of", "found null"}},
     {"unlearn", "{\"train_data\": \"x\"}", {REQUIRED, "@"}, {"train_data: known, but not used by 'flat unlearn'"}},
     {"unlearn", "{\"template.file\": \"a\", \"template\": {\"file\": \"b\"}}", {REQUIRED, "@"}, {"given twice"}},
     {"unlearn", "{\"seed\": 1, \"seed\": 2}", {REQUIRED, "@"}, {".json", "seed"}},
@@ -267,6 +281,41 @@ static void test_prompt_template_names(void **state)
     settings_free(&line);
 }
 
+/* An object, null, flags; a list as an array or as text. */
+static void test_lora(void **state)
+{
+    (void)state;
+    struct command_line line;
+    struct error error = {0};
+    config_write("{\"lora\": null}");
+    assert_int_equal(parse(&line, "unlearn", (const char *[ARGUMENTS]){REQUIRED, "@"}, &error), STATUS_OK);
+    assert_int_equal(line.settings.lora_rank, 0);
+    assert_string_equal(line.settings.lora_target_modules, "all-linear");
+    assert_string_equal(line.settings.lora_output, "merged");
+    settings_free(&line);
+    config_write("{\"lora\": {\"r\": 8, \"alpha\": 32, \"dropout\": 0.0, \"target_modules\": [\"q_proj\", \"v_proj\"]}}");
+    const char *arguments[ARGUMENTS] = {REQUIRED, "@", "--lora.alpha", "4.5", "--lora.use_rslora"};
+    assert_int_equal(parse(&line, "unlearn", arguments, &error), STATUS_OK);
+    assert_int_equal(line.settings.lora_rank, 8);
+    assert_true(line.settings.lora_alpha == 4.5 && line.settings.lora_use_rslora);
+    assert_string_equal(line.settings.lora_target_modules, "q_proj,v_proj");
+    settings_free(&line);
+    /* the record of a run that goes on from an adapter names every key, and parses back */
+    const char *further[ARGUMENTS] = {REQUIRED, "--adapter", "a", "--lora.output", "adapter"};
+    assert_int_equal(parse(&line, "unlearn", further, &error), STATUS_OK);
+    cJSON *tree = settings_to_json(&line, &error);
+    struct buffer text = {0};
+    assert_int_equal(json_print_pretty(tree, &text, NULL), STATUS_OK);
+    config_write(text.data);
+    cJSON_Delete(tree);
+    buffer_free(&text);
+    settings_free(&line);
+    assert_int_equal(parse(&line, "unlearn", (const char *[ARGUMENTS]){"@"}, &error), STATUS_OK);
+    assert_string_equal(line.settings.adapter, "a");
+    assert_string_equal(line.settings.lora_output, "adapter");
+    settings_free(&line);
+}
+
 static void tree_to_config(cJSON *tree)
 {
     struct buffer text = {0};
@@ -317,7 +366,8 @@ static void test_record(void **state)
     struct error error = {0};
     const char *arguments[ARGUMENTS] = {REQUIRED, "--learning_rate=0.1", "--seed=9007199254740991", "--quiet",
                                         "--prompt_template.user_start=\"\xc3\xa4\n", "--prompt_template.user_end=",
-                                        "--prompt_template.answer_start=", "--prompt_template.answer_end=z"};
+                                        "--prompt_template.answer_start=", "--prompt_template.answer_end=z",
+                                        "--lora.r=2", "--lora.target_modules=q_proj,v_proj"};
     assert_int_equal(parse(&line, "unlearn", arguments, &error), STATUS_OK);
     tree_to_config(settings_to_json(&line, &error));
     assert_int_equal(parse(&again, "unlearn", (const char *[ARGUMENTS]){"@"}, &error), STATUS_OK);
@@ -325,6 +375,7 @@ static void test_record(void **state)
     assert_string_equal(again.settings.prompt_template, "custom");
     assert_string_equal(again.settings.prompt_user_start, "\"\xc3\xa4\n");
     assert_string_equal(again.settings.template_file, "t");
+    assert_string_equal(again.settings.lora_target_modules, "q_proj,v_proj");
     assert_int_equal(option_set_source(&again.options, "seed"), OPTION_FROM_FILE);
     settings_free(&line);
     settings_free(&again);
@@ -396,7 +447,7 @@ int main(void)
         cmocka_unit_test(test_prompt_template), cmocka_unit_test(test_prompt_template_names),
         cmocka_unit_test(test_round_trip),     cmocka_unit_test(test_record),
         cmocka_unit_test(test_help),           cmocka_unit_test(test_command),
-        cmocka_unit_test(test_name_distance),
+        cmocka_unit_test(test_name_distance),  cmocka_unit_test(test_lora),
     };
     return cmocka_run_group_tests(tests, NULL, remove_config);
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "../eval/generate.h"
+#include "../model/adapter.h"
 #include "../model/weights.h"
 #include "../util/progress.h"
 #include "commands.h"
@@ -22,6 +23,7 @@ struct generation {
     struct tokenizer *tokenizer;
     struct model_config config;
     struct weights weights;
+    struct adapter adapter;
     struct model model;
     struct device device;
     struct generator generator;
@@ -148,6 +150,10 @@ static int generation_run(struct generation *g, struct invocation *run, struct e
         status = model_create(&g->model, &g->config, g->device.engine->dtype, error);
     if (!status)
         status = weights_open(&g->weights, &g->model, settings->model, error);
+    if (!status && *settings->adapter) {
+        status = adapter_open(&g->adapter, &g->model, settings->adapter, error);
+        g->weights.adapter = &g->adapter;
+    }
     int slots = settings->batch_size < g->count ? (int)settings->batch_size : g->count;
     if (!status)
         status = generator_open(&g->generator, &g->model, &g->device, slots, g->longest * slots, g->positions, &options,
@@ -177,6 +183,7 @@ int command_generate(struct invocation *run, struct error *error)
     generator_close(&g.generator);
     model_free(&g.model);
     weights_close(&g.weights);
+    adapter_free(&g.adapter);
     tokenizer_free(g.tokenizer);
     device_close(&g.device);
     prompt_lines_free(&g.lines);

@@ -7,6 +7,7 @@
 
 #include "../eval/score.h"
 #include "../io/json.h"
+#include "../model/adapter.h"
 #include "../train/examples.h"
 #include "../util/file.h"
 #include "commands.h"
@@ -17,6 +18,7 @@ struct scoring {
     struct tokenizer *tokenizer;
     struct model_config config;
     struct weights weights;
+    struct adapter adapter;
     struct model model, table; /* table: the parameter table alone, to check the weights before a device is opened */
     struct device device;
     struct token_list ids;
@@ -94,6 +96,10 @@ static int scoring_run(struct scoring *s, struct invocation *run, struct error *
         status = model_create(&s->table, &s->config, DTYPE_F32, error);
     if (!status)
         status = weights_open(&s->weights, &s->table, settings->model, error);
+    if (!status && *settings->adapter) {
+        status = adapter_open(&s->adapter, &s->table, settings->adapter, error);
+        s->weights.adapter = &s->adapter;
+    }
     if (!status)
         status = tokenizer_load(&s->tokenizer, settings->model, error);
     if (!status)
@@ -126,6 +132,7 @@ int command_score(struct invocation *run, struct error *error)
     model_free(&s.model);
     model_free(&s.table);
     weights_close(&s.weights);
+    adapter_free(&s.adapter);
     tokenizer_free(s.tokenizer);
     device_close(&s.device);
     prompt_lines_free(&s.lines);

@@ -60,20 +60,31 @@ static int training_step(void *user, const struct step_record *record, struct er
 /* The output must be new, or its overwriting asked for; the model that is read must never be written over. */
 static int output_check(const struct settings *settings, struct error *error)
 {
-    char from[4096], to[4096], config[4096];
+    const bool lora = settings->lora_rank || *settings->adapter;
+    const bool adapter_only = lora && !strcmp(settings->lora_output, "adapter");
+    char from[4096], to[4096], config[4096], adapter[4096];
     if (!file_is_directory(settings->output_dir))
         return STATUS_OK;
     if (realpath(settings->model_name_or_path, from) && realpath(settings->output_dir, to) && !strcmp(from, to))
         return error_set(error, STATUS_USAGE, "output_dir: %s is the folder of the model itself; choose another",
                          settings->output_dir);
     int status = file_join(config, sizeof config, settings->output_dir, "config.json", error);
-    if (!status && file_exists(config) && !settings->overwrite_output_dir)
-        status = error_set(error, STATUS_USAGE, "output_dir: %s holds a model already; choose another folder or add "
-                           "--overwrite_output_dir", settings->output_dir);
-    return status;
+    if (!status)
+        status = file_join(adapter, sizeof adapter, settings->output_dir, "adapter_config.json", error);
+    if (status)
+        return status;
+    /* in one folder the two would be loaded on top of each other */
+    if (file_exists(adapter_only ? config : adapter))
+        return error_set(error, STATUS_USAGE, "output_dir: %s holds %s, and this run writes %s; choose another folder",
+                         settings->output_dir, adapter_only ? "a whole model" : "a LoRA adapter",
+                         adapter_only ? "a LoRA adapter" : "a whole model");
+    if (file_exists(adapter_only ? adapter : config) && !settings->overwrite_output_dir)
+        return error_set(error, STATUS_USAGE, "output_dir: %s holds %s already; choose another folder or add "
+                         "--overwrite_output_dir", settings->output_dir, adapter_only ? "an adapter" : "a model");
+    return STATUS_OK;
 }
 
-/* Storage of the device that will be used, known before it is opened: "auto" and "cpu" without a GPU are float. */
+/* What a plan, which opens no device, supposes: bf16 on a GPU that is asked for, float otherwise. */
 static enum dtype planned_dtype(const struct settings *settings)
 {
     return !strcmp(settings->device, "cuda") ? DTYPE_BF16 : DTYPE_F32;
@@ -104,6 +115,9 @@ static void announce(struct training *training)
     log_info(log, "%s: %s", device->engine->name, device->engine->describe(device->context));
     log_info(log, "%s, %lld parameters, %d rows, %lld steps", trainer->model.config.family->model_type,
              (long long)trainer->model.elements, trainer->examples.data.rows, (long long)trainer->total_steps);
+    if (trainer->model.lora.modules)
+        log_info(log, "LoRA: %lld parameters of %d modules are trained, the model is frozen",
+                 (long long)trainer->model.lora.elements, trainer->model.lora.modules);
     if (trainer->examples.max_length < training->run->line.settings.max_length)
         log_info(log, "max_length is %lld here: the model has no more positions", (long long)trainer->examples.max_length);
     if (trainer->examples.cut)
@@ -120,10 +134,16 @@ int command_train(struct invocation *run, bool finetune, struct error *error)
     int status = output_check(settings, error);
     if (status)
         return status;
-    status = trainer_prepare(&training.trainer, settings, finetune, planned_dtype(settings), error);
+    struct device device; /* opened first: the memory that a run needs depends on what it stores */
+    status = device_open(&device, settings->device, 0, (int)settings->threads, error);
     if (status)
         return status;
-    status = trainer_start(&training.trainer, error);
+    status = trainer_prepare(&training.trainer, settings, finetune, device.engine->dtype, error);
+    if (status) {
+        device_close(&device);
+        return status;
+    }
+    status = trainer_start(&training.trainer, &device, error);
     if (!status)
         status = run_log_open(&training.log, settings->output_dir, error);
     if (!status)
@@ -153,11 +173,13 @@ int command_train(struct invocation *run, bool finetune, struct error *error)
     return status;
 }
 
-/* Forward and backward of one epoch's rows: 2 flops a multiply-add, backward twice the forward (attention 2.5 times). */
+/* Forward and backward of one epoch's rows: 2 flops a multiply-add, backward twice the forward (attention 2.5 times); of a
+ * frozen weight backward once, for there is no gradient of its own. */
 static double epoch_flops(const struct trainer *trainer)
 {
     const struct model_config *c = &trainer->model.config;
     const struct batch_size *size = &trainer->epoch_size;
+    const double rate = trainer->model.lora.modules ? 4 : 6;
     double layers = 0;
     for (int i = 0; i < trainer->model.tensors; i++) {
         const struct model_tensor *tensor = &trainer->model.tensor[i];
@@ -165,7 +187,8 @@ static double epoch_flops(const struct trainer *trainer)
             layers += (double)tensor->rows * (double)(tensor->cols ? tensor->cols : 0);
     }
     const int heads = (int)c->num_attention_heads, dim = (int)c->head_dim;
-    return 6 * layers * (double)size->rows + 6 * (double)c->vocab_size * (double)c->hidden_size * (double)size->heads +
+    return (rate * layers + 6 * (double)trainer->model.lora.elements) * (double)size->rows +
+           rate * (double)c->vocab_size * (double)c->hidden_size * (double)size->heads +
            (double)c->num_hidden_layers * ((double)attention_forward_flops(size->visible_keys, heads, dim) +
                                            (double)attention_backward_flops(size->visible_keys, heads, dim));
 }
@@ -174,9 +197,13 @@ static void plan_print(const struct trainer *trainer)
 {
     const struct model *model = &trainer->model;
     const struct memory_plan *plan = &model->plan;
+    const int64_t trained = model_trainable(model).elements;
     const double mib = 1.0 / (1 << 20), steps = trainer->steps_per_epoch;
     printf("model          %s, %lld parameters in %d tensors, planned in %s\n", model->config.family->model_type,
            (long long)model->elements, model->tensors, dtype_name(model->dtype));
+    if (model->lora.modules)
+        printf("trained        %lld parameters: adapters of rank %lld on %d modules\n", (long long)trained,
+               (long long)model->lora.options.rank, model->lora.modules);
     printf("data           %d rows; an epoch feeds %lld tokens and predicts %lld answer tokens\n",
            trainer->examples.data.rows, (long long)trainer->epoch_size.rows, (long long)trainer->epoch_size.heads);
     printf("steps          %d an epoch, %lld in all; largest micro-batch %lld tokens, %lld answer tokens\n",
@@ -189,8 +216,8 @@ static void plan_print(const struct trainer *trainer)
     printf("work           %.4g flops a step on average: matrix products and attention, forward and backward\n",
            epoch_flops(trainer) / steps);
     printf("optimizer      %.4g bytes a step: gradient norm and AdamW\n",
-           (double)(adamw_norm_bytes(model->elements, model->dtype) +
-                    adamw_step_bytes(model->elements, model->dtype, model->dtype, false)));
+           (double)(adamw_norm_bytes(trained, model->dtype) +
+                    adamw_step_bytes(trained, model->dtype, model->dtype, false)));
     if (trainer->examples.cut)
         printf("warning        %lld sequences are cut at max_length\n", (long long)trainer->examples.cut);
 }

@@ -23,9 +23,20 @@ static void value_describe(const cJSON *value, char *out, size_t out_bytes)
                                         : "an object");
 }
 
-/* The text that option_set_text takes, when the value is of the option's type. */
+/* The strings of an array with commas between them; false when it holds anything else. */
+static bool list_join(const cJSON *array, struct buffer *out)
+{
+    const cJSON *item;
+    bool ok = cJSON_IsArray(array) && !buffer_append(out, "", 0, NULL);
+    cJSON_ArrayForEach(item, array)
+        ok = ok && cJSON_IsString(item) && *item->valuestring && !strchr(item->valuestring, ',') &&
+             !buffer_printf(out, NULL, "%s%s", out->length ? "," : "", item->valuestring);
+    return ok;
+}
+
+/* The text that option_set_text takes, when the value is of the option's type; it may lie in number or list. */
 static bool value_text(const struct option *option, const cJSON *value, char *number, size_t number_bytes,
-                       const char **text)
+                       struct buffer *list, const char **text)
 {
     int64_t integer;
     *text = number;
@@ -47,8 +58,10 @@ static bool value_text(const struct option *option, const cJSON *value, char *nu
     case OPTION_CHOICE:
         *text = value->valuestring;
         return cJSON_IsString(value);
-    case OPTION_NULL:
-        *text = cJSON_IsNull(value) ? "null" : "";
+    case OPTION_LIST:
+        if (!cJSON_IsString(value) && !list_join(value, list))
+            return false;
+        *text = cJSON_IsString(value) ? value->valuestring : list->data;
         return true;
     }
     return false;
@@ -66,12 +79,16 @@ static int config_set(struct option_set *set, const char *name, const cJSON *val
     seen[option - set->table] = true;
     char number[64], expected[512], found[128];
     const char *text;
-    if (!value_text(option, value, number, sizeof number, &text)) {
+    struct buffer list = {0};
+    if (value_text(option, value, number, sizeof number, &list, &text)) {
+        status = option_set_text(set, option, text, OPTION_FROM_FILE, path, error);
+    } else {
         option_describe(option, expected, sizeof expected);
         value_describe(value, found, sizeof found);
-        return error_set(error, STATUS_USAGE, "%s: %s: expected %s, found %s", path, option->name, expected, found);
+        status = error_set(error, STATUS_USAGE, "%s: %s: expected %s, found %s", path, option->name, expected, found);
     }
-    return option_set_text(set, option, text, OPTION_FROM_FILE, path, error);
+    buffer_free(&list);
+    return status;
 }
 
 /* True when some option of the table lives inside an object of this name. */
@@ -82,6 +99,15 @@ static bool name_is_group(const struct option_set *set, const char *name)
         if (strncmp(set->table[i].name, name, length) == 0 && set->table[i].name[length] == '.')
             return true;
     return false;
+}
+
+/* A group that is nothing but an object, as "lora"; "prompt_template" is a name as well. */
+static bool name_is_only_group(const struct option_set *set, const char *name)
+{
+    for (size_t i = 0; i < set->count; i++)
+        if (strcmp(set->table[i].name, name) == 0)
+            return false;
+    return name_is_group(set, name);
 }
 
 int config_file_read(struct option_set *set, const char *path, struct error *error)
@@ -97,6 +123,8 @@ int config_file_read(struct option_set *set, const char *path, struct error *err
     if (!status && !cJSON_IsObject(tree))
         status = error_set(error, STATUS_USAGE, "%s: expected an object {\"key\": value, ...} at the top", path);
     for (const cJSON *item = tree->child; item && !status; item = item->next) {
+        if (cJSON_IsNull(item) && name_is_only_group(set, item->string))
+            continue;
         if (!cJSON_IsObject(item) || !name_is_group(set, item->string)) {
             status = config_set(set, item->string, item, path, seen, error);
             continue;
@@ -112,6 +140,21 @@ int config_file_read(struct option_set *set, const char *path, struct error *err
     return status;
 }
 
+/* One name as a string, several as an array. */
+static bool add_list(cJSON *object, const char *key, const char *list)
+{
+    if (!strchr(list, ','))
+        return json_add_string(object, key, list);
+    cJSON *array = cJSON_AddArrayToObject(object, key);
+    bool ok = array != NULL;
+    for (const char *name = list; ok && name; name = strchr(name, ',') ? strchr(name, ',') + 1 : NULL) {
+        char text[256];
+        snprintf(text, sizeof text, "%.*s", (int)strcspn(name, ","), name);
+        ok = cJSON_AddItemToArray(array, cJSON_CreateString(text));
+    }
+    return ok;
+}
+
 static bool add_value(cJSON *object, const char *key, const struct option *option, const void *field)
 {
     switch (option->type) {
@@ -120,7 +163,7 @@ static bool add_value(cJSON *object, const char *key, const struct option *optio
     case OPTION_DOUBLE: return json_add_number(object, key, *(const double *)field);
     case OPTION_STRING:
     case OPTION_CHOICE: return json_add_string(object, key, *(const char *const *)field);
-    case OPTION_NULL: return cJSON_AddNullToObject(object, key) != NULL;
+    case OPTION_LIST: return add_list(object, key, *(const char *const *)field);
     }
     return false;
 }

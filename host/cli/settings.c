@@ -47,6 +47,8 @@ static const struct option table[] = {
      "DIR", 0, "folder for the new model, metrics.jsonl and run.json"},
     {"overwrite_output_dir", OPTION_BOOL, FIELD(overwrite_output_dir), "false", "Model and data", TRAIN, 0, 0, 0, NULL,
      NULL, 0, "write into an output_dir that holds a model already"},
+    {"adapter", OPTION_STRING, FIELD(adapter), "", "Model and data", TRAIN | INFER, 0, 0, 0, NULL, "DIR", 0,
+     "PEFT folder of a LoRA adapter: merged into the weights, or trained further"},
     {"from_scratch", OPTION_BOOL, FIELD(from_scratch), "false", "Model and data", FINETUNE, 0, 0, 0, NULL, NULL, 0,
      "begin with random weights of config.json's shape instead of the folder's"},
     {"question_key", OPTION_STRING, FIELD(question_key), "question", "Model and data", TRAIN | INFER, TRAIN, 0, 0, NULL, "KEY",
@@ -104,6 +106,19 @@ static const struct option table[] = {
     {"max_grad_norm", OPTION_DOUBLE, FIELD(max_grad_norm), "1.0", "Optimizer", TRAIN, 0, 0, HUGE_VAL, NULL, NULL, 0,
      "clip the gradient's norm to this; 0 clips nothing"},
 
+    {"lora.r", OPTION_INT, FIELD(lora_rank), "0", "LoRA", TRAIN, 0, 0, 65536, NULL, NULL, 0,
+     "rank of the adapters; the rest of the model is frozen. 0 trains everything"},
+    {"lora.alpha", OPTION_DOUBLE, FIELD(lora_alpha), "16", "LoRA", TRAIN, 0, 0, HUGE_VAL, NULL, NULL, 0,
+     "the adapters' product is scaled by alpha / r"},
+    {"lora.dropout", OPTION_DOUBLE, FIELD(lora_dropout), "0", "LoRA", TRAIN, 0, 0, 1, NULL, NULL, 0,
+     "only 0: the model is trained as it will be used"},
+    {"lora.target_modules", OPTION_LIST, FIELD(lora_target_modules), "all-linear", "LoRA", TRAIN, 0, 0, 0, NULL,
+     "NAME,...", 0, "projections to adapt, by the family's names (q_proj,v_proj)"},
+    {"lora.use_rslora", OPTION_BOOL, FIELD(lora_use_rslora), "false", "LoRA", TRAIN, 0, 0, 0, NULL, NULL, 0,
+     "scale by alpha / sqrt(r) instead"},
+    {"lora.output", OPTION_CHOICE, FIELD(lora_output), "merged", "LoRA", TRAIN, 0, 0, 0, "merged|adapter", NULL, 0,
+     "write the whole model with the adapters merged in, or a PEFT folder with the adapters alone"},
+
     {"num_train_epochs", OPTION_DOUBLE, FIELD(num_train_epochs), "5", "Length and batches", TRAIN, 0, 0, COUNT_MAX,
      NULL, NULL, 0, "passes over the data"},
     {"max_steps", OPTION_INT, FIELD(max_steps), "-1", "Length and batches", TRAIN, 0, -1, COUNT_MAX, NULL, NULL, 0,
@@ -149,7 +164,6 @@ static const struct option table[] = {
      "time every op and print a table at the end, against the device's measured limits"},
     {"dump_step", OPTION_STRING, FIELD(dump_step), "", "Run", TRAIN, 0, 0, 0, NULL, "DIR", 0,
      "write batch, log-probs, loss, token weights and gradients of the first step there"},
-    {"lora", OPTION_NULL, 0, "null", "Run", TRAIN, 0, 0, 0, NULL, NULL, 0, "reserved"},
     {"quiet", OPTION_BOOL, FIELD(quiet), "false", "Run", TRAIN | INFER | TOKENIZE | PLOT, 0, 0, 0, NULL, NULL, 0,
      "only warnings and errors on stderr"},
 };
@@ -224,6 +238,29 @@ static int check_training(const struct command_line *line, struct error *error)
     return STATUS_OK;
 }
 
+/* lora.r and what goes with it; with an adapter to start from, its config decides instead. A record of a run holds
+ * every key, and an r of 0 with them. */
+static int check_lora(const struct command_line *line, struct error *error)
+{
+    static const char *const part[] = {"lora.alpha", "lora.target_modules", "lora.use_rslora", "lora.output"};
+    const struct settings *s = &line->settings;
+    if (s->lora_dropout != 0)
+        return error_set(error, STATUS_USAGE, "lora.dropout: expected 0, found %g; there is no dropout in training",
+                         s->lora_dropout);
+    if (s->from_scratch && (s->lora_rank || *s->adapter))
+        return error_set(error, STATUS_USAGE, "from_scratch: random weights that stay frozen learn nothing; leave out %s",
+                         s->lora_rank ? "lora.r" : "adapter");
+    if (*s->adapter && s->lora_rank)
+        return error_set(error, STATUS_USAGE, "lora.r: the rank of the adapter that is trained further is given by its "
+                         "adapter_config.json; leave it out");
+    for (size_t i = 0; i < (*s->adapter ? 3 : 4) && !settings_given(line, "lora.r"); i++)
+        if (settings_given(line, part[i]))
+            return error_set(error, STATUS_USAGE, "%s: %s", part[i],
+                             *s->adapter ? "the adapter_config.json of the adapter decides; leave it out"
+                                         : "of no use without lora.r; give the rank");
+    return STATUS_OK;
+}
+
 static int settings_check(struct command_line *line, struct error *error)
 {
     const struct settings *s = &line->settings;
@@ -233,6 +270,8 @@ static int settings_check(struct command_line *line, struct error *error)
         status = check_prompt_template(line, error);
     if (!status && (bit & TRAIN))
         status = check_training(line, error);
+    if (!status && (bit & TRAIN))
+        status = check_lora(line, error);
     if (!status && bit == PLAN && !*s->forget_data == !*s->train_data)
         status = error_set(error, STATUS_USAGE, "forget_data: 'flat plan' needs either forget_data or train_data");
     if (!status && bit == GENERATE && settings_given(line, "prompt") == !!*s->data)

@@ -8,11 +8,13 @@
  */
 #include "model.h"
 
-/* dx = dy W (added to dx when accumulate), dW += dy^T x, dbias += column sums of dy. */
+/* dx = dy W (added to dx when accumulate) and, unless W is frozen, dW += dy^T x, dbias += column sums of dy. */
 static int linear_backward(struct model *model, int64_t rows, int64_t in, int64_t out, const void *dy, const void *x,
                            int layer, enum slot weight, enum slot bias, void *dx, bool accumulate, struct error *error)
 {
-    int status = device_run(model->device, error, linear_backward_weight,
+    int status = STATUS_OK;
+    if (model->grad)
+        status = device_run(model->device, error, linear_backward_weight,
                             &((struct linear_backward_weight_args){.dtype = model->dtype,
                                                                    .grad_dtype = model->dtype,
                                                                    .rows = rows,
@@ -33,7 +35,7 @@ static int linear_backward(struct model *model, int64_t rows, int64_t in, int64_
                                                                   .weight = model_param(model, layer, weight),
                                                                   .dx = dx,
                                                                   .accumulate = accumulate}));
-    return status;
+    return status ? status : lora_backward(model, rows, layer, weight, dy, x, dx, error);
 }
 
 static int scale_rows(struct model *model, int64_t rows, const void *x, void *y, struct error *error)
@@ -77,8 +79,10 @@ static int head_backward(struct model *model, const struct batch *batch, struct 
 {
     const struct model_config *c = &model->config;
     struct head_activations *h = &model->head;
-    int status = scale_rows(model, batch->heads, h->norm, h->branch, error); /* branch and input are free again */
-    if (!status && c->head_bias)
+    int status = STATUS_OK;
+    if (model->grad) /* branch and input are free again */
+        status = scale_rows(model, batch->heads, h->norm, h->branch, error);
+    if (!status && model->grad && c->head_bias)
         status = head_bias_backward(model, batch, error);
     if (!status)
         status = linear_backward(model, batch->heads, c->hidden_size, c->vocab_size, h->logits, h->branch, 0,
@@ -223,7 +227,7 @@ int model_backward(struct model *model, const struct batch *batch, struct error 
         if (!status)
             status = attention_half(model, batch, layer, error);
     }
-    if (!status)
+    if (!status && model->grad)
         status = embedding_half(model, batch, error);
     return status;
 }

@@ -19,17 +19,18 @@ static struct layer_activations *activations_of(const struct model *model, int l
 static int linear(struct model *model, int64_t rows, int64_t in, int64_t out, const void *x, int layer, enum slot weight,
                   enum slot bias, void *y, bool accumulate, struct error *error)
 {
-    return device_run(model->device, error, linear_forward,
-                      &((struct linear_args){.dtype = model->dtype,
-                                             .out_dtype = model->dtype,
-                                             .rows = rows,
-                                             .in = in,
-                                             .out = out,
-                                             .x = x,
-                                             .weight = model_param(model, layer, weight),
-                                             .bias = model_param(model, layer, bias),
-                                             .y = y,
-                                             .accumulate = accumulate}));
+    int status = device_run(model->device, error, linear_forward,
+                            &((struct linear_args){.dtype = model->dtype,
+                                                   .out_dtype = model->dtype,
+                                                   .rows = rows,
+                                                   .in = in,
+                                                   .out = out,
+                                                   .x = x,
+                                                   .weight = model_param(model, layer, weight),
+                                                   .bias = model_param(model, layer, bias),
+                                                   .y = y,
+                                                   .accumulate = accumulate}));
+    return status ? status : lora_forward(model, rows, layer, weight, x, y, error);
 }
 
 void *model_stream(const struct model *model, int layer)

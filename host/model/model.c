@@ -198,6 +198,11 @@ static int head_plan(struct model *model, struct error *error)
     return status;
 }
 
+static bool head_bias_trained(const struct model *model)
+{
+    return model->training && model->config.head_bias && !model->lora.options.rank;
+}
+
 static int scratch_plan(struct model *model, int64_t rows, struct error *error)
 {
     const struct model_config *c = &model->config;
@@ -216,8 +221,8 @@ static int scratch_plan(struct model *model, int64_t rows, struct error *error)
         {"d attention", t * query_cols(c), &model->dattention},
         {"d up", t * c->intermediate_size * (c->family->gated ? 2 : 1), &model->dup},
         {"d activated", t * c->intermediate_size, &model->dactivated},
-        {"ones", t && c->head_bias ? model->max_heads : 0, &model->ones},
-        {"row scale of the head's bias", t && c->head_bias ? model->max_heads : 0, &model->row_scale},
+        {"ones", head_bias_trained(model) ? model->max_heads : 0, &model->ones},
+        {"row scale of the head's bias", head_bias_trained(model) ? model->max_heads : 0, &model->row_scale},
     };
     int status = STATUS_OK;
     for (size_t i = 0; i < sizeof item / sizeof *item && !status; i++)
@@ -237,10 +242,12 @@ int model_plan(struct model *model, bool training, int64_t max_rows, int64_t max
     if (!model->activations)
         return STATUS_MEMORY;
     int status = memory_plan_add(&model->plan, MEMORY_PARAM, "parameters", model->elements, s, &model->param, error);
-    if (!status && training)
+    if (!status && training && !model->lora.options.rank)
         status = memory_plan_add(&model->plan, MEMORY_GRAD, "gradients", model->elements, s, &model->grad, error);
     for (int l = 0; l < kept && !status; l++)
         status = activations_plan(model, &model->activations[l], max_rows, error);
+    if (!status)
+        status = lora_plan(model, max_rows, error);
     if (!status)
         status = scratch_plan(model, max_rows, error);
     if (!status)
@@ -291,7 +298,7 @@ int model_allocate(struct model *model, struct device *device, struct error *err
 {
     model->device = device;
     int status = memory_plan_commit(&model->plan, device, error);
-    if (!status && model->training && model->config.head_bias)
+    if (!status && head_bias_trained(model))
         status = ones_upload(model, error);
     int64_t count = model->rope_positions * (model->config.rotary_dim / 2);
     if (status || !count)
@@ -317,9 +324,18 @@ void model_free(struct model *model)
         memory_plan_free(&model->plan, model->device);
     free(model->plan.item);
     free(model->activations);
+    lora_free(&model->lora);
     free(model->tensor);
     free(model->layer);
     *model = (struct model){0};
+}
+
+struct model_trainable model_trainable(const struct model *model)
+{
+    const struct lora *lora = &model->lora;
+    if (lora->options.rank)
+        return (struct model_trainable){lora->param, lora->grad, model->master, lora->elements, lora->elements};
+    return (struct model_trainable){model->param, model->grad, model->master, model->elements, model->decayed};
 }
 
 static void *slot_address(const struct model *model, void *base, int layer, enum slot slot)

@@ -10,6 +10,7 @@
 #include "batch.h"
 #include "config.h"
 #include "family.h"
+#include "lora.h"
 
 /* Where one slot lies in the parameter arena (and, at the same offset, in the gradient arena), in elements. */
 struct slot_place {
@@ -53,7 +54,9 @@ struct model {
     int tensors;
     int64_t elements;        /* of the whole arena */
     int64_t decayed;         /* the first so many are matrices (weight decay); norms and biases follow */
-    void *param, *grad;      /* grad NULL in inference */
+    float *master;           /* see model_trainable */
+    void *param, *grad;      /* grad NULL in inference, and with LoRA */
+    struct lora lora;        /* options.rank 0: everything is trained */
 
     bool training;
     int64_t max_rows, max_heads, max_sequences;
@@ -67,7 +70,8 @@ struct model {
     struct memory_plan plan;
 };
 
-/* Lays out the parameters of a config; needs no device. Free with model_free. */
+/* Lays out the parameters of a config; needs no device. Free with model_free. With LoRA, lora_create(&model->lora, ...)
+ * comes between this and model_plan. */
 int model_create(struct model *model, const struct model_config *config, enum dtype dtype, struct error *error);
 /* Declares every buffer for batches of at most so many rows, head rows and sequences in model->plan.
  * training adds gradients and kept activations; heads 0 leaves the loss head out. */
@@ -76,6 +80,14 @@ int model_plan(struct model *model, bool training, int64_t max_rows, int64_t max
 /* Allocates what is planned and uploads the rotary tables. */
 int model_allocate(struct model *model, struct device *device, struct error *error);
 void model_free(struct model *model);
+
+/* What the optimizer works on: the adapters with LoRA, otherwise everything. The first `decayed` elements are matrices. */
+struct model_trainable {
+    void *param, *grad;
+    float *master; /* the same weights in float where param is bf16 and an optimizer was planned; NULL otherwise */
+    int64_t elements, decayed;
+};
+struct model_trainable model_trainable(const struct model *model);
 
 /* Address of a slot's parameters or gradients; NULL for SLOTS and when the model has no such slot. layer is ignored for slots
  * outside the layers. A tied head gives the embedding. */

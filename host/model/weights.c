@@ -3,7 +3,6 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +10,7 @@
 
 #include "../util/file.h"
 #include "../util/memory.h"
+#include "adapter.h"
 
 #define PIECE (1 << 20) /* elements moved at a time */
 
@@ -149,11 +149,16 @@ void weights_close(struct weights *weights)
     *weights = (struct weights){0};
 }
 
-/* Moves host floats into the arena as the engine's type. */
-static int arena_write(struct model *model, void *arena, int64_t offset, int64_t count, float *values,
-                       struct error *error)
+int weights_write(struct model *model, void *arena, int64_t offset, int64_t count, const float *values,
+                  struct error *error)
 {
     char *to = (char *)arena + (size_t)offset * dtype_size(model->dtype);
+    const struct model_trainable trained = model_trainable(model);
+    if (trained.master && arena == trained.param) {
+        int status = device_copy_in(model->device, trained.master + offset, values, (size_t)count * sizeof(float), error);
+        if (status)
+            return status;
+    }
     if (model->dtype == DTYPE_F32)
         return device_copy_in(model->device, to, values, (size_t)count * sizeof(float), error);
     void *converted = memory_array((size_t)count, dtype_size(model->dtype), error);
@@ -173,6 +178,9 @@ static int arena_write(struct model *model, void *arena, int64_t offset, int64_t
 int weights_read_back(struct model *model, const void *arena, int64_t offset, int64_t count, float *out,
                       struct error *error)
 {
+    const struct model_trainable trained = model_trainable(model);
+    if (trained.master && arena == trained.param)
+        return device_copy_out(model->device, out, trained.master + offset, (size_t)count * sizeof(float), error);
     const char *from = (const char *)arena + (size_t)offset * dtype_size(model->dtype);
     if (model->dtype == DTYPE_F32)
         return device_copy_out(model->device, out, from, (size_t)count * sizeof(float), error);
@@ -194,17 +202,29 @@ static void transpose(const float *from, int64_t rows, int64_t cols, float *to)
             to[c * rows + r] = from[r * cols + c];
 }
 
+/* Elements of a tensor as its file has them, with the adapter's part. */
+static int source_read(const struct weights *weights, const struct model *model, int tensor,
+                       const struct safetensors_tensor *from, int64_t first, int64_t count, float *out,
+                       struct error *error)
+{
+    int status = safetensors_read_float(&weights->source, from, first, count, out, error);
+    if (!status && weights->adapter)
+        adapter_add(weights->adapter, model, tensor, first, count, out);
+    return status;
+}
+
 /* A tensor that the file holds the other way round, whole. */
-static int load_transposed(const struct weights *weights, struct model *model, const struct model_tensor *tensor,
+static int load_transposed(const struct weights *weights, struct model *model, int index,
                            const struct safetensors_tensor *from, struct error *error)
 {
+    const struct model_tensor *tensor = &model->tensor[index];
     float *stored = memory_array((size_t)from->elements, sizeof *stored, error);
     float *turned = memory_array((size_t)from->elements, sizeof *turned, error);
-    int status = stored && turned ? safetensors_read_float(&weights->source, from, 0, from->elements, stored, error)
+    int status = stored && turned ? source_read(weights, model, index, from, 0, from->elements, stored, error)
                                   : STATUS_MEMORY;
     if (!status) {
         transpose(stored, tensor->cols, tensor->rows, turned);
-        status = arena_write(model, model->param, tensor->offset, from->elements, turned, error);
+        status = weights_write(model, model->param, tensor->offset, from->elements, turned, error);
     }
     free(stored);
     free(turned);
@@ -222,43 +242,12 @@ int weights_load(const struct weights *weights, struct model *model, struct erro
         const struct model_tensor *tensor = &model->tensor[i];
         const struct safetensors_tensor *from = file_tensor(weights, model, tensor->name);
         if (tensor->transposed)
-            status = load_transposed(weights, model, tensor, from, error);
+            status = load_transposed(weights, model, i, from, error);
         for (int64_t first = 0; !tensor->transposed && first < from->elements && !status; first += PIECE) {
             int64_t count = from->elements - first < PIECE ? from->elements - first : PIECE;
-            status = safetensors_read_float(&weights->source, from, first, count, piece, error);
+            status = source_read(weights, model, i, from, first, count, piece, error);
             if (!status)
-                status = arena_write(model, model->param, tensor->offset + first, count, piece, error);
-        }
-    }
-    free(piece);
-    return status;
-}
-
-/* Standard normal of (seed, index): Box-Muller over two counter-based draws. */
-static double normal_draw(uint64_t seed, uint64_t index)
-{
-    double u = sample_uniform(seed, 2 * index), v = sample_uniform(seed, 2 * index + 1);
-    return sqrt(-2 * log(1 - u)) * cos(2 * 3.14159265358979323846 * v);
-}
-
-int weights_random(struct model *model, uint64_t seed, struct error *error)
-{
-    float *piece = memory_array(PIECE, sizeof *piece, error);
-    if (!piece)
-        return STATUS_MEMORY;
-    int status = device_zero(model->device, model->param, (size_t)model->elements * dtype_size(model->dtype), error);
-    for (int t = 0; t < model->tensors && !status; t++) {
-        const struct model_tensor *tensor = &model->tensor[t];
-        const enum slot slot = tensor->from->slot;
-        const bool norm = slot == SLOT_FINAL_NORM_WEIGHT || slot == SLOT_NORM1_WEIGHT || slot == SLOT_NORM2_WEIGHT;
-        int64_t elements = tensor->rows * (tensor->cols ? tensor->cols : 1);
-        for (int64_t first = 0; first < elements && !status; first += PIECE) {
-            int64_t count = elements - first < PIECE ? elements - first : PIECE;
-            for (int64_t i = 0; i < count; i++)
-                piece[i] = tensor->cols ? (float)(model->config.initializer_range *
-                                                  normal_draw(seed, (uint64_t)(tensor->offset + first + i)))
-                                        : (norm ? 1.0f : 0.0f);
-            status = arena_write(model, model->param, tensor->offset + first, count, piece, error);
+                status = weights_write(model, model->param, tensor->offset + first, count, piece, error);
         }
     }
     free(piece);
@@ -309,7 +298,8 @@ static int entry_fill(void *user, int entry, uint64_t first_byte, uint64_t bytes
     struct save *save = user;
     const struct safetensors_tensor *from = save->source_of ? &save->weights->source.tensor[save->source_of[entry]] : NULL;
     int t = from ? save->weights->tensor_of[save->source_of[entry]] : entry;
-    if (t < 0)
+    const struct adapter *adapter = from ? save->weights->adapter : NULL;
+    if (t < 0 || (adapter && !lora_find(&adapter->lora, t)))
         return safetensors_read_bytes(&save->weights->source, from, first_byte, bytes, out, error);
     enum dtype dtype = save->model->config.torch_dtype;
     if (from)
@@ -321,7 +311,8 @@ static int entry_fill(void *user, int entry, uint64_t first_byte, uint64_t bytes
     int64_t first = (int64_t)(first_byte / size), left = (int64_t)(bytes / size), done = 0;
     for (int status = STATUS_OK; left; left -= done, first += done, out = (char *)out + (size_t)done * size) {
         done = left < PIECE ? left : PIECE;
-        status = tensor_read(&save->reader, t, first, done, save->piece, error);
+        status = adapter ? source_read(save->weights, save->model, t, from, first, done, save->piece, error)
+                         : tensor_read(&save->reader, t, first, done, save->piece, error);
         if (status)
             return status;
         for (int64_t i = 0; i < done; i++)

@@ -9,9 +9,13 @@
 #include "../io/safetensors.h"
 #include "model.h"
 
+struct adapter;
+
 struct weights {
     struct safetensors source; /* the opened input; no tensors when made from scratch */
     int *tensor_of;            /* [source.tensors]: index into model->tensor, or -1 for a buffer that is copied through */
+    const struct adapter *adapter; /* borrowed, NULL for none: its products are added to what weights_load reads, and
+                                    * weights_save then writes the source's tensors with them instead of the arena's */
 };
 
 /* Checks the files of a folder against the model's table: every missing, unexpected or mis-shaped tensor in one
@@ -38,7 +42,10 @@ struct tensor_reader {
 int tensor_read(struct tensor_reader *reader, int tensor, int64_t first, int64_t count, float *out, struct error *error);
 void tensor_reader_free(struct tensor_reader *reader);
 
-/* Copies count elements of an arena (parameters or gradients) at `offset` to the host, as float or as double. */
+/* Moves count floats into an arena at `offset`, as the engine's type. */
+int weights_write(struct model *model, void *arena, int64_t offset, int64_t count, const float *values,
+                  struct error *error);
+/* Copies count elements of an arena (parameters or gradients) at `offset` to the host, as float. */
 int weights_read_back(struct model *model, const void *arena, int64_t offset, int64_t count, float *out,
                       struct error *error);
 

@@ -2,13 +2,15 @@
  *
  *   batch-<i>.safetensors  of micro-batch i: ids, positions, head_row, target, sequence_begin and, for every answer
  *                          token, logprob, p and token_weight (c = dL/dlogprob)
- *   gradients.safetensors  dL/d(parameter) of the whole step under the parameters' names, before clipping
+ *   gradients.safetensors  dL/d(parameter) of the whole step under the parameters' names (PEFT's with LoRA), before
+ *                          clipping
  *   step.json              loss, gradient norm and what else the log holds of this step
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "../io/json.h"
+#include "../model/adapter.h"
 #include "../util/file.h"
 #include "run_log.h"
 #include "trainer.h"
@@ -74,13 +76,22 @@ static int gradient_fill(void *user, int entry, uint64_t first_byte, uint64_t by
     return tensor_read(user, entry, (int64_t)(first_byte / sizeof(float)), (int64_t)(bytes / sizeof(float)), out, error);
 }
 
-int dump_gradients(struct trainer *trainer, const char *directory, const struct step_record *record, struct error *error)
+static int adapter_gradients_write(struct model *model, const char *path, struct error *error)
 {
-    struct model *model = &trainer->model;
+    struct adapter gradients;
+    int status = adapter_read_back(&gradients, model, model->lora.grad, error);
+    if (status)
+        return status;
+    status = adapter_write(&gradients, model, path, error);
+    adapter_free(&gradients);
+    return status;
+}
+
+static int gradients_write(struct model *model, const char *path, struct error *error)
+{
     struct tensor_reader reader = {.model = model, .arena = model->grad};
     struct safetensors_entry *entry = memory_array((size_t)model->tensors, sizeof *entry, error);
-    char path[4096];
-    int status = entry ? file_join(path, sizeof path, directory, "gradients.safetensors", error) : STATUS_MEMORY;
+    int status = entry ? STATUS_OK : STATUS_MEMORY;
     for (int i = 0; i < model->tensors && !status; i++) {
         const struct model_tensor *tensor = &model->tensor[i];
         int64_t count = tensor->rows * (tensor->cols ? tensor->cols : 1), first = tensor->rows, second = tensor->cols;
@@ -93,6 +104,16 @@ int dump_gradients(struct trainer *trainer, const char *directory, const struct 
         status = safetensors_write(path, entry, model->tensors, gradient_fill, &reader, error);
     tensor_reader_free(&reader);
     free(entry);
+    return status;
+}
+
+int dump_gradients(struct trainer *trainer, const char *directory, const struct step_record *record, struct error *error)
+{
+    struct model *model = &trainer->model;
+    char path[4096];
+    int status = file_join(path, sizeof path, directory, "gradients.safetensors", error);
+    if (!status)
+        status = model->lora.options.rank ? adapter_gradients_write(model, path, error) : gradients_write(model, path, error);
     struct buffer text = {0};
     if (!status)
         status = step_record_print(record, trainer->method, &text, error);

@@ -170,23 +170,29 @@ static int checksum_add(cJSON *inputs, const char *path, struct error *error)
     return STATUS_OK;
 }
 
+static int checksum_add_in(cJSON *inputs, const char *directory, const char *name, struct error *error)
+{
+    char path[4096];
+    int status = file_join(path, sizeof path, directory, name, error);
+    return status ? status : checksum_add(inputs, path, error);
+}
+
 static int inputs_add(cJSON *json, const struct trainer *trainer, struct error *error)
 {
+    const struct settings *settings = trainer->settings;
+    const struct safetensors *source = &trainer->weights.source;
     cJSON *inputs = cJSON_AddObjectToObject(json, "inputs");
-    char path[4096];
     int status = checksum_add(inputs, trainer->data_path, error);
     if (!status && trainer->method->needs_template)
-        status = checksum_add(inputs, trainer->settings->template_file, error);
+        status = checksum_add(inputs, settings->template_file, error);
     if (!status)
-        status = file_join(path, sizeof path, trainer->settings->model_name_or_path, "config.json", error);
-    if (!status)
-        status = checksum_add(inputs, path, error);
-    for (int i = 0; i < trainer->weights.source.shards && !status; i++) {
-        status = file_join(path, sizeof path, trainer->settings->model_name_or_path, trainer->weights.source.shard_name[i],
-                           error);
-        if (!status)
-            status = checksum_add(inputs, path, error);
-    }
+        status = checksum_add_in(inputs, settings->model_name_or_path, "config.json", error);
+    for (int i = 0; i < source->shards && !status; i++)
+        status = checksum_add_in(inputs, settings->model_name_or_path, source->shard_name[i], error);
+    if (!status && *settings->adapter)
+        status = checksum_add_in(inputs, settings->adapter, "adapter_config.json", error);
+    if (!status && *settings->adapter)
+        status = checksum_add_in(inputs, settings->adapter, "adapter_model.safetensors", error);
     return status;
 }
 

@@ -71,22 +71,6 @@ static int run_measure(struct trainer *trainer, struct error *error)
     return status;
 }
 
-static int optimizer_plan(struct trainer *trainer, struct error *error)
-{
-    struct memory_plan *plan = &trainer->model.plan;
-    const size_t stat = dtype_size(dtype_stat(trainer->model.dtype));
-    int status = memory_plan_add(plan, MEMORY_OPTIMIZER, "AdamW m", trainer->model.elements, stat, &trainer->m, error);
-    if (!status)
-        status = memory_plan_add(plan, MEMORY_OPTIMIZER, "AdamW v", trainer->model.elements, stat, &trainer->v, error);
-    if (!status)
-        status = memory_plan_add(plan, MEMORY_SCRATCH, "step totals", SEQUENCE_TOTALS, sizeof(double),
-                                 (void **)&trainer->totals, error);
-    if (!status)
-        status = memory_plan_add(plan, MEMORY_SCRATCH, "gradient norm", 1, sizeof(double), (void **)&trainer->sum_squares,
-                                 error);
-    return status;
-}
-
 static int weights_find(struct trainer *trainer, struct error *error)
 {
     const struct settings *settings = trainer->settings;
@@ -95,6 +79,22 @@ static int weights_find(struct trainer *trainer, struct error *error)
         return STATUS_OK;
     }
     return weights_open(&trainer->weights, &trainer->model, settings->model_name_or_path, error);
+}
+
+/* Adapters of the settings, or those of a folder that the run goes on from. */
+static int lora_prepare(struct trainer *trainer, struct error *error)
+{
+    const struct settings *settings = trainer->settings;
+    struct lora_options options = {settings->lora_rank, settings->lora_alpha, settings->lora_use_rslora,
+                                   settings->lora_target_modules};
+    int status = STATUS_OK;
+    if (*settings->adapter) {
+        status = adapter_open(&trainer->adapter, &trainer->model, settings->adapter, error);
+        options = trainer->adapter.lora.options;
+    }
+    if (!status && options.rank && (status = lora_create(&trainer->model.lora, &trainer->model, &options, error)))
+        error_prefix(error, "lora");
+    return status;
 }
 
 int trainer_prepare(struct trainer *trainer, const struct settings *settings, bool finetune, enum dtype dtype,
@@ -110,6 +110,8 @@ int trainer_prepare(struct trainer *trainer, const struct settings *settings, bo
         status = model_create(&trainer->model, &config, dtype, error);
     if (!status)
         status = weights_find(trainer, error);
+    if (!status)
+        status = lora_prepare(trainer, error);
     if (!status)
         status = tokenizer_load(&trainer->tokenizer, settings->model_name_or_path, error);
     if (!status && tokenizer_vocab_size(trainer->tokenizer) > config.vocab_size)
@@ -131,27 +133,29 @@ int trainer_prepare(struct trainer *trainer, const struct settings *settings, bo
     return status;
 }
 
-int trainer_start(struct trainer *trainer, struct error *error)
+int trainer_start(struct trainer *trainer, const struct device *device, struct error *error)
 {
     const struct settings *settings = trainer->settings;
     struct model *model = &trainer->model;
-    int status = device_open(&trainer->device, settings->device, 0, (int)settings->threads, error);
-    if (!status && trainer->device.engine->dtype != model->dtype)
-        status = error_set(error, STATUS_RUNTIME, "device %s stores %s, the run was planned for %s", settings->device,
-                           dtype_name(trainer->device.engine->dtype), dtype_name(model->dtype));
-    if (!status)
-        status = model_allocate(model, &trainer->device, error);
+    trainer->device = *device;
+    int status = model_allocate(model, &trainer->device, error);
     if (!status)
         status = batch_create(&trainer->batch, &trainer->device, trainer->max_rows, trainer->max_heads,
                               trainer->max_sequences, error);
-    const size_t moments = (size_t)model->elements * dtype_size(dtype_stat(model->dtype));
+    const size_t moments = (size_t)model_trainable(model).elements * dtype_size(dtype_stat(model->dtype));
     if (!status)
         status = device_zero(&trainer->device, trainer->m, moments, error);
     if (!status)
         status = device_zero(&trainer->device, trainer->v, moments, error);
+    if (!status && model->master) /* the padding between tensors takes part in the update */
+        status = device_zero(&trainer->device, model->master, (size_t)model_trainable(model).elements * sizeof(float),
+                             error);
     if (!status)
         status = trainer->from_scratch ? weights_random(model, (uint64_t)settings->seed, error)
                                        : weights_load(&trainer->weights, model, error);
+    if (!status && model->lora.options.rank)
+        status = *settings->adapter ? adapter_upload(&trainer->adapter, model, error)
+                                    : lora_random(model, (uint64_t)settings->seed, error);
     return status;
 }
 
@@ -195,38 +199,6 @@ static int micro_batch_run(struct trainer *trainer, const struct step_size *size
         status = device_run(&trainer->device, error, sequence_loss, &loss);
     if (!status)
         status = model_backward(&trainer->model, batch, error);
-    return status;
-}
-
-/* Clip and update matrices (decayed) and vectors; the device itself skips a non-finite step. */
-static int optimizer_step(struct trainer *trainer, double rate, struct error *error)
-{
-    const struct settings *settings = trainer->settings;
-    const struct model *model = &trainer->model;
-    const size_t s = dtype_size(model->dtype), stat = dtype_size(dtype_stat(model->dtype));
-    int status = device_run(&trainer->device, error, adamw_norm,
-                            &((struct adamw_norm_args){model->dtype, model->elements, model->grad, trainer->sum_squares,
-                                                       false}));
-    const int64_t from[2] = {0, model->decayed}, to[2] = {model->decayed, model->elements};
-    for (int part = 0; part < 2 && !status; part++)
-        status = device_run(&trainer->device, error, adamw_step,
-                            &((struct adamw_args){.dtype = model->dtype,
-                                                  .grad_dtype = model->dtype,
-                                                  .n = to[part] - from[part],
-                                                  .param = (char *)model->param + (size_t)from[part] * s,
-                                                  .grad = (char *)model->grad + (size_t)from[part] * s,
-                                                  .m = (char *)trainer->m + (size_t)from[part] * stat,
-                                                  .v = (char *)trainer->v + (size_t)from[part] * stat,
-                                                  .sum_squares = trainer->sum_squares,
-                                                  .max_grad_norm = settings->max_grad_norm,
-                                                  .learning_rate = rate,
-                                                  .beta1 = settings->adam_beta1,
-                                                  .beta2 = settings->adam_beta2,
-                                                  .eps = settings->adam_epsilon,
-                                                  .weight_decay = part == 0 || settings->weight_decay_all
-                                                                      ? settings->weight_decay
-                                                                      : 0,
-                                                  .step = trainer->updates + 1}));
     return status;
 }
 
@@ -296,6 +268,7 @@ static int step_dump(struct trainer *trainer, const struct step_record *record, 
 static int step_gradients(struct trainer *trainer, const struct epoch *epoch, int first, int last,
                           struct step_record *record, struct error *error)
 {
+    const struct model_trainable trained = model_trainable(&trainer->model);
     struct step_size size = {.micro_batches = last - first};
     for (int i = first; i < last; i++) {
         int from, to;
@@ -307,8 +280,8 @@ static int step_gradients(struct trainer *trainer, const struct epoch *epoch, in
     record->pairs = size.pairs;
     int status = device_zero(&trainer->device, trainer->totals, SEQUENCE_TOTALS * sizeof(double), error);
     if (!status)
-        status = device_zero(&trainer->device, trainer->model.grad,
-                             (size_t)trainer->model.elements * dtype_size(trainer->model.dtype), error);
+        status = device_zero(&trainer->device, trained.grad, (size_t)trained.elements * dtype_size(trainer->model.dtype),
+                             error);
     for (int i = first; i < last && !status; i++) {
         int pairs;
         status = micro_batch_pack(trainer, epoch, i, &pairs, error);
@@ -333,9 +306,7 @@ static int step_run(struct trainer *trainer, const struct epoch *epoch, int numb
                                  .learning_rate = schedule_rate(trainer->settings, step, trainer->total_steps)};
     int status = step_gradients(trainer, epoch, first, last, &record, error);
     if (!status && *trainer->settings->dump_step && step == 0) /* before the update, but with the norm known */
-        status = device_run(&trainer->device, error, adamw_norm,
-                            &((struct adamw_norm_args){trainer->model.dtype, trainer->model.elements, trainer->model.grad,
-                                                       trainer->sum_squares, false}));
+        status = optimizer_gradient_norm(trainer, error);
     if (!status && *trainer->settings->dump_step && step == 0)
         status = record_read(trainer, &record, error);
     if (!status)
@@ -385,7 +356,21 @@ int trainer_run(struct trainer *trainer, trainer_hook hook, void *user, void (*w
 
 int trainer_save(struct trainer *trainer, const char *out_directory, struct error *error)
 {
-    return weights_save(&trainer->weights, &trainer->model, trainer->settings->model_name_or_path, out_directory, error);
+    struct model *model = &trainer->model;
+    const char *base = trainer->settings->model_name_or_path;
+    struct adapter adapter;
+    if (!model->lora.options.rank)
+        return weights_save(&trainer->weights, model, base, out_directory, error);
+    int status = adapter_read_back(&adapter, model, model->lora.param, error);
+    if (status)
+        return status;
+    trainer->weights.adapter = &adapter;
+    status = !strcmp(trainer->settings->lora_output, "adapter")
+                 ? adapter_save(&adapter, model, base, out_directory, error)
+                 : weights_save(&trainer->weights, model, base, out_directory, error);
+    trainer->weights.adapter = NULL;
+    adapter_free(&adapter);
+    return status;
 }
 
 void trainer_free(struct trainer *trainer)
@@ -394,6 +379,7 @@ void trainer_free(struct trainer *trainer)
         batch_free(&trainer->batch, &trainer->device);
     model_free(&trainer->model);
     weights_close(&trainer->weights);
+    adapter_free(&trainer->adapter);
     examples_close(&trainer->examples);
     tokenizer_free(trainer->tokenizer);
     device_close(&trainer->device);

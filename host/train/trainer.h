@@ -6,6 +6,7 @@
 #ifndef FLAT_TRAIN_TRAINER_H
 #define FLAT_TRAIN_TRAINER_H
 #include "../loss/method.h"
+#include "../model/adapter.h"
 #include "../model/model.h"
 #include "../model/weights.h"
 #include "examples.h"
@@ -28,6 +29,7 @@ struct trainer {
     struct tokenizer *tokenizer;
     struct model model;
     struct weights weights;
+    struct adapter adapter;        /* the one a LoRA run starts from; empty without */
     bool from_scratch;
     struct examples examples;
     int steps_per_epoch;
@@ -53,13 +55,21 @@ typedef int (*trainer_hook)(void *user, const struct step_record *record, struct
  * all memory. finetune chooses train_data and cross entropy. dtype is the storage the memory is planned for. */
 int trainer_prepare(struct trainer *trainer, const struct settings *settings, bool finetune, enum dtype dtype,
                     struct error *error);
-/* Opens the device, allocates, loads the weights. */
-int trainer_start(struct trainer *trainer, struct error *error);
+/* Takes over an open device of that dtype, allocates, loads the weights. trainer_free closes the device. */
+int trainer_start(struct trainer *trainer, const struct device *device, struct error *error);
 /* All steps. Three non-finite steps in a row: STATUS_NONFINITE. warn(user, text) gets warnings. */
 int trainer_run(struct trainer *trainer, trainer_hook hook, void *user, void (*warn)(void *user, const char *text),
                 struct error *error);
+/* The whole model; with LoRA, the model with the adapters merged in or, for lora.output "adapter", a PEFT folder. */
 int trainer_save(struct trainer *trainer, const char *out_directory, struct error *error);
 void trainer_free(struct trainer *trainer);
+
+/* optimizer.c: moments and the numbers that are read back, in the model's plan. */
+int optimizer_plan(struct trainer *trainer, struct error *error);
+/* Sum of the squares of all gradients into trainer->sum_squares. */
+int optimizer_gradient_norm(struct trainer *trainer, struct error *error);
+/* Norm, clipping and update of matrices (decayed) and vectors; the device itself skips a non-finite step. */
+int optimizer_step(struct trainer *trainer, double rate, struct error *error);
 
 /* dump.c: writes what is in the device after the micro-batches of a step and before its update. */
 int dump_micro_batch(const struct trainer *trainer, const char *directory, int micro_batch, struct error *error);

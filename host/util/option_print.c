@@ -40,12 +40,12 @@ static void help_sentence(const struct option *option, unsigned bit, char *out, 
 static const char *option_operand(const struct option *option)
 {
     switch (option->type) {
-    case OPTION_BOOL:
-    case OPTION_NULL: return "";
+    case OPTION_BOOL: return "";
     case OPTION_INT: return "N";
     case OPTION_DOUBLE: return "X";
     case OPTION_CHOICE: return "NAME";
-    case OPTION_STRING: return option->operand;
+    case OPTION_STRING:
+    case OPTION_LIST: return option->operand;
     }
     return "";
 }
@@ -58,12 +58,6 @@ static int print_option(const char *left, const char *help, struct buffer *out, 
     return status ? status : print_wrapped(help, HELP_COLUMN, out, error);
 }
 
-/* Rows that a person can use with this command: not the reserved ones. */
-static bool option_shown(const struct option *option, unsigned bit)
-{
-    return (option->commands & bit) && option->type != OPTION_NULL;
-}
-
 int option_set_print_help(const struct option_set *set, const char *program, struct buffer *out, struct error *error)
 {
     const struct command *command = set->command;
@@ -74,7 +68,7 @@ int option_set_print_help(const struct option_set *set, const char *program, str
     const char *section = NULL;
     for (size_t i = 0; i < set->count && !status; i++) {
         const struct option *option = &set->table[i];
-        if (!option_shown(option, command->bit))
+        if (!(option->commands & command->bit))
             continue;
         if (!section || strcmp(section, option->section) != 0)
             status = buffer_printf(out, error, "\n%s\n", option->section);
@@ -116,7 +110,7 @@ int option_set_print_table(const struct option_set *set, struct buffer *out, str
         const struct option *option = &set->table[i];
         char value[512];
         option_set_value(set, option, value, sizeof value);
-        if (!option_shown(option, set->command->bit) || (!*value && !set->source[i]))
+        if (!(option->commands & set->command->bit) || (!*value && !set->source[i]))
             continue;
         if (!section || strcmp(section, option->section) != 0)
             status = buffer_printf(out, error, "%s%s\n", section ? "\n" : "", option->section);
@@ -137,7 +131,7 @@ static int print_command_case(const struct command *command, const struct option
 {
     int status = buffer_printf(out, error, "    %s) flags=\"--help --help_config", command->name);
     for (size_t i = 0; i < count && !status; i++)
-        if (option_shown(&table[i], command->bit))
+        if (table[i].commands & command->bit)
             status = buffer_printf(out, error, " --%s", table[i].name);
     return status ? status : buffer_printf(out, error, "\" ;;\n");
 }

@@ -102,7 +102,7 @@ void option_describe(const struct option *option, char *out, size_t out_bytes)
 {
     static const char *const kind[] = {
         [OPTION_BOOL] = "true or false", [OPTION_INT] = "an integer", [OPTION_DOUBLE] = "a number",
-        [OPTION_STRING] = "a string",    [OPTION_CHOICE] = "one of ", [OPTION_NULL] = "null",
+        [OPTION_STRING] = "a string",    [OPTION_CHOICE] = "one of ", [OPTION_LIST] = "a list of names",
     };
     int n = snprintf(out, out_bytes, "%s", kind[option->type]);
     size_t at = (size_t)n < out_bytes ? (size_t)n : out_bytes - 1;
@@ -174,9 +174,8 @@ static bool value_parse(const struct option *option, const char *text, union val
     case OPTION_CHOICE:
         return choice_valid(option->choices, text);
     case OPTION_STRING:
+    case OPTION_LIST:
         return true;
-    case OPTION_NULL:
-        return strcmp(text, "null") == 0;
     }
     return false;
 }
@@ -187,9 +186,6 @@ int option_set_text(struct option_set *set, const struct option *option, const c
     const char *before = where ? where : "--", *colon = where ? ": " : "";
     union value value;
     if (!value_parse(option, text, &value)) {
-        if (option->type == OPTION_NULL)
-            return error_set(error, STATUS_USAGE, "%s%s%s: not supported yet; %s", before, colon, option->name,
-                             where ? "set it to null" : "leave it out");
         char expected[512];
         option_describe(option, expected, sizeof expected);
         return error_set(error, STATUS_USAGE, "%s%s%s: expected %s, found '%.80s'", before, colon, option->name,
@@ -204,7 +200,8 @@ int option_set_text(struct option_set *set, const struct option *option, const c
     case OPTION_INT: *(int64_t *)field = value.integer; break;
     case OPTION_DOUBLE: *(double *)field = value.number; break;
     case OPTION_STRING:
-    case OPTION_CHOICE: {
+    case OPTION_CHOICE:
+    case OPTION_LIST: {
         char *copy = memory_string(text, error);
         if (!copy)
             return STATUS_MEMORY;
@@ -212,7 +209,6 @@ int option_set_text(struct option_set *set, const struct option *option, const c
         *(const char **)field = set->owned[index] = copy;
         break;
     }
-    case OPTION_NULL: break;
     }
     set->source[index] = source;
     return STATUS_OK;
@@ -255,8 +251,8 @@ void option_set_value(const struct option_set *set, const struct option *option,
     case OPTION_INT: snprintf(out, out_bytes, "%lld", (long long)*(const int64_t *)field); break;
     case OPTION_DOUBLE: snprintf(out, out_bytes, "%g", *(const double *)field); break;
     case OPTION_STRING:
-    case OPTION_CHOICE: snprintf(out, out_bytes, "%s", *(const char *const *)field); break;
-    case OPTION_NULL: snprintf(out, out_bytes, "null"); break;
+    case OPTION_CHOICE:
+    case OPTION_LIST: snprintf(out, out_bytes, "%s", *(const char *const *)field); break;
     }
 }
 

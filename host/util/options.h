@@ -3,8 +3,9 @@
  *
  * An option is bound to one field of the program's settings struct by its offset:
  *   OPTION_BOOL bool · OPTION_INT int64_t · OPTION_DOUBLE double · OPTION_STRING, OPTION_CHOICE const char *
- *   OPTION_NULL no field: a key that is reserved; only a null of a config file is accepted.
- * A name with a dot ("template.file") is a member of an object in the config file. Dashes and underscores are equal.
+ *   OPTION_LIST const char *: names between commas, in a config file also an array of strings
+ * A name with a dot ("template.file") is a member of an object in the config file; null instead of the object sets
+ * nothing. Dashes and underscores are equal.
  */
 #ifndef FLAT_UTIL_OPTIONS_H
 #define FLAT_UTIL_OPTIONS_H
@@ -14,7 +15,7 @@
 #include "error.h"
 #include "memory.h"
 
-enum option_type { OPTION_BOOL, OPTION_INT, OPTION_DOUBLE, OPTION_STRING, OPTION_CHOICE, OPTION_NULL };
+enum option_type { OPTION_BOOL, OPTION_INT, OPTION_DOUBLE, OPTION_STRING, OPTION_CHOICE, OPTION_LIST };
 
 /* Where a value came from; a later one in this list overrides an earlier one whatever the order of calls. */
 enum option_source { OPTION_FROM_DEFAULT, OPTION_FROM_FILE, OPTION_FROM_FLAG };

@@ -18,6 +18,7 @@ struct settings {
     const char *prompt_template;                 /* built-in name, or "custom" when the four tags are given */
     const char *prompt_user_start, *prompt_user_end, *prompt_answer_start, *prompt_answer_end;
     int64_t max_length;
+    const char *adapter;                         /* PEFT folder; "" when not given */
 
     /* method */
     const char *method, *divergence, *flat_average, *flat_average_scope;
@@ -30,6 +31,12 @@ struct settings {
     const char *lr_scheduler_type;
     double warmup_steps; /* below 1: a fraction of all steps */
     double warmup_ratio; /* older name of the fraction; 0 when not given */
+
+    /* LoRA: lora.r, .alpha, .dropout, .target_modules, .use_rslora, .output */
+    int64_t lora_rank; /* 0: off */
+    double lora_alpha, lora_dropout;
+    const char *lora_target_modules, *lora_output;
+    bool lora_use_rslora;
 
     /* length and batches */
     double num_train_epochs;

@@ -1,0 +1,193 @@
+/* adapter_config.c - see adapter_config.h. */
+#include "adapter_config.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../io/json.h"
+#include "../util/file.h"
+#include "../util/memory.h"
+
+/* PEFT's own defaults, for a config that leaves the keys out. */
+#define PEFT_RANK 8
+#define PEFT_ALPHA 8
+
+#define RANK_MAX 65536
+
+/* Keys that change nothing of what a finished adapter computes, and those that are read one by one below. */
+static const char *const harmless[] = {
+    "auto_mapping",   "base_model_name_or_path", "fan_in_fan_out", "inference_mode", "layers_pattern", "lora_alpha",
+    "lora_dropout",   "megatron_core",           "peft_version",   "qalora_group_size", "r",           "revision",
+    "target_modules", "use_rslora",              "peft_type",      "task_type",      "bias",           "init_lora_weights",
+};
+
+static bool is_harmless(const char *key)
+{
+    for (size_t i = 0; i < sizeof harmless / sizeof *harmless; i++)
+        if (!strcmp(key, harmless[i]))
+            return true;
+    return false;
+}
+
+/* null, false, {} and []: a feature that is not used. */
+static bool is_off(const cJSON *value)
+{
+    return cJSON_IsNull(value) || cJSON_IsFalse(value) || ((cJSON_IsObject(value) || cJSON_IsArray(value)) && !value->child);
+}
+
+/* A key that, where it is given, must be one of two texts. */
+static int text_check(const cJSON *json, const char *path, const char *key, const char *allowed, const char *or_allowed,
+                      struct error *error)
+{
+    const char *text = NULL;
+    int status = json_get_string_or(json, path, key, &text, error);
+    if (!status && text && strcmp(text, allowed) && (!or_allowed || strcmp(text, or_allowed)))
+        status = error_set(error, STATUS_INPUT, "%s: %s: expected \"%s\", found \"%.60s\", which is not supported", path, key,
+                           allowed, text);
+    return status;
+}
+
+/* pissa, olora, corda and loftq change the base weights too: their adapters do not belong to the model as it is. */
+static int initialisation_check(const cJSON *json, const char *path, struct error *error)
+{
+    const cJSON *value = json_member(json, "init_lora_weights");
+    return cJSON_IsString(value) ? text_check(json, path, "init_lora_weights", "gaussian", "eva", error) : STATUS_OK;
+}
+
+static int features_check(const cJSON *json, const char *path, struct error *error)
+{
+    const char *type = NULL;
+    int status = json_get_string(json, path, "peft_type", &type, error);
+    if (!status)
+        status = text_check(json, path, "peft_type", "LORA", NULL, error);
+    if (!status)
+        status = text_check(json, path, "task_type", "CAUSAL_LM", NULL, error);
+    if (!status)
+        status = text_check(json, path, "bias", "none", NULL, error);
+    if (!status)
+        status = initialisation_check(json, path, error);
+    for (const cJSON *item = json->child; item && !status; item = item->next)
+        if (!is_harmless(item->string) && !is_off(item))
+            status = error_set(error, STATUS_INPUT, "%s: %.80s: not supported; only null, false or an empty value is "
+                               "accepted", path, item->string);
+    return status;
+}
+
+/* A list of names; the string that PEFT takes instead is a regular expression, but for "all-linear". */
+static int targets_read(const cJSON *json, const char *path, struct buffer *list, struct error *error)
+{
+    const cJSON *targets = json_member(json, "target_modules"), *item;
+    int status = STATUS_OK;
+    if (cJSON_IsString(targets) && !strcmp(targets->valuestring, "all-linear"))
+        return buffer_printf(list, error, "all-linear");
+    if (!cJSON_IsArray(targets) || !targets->child)
+        return error_set(error, STATUS_INPUT, "%s: target_modules: expected a list of module names (a regular expression "
+                         "is not supported)", path);
+    cJSON_ArrayForEach(item, targets) {
+        if (status)
+            break;
+        status = cJSON_IsString(item) && *item->valuestring && !strpbrk(item->valuestring, ", ")
+                     ? buffer_printf(list, error, "%s%s", list->length ? "," : "", item->valuestring)
+                     : error_set(error, STATUS_INPUT, "%s: target_modules: expected a list of module names", path);
+    }
+    return status;
+}
+
+int adapter_config_read(struct lora_options *options, const char *directory, struct error *error)
+{
+    char path[4096];
+    struct buffer list = {0};
+    *options = (struct lora_options){.rank = PEFT_RANK, .alpha = PEFT_ALPHA};
+    int status = file_join(path, sizeof path, directory, "adapter_config.json", error);
+    if (status)
+        return status;
+    cJSON *json = json_read(path, error);
+    if (!json)
+        return error ? error->status : STATUS_INPUT;
+    status = features_check(json, path, error);
+    if (!status)
+        status = json_get_int_or(json, path, "r", 1, RANK_MAX, &options->rank, error);
+    if (!status)
+        status = json_get_double_or(json, path, "lora_alpha", &options->alpha, error);
+    if (!status)
+        status = json_get_bool_or(json, path, "use_rslora", &options->rslora, error);
+    if (!status)
+        status = targets_read(json, path, &list, error);
+    cJSON_Delete(json);
+    if (status)
+        buffer_free(&list);
+    options->target_modules = list.data;
+    return status;
+}
+
+static bool targets_add(cJSON *json, const char *list)
+{
+    cJSON *array = cJSON_AddArrayToObject(json, "target_modules");
+    bool ok = array != NULL;
+    for (const char *name = list; ok && name; name = strchr(name, ',') ? strchr(name, ',') + 1 : NULL) {
+        char text[256];
+        snprintf(text, sizeof text, "%.*s", (int)strcspn(name, ","), name);
+        ok = cJSON_AddItemToArray(array, cJSON_CreateString(text));
+    }
+    return ok;
+}
+
+/* True when the family's projections are stored [in, out], which PEFT must be told. */
+static bool is_turned(const struct model *model)
+{
+    bool turned = false;
+    for (int t = 0; t < model->tensors; t++)
+        turned |= model->tensor[t].transposed;
+    return turned;
+}
+
+static int card_write(const struct lora_options *options, const char *base, const char *out_directory,
+                      struct error *error)
+{
+    char path[4096];
+    struct buffer text = {0};
+    int status = buffer_printf(&text, error, "---\nbase_model: ");
+    if (!status)
+        status = json_print_string(base, strlen(base), &text, error);
+    if (!status)
+        status = buffer_printf(&text, error,
+                               "\nlibrary_name: peft\ntags:\n- lora\n---\n\n# LoRA adapter\n\n"
+                               "Rank %lld, alpha %g%s, on %s. Made by flat.c.\n\n"
+                               "```python\nfrom peft import PeftModel\nfrom transformers import AutoModelForCausalLM\n\n"
+                               "model = AutoModelForCausalLM.from_pretrained(BASE_MODEL)\n"
+                               "model = PeftModel.from_pretrained(model, THIS_FOLDER)\n```\n",
+                               (long long)options->rank, options->alpha, options->rslora ? " (rslora)" : "",
+                               options->target_modules);
+    if (!status)
+        status = file_join(path, sizeof path, out_directory, "README.md", error);
+    if (!status)
+        status = file_write(path, text.data, text.length, error);
+    buffer_free(&text);
+    return status;
+}
+
+int adapter_config_write(const struct lora_options *options, const struct model *model, const char *base,
+                         const char *out_directory, struct error *error)
+{
+    char path[4096];
+    struct buffer text = {0};
+    cJSON *json = cJSON_CreateObject();
+    bool ok = json && json_add_string(json, "base_model_name_or_path", base) && json_add_string(json, "bias", "none") &&
+              json_add_bool(json, "fan_in_fan_out", is_turned(model)) && json_add_bool(json, "inference_mode", true) &&
+              json_add_number(json, "lora_alpha", options->alpha) && json_add_number(json, "lora_dropout", 0) &&
+              json_add_string(json, "peft_type", "LORA") && json_add_int(json, "r", options->rank) &&
+              targets_add(json, options->target_modules) && json_add_string(json, "task_type", "CAUSAL_LM") &&
+              json_add_bool(json, "use_rslora", options->rslora);
+    int status = ok ? json_print_pretty(json, &text, error)
+                    : error_set(error, STATUS_MEMORY, "out of host memory while writing adapter_config.json");
+    if (!status)
+        status = buffer_append(&text, "\n", 1, error);
+    if (!status)
+        status = file_join(path, sizeof path, out_directory, "adapter_config.json", error);
+    if (!status)
+        status = file_write(path, text.data, text.length, error);
+    cJSON_Delete(json);
+    buffer_free(&text);
+    return status ? status : card_write(options, base, out_directory, error);
+}

@@ -1,0 +1,329 @@
+/* lora.c - see lora.h. */
+#include "lora.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../util/memory.h"
+#include "model.h"
+#include "weights.h"
+
+#define ALL_LINEAR "all-linear"
+/* Keeps the draws of A apart from what else the seed of a run decides. */
+#define LORA_STREAM 0x6c6f7261ull
+
+static bool is_projection(const struct model_tensor *tensor)
+{
+    const enum slot slot = tensor->from->slot;
+    return slot == SLOT_QKV_WEIGHT || slot == SLOT_O_WEIGHT || slot == SLOT_UP_WEIGHT || slot == SLOT_DOWN_WEIGHT;
+}
+
+/* Length of a module's path: the tensor's name without ".weight". */
+static size_t path_length(const struct model_tensor *tensor)
+{
+    return strlen(tensor->name) - strlen(".weight");
+}
+
+/* True when a name of `length` bytes is the module's path or its end after a dot. */
+static bool module_matches(const struct model_tensor *tensor, const char *name, size_t length)
+{
+    const size_t path = path_length(tensor);
+    return is_projection(tensor) && length && length <= path && !memcmp(tensor->name + path - length, name, length) &&
+           (length == path || tensor->name[path - length - 1] == '.');
+}
+
+/* Next name of a list between commas, without the space around it; false at the end. */
+static bool name_next(const char **list, const char **name, size_t *length)
+{
+    if (!*list)
+        return false;
+    const char *end = strchr(*list, ',');
+    *name = *list + strspn(*list, " ");
+    *length = (end ? (size_t)(end - *list) : strlen(*list)) - (size_t)(*name - *list);
+    while (*length && (*name)[*length - 1] == ' ')
+        --*length;
+    *list = end ? end + 1 : NULL;
+    return true;
+}
+
+/* Appends a name to a list unless it is there. */
+static int name_add(struct buffer *list, const char *name, size_t length, const char *between, struct error *error)
+{
+    const char *rest = list->data, *known;
+    for (size_t known_length; name_next(&rest, &known, &known_length);)
+        if (known_length == length && !memcmp(known, name, length))
+            return STATUS_OK;
+    int status = buffer_append(list, between, list->length ? strlen(between) : 0, error);
+    return status ? status : buffer_append(list, name, length, error);
+}
+
+/* Last parts of the paths of all projections: "q_proj", "k_proj", ... */
+static int names_collect(const struct model *model, const char *between, struct buffer *list, struct error *error)
+{
+    int status = buffer_append(list, "", 0, error);
+    for (int t = 0; t < model->tensors && !status; t++) {
+        const struct model_tensor *tensor = &model->tensor[t];
+        size_t length = path_length(tensor), begin = length;
+        while (begin && tensor->name[begin - 1] != '.')
+            begin--;
+        if (is_projection(tensor))
+            status = name_add(list, tensor->name + begin, length - begin, between, error);
+    }
+    return status;
+}
+
+/* The targets as a list without repetition; every name must fit a module. */
+static int targets_resolve(const struct model *model, const char *target_modules, struct buffer *list,
+                           struct error *error)
+{
+    const char *rest = target_modules, *name;
+    if (!strcmp(target_modules, ALL_LINEAR))
+        return names_collect(model, ",", list, error);
+    int status = STATUS_OK;
+    for (size_t length; !status && name_next(&rest, &name, &length);) {
+        bool found = false;
+        for (int t = 0; t < model->tensors && !found; t++)
+            found = module_matches(&model->tensor[t], name, length);
+        if (found) {
+            status = name_add(list, name, length, ",", error);
+            continue;
+        }
+        struct buffer names = {0};
+        status = names_collect(model, ", ", &names, error);
+        if (!status)
+            status = error_set(error, STATUS_USAGE, "target_modules: '%.*s' is no projection of %s; there are %s, and "
+                               ALL_LINEAR, (int)(length < 80 ? length : 80), name, model->config.family->model_type,
+                               names.data);
+        buffer_free(&names);
+    }
+    return status;
+}
+
+static bool is_target(const struct model_tensor *tensor, const char *list)
+{
+    const char *name;
+    for (size_t length; name_next(&list, &name, &length);)
+        if (module_matches(tensor, name, length))
+            return true;
+    return false;
+}
+
+/* Room for a matrix; the next one begins on a vector's border. */
+static int64_t place_take(struct lora *lora, int64_t rows, int64_t cols)
+{
+    int64_t offset = lora->elements;
+    lora->elements += (rows * cols + 15) & ~(int64_t)15;
+    return offset;
+}
+
+static int modules_lay_out(struct lora *lora, const struct model *model, struct error *error)
+{
+    const int layers = (int)model->config.num_hidden_layers;
+    lora->module = memory_array((size_t)model->tensors, sizeof *lora->module, error);
+    lora->layer_begin = memory_array((size_t)layers + 1, sizeof *lora->layer_begin, error);
+    if (!lora->module || !lora->layer_begin)
+        return STATUS_MEMORY;
+    for (int t = 0; t < model->tensors; t++) {
+        const struct model_tensor *tensor = &model->tensor[t];
+        if (!is_target(tensor, lora->options.target_modules))
+            continue;
+        struct lora_module *module = &lora->module[lora->modules++];
+        module->tensor = t;
+        module->a = place_take(lora, lora->options.rank, tensor->cols);
+        module->b = place_take(lora, tensor->rows, lora->options.rank);
+        for (int l = tensor->layer + 1; l <= layers; l++)
+            lora->layer_begin[l] = lora->modules;
+    }
+    return STATUS_OK;
+}
+
+int lora_create(struct lora *lora, const struct model *model, const struct lora_options *options, struct error *error)
+{
+    *lora = (struct lora){.options = *options};
+    lora->scale = options->alpha / (options->rslora ? sqrt((double)options->rank) : (double)options->rank);
+    struct buffer list = {0};
+    int status = targets_resolve(model, options->target_modules, &list, error);
+    lora->options.target_modules = list.data;
+    if (!status)
+        status = modules_lay_out(lora, model, error);
+    if (status)
+        lora_free(lora);
+    return status;
+}
+
+void lora_free(struct lora *lora)
+{
+    free((char *)lora->options.target_modules);
+    free(lora->module);
+    free(lora->layer_begin);
+    *lora = (struct lora){0};
+}
+
+const struct lora_module *lora_find(const struct lora *lora, int tensor)
+{
+    for (int m = 0; m < lora->modules; m++)
+        if (lora->module[m].tensor == tensor)
+            return &lora->module[m];
+    return NULL;
+}
+
+int lora_plan(struct model *model, int64_t rows, struct error *error)
+{
+    struct lora *lora = &model->lora;
+    struct memory_plan *plan = &model->plan;
+    const size_t s = dtype_size(model->dtype);
+    const int64_t reduced = rows * lora->options.rank;
+    if (!lora->options.rank)
+        return STATUS_OK;
+    int status = memory_plan_add(plan, MEMORY_PARAM, "LoRA parameters", lora->elements, s, &lora->param, error);
+    if (!status && model->training)
+        status = memory_plan_add(plan, MEMORY_GRAD, "LoRA gradients", lora->elements, s, &lora->grad, error);
+    for (int m = 0; m < lora->modules && !status; m++)
+        status = memory_plan_add(plan, MEMORY_ACTIVATION, "LoRA x A^T", reduced, s, &lora->module[m].reduced, error);
+    if (!status && model->training)
+        status = memory_plan_add(plan, MEMORY_SCRATCH, "d LoRA x A^T", reduced, s, &lora->dreduced, error);
+    return status;
+}
+
+int lora_random(struct model *model, uint64_t seed, struct error *error)
+{
+    const struct lora *lora = &model->lora;
+    int status = device_zero(model->device, lora->param, (size_t)lora->elements * dtype_size(model->dtype), error);
+    for (int m = 0; m < lora->modules && !status; m++) {
+        const struct lora_module *module = &lora->module[m];
+        const int64_t in = model->tensor[module->tensor].cols, count = lora->options.rank * in;
+        const double bound = 1 / sqrt((double)in);
+        float *a = memory_array((size_t)count, sizeof *a, error);
+        if (!a)
+            return STATUS_MEMORY;
+        for (int64_t i = 0; i < count; i++)
+            a[i] = (float)(bound * (2 * sample_uniform(seed ^ LORA_STREAM, (uint64_t)(module->a + i)) - 1));
+        status = weights_write(model, lora->param, module->a, count, a, error);
+        free(a);
+    }
+    return status;
+}
+
+/* One module as the two passes see it. */
+struct view {
+    int64_t in, out, rank, stride; /* stride: the slot's rows, which are the columns of y */
+    char *a, *b, *da, *db;         /* da and db NULL without gradients */
+    void *reduced;
+    size_t column;                 /* bytes from the slot's y to the module's */
+};
+
+/* False when the module belongs to another slot. */
+static bool view_take(const struct model *model, int layer, enum slot slot, const struct lora_module *module,
+                      struct view *view)
+{
+    const struct lora *lora = &model->lora;
+    const struct model_tensor *tensor = &model->tensor[module->tensor];
+    const struct slot_place *place = &model->layer[(size_t)layer * SLOTS + slot];
+    const size_t s = dtype_size(model->dtype), a = (size_t)module->a * s, b = (size_t)module->b * s;
+    if (tensor->from->slot != slot)
+        return false;
+    *view = (struct view){.in = tensor->cols, .out = tensor->rows, .rank = lora->options.rank, .stride = place->rows,
+                          .a = (char *)lora->param + a, .b = (char *)lora->param + b, .reduced = module->reduced,
+                          .column = (size_t)((tensor->offset - place->offset) / tensor->cols) * s};
+    if (lora->grad) {
+        view->da = (char *)lora->grad + a;
+        view->db = (char *)lora->grad + b;
+    }
+    return true;
+}
+
+static int module_forward(struct model *model, int64_t rows, const struct view *v, const void *x, void *y,
+                          struct error *error)
+{
+    int status = device_run(model->device, error, linear_forward,
+                            &((struct linear_args){.dtype = model->dtype,
+                                                   .out_dtype = model->dtype,
+                                                   .rows = rows,
+                                                   .in = v->in,
+                                                   .out = v->rank,
+                                                   .x = x,
+                                                   .weight = v->a,
+                                                   .y = v->reduced,
+                                                   .scale = model->lora.scale}));
+    if (!status)
+        status = device_run(model->device, error, linear_forward,
+                            &((struct linear_args){.dtype = model->dtype,
+                                                   .out_dtype = model->dtype,
+                                                   .rows = rows,
+                                                   .in = v->rank,
+                                                   .out = v->out,
+                                                   .x = v->reduced,
+                                                   .weight = v->b,
+                                                   .y = (char *)y + v->column,
+                                                   .y_stride = v->stride,
+                                                   .accumulate = true}));
+    return status;
+}
+
+/* dB += dy^T reduced,  dreduced = scale dy B,  dA += dreduced^T x,  dx += dreduced A. */
+static int module_backward(struct model *model, int64_t rows, const struct view *v, const void *slot_dy, const void *x,
+                           void *dx, struct error *error)
+{
+    const void *dy = (const char *)slot_dy + v->column;
+    void *dreduced = model->lora.dreduced;
+    struct linear_backward_weight_args weight = {.dtype = model->dtype,
+                                                 .grad_dtype = model->dtype,
+                                                 .rows = rows,
+                                                 .in = v->rank,
+                                                 .out = v->out,
+                                                 .dy = dy,
+                                                 .dy_stride = v->stride,
+                                                 .x = v->reduced,
+                                                 .dweight = v->db,
+                                                 .accumulate = true};
+    struct linear_backward_input_args input = {.dtype = model->dtype,
+                                               .rows = rows,
+                                               .in = v->rank,
+                                               .out = v->out,
+                                               .dy = dy,
+                                               .dy_stride = v->stride,
+                                               .weight = v->b,
+                                               .dx = dreduced,
+                                               .scale = model->lora.scale};
+    int status = device_run(model->device, error, linear_backward_weight, &weight);
+    if (!status)
+        status = device_run(model->device, error, linear_backward_input, &input);
+    weight.in = input.in = v->in, weight.out = input.out = v->rank;
+    weight.dy = input.dy = dreduced, weight.dy_stride = input.dy_stride = 0;
+    weight.x = x, weight.dweight = v->da;
+    input.weight = v->a, input.dx = dx, input.scale = 1, input.accumulate = true;
+    if (!status)
+        status = device_run(model->device, error, linear_backward_weight, &weight);
+    if (!status)
+        status = device_run(model->device, error, linear_backward_input, &input);
+    return status;
+}
+
+int lora_forward(struct model *model, int64_t rows, int layer, enum slot slot, const void *x, void *y,
+                 struct error *error)
+{
+    const struct lora *lora = &model->lora;
+    struct view view;
+    int status = STATUS_OK;
+    if (!lora->options.rank || slot < SLOT_LAYER)
+        return status;
+    for (int m = lora->layer_begin[layer]; m < lora->layer_begin[layer + 1] && !status; m++)
+        if (view_take(model, layer, slot, &lora->module[m], &view))
+            status = module_forward(model, rows, &view, x, y, error);
+    return status;
+}
+
+int lora_backward(struct model *model, int64_t rows, int layer, enum slot slot, const void *dy, const void *x, void *dx,
+                  struct error *error)
+{
+    const struct lora *lora = &model->lora;
+    struct view view;
+    int status = STATUS_OK;
+    if (!lora->options.rank || slot < SLOT_LAYER)
+        return status;
+    for (int m = lora->layer_begin[layer]; m < lora->layer_begin[layer + 1] && !status; m++)
+        if (view_take(model, layer, slot, &lora->module[m], &view))
+            status = module_backward(model, rows, &view, dy, x, dx, error);
+    return status;
+}

@@ -1,0 +1,40 @@
+/* weights_random.c - a model from scratch; see weights.h. */
+#include "weights.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "../util/memory.h"
+
+#define PIECE (1 << 20) /* elements moved at a time */
+
+/* Standard normal of (seed, index): Box-Muller over two counter-based draws. */
+static double normal_draw(uint64_t seed, uint64_t index)
+{
+    double u = sample_uniform(seed, 2 * index), v = sample_uniform(seed, 2 * index + 1);
+    return sqrt(-2 * log(1 - u)) * cos(2 * 3.14159265358979323846 * v);
+}
+
+int weights_random(struct model *model, uint64_t seed, struct error *error)
+{
+    float *piece = memory_array(PIECE, sizeof *piece, error);
+    if (!piece)
+        return STATUS_MEMORY;
+    int status = device_zero(model->device, model->param, (size_t)model->elements * dtype_size(model->dtype), error);
+    for (int t = 0; t < model->tensors && !status; t++) {
+        const struct model_tensor *tensor = &model->tensor[t];
+        const enum slot slot = tensor->from->slot;
+        const bool norm = slot == SLOT_FINAL_NORM_WEIGHT || slot == SLOT_NORM1_WEIGHT || slot == SLOT_NORM2_WEIGHT;
+        int64_t elements = tensor->rows * (tensor->cols ? tensor->cols : 1);
+        for (int64_t first = 0; first < elements && !status; first += PIECE) {
+            int64_t count = elements - first < PIECE ? elements - first : PIECE;
+            for (int64_t i = 0; i < count; i++)
+                piece[i] = tensor->cols ? (float)(model->config.initializer_range *
+                                                  normal_draw(seed, (uint64_t)(tensor->offset + first + i)))
+                                        : (norm ? 1.0f : 0.0f);
+            status = weights_write(model, model->param, tensor->offset + first, count, piece, error);
+        }
+    }
+    free(piece);
+    return status;
+}
