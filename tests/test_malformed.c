@@ -49,10 +49,10 @@ static const struct row rows[] = {
     {"header bit flipped", {PATCH, WEIGHTS, "\x80", .at = 20, .length = 1}, NULL, 3, "model.safetensors"},
     {"unknown dtype", {SUBSTITUTE, WEIGHTS, "\"F32\"", "\"F99\""}, NULL, 3, "F99"},
     {"offsets of a hole", {SUBSTITUTE, WEIGHTS, "[0,", "[4,"}, NULL, 3, "model.safetensors"},
-    {"shape does not fit the bytes", {SUBSTITUTE, WEIGHTS, "[512,32]", "[512,33]"}, NULL, 3, "embed_tokens"},
-    {"shape overflows", {SUBSTITUTE, WEIGHTS, "[512,32]", "[9223372036854775807,9223372036854775807]"}, NULL, 3,
+    {"shape does not fit the bytes", {SUBSTITUTE, WEIGHTS, "[1024,32]", "[1024,33]"}, NULL, 3, "embed_tokens"},
+    {"shape overflows", {SUBSTITUTE, WEIGHTS, "[1024,32]", "[9223372036854775807,9223372036854775807]"}, NULL, 3,
      "model.safetensors"},
-    {"negative shape", {SUBSTITUTE, WEIGHTS, "[512,32]", "[-12,32]"}, NULL, 3, "model.safetensors"},
+    {"negative shape", {SUBSTITUTE, WEIGHTS, "[1024,32]", "[-12,32]"}, NULL, 3, "model.safetensors"},
     {"tensor renamed", {SUBSTITUTE, WEIGHTS, "mlp.down_proj", "mlp.drow_proj"}, NULL, 3, "down_proj"},
     {"pickle instead of safetensors", {WRITE, WEIGHTS, "PK\x03\x04 a zip with a pickle in it"}, NULL, 3, "safetensors"},
     /* config.json */
@@ -72,14 +72,14 @@ static const struct row rows[] = {
     {"heads not divisible", {SUBSTITUTE, CONFIG, "\"num_attention_heads\": 4", "\"num_attention_heads\": 3"}, NULL, 3,
      "multiple"},
     {"head_dim odd", {SUBSTITUTE, CONFIG, "\"head_dim\": 8", "\"head_dim\": 9"}, NULL, 3, "head_dim"},
-    {"duplicate key", {SUBSTITUTE, CONFIG, "{", "{\"vocab_size\": 512, "}, NULL, 3, "vocab_size"},
+    {"duplicate key", {SUBSTITUTE, CONFIG, "{", "{\"vocab_size\": 1024, "}, NULL, 3, "vocab_size"},
     {"activation unknown", {SUBSTITUTE, CONFIG, "\"silu\"", "\"tanh\""}, NULL, 3, "tanh"},
     {"rope scaling unknown", {SUBSTITUTE, CONFIG, "\"vocab_size\"", "\"rope_scaling\": {\"type\": \"yarn\"}, \"vocab_size\""},
      NULL, 3, "yarn"},
-    {"vocab_size negative", {SUBSTITUTE, CONFIG, "\"vocab_size\": 512", "\"vocab_size\": -1"}, NULL, 3, "vocab_size"},
-    {"vocab_size below the tokenizer's", {SUBSTITUTE, CONFIG, "\"vocab_size\": 512", "\"vocab_size\": 300"}, NULL, 3,
-     "[512, 32], expected [300, 32]"},
-    {"eos outside the vocabulary", {SUBSTITUTE, CONFIG, "\"eos_token_id\": 1", "\"eos_token_id\": 512"}, NULL, 3,
+    {"vocab_size negative", {SUBSTITUTE, CONFIG, "\"vocab_size\": 1024", "\"vocab_size\": -1"}, NULL, 3, "vocab_size"},
+    {"vocab_size below the tokenizer's", {SUBSTITUTE, CONFIG, "\"vocab_size\": 1024", "\"vocab_size\": 300"}, NULL, 3,
+     "[1024, 32], expected [300, 32]"},
+    {"eos outside the vocabulary", {SUBSTITUTE, CONFIG, "\"eos_token_id\": 1", "\"eos_token_id\": 1024"}, NULL, 3,
      "eos_token_id"},
     /* tokenizer */
     {"tokenizer missing", {REMOVE, TOKENIZER}, NULL, 3, "tokenizer"},
@@ -247,7 +247,7 @@ static int make_good_model(void **state)
     if (temporary_make(state))
         return -1;
     static const char config[] =
-        "{\"model_type\": \"llama\", \"vocab_size\": 512, \"hidden_size\": 32, \"intermediate_size\": 40, "
+        "{\"model_type\": \"llama\", \"vocab_size\": 1024, \"hidden_size\": 32, \"intermediate_size\": 40, "
         "\"num_hidden_layers\": 1, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, \"head_dim\": 8, "
         "\"hidden_act\": \"silu\", \"max_position_embeddings\": 128, \"bos_token_id\": 0, \"eos_token_id\": 1, "
         "\"tie_word_embeddings\": true}";
