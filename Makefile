@@ -59,7 +59,7 @@ NVCC_FLAGS := -std=c++17 -O3 -lineinfo -Xptxas -v -Werror all-warnings -Xcompile
 EMU_FLAVOUR := $(if $(SAN),asan,plain)
 include tests/emulation/emulation.mk
 
-.PHONY: help flat cuda demo test test-nets deps install clean arrows test-bin FORCE
+.PHONY: help flat cuda demo test test-nets test-inputs deps install clean arrows test-bin FORCE
 help:
 	@awk '/^#/ { sub(/^# ?/, ""); print; next } { exit }' Makefile
 
@@ -145,6 +145,13 @@ test: deps
 	@$(MAKE) --no-print-directory arrows
 	@$(RUN_TESTS) $(TESTS:%=$(BUILD)/tests/test_%)
 	@$(if $(SAN),:,$(MAKE) --no-print-directory test-nets)
+	@$(if $(SAN),:,$(MAKE) --no-print-directory SAN=1 NVCC= test-inputs)
+# What reads input runs once more in the sanitized build.
+INPUT_TESTS := adapter dataset file json malformed options plot safetensors tokenizer_files
+test-inputs:
+	@$(MAKE) --no-print-directory -j$$(nproc) $(INPUT_TESTS:%=$(BUILD)/tests/test_%) $(BUILD)/flat $(BUILD)/libflat_cpu.so
+	@echo "what reads input, under AddressSanitizer and UBSan:"
+	@$(RUN_TESTS) $(INPUT_TESTS:%=$(BUILD)/tests/test_%)
 test-nets:
 	@for net in $(filter-out $(EMU_FLAVOUR),$(EMU_FLAVOURS)); do echo "CUDA rooms, $$net:"; \
 	    [ $$net != asan ] || preload="LD_PRELOAD=$$($(CC) -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0"; \
@@ -171,8 +178,9 @@ $(PARITY)/venv/installed: tests/parity/requirements-models.txt
 	$(Q)$(@D)/bin/pip install -q -r $<
 	@touch $@
 
+# Without a GPU the CUDA engine, minutes of compiling, would not be used.
 demo: deps
-	@$(MAKE) --no-print-directory flat
+	@$(MAKE) --no-print-directory -j$$(nproc) $(if $(wildcard /dev/nvidia0),,NVCC=) flat
 	@FLAT=$(BUILD)/flat configs/demo/run
 
 deps:

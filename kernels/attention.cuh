@@ -303,7 +303,7 @@ template <int TILES> DEVICE void multiply(float (&d)[TILES][4], const uint32_t (
     }
 }
 
-/* d [16, 8 TILES] = round(weights) b; b is [8 WEIGHTS, 8 TILES] in shared memory: added to d. */
+/* d [16, 8 TILES] += weights b, weights rounded to bf16; b is [8 WEIGHTS, 8 TILES] in shared memory. */
 template <int TILES, int WEIGHTS>
 DEVICE void multiply_weights(float (&d)[TILES][4], const float (&weights)[WEIGHTS][4], const bf16 *b, int pitch)
 {
@@ -316,8 +316,8 @@ DEVICE void multiply_weights(float (&d)[TILES][4], const float (&weights)[WEIGHT
 }
 
 /* The 16 rows of a warp's result d, row i times scale[i / 8], to consecutive rows of global memory, of which `count`
- * exist; through 16 rows of shared memory, so that stores are 16 bytes wide. Those rows are the warp's own, and what it
- * has read there went into d: no lane can still be reading. */
+ * exist; through 16 rows of shared memory, so that stores are 16 bytes wide. Those rows are the warp's own, and
+ * what its lanes have read there has gone into the sums it stores: none is still reading. */
 template <int TILES>
 DEVICE void warp_rows_store(bf16 *to, int64_t stride, int columns, int count, const float (&d)[TILES][4],
                             const float (&scale)[2], bf16 *staging, int pitch)

@@ -49,7 +49,7 @@ template <typename G> DEVICE void bias_store(G *dbias, float sum, bool accumulat
  * of rows the sums go to dbias; with more, to partial [blocks of rows, out], which bias_gradient_finish adds in order:
  * the order of every sum is fixed by the shape. */
 template <typename T, typename G>
-__global__ void __launch_bounds__(BIAS_THREADS)
+__global__ void __launch_bounds__(BIAS_THREADS, 4)
     bias_gradient_kernel(const T *dy, int64_t rows, int64_t out, float *partial, G *dbias, bool accumulate)
 {
     constexpr int count = vector16<T>::count, width = bias_columns<T>;

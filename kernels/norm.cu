@@ -49,7 +49,7 @@ forward_kernel(const struct norm_args args, float eps)
         shared_fill(bias, args.bias, cols);
     __syncthreads();
 
-    const int64_t step = (int64_t)gridDim.x * groups, group = (int)threadIdx.x / GROUP;
+    const int step = (int)gridDim.x * groups, group = (int)threadIdx.x / GROUP;
     vector16<T> x[VECTORS], residual[VECTORS];
     row_load<GROUP>(x, args.x, (int64_t)blockIdx.x * groups + group, args.rows, cols);
     if (args.residual)

@@ -30,7 +30,8 @@ struct op_test {
     void *library;
 };
 
-/* The engines that every room is tested on: "cpu", "cpu64", and "emu-f32", "emu-bf16", the CUDA kernels in a dtype. */
+/* The engines that every room is tested on: first OP_TEST_ENGINES of the CPU, "cpu" and "cpu64", then "emu-f32" and
+ * "emu-bf16", the CUDA kernels in a dtype. */
 extern const char *const op_test_engines[];
 enum { OP_TEST_ENGINES = 2, OP_TEST_VARIANTS = 4 };
 
