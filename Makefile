@@ -51,9 +51,11 @@ NVCC ?= $(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc
 CUDA_ARCHS ?= 80 90a 100
 CUDA_DIR := $(BUILD)/cuda-$(shell echo $(CUDA_ARCHS) | tr ' ' -)
 CUDA_OBJECTS := $(patsubst kernels/%.cu,$(CUDA_DIR)/%.o,$(wildcard kernels/*.cu))
-NVCC_FLAGS := -std=c++17 -O3 -lineinfo -Xptxas -v -Werror all-warnings -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra \
+NVCC_FLAGS := -std=c++17 -O3 -lineinfo -Xptxas -v -Werror all-warnings \
+              -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra \
               $(foreach arch,$(CUDA_ARCHS),-gencode=arch=compute_$(arch)$(,)code=sm_$(arch)) \
-              $(foreach arch,$(filter-out %a,$(lastword $(CUDA_ARCHS))),-gencode=arch=compute_$(arch)$(,)code=compute_$(arch))
+              $(foreach arch,$(filter-out %a,$(lastword $(CUDA_ARCHS))), \
+                  -gencode=arch=compute_$(arch)$(,)code=compute_$(arch))
 
 # The CUDA engine on the CPU, for the tests.
 EMU_FLAVOUR := $(if $(SAN),asan,plain)

@@ -1,7 +1,7 @@
 /* linear_pick.cu - which of cublasLt's algorithms a product uses.
  *
- * Two algorithms add in two orders, so the bits of a run hang on the choice. Without a file the library's first proposal
- * is taken: the same on every run with one library and GPU. With a file the proposals are timed once, and the pick is
+ * Two algorithms add in two orders, so the bits of a run hang on the choice. Without a file the library's first
+ * proposal is taken: the same on every run with one library and GPU. With a file the proposals are timed once, and the pick is
  * written down and taken from there by every later run. The file is text, one line a product, under a line that names
  * GPU and library; with another GPU or library it is begun anew.
  */
@@ -31,7 +31,8 @@ static bool line_read(FILE *stream, struct linear_pick *pick)
     *pick = {};
     return fscanf(stream,
                   "%" SCNd64 " %" SCNd64 " %" SCNd64 " %" SCNd64 " %" SCNd64 " %" SCNu8 " %" SCNu8 " %" SCNu8 " %" SCNu8
-                  " %" SCNu8 " %" SCNu8 " %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64,
+                  " %" SCNu8 " %" SCNu8 " %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64
+                  " %" SCNx64 " %" SCNx64,
                   &key->m, &key->n, &key->k, &key->ldb, &key->ldd, &key->in, &key->out, &key->transpose_a,
                   &key->transpose_b, &key->bias, &key->alignment, &word[0], &word[1], &word[2], &word[3], &word[4],
                   &word[5], &word[6], &word[7]) == 19;
@@ -45,12 +46,12 @@ static int line_write(struct engine_context *context, const char *file, const st
     FILE *stream = fopen(file, "ae");
     if (!stream)
         return file_fail(context, file, "opened");
-    const int written = fprintf(stream,
-                                "%" PRId64 " %" PRId64 " %" PRId64 " %" PRId64 " %" PRId64 " %d %d %d %d %d %d %" PRIx64
-                                " %" PRIx64 " %" PRIx64 " %" PRIx64 " %" PRIx64 " %" PRIx64 " %" PRIx64 " %" PRIx64
-                                "\n",
-                                key->m, key->n, key->k, key->ldb, key->ldd, key->in, key->out, key->transpose_a,
-                                key->transpose_b, key->bias, key->alignment, word[0], word[1], word[2], word[3], word[4], word[5], word[6], word[7]);
+    const int written =
+        fprintf(stream,
+                "%" PRId64 " %" PRId64 " %" PRId64 " %" PRId64 " %" PRId64 " %d %d %d %d %d %d %" PRIx64 " %" PRIx64
+                " %" PRIx64 " %" PRIx64 " %" PRIx64 " %" PRIx64 " %" PRIx64 " %" PRIx64 "\n",
+                key->m, key->n, key->k, key->ldb, key->ldd, key->in, key->out, key->transpose_a, key->transpose_b,
+                key->bias, key->alignment, word[0], word[1], word[2], word[3], word[4], word[5], word[6], word[7]);
     if (fclose(stream) != 0 || written < 0)
         return file_fail(context, file, "written");
     return OP_OK;
@@ -182,7 +183,8 @@ int linear_pick_choose(struct engine_context *context, const char *op, struct li
     cudaError_t error = cudaStreamIsCapturing(context->stream, &capture);
     if (error != cudaSuccess)
         return engine_launched(context, op, error);
-    const bool timed = plans->file && capture == cudaStreamCaptureStatusNone; /* a captured stream cannot be waited for */
+    /* a captured stream cannot be waited for */
+    const bool timed = plans->file && capture == cudaStreamCaptureStatusNone;
     cublasStatus_t status = alignment_set(plans, plan->key.alignment);
     if (status != CUBLAS_STATUS_SUCCESS)
         return linear_status(context, op, status);

@@ -65,7 +65,8 @@ static struct linear_key key_of(const struct linear_product *product)
     const uintptr_t bits = (uintptr_t)product->a | (uintptr_t)product->b | (uintptr_t)product->d |
                            (uintptr_t)product->bias | 16;
     return {product->m, product->n, product->k, product->ldb, product->ldd, (uint8_t)product->in,
-            (uint8_t)product->out, product->transpose_a, product->transpose_b, product->bias != NULL, (uint8_t)(bits & (~bits + 1)), {0, 0}};
+            (uint8_t)product->out, product->transpose_a, product->transpose_b, product->bias != NULL,
+            (uint8_t)(bits & (~bits + 1)), {0, 0}};
 }
 
 /* FNV-1a. */
@@ -175,10 +176,11 @@ int linear_product_run(struct engine_context *context, const char *op, const str
         if (status != OP_OK)
             return status;
     }
+    if (!plan->possible && product->bias)
+        return OP_OK;
     if (!plan->possible)
-        return product->bias ? OP_OK
-                             : engine_fail(context, OP_DEVICE, "%s: cublasLt has no algorithm for %lld x %lld x %lld", op,
-                                           (long long)product->m, (long long)product->n, (long long)product->k);
+        return engine_fail(context, OP_DEVICE, "%s: cublasLt has no algorithm for %lld x %lld x %lld", op,
+                           (long long)product->m, (long long)product->n, (long long)product->k);
     *queued = true;
     return linear_status(context, op, linear_plan_queue(context, plan, &plan->algorithm, product, product->d,
                                                         product->accumulate));

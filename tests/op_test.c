@@ -224,7 +224,8 @@ void device_set(struct op_test *test, enum dtype dtype, void *device, const doub
             ((float *)stored)[i] = (float)values[i];
         else
             ((uint16_t *)stored)[i] = bf16_from_float((float)values[i]);
-    op_test_status(test, "copy_in", test->engine->copy_in(test->context, device, stored, (size_t)n * dtype_size(dtype)));
+    op_test_status(test, "copy_in", test->engine->copy_in(test->context, device, stored,
+                                                          (size_t)n * dtype_size(dtype)));
     free(stored);
 }
 

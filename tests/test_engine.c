@@ -19,7 +19,8 @@ static void test_table(void **state)
     assert_int_equal(t->engine->op(NULL, &(struct args){0}), OP_CONTRACT);
         ENGINE_OPS(X)
 #undef X
-        assert_non_null(strstr(t->engine->describe(t->context), op_test_is_cuda(t) ? "compute capability" : "2 threads"));
+        const char *says = op_test_is_cuda(t) ? "compute capability" : "2 threads";
+        assert_non_null(strstr(t->engine->describe(t->context), says));
         op_test_close(t);
     }
 }

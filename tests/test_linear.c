@@ -55,14 +55,16 @@ static void *rows_new(struct op_test *t, enum dtype dtype, int64_t rows, int64_t
 {
     if (!mode->gap)
         return array_new(t, dtype, rows * cols, seed, mode->offset);
-    double *values = values_new(t, rows * (cols + mode->gap)), *dense = seed ? values_random(t, rows * cols, seed) : NULL;
+    double *values = values_new(t, rows * (cols + mode->gap));
+    double *dense = seed ? values_random(t, rows * cols, seed) : NULL;
     for (int64_t i = 0; dense && i < rows; i++)
         memcpy(values + i * (cols + mode->gap), dense + i * cols, (size_t)cols * sizeof *values);
     return device_from(t, dtype, values, rows * (cols + mode->gap));
 }
 
 /* The rows without their gaps, which must be NaN still. */
-static double *rows_from(struct op_test *t, enum dtype dtype, const void *device, int64_t rows, int64_t cols, int64_t gap)
+static double *rows_from(struct op_test *t, enum dtype dtype, const void *device, int64_t rows, int64_t cols,
+                         int64_t gap)
 {
     double *values = values_from(t, dtype, device, rows * (cols + gap));
     for (int64_t i = 0; i < rows; i++) {
@@ -104,7 +106,7 @@ struct operand {
     int64_t row, step;
 };
 
-/* c [m, n] against start + bias + a b over k, a being scaled already. The sum may be off by what the card says, and c by one rounding more. */
+/* c [m, n] against start + bias + a b over k. The sum may be off by what the card says, and c by one rounding more. */
 static void product_check(struct op_test *t, const char *what, const struct shape *s, double rounding, const double *c,
                           int64_t m, int64_t n, int64_t k, struct operand a, struct operand b, const double *bias,
                           const double *start)

@@ -42,8 +42,8 @@ static void test_report(void **state)
         if (!spills)
             continue;
         kernels++;
-        assert_int_equal(
-            sscanf(line, "%d bytes stack frame, %d bytes spill stores, %d bytes spill loads", &stack, &stores, &loads), 3);
+        assert_int_equal(sscanf(line, "%d bytes stack frame, %d bytes spill stores, %d bytes spill loads", &stack,
+                                &stores, &loads), 3);
         if (stack || stores || loads)
             fail_msg("%s%s", line, kernel);
     }

@@ -146,7 +146,8 @@ static void check_first_step(const char *engine, const char *extra, double logpr
     run_close(&cpu);
 }
 
-static const char plain[] = "\"tie_word_embeddings\": true,", with_biases[] = "\"attention_bias\": true, \"mlp_bias\": true,";
+static const char plain[] = "\"tie_word_embeddings\": true,";
+static const char with_biases[] = "\"attention_bias\": true, \"mlp_bias\": true,";
 
 static void test_first_step(void **state)
 {
