@@ -2,7 +2,7 @@
 #
 #   make flat               build/flat and its engines: CPU, and CUDA where there is nvcc
 #   make cuda               the CUDA engine alone (build/libflat_cuda.so) and the compiler's report (build/ptxas.txt)
-#   make demo               set up, fine-tune a small model, unlearn a part of it, print a table (about 3 minutes)
+#   make demo               set up, fine-tune a small model, unlearn a part of it, print a table (about a minute)
 #   make test               set up, build and run every test;  make test-<name> runs one, as make test-norm
 #   make parity             compare with transformers, live (needs Python with torch; the rest comes from PyPI)
 #   make deps               install the libraries that are missing, or print the line that does
