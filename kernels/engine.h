@@ -49,6 +49,7 @@ struct engine_graph;
     X(row_scale, row_scale_args)                                                                              \
     X(sequence_loss, sequence_args)                                                                           \
     X(adamw_norm, adamw_norm_args)                                                                            \
+    X(adamw_prepare, adamw_prepare_args)                                                                      \
     X(adamw_step, adamw_args)                                                                                 \
     X(sample, sample_args)
 
