@@ -223,7 +223,9 @@ int model_backward(struct model *model, const struct batch *batch, struct error 
 {
     int status = head_backward(model, batch, error);
     for (int layer = (int)model->config.num_hidden_layers - 1; layer >= 0 && !status; layer--) {
-        status = feed_forward_half(model, batch, layer, error);
+        status = model_recompute(model, batch, layer, error);
+        if (!status)
+            status = feed_forward_half(model, batch, layer, error);
         if (!status)
             status = attention_half(model, batch, layer, error);
     }

@@ -124,6 +124,10 @@ int trainer_prepare(struct trainer *trainer, const struct settings *settings, bo
                                config.max_position_embeddings, error);
     if (!status)
         status = run_measure(trainer, error);
+    if (!strcmp(settings->gradient_checkpointing, "selective"))
+        trainer->model.recompute = RECOMPUTE_SELECTIVE;
+    else if (!strcmp(settings->gradient_checkpointing, "full"))
+        trainer->model.recompute = RECOMPUTE_FULL;
     if (!status)
         status = model_plan(&trainer->model, true, trainer->max_rows, trainer->max_heads, trainer->max_sequences, error);
     if (!status)
