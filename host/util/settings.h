@@ -44,6 +44,9 @@ struct settings {
     int64_t per_device_train_batch_size, gradient_accumulation_steps;
     int64_t seed;
 
+    /* several ranks */
+    int64_t nproc_per_node; /* above 1: this process starts them */
+
     /* run */
     const char *device;    /* auto, cpu, cuda */
     int64_t threads;       /* 0: all */
@@ -60,6 +63,9 @@ struct settings {
 
     /* plot */
     const char *output; /* -o */
+
+    /* bench */
+    int64_t samples, min_bytes, max_bytes;
 };
 
 #endif
