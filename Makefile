@@ -33,12 +33,12 @@ HOST_FLAGS := -std=gnu17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -fPIC $(WARNINGS) 
 ENGINE_FLAGS := -std=gnu17 -D_GNU_SOURCE -fPIC -fvisibility=hidden -fopenmp -march=$(MARCH) -fno-math-errno \
                 -fno-trapping-math $(WARNINGS) \
                 $(if $(SAN),$(CFLAGS),-O3 -g) $(SANITIZE)
-HOST_LIBS := -lcjson -lpcre2-8 -lutf8proc -lxxhash -ldl -lm
+HOST_LIBS := -pthread -lcjson -lpcre2-8 -lutf8proc -lxxhash -ldl -lm
 ENGINE_LIBS := -fopenmp -lopenblas -lm -Wl,-z,initfirst
 
 METHODS := $(sort $(patsubst host/loss/methods/%.c,%,$(wildcard host/loss/methods/*.c)))
 FAMILIES := $(sort $(patsubst models/%.c,%,$(wildcard models/*.c)))
-HOST_SOURCES := $(filter-out host/cli/main.c,$(wildcard host/*/*.c host/*/*/*.c models/*.c))
+HOST_SOURCES := $(filter-out host/cli/main.c,$(wildcard host/*/*.c host/*/*/*.c models/*.c)) $(filter-out benches/race%,$(wildcard benches/*.c))
 HOST_OBJECTS := $(HOST_SOURCES:%.c=$(BUILD)/%.o) $(BUILD)/registry.o $(BUILD)/version.o
 KERNEL_SOURCES := $(wildcard kernels/*.c)
 TESTS := $(sort $(patsubst tests/test_%.c,%,$(wildcard tests/test_*.c)))

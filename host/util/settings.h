@@ -45,6 +45,9 @@ struct settings {
     const char *gradient_checkpointing; /* none, selective, full */
     int64_t seed;
 
+    /* several ranks */
+    int64_t nproc_per_node; /* above 1: this process starts them */
+
     /* run */
     const char *device;    /* auto, cpu, cuda */
     int64_t threads;       /* 0: all */
@@ -61,6 +64,9 @@ struct settings {
 
     /* plot */
     const char *output; /* -o */
+
+    /* bench */
+    int64_t samples, min_bytes, max_bytes;
 };
 
 #endif
