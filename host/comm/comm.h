@@ -28,6 +28,8 @@ void comm_close(struct comm *comm);
 
 int comm_rank(const struct comm *comm); /* 0 for NULL */
 int comm_size(const struct comm *comm); /* 1 for NULL */
+/* "rank 3: host gpu7, process 4711, NVIDIA H200 ..., NCCL 2.28.9" once a device is attached; for the start of a run's log. */
+const char *comm_describe(const struct comm *comm, int rank);
 
 /* ---- host values: these wait for all ranks ----------------------------------------------------------------------- */
 
@@ -49,7 +51,8 @@ void comm_abort(struct comm *comm, const char *reason);
  * Queued: they begin after everything queued on the device so far, and the device goes on meanwhile; comm_join makes
  * what is queued on the device later wait for all of them. The buffers must not be touched in between.               */
 
-/* The slice of n elements that a rank owns: count may be 0 for the last ranks; starts are multiples of 16 elements. */
+/* The slice of n elements that a rank owns: n / size of them, rounded down to a multiple of 16 (0 where n is small); the
+ * last rank has the rest too, less than 16 * size elements. So one reduce-scatter of equal parts does almost all. */
 void comm_slice(const struct comm *comm, int64_t n, int rank, int64_t *from, int64_t *count);
 /* In place: the own slice becomes the sum over ranks; the rest of buffer is left undefined. */
 int comm_reduce_scatter(struct comm *comm, enum dtype dtype, void *buffer, int64_t n, struct error *error);

@@ -12,7 +12,13 @@ struct comm_place {
     const char *launcher;       /* "torchrun", "mpirun", "srun", "environment", "flat", or "none" with one rank */
 };
 
-/* Reads the environment. Contradictory or half-set variables are STATUS_USAGE, naming the variable. */
+/* Reads the environment, in this order:
+ *   RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT   torchrun (whose own store holds MASTER_PORT: we meet at the
+ *                                                            next one), `flat --nproc_per_node`, or by hand
+ *   OMPI_COMM_WORLD_*, PMI_*                                 mpirun of Open MPI; of MPICH and its like
+ *   SLURM_PROCID, SLURM_STEP_*                               srun
+ * mpirun on several hosts does not say where rank 0 is: MASTER_ADDR must, or a SLURM allocation does. FLAT_COMM_TIMEOUT
+ * is timeout_seconds. Contradictory or half-set variables are STATUS_USAGE, naming the variable. */
 int comm_place_find(struct comm_place *place, struct error *error);
 
 #endif
