@@ -1,4 +1,4 @@
-/* command_train.c - `flat unlearn`, `flat finetune` and `flat plan`: one run from a config to a saved model. */
+/* command_train.c - `flat unlearn` and `flat finetune`: one run from a config to a saved model. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -84,12 +84,6 @@ static int output_check(const struct settings *settings, struct error *error)
     return STATUS_OK;
 }
 
-/* What a plan, which opens no device, supposes: bf16 on a GPU that is asked for, float otherwise. */
-static enum dtype planned_dtype(const struct settings *settings)
-{
-    return !strcmp(settings->device, "cuda") ? DTYPE_BF16 : DTYPE_F32;
-}
-
 static int describe_run(struct training *training, struct error *error)
 {
     struct buffer text = {0};
@@ -138,7 +132,8 @@ int command_train(struct invocation *run, bool finetune, struct error *error)
     status = device_open(&device, settings->device, 0, (int)settings->threads, error);
     if (status)
         return status;
-    status = trainer_prepare(&training.trainer, settings, finetune, device.engine->dtype, error);
+    status = trainer_prepare(&training.trainer, settings, finetune, device.engine->dtype,
+                             &(struct ranks){NULL, 0, 1, 1}, error);
     if (status) {
         device_close(&device);
         return status;
@@ -171,66 +166,4 @@ int command_train(struct invocation *run, bool finetune, struct error *error)
     run_log_close(&training.log);
     trainer_free(&training.trainer);
     return status;
-}
-
-/* Forward and backward of one epoch's rows: 2 flops a multiply-add, backward twice the forward (attention 2.5 times); of a
- * frozen weight backward once, for there is no gradient of its own. */
-static double epoch_flops(const struct trainer *trainer)
-{
-    const struct model_config *c = &trainer->model.config;
-    const struct batch_size *size = &trainer->epoch_size;
-    const double rate = trainer->model.lora.modules ? 4 : 6;
-    double layers = 0;
-    for (int i = 0; i < trainer->model.tensors; i++) {
-        const struct model_tensor *tensor = &trainer->model.tensor[i];
-        if (tensor->from->slot >= SLOT_LAYER)
-            layers += (double)tensor->rows * (double)(tensor->cols ? tensor->cols : 0);
-    }
-    const int heads = (int)c->num_attention_heads, dim = (int)c->head_dim;
-    return (rate * layers + 6 * (double)trainer->model.lora.elements) * (double)size->rows +
-           rate * (double)c->vocab_size * (double)c->hidden_size * (double)size->heads +
-           (double)c->num_hidden_layers * ((double)attention_forward_flops(size->visible_keys, heads, dim) +
-                                           (double)attention_backward_flops(size->visible_keys, heads, dim));
-}
-
-static void plan_print(const struct trainer *trainer)
-{
-    const struct model *model = &trainer->model;
-    const struct memory_plan *plan = &model->plan;
-    const int64_t trained = model_trainable(model).elements;
-    const double mib = 1.0 / (1 << 20), steps = trainer->steps_per_epoch;
-    printf("model          %s, %lld parameters in %d tensors, planned in %s\n", model->config.family->model_type,
-           (long long)model->elements, model->tensors, dtype_name(model->dtype));
-    if (model->lora.modules)
-        printf("trained        %lld parameters: adapters of rank %lld on %d modules\n", (long long)trained,
-               (long long)model->lora.options.rank, model->lora.modules);
-    printf("data           %d rows; an epoch feeds %lld tokens and predicts %lld answer tokens\n",
-           trainer->examples.data.rows, (long long)trainer->epoch_size.rows, (long long)trainer->epoch_size.heads);
-    printf("steps          %d an epoch, %lld in all; largest micro-batch %lld tokens, %lld answer tokens\n",
-           trainer->steps_per_epoch, (long long)trainer->total_steps, (long long)trainer->max_rows,
-           (long long)trainer->max_heads);
-    for (int class = 0; class < MEMORY_CLASSES; class++)
-        if (plan->bytes[class])
-            printf("%-14s %12.1f MiB\n", memory_class_name((enum memory_class)class), mib * (double)plan->bytes[class]);
-    printf("%-14s %12.1f MiB of device memory\n", "total", mib * (double)memory_plan_total(plan));
-    printf("work           %.4g flops a step on average: matrix products and attention, forward and backward\n",
-           epoch_flops(trainer) / steps);
-    printf("optimizer      %.4g bytes a step: gradient norm and AdamW\n",
-           (double)(adamw_norm_bytes(trained, model->dtype) +
-                    adamw_step_bytes(trained, model->dtype, model->dtype, false)));
-    if (trainer->examples.cut)
-        printf("warning        %lld sequences are cut at max_length\n", (long long)trainer->examples.cut);
-}
-
-int command_plan(struct invocation *run, struct error *error)
-{
-    const struct settings *settings = &run->line.settings;
-    struct trainer trainer;
-    bool finetune = *settings->train_data && !*settings->forget_data;
-    int status = trainer_prepare(&trainer, settings, finetune, planned_dtype(settings), error);
-    if (status)
-        return status;
-    plan_print(&trainer);
-    trainer_free(&trainer);
-    return stdout_finish(error);
 }

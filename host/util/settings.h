@@ -44,6 +44,13 @@ struct settings {
     int64_t per_device_train_batch_size, gradient_accumulation_steps;
     int64_t seed;
 
+    /* several ranks */
+    int64_t zero;                  /* 1: moments and master weights split among them */
+    const char *grad_reduce_dtype; /* model, float32 */
+    double ddp_bucket_cap_mb;      /* 0: by where the ranks are */
+    int64_t world_size;            /* plan */
+    const char *cluster;           /* plan: file, "" for the built-in figures */
+
     /* run */
     const char *device;    /* auto, cpu, cuda */
     int64_t threads;       /* 0: all */
