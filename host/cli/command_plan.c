@@ -112,8 +112,8 @@ int command_plan(struct invocation *run, struct error *error)
     if (status)
         return status;
     const int size = (int)settings->world_size;
-    const struct ranks ranks = {NULL, size - 1, size, size < cluster.gpus_per_host ? size : cluster.gpus_per_host};
-    status = trainer_prepare(&trainer, settings, finetune, planned_dtype(settings), &ranks, error);
+    const struct world world = {NULL, size - 1, size, size < cluster.gpus_per_host ? size : cluster.gpus_per_host};
+    status = trainer_prepare(&trainer, settings, finetune, planned_dtype(settings), &world, error);
     if (status)
         return status;
     plan_print(&trainer);

@@ -133,7 +133,7 @@ int command_train(struct invocation *run, bool finetune, struct error *error)
     if (status)
         return status;
     status = trainer_prepare(&training.trainer, settings, finetune, device.engine->dtype,
-                             &(struct ranks){NULL, 0, 1, 1}, error);
+                             &(struct world){NULL, 0, 1, 1}, error);
     if (status) {
         device_close(&device);
         return status;

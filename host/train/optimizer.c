@@ -75,8 +75,8 @@ int optimizer_gradient_norm(struct trainer *trainer, struct error *error)
                                                        .sum_squares = trainer->totals + SUM_SQUARES,
                                                        .accumulate = i > 0}));
     if (!status)
-        status = comm_all_reduce(shards->ranks.comm, DTYPE_F64, trainer->totals, STEP_TOTALS, error);
-    return status ? status : comm_join(shards->ranks.comm, error);
+        status = comm_all_reduce(shards->world.comm, DTYPE_F64, trainer->totals, STEP_TOTALS, error);
+    return status ? status : comm_join(shards->world.comm, error);
 }
 
 /* Elements [from, to) of the arena, whose state begins at `state`. */
@@ -136,7 +136,7 @@ static int master_exchange(struct trainer *trainer, int64_t offset, int64_t coun
     struct device *device = &trainer->device;
     int status = STATUS_OK;
     for (int b = 0; b < shards->buckets && !status; b++)
-        for (int rank = 0; rank < shards->ranks.size && !status; rank++) {
+        for (int rank = 0; rank < shards->world.size && !status; rank++) {
             int64_t from, n;
             shards_slice(shards, b, rank, &from, &n);
             const int64_t first = from > offset ? from : offset;
@@ -145,21 +145,21 @@ static int master_exchange(struct trainer *trainer, int64_t offset, int64_t coun
                 continue;
             float *part = trainer->staging + (first - offset);
             const size_t bytes = (size_t)(end - first) * sizeof(float);
-            if (rank == shards->ranks.rank)
+            if (rank == shards->world.rank)
                 status = device_status(device, "copy",
                                        device->engine->copy(device->context, part,
                                                             trainer->model.master.value + shards->own[b].state +
                                                                 (first - from), bytes), error);
             if (!status)
-                status = comm_broadcast(shards->ranks.comm, part, bytes, rank, error);
+                status = comm_broadcast(shards->world.comm, part, bytes, rank, error);
         }
-    return status ? status : comm_join(shards->ranks.comm, error);
+    return status ? status : comm_join(shards->world.comm, error);
 }
 
 /* Tells the others which part of the master weights is wanted; count 0: no more. */
 static int master_request(struct trainer *trainer, int64_t request[2], struct error *error)
 {
-    return comm_share(trainer->shards.ranks.comm, request, 2 * sizeof *request, 0, error);
+    return comm_share(trainer->shards.world.comm, request, 2 * sizeof *request, 0, error);
 }
 
 /* A read of rank 0; the others are in optimizer_serve. */

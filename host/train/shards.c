@@ -81,10 +81,10 @@ static void slice_of(int64_t n, int size, int rank, int64_t *from, int64_t *coun
 void shards_slice(const struct shards *shards, int b, int rank, int64_t *from, int64_t *count)
 {
     const struct shard_bucket *bucket = &shards->bucket[b];
-    if (shards->ranks.comm)
-        comm_slice(shards->ranks.comm, bucket->count, rank, from, count);
+    if (shards->world.comm)
+        comm_slice(shards->world.comm, bucket->count, rank, from, count);
     else
-        slice_of(bucket->count, shards->ranks.size, rank, from, count);
+        slice_of(bucket->count, shards->world.size, rank, from, count);
     *from += bucket->offset;
 }
 
@@ -95,7 +95,7 @@ static int slices_take(struct shards *shards, int64_t elements, struct error *er
         return STATUS_MEMORY;
     for (int b = 0; b < shards->buckets; b++) {
         struct model_shard *own = &shards->own[b];
-        shards_slice(shards, b, shards->ranks.rank, &own->offset, &own->count);
+        shards_slice(shards, b, shards->world.rank, &own->offset, &own->count);
         own->state = shards->state_elements;
         shards->state_elements += (own->count + 15) & ~(int64_t)15;
     }
@@ -107,16 +107,16 @@ static int slices_take(struct shards *shards, int64_t elements, struct error *er
     return STATUS_OK;
 }
 
-int shards_create(struct shards *shards, const struct model *model, const struct ranks *ranks, bool split,
+int shards_create(struct shards *shards, const struct model *model, const struct world *world, bool split,
                   int64_t bucket_bytes, struct error *error)
 {
-    *shards = (struct shards){.ranks = *ranks, .split = split && ranks->size > 1};
+    *shards = (struct shards){.world = *world, .split = split && world->size > 1};
     const int64_t elements = model_trainable(model).elements;
     const size_t most = (size_t)SLOTS * (size_t)(model->config.num_hidden_layers + 1);
     struct piece *piece = memory_array(most, sizeof *piece, error);
     shards->bucket = memory_array(most, sizeof *shards->bucket, error);
     int status = piece && shards->bucket ? STATUS_OK : STATUS_MEMORY;
-    if (!status && ranks->size == 1)
+    if (!status && world->size == 1)
         shards->bucket[shards->buckets++] = (struct shard_bucket){0, elements, -1};
     else if (!status)
         buckets_cut(shards, piece, model->lora.options.rank ? lora_pieces(model, piece) : model_pieces(model, piece),
@@ -145,9 +145,9 @@ int shards_reduce(struct shards *shards, const struct model *model, int layer, s
         const struct shard_bucket *bucket = &shards->bucket[shards->reduced];
         char *gradients = (char *)trained.grad + (size_t)bucket->offset * dtype_size(model->grad_dtype);
         if (shards->split)
-            status = comm_reduce_scatter(shards->ranks.comm, model->grad_dtype, gradients, bucket->count, error);
+            status = comm_reduce_scatter(shards->world.comm, model->grad_dtype, gradients, bucket->count, error);
         else
-            status = comm_all_reduce(shards->ranks.comm, model->grad_dtype, gradients, bucket->count, error);
+            status = comm_all_reduce(shards->world.comm, model->grad_dtype, gradients, bucket->count, error);
     }
     return status;
 }
@@ -155,7 +155,7 @@ int shards_reduce(struct shards *shards, const struct model *model, int layer, s
 int shards_reduce_finish(struct shards *shards, struct error *error)
 {
     shards->reduced = 0;
-    return comm_join(shards->ranks.comm, error);
+    return comm_join(shards->world.comm, error);
 }
 
 int shards_gather(const struct shards *shards, const struct model *model, struct error *error)
@@ -164,7 +164,7 @@ int shards_gather(const struct shards *shards, const struct model *model, struct
     int status = STATUS_OK;
     for (int b = shards->buckets - 1; b >= 0 && !status && shards->split; b--) { /* the first that is needed, first */
         const struct shard_bucket *bucket = &shards->bucket[b];
-        status = comm_all_gather(shards->ranks.comm, model->dtype,
+        status = comm_all_gather(shards->world.comm, model->dtype,
                                  (char *)trained.param + (size_t)bucket->offset * dtype_size(model->dtype),
                                  bucket->count, error);
     }

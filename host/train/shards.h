@@ -14,8 +14,8 @@
 #include "../comm/comm.h"
 #include "../model/model.h"
 
-/* Who trains together; {NULL, 0, 1, 1} for a run alone. A plan may ask about a size without having the others. */
-struct ranks {
+/* The ranks that train together, and which of them this one is; {NULL, 0, 1, 1} alone. A plan has a size and no comm. */
+struct world {
     struct comm *comm;
     int rank, size, local_size;
 };
@@ -26,7 +26,7 @@ struct shard_bucket {
 };
 
 struct shards {
-    struct ranks ranks;
+    struct world world;
     bool split;
     struct shard_bucket *bucket; /* in the order in which the backward pass completes them */
     struct model_shard *own;     /* [buckets] this rank's slices, whose gradients enter its part of the norm */
@@ -38,7 +38,7 @@ struct shards {
 };
 
 /* Cuts what the model trains into buckets of at least bucket_bytes, where there is as much. Needs no device. */
-int shards_create(struct shards *shards, const struct model *model, const struct ranks *ranks, bool split,
+int shards_create(struct shards *shards, const struct model *model, const struct world *world, bool split,
                   int64_t bucket_bytes, struct error *error);
 void shards_free(struct shards *shards);
 /* The slice of bucket b that a rank owns, in elements of the arena. */

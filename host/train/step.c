@@ -43,7 +43,7 @@ static int round_loss(struct trainer *trainer, const struct step_size *size, con
 {
     const struct batch *batch = &trainer->batch;
     struct head_activations *head = &trainer->model.head;
-    struct comm *comm = trainer->shards.ranks.comm;
+    struct comm *comm = trainer->shards.world.comm;
     struct sequence_args loss = {.dtype = dtype_stat(trainer->model.dtype),
                                  .sequences = round->micro_batch < 0 ? 0 : batch->sequences,
                                  .rows = round->micro_batch < 0 ? 0 : batch->heads,
@@ -57,7 +57,7 @@ static int round_loss(struct trainer *trainer, const struct step_size *size, con
                                  .row_scale = head->row_scale,
                                  .totals = trainer->totals,
                                  .batch_sums = trainer->batch_sums,
-                                 .count_loss = trainer->shards.ranks.rank == 0};
+                                 .count_loss = trainer->shards.world.rank == 0};
     trainer->method->loss_form(trainer->settings, size, round->pairs, &loss);
     if (!round->common)
         return device_run(&trainer->device, error, sequence_loss, &loss);
@@ -134,7 +134,7 @@ static int nonfinite_report(struct trainer *trainer, const struct epoch *epoch, 
     if (!sums)
         status = STATUS_MEMORY;
     for (int k = 0; k < deal_rounds(&trainer->deal, step) && !status; k++) {
-        struct round round = {.micro_batch = deal_micro_batch(&trainer->deal, step, k, trainer->shards.ranks.rank)};
+        struct round round = {.micro_batch = deal_micro_batch(&trainer->deal, step, k, trainer->shards.world.rank)};
         int from, to;
         if (round.micro_batch < 0)
             break;
@@ -157,7 +157,7 @@ static int nonfinite_report(struct trainer *trainer, const struct epoch *epoch, 
     free(sums);
     if (!status && !found)
         status = buffer_printf(text, error, "all log-probabilities%s are finite, the gradient is not",
-                               trainer->shards.ranks.size > 1 ? " of this rank" : "");
+                               trainer->shards.world.size > 1 ? " of this rank" : "");
     return status;
 }
 
@@ -205,9 +205,9 @@ static int step_gradients(struct trainer *trainer, const struct epoch *epoch, st
         status = device_zero(&trainer->device, trained.grad,
                              (size_t)trained.elements * dtype_size(trainer->model.grad_dtype), error);
     if (!status)
-        status = comm_join(trainer->shards.ranks.comm, error); /* the parameters of the last update */
+        status = comm_join(trainer->shards.world.comm, error); /* the parameters of the last update */
     for (int k = 0; k < rounds && !status; k++) {
-        struct round round = {.micro_batch = deal_micro_batch(&trainer->deal, step, k, trainer->shards.ranks.rank),
+        struct round round = {.micro_batch = deal_micro_batch(&trainer->deal, step, k, trainer->shards.world.rank),
                               .last = k == rounds - 1,
                               .common = common,
                               .pairs = round_pairs(trainer, step, k)};
@@ -235,7 +235,7 @@ static int step_compute(struct trainer *trainer, const struct epoch *epoch, stru
     if (!status)
         status = record_read(trainer, record, error);
     if (status)
-        comm_abort(trainer->shards.ranks.comm, error->text);
+        comm_abort(trainer->shards.world.comm, error->text);
     return status;
 }
 
@@ -243,7 +243,7 @@ static int step_compute(struct trainer *trainer, const struct epoch *epoch, stru
 static int boundary_agree(struct trainer *trainer, const struct step_record *record, int status, struct error *error)
 {
     enum { FAILED = 1 << 16 }; /* above every signal */
-    struct comm *comm = trainer->shards.ranks.comm;
+    struct comm *comm = trainer->shards.world.comm;
     int64_t verdict = status ? FAILED : interrupt_pending();
     int agreed = comm_max(comm, &verdict, error);
     if (agreed)

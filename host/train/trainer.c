@@ -81,16 +81,16 @@ static int lora_prepare(struct trainer *trainer, struct error *error)
 }
 
 /* Declares all memory: the model's, and what training adds. */
-static int memory_declare(struct trainer *trainer, const struct ranks *ranks, struct error *error)
+static int memory_declare(struct trainer *trainer, const struct world *world, struct error *error)
 {
     const struct settings *settings = trainer->settings;
     struct model *model = &trainer->model;
     const double mb = settings->ddp_bucket_cap_mb > 0 ? settings->ddp_bucket_cap_mb
-                      : ranks->size > ranks->local_size ? BUCKET_MB_BETWEEN_HOSTS
+                      : world->size > world->local_size ? BUCKET_MB_BETWEEN_HOSTS
                                                         : BUCKET_MB;
     if (model->dtype == DTYPE_BF16 && !strcmp(settings->grad_reduce_dtype, "float32"))
         model->grad_dtype = DTYPE_F32;
-    int status = shards_create(&trainer->shards, model, ranks, settings->zero, (int64_t)(mb * 1e6), error);
+    int status = shards_create(&trainer->shards, model, world, settings->zero, (int64_t)(mb * 1e6), error);
     if (!status)
         status = model_plan(model, true, trainer->max_rows, trainer->max_heads, trainer->max_sequences, error);
     if (!status)
@@ -100,7 +100,7 @@ static int memory_declare(struct trainer *trainer, const struct ranks *ranks, st
 }
 
 int trainer_prepare(struct trainer *trainer, const struct settings *settings, bool finetune, enum dtype dtype,
-                    const struct ranks *ranks, struct error *error)
+                    const struct world *world, struct error *error)
 {
     *trainer = (struct trainer){.settings = settings};
     trainer->data_path = finetune ? settings->train_data : settings->forget_data;
@@ -125,11 +125,11 @@ int trainer_prepare(struct trainer *trainer, const struct settings *settings, bo
                                trainer->tokenizer, config.eos_token_ids ? config.eos_token_id[0] : -1,
                                config.max_position_embeddings, error);
     trainer->deal = (struct deal){trainer->examples.data.rows, settings->per_device_train_batch_size,
-                                  settings->gradient_accumulation_steps, ranks->size};
+                                  settings->gradient_accumulation_steps, world->size};
     if (!status)
         status = run_measure(trainer, error);
     if (!status)
-        status = memory_declare(trainer, ranks, error);
+        status = memory_declare(trainer, world, error);
     if (status)
         trainer_free(trainer);
     return status;
@@ -193,8 +193,8 @@ static int model_write(struct trainer *trainer, const char *out_directory, struc
 
 int trainer_save(struct trainer *trainer, const char *out_directory, struct error *error)
 {
-    struct comm *comm = trainer->shards.ranks.comm;
-    const bool writes = trainer->shards.ranks.rank == 0;
+    struct comm *comm = trainer->shards.world.comm;
+    const bool writes = trainer->shards.world.rank == 0;
     struct error served_error = {0};
     int status = comm_join(comm, error); /* the parameters of the last update */
     if (!status && writes) {

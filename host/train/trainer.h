@@ -66,7 +66,7 @@ typedef int (*trainer_hook)(void *user, const struct step_record *record, struct
 /* Reads config, tokenizer and data, checks the weights against the config, sizes the largest micro-batch and declares
  * all memory of this rank. finetune chooses train_data and cross entropy. dtype is the storage the memory is planned for. */
 int trainer_prepare(struct trainer *trainer, const struct settings *settings, bool finetune, enum dtype dtype,
-                    const struct ranks *ranks, struct error *error);
+                    const struct world *world, struct error *error);
 /* Takes over an open device of that dtype, allocates, loads the weights. trainer_free closes the device. */
 int trainer_start(struct trainer *trainer, const struct device *device, struct error *error);
 /* All steps. Three non-finite steps in a row: STATUS_NONFINITE. warn(user, text) gets warnings. */
