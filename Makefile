@@ -38,7 +38,7 @@ ENGINE_LIBS := -fopenmp -lopenblas -lm -Wl,-z,initfirst
 
 METHODS := $(sort $(patsubst host/loss/methods/%.c,%,$(wildcard host/loss/methods/*.c)))
 FAMILIES := $(sort $(patsubst models/%.c,%,$(wildcard models/*.c)))
-HOST_SOURCES := $(filter-out host/cli/main.c,$(wildcard host/*/*.c host/*/*/*.c models/*.c))
+HOST_SOURCES := $(filter-out host/cli/main.c,$(wildcard host/*/*.c host/*/*/*.c models/*.c)) $(filter-out benches/race%,$(wildcard benches/*.c))
 HOST_OBJECTS := $(HOST_SOURCES:%.c=$(BUILD)/%.o) $(BUILD)/registry.o $(BUILD)/version.o
 KERNEL_SOURCES := $(wildcard kernels/*.c)
 TESTS := $(sort $(patsubst tests/test_%.c,%,$(wildcard tests/test_*.c)))

@@ -15,6 +15,7 @@
 #define TOKENIZE COMMAND_TOKENIZE
 #define PLAN COMMAND_PLAN
 #define PLOT COMMAND_PLOT
+#define BENCH COMMAND_BENCH
 #define TRAIN (UNLEARN | FINETUNE | PLAN)
 #define FORGET (UNLEARN | PLAN)
 #define INFER (SCORE | GENERATE)
@@ -30,6 +31,7 @@ static const struct command commands[] = {
     {"tokenize", TOKENIZE, NULL, false, "Text lines in, JSON lists of token ids out"},
     {"plan", PLAN, "CONFIG", false, "Memory, steps and work of a run, without loading the model"},
     {"plot", PLOT, "RUN_DIR", true, "Draws the curves of a run as SVG"},
+    {"bench", BENCH, "comm", true, "Measures the collectives between the ranks of a run"},
 };
 
 #define DIVERGENCES "total_variation|jensen_shannon|pearson|kl|jeffrey|reverse_kl|squared_hellinger|neyman"
@@ -128,6 +130,8 @@ static const struct option table[] = {
     {"gradient_accumulation_steps", OPTION_INT, FIELD(gradient_accumulation_steps), "4", "Length and batches", TRAIN, 0,
      1, COUNT_MAX, NULL, NULL, 0, "micro-batches of an optimizer step"},
 
+    {"nproc_per_node", OPTION_INT, FIELD(nproc_per_node), "1", "Several ranks", UNLEARN | FINETUNE | BENCH, 0, 1, 64, NULL,
+     NULL, 0, "start so many ranks on this host, a GPU each; or let torchrun, mpirun or srun start them"},
     {"zero", OPTION_INT, FIELD(zero), "1", "Several ranks", TRAIN, 0, 0, 1, NULL, NULL, 0,
      "1 splits moments and master weights among the ranks, 0 keeps all of them on each; the same results"},
     {"grad_reduce_dtype", OPTION_CHOICE, FIELD(grad_reduce_dtype), "model", "Several ranks", TRAIN, 0, 0, 0,
@@ -161,11 +165,18 @@ static const struct option table[] = {
      "without the beginning-of-sequence and other special tokens"},
     {"output", OPTION_STRING, FIELD(output), "", "Output", PLOT, PLOT, 0, 0, NULL, "FILE.svg", 'o', "file to write"},
 
+    {"samples", OPTION_INT, FIELD(samples), "50", "Measurement", BENCH, 0, 1, COUNT_MAX, NULL, NULL, 0,
+     "samples of each case"},
+    {"min_bytes", OPTION_INT, FIELD(min_bytes), "1024", "Measurement", BENCH, 0, 4, EXACT_MAX, NULL, NULL, 0,
+     "comm: smallest buffer; the next ones are twice as large each"},
+    {"max_bytes", OPTION_INT, FIELD(max_bytes), "67108864", "Measurement", BENCH, 0, 4, EXACT_MAX, NULL, NULL, 0,
+     "comm: largest buffer"},
+
     {"seed", OPTION_INT, FIELD(seed), "42", "Run", TRAIN | GENERATE, 0, 0, EXACT_MAX, NULL, NULL, 0,
      "of the order of rows, template answers and sampling"},
-    {"device", OPTION_CHOICE, FIELD(device), "auto", "Run", TRAIN | INFER, 0, 0, 0, "auto|cpu|cuda", NULL, 0,
+    {"device", OPTION_CHOICE, FIELD(device), "auto", "Run", TRAIN | INFER | BENCH, 0, 0, 0, "auto|cpu|cuda", NULL, 0,
      "where to compute; auto takes a GPU when there is one"},
-    {"threads", OPTION_INT, FIELD(threads), "0", "Run", TRAIN | INFER, 0, 0, 4096, NULL, NULL, 0,
+    {"threads", OPTION_INT, FIELD(threads), "0", "Run", TRAIN | INFER | BENCH, 0, 0, 4096, NULL, NULL, 0,
      "CPU threads; 0 is all"},
     {"logging_steps", OPTION_INT, FIELD(logging_steps), "1", "Run", TRAIN, 0, 1, COUNT_MAX, NULL, NULL, 0,
      "steps between two lines of metrics.jsonl and of progress in a pipe"},
@@ -175,7 +186,7 @@ static const struct option table[] = {
      "time every op and print a table at the end, against the device's measured limits"},
     {"dump_step", OPTION_STRING, FIELD(dump_step), "", "Run", TRAIN, 0, 0, 0, NULL, "DIR", 0,
      "write batch, log-probs, loss, token weights and gradients of the first step there"},
-    {"quiet", OPTION_BOOL, FIELD(quiet), "false", "Run", TRAIN | INFER | TOKENIZE | PLOT, 0, 0, 0, NULL, NULL, 0,
+    {"quiet", OPTION_BOOL, FIELD(quiet), "false", "Run", TRAIN | INFER | TOKENIZE | PLOT | BENCH, 0, 0, 0, NULL, NULL, 0,
      "only warnings and errors on stderr"},
 };
 

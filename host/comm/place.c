@@ -249,3 +249,12 @@ int comm_place_find(struct comm_place *place, struct error *error)
         place->local_size = place->local_rank + 1; /* not told */
     return status;
 }
+
+int comm_place_device(const struct comm_place *place)
+{
+    const char *visible = variable("CUDA_VISIBLE_DEVICES");
+    int count = visible ? 1 : place->local_size;
+    for (; visible && *visible; visible++)
+        count += *visible == ',';
+    return count < place->local_size ? place->local_rank % count : place->local_rank;
+}

@@ -45,6 +45,7 @@ struct settings {
     int64_t seed;
 
     /* several ranks */
+    int64_t nproc_per_node;        /* above 1: this process starts them */
     int64_t zero;                  /* 1: moments and master weights split among them */
     const char *grad_reduce_dtype; /* model, float32 */
     double ddp_bucket_cap_mb;      /* 0: by where the ranks are */
@@ -67,6 +68,9 @@ struct settings {
 
     /* plot */
     const char *output; /* -o */
+
+    /* bench */
+    int64_t samples, min_bytes, max_bytes;
 };
 
 #endif
