@@ -218,7 +218,7 @@ static int step_gradients(struct trainer *trainer, const struct epoch *epoch, st
     return status ? status : shards_reduce_finish(&trainer->shards, error);
 }
 
-/* Gradients, update and record of one step; in the middle of it a rank cannot wait for what another has to say. */
+/* Gradients, update and record of one step. */
 static int step_compute(struct trainer *trainer, const struct epoch *epoch, struct deal_step step,
                         struct step_record *record, struct error *error)
 {
@@ -234,8 +234,6 @@ static int step_compute(struct trainer *trainer, const struct epoch *epoch, stru
         status = optimizer_step(trainer, record->learning_rate, error);
     if (!status)
         status = record_read(trainer, record, error);
-    if (status)
-        comm_abort(trainer->shards.world.comm, error->text);
     return status;
 }
 
@@ -267,7 +265,7 @@ int step_run(struct trainer *trainer, const struct epoch *epoch, int number, int
                                  .learning_rate = schedule_rate(trainer->settings, step, trainer->total_steps)};
     int status = step_compute(trainer, epoch, deal, &record, error);
     if (status)
-        return status;
+        return trainer_abort(trainer, status, error);
     if (record.skipped) {
         struct buffer text = {0};
         trainer->nonfinite++;

@@ -155,6 +155,13 @@ int trainer_start(struct trainer *trainer, const struct device *device, struct e
     return status;
 }
 
+int trainer_abort(struct trainer *trainer, int status, struct error *error)
+{
+    comm_abort(trainer->shards.world.comm, error->text);
+    trainer->aborted = trainer->shards.world.comm != NULL;
+    return status;
+}
+
 int trainer_run(struct trainer *trainer, trainer_hook hook, void *user, void (*warn)(void *user, const char *text),
                 struct error *error)
 {
@@ -162,6 +169,8 @@ int trainer_run(struct trainer *trainer, trainer_hook hook, void *user, void (*w
     for (int64_t number = 0; number < trainer->epochs && !status; number++) {
         struct epoch epoch;
         status = epoch_build(&epoch, &trainer->examples, (int)number, error);
+        if (status)
+            return trainer_abort(trainer, status, error);
         for (int step = 0; step < trainer->steps_per_epoch && !status; step++) {
             if (number * trainer->steps_per_epoch + step >= trainer->total_steps)
                 break;

@@ -3,7 +3,7 @@
  * One optimizer step is gradient_accumulation_steps micro-batches a rank, of per_device_train_batch_size rows of the
  * epoch's order (deal.h); the last step of an epoch takes what is left. Every number depends on the inputs, the seed and
  * the number of ranks only. With several ranks every function is called by all of them; what goes wrong on one of them
- * comes back on that one, and the caller brings it to the others with comm_status.
+ * in prepare or start comes back on that one, and the caller brings it to the others with comm_status.
  */
 #ifndef FLAT_TRAIN_TRAINER_H
 #define FLAT_TRAIN_TRAINER_H
@@ -58,6 +58,7 @@ struct trainer {
     int nonfinite_in_row;
     int64_t nonfinite;
     int64_t tokens_seen;
+    bool aborted;                  /* this rank failed where the others could not be asked; they were ended */
 };
 
 /* Called after every step; a non-zero return ends the run with that status. */
@@ -69,13 +70,17 @@ int trainer_prepare(struct trainer *trainer, const struct settings *settings, bo
                     const struct world *world, struct error *error);
 /* Takes over an open device of that dtype, allocates, loads the weights. trainer_free closes the device. */
 int trainer_start(struct trainer *trainer, const struct device *device, struct error *error);
-/* All steps. Three non-finite steps in a row: STATUS_NONFINITE. warn(user, text) gets warnings. */
+/* All steps. Three non-finite steps in a row: STATUS_NONFINITE. A signal (interrupt.h) ends the run after a step, with
+ * STATUS_RUNTIME. warn(user, text) gets warnings. A failure is that of all ranks, unless `aborted`. */
 int trainer_run(struct trainer *trainer, trainer_hook hook, void *user, void (*warn)(void *user, const char *text),
                 struct error *error);
 /* The whole model; with LoRA, the model with the adapters merged in or, for lora.output "adapter", a PEFT folder. Rank 0
  * writes; the others send it what they keep. */
 int trainer_save(struct trainer *trainer, const char *out_directory, struct error *error);
 void trainer_free(struct trainer *trainer);
+
+/* For a failure in the middle of what ranks do together, where they cannot be asked: ends the others. */
+int trainer_abort(struct trainer *trainer, int status, struct error *error);
 
 /* step.c: step `step_in_epoch` of epoch `number`, with what comes after it: the hook, and what ends the run. */
 int step_run(struct trainer *trainer, const struct epoch *epoch, int number, int step_in_epoch, trainer_hook hook,
