@@ -202,7 +202,8 @@ int lora_plan(struct model *model, int64_t rows, struct error *error)
         return STATUS_OK;
     int status = memory_plan_add(plan, MEMORY_PARAM, "LoRA parameters", lora->elements, s, &lora->param, error);
     if (!status && model->training)
-        status = memory_plan_add(plan, MEMORY_GRAD, "LoRA gradients", lora->elements, s, &lora->grad, error);
+        status = memory_plan_add(plan, MEMORY_GRAD, "LoRA gradients", lora->elements,
+                                 dtype_size(model->grad_dtype), &lora->grad, error);
     int widest = 0, first = 0, end = lora->modules;
     if (reduced_shared(model, &widest))
         first = lora->layer_begin[widest], end = lora->layer_begin[widest + 1];
@@ -254,8 +255,8 @@ static bool view_take(const struct model *model, int layer, enum slot slot, cons
                           .a = (char *)lora->param + a, .b = (char *)lora->param + b, .reduced = module->reduced,
                           .column = (size_t)((tensor->offset - place->offset) / tensor->cols) * s};
     if (lora->grad) {
-        view->da = (char *)lora->grad + a;
-        view->db = (char *)lora->grad + b;
+        view->da = (char *)lora->grad + (size_t)module->a * dtype_size(model->grad_dtype);
+        view->db = (char *)lora->grad + (size_t)module->b * dtype_size(model->grad_dtype);
     }
     return true;
 }
@@ -295,7 +296,7 @@ static int module_backward(struct model *model, int64_t rows, const struct view 
     const void *dy = (const char *)slot_dy + v->column;
     void *dreduced = model->lora.dreduced;
     struct linear_backward_weight_args weight = {.dtype = model->dtype,
-                                                 .grad_dtype = model->dtype,
+                                                 .grad_dtype = model->grad_dtype,
                                                  .rows = rows,
                                                  .in = v->rank,
                                                  .out = v->out,

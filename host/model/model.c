@@ -116,7 +116,7 @@ static int tensors_list(struct model *model, struct error *error)
 
 int model_create(struct model *model, const struct model_config *config, enum dtype dtype, struct error *error)
 {
-    *model = (struct model){.config = *config, .dtype = dtype};
+    *model = (struct model){.config = *config, .dtype = dtype, .grad_dtype = dtype};
     model->layer = memory_array((size_t)config->num_hidden_layers * SLOTS, sizeof *model->layer, error);
     if (!model->layer)
         return STATUS_MEMORY;
@@ -272,7 +272,8 @@ int model_plan(struct model *model, bool training, int64_t max_rows, int64_t max
         return STATUS_MEMORY;
     int status = memory_plan_add(&model->plan, MEMORY_PARAM, "parameters", model->elements, s, &model->param, error);
     if (!status && training && !model->lora.options.rank)
-        status = memory_plan_add(&model->plan, MEMORY_GRAD, "gradients", model->elements, s, &model->grad, error);
+        status = memory_plan_add(&model->plan, MEMORY_GRAD, "gradients", model->elements, dtype_size(model->grad_dtype),
+                                 &model->grad, error);
     for (int l = 0; l < kept && !status; l++)
         status = activations_plan(model, &model->activations[l], false, max_rows, error);
     if (!status)
@@ -369,11 +370,16 @@ struct model_trainable model_trainable(const struct model *model)
 {
     const struct lora *lora = &model->lora;
     if (lora->options.rank)
-        return (struct model_trainable){lora->param, lora->grad, model->master, lora->elements, lora->elements};
-    return (struct model_trainable){model->param, model->grad, model->master, model->elements, model->decayed};
+        return (struct model_trainable){lora->param, lora->grad, lora->elements, lora->elements};
+    return (struct model_trainable){model->param, model->grad, model->elements, model->decayed};
 }
 
-static void *slot_address(const struct model *model, void *base, int layer, enum slot slot)
+enum dtype model_arena_dtype(const struct model *model, const void *arena)
+{
+    return arena && (arena == model->grad || arena == model->lora.grad) ? model->grad_dtype : model->dtype;
+}
+
+static void *slot_address(const struct model *model, void *base, enum dtype dtype, int layer, enum slot slot)
 {
     if (slot == SLOT_HEAD_WEIGHT && !model->config.untied)
         slot = SLOT_EMBEDDING;
@@ -381,22 +387,23 @@ static void *slot_address(const struct model *model, void *base, int layer, enum
         return NULL;
     const struct slot_place *place =
         slot < SLOT_LAYER ? &model->global[slot] : &model->layer[(size_t)layer * SLOTS + slot];
-    return place->rows && base ? (char *)base + (size_t)place->offset * dtype_size(model->dtype) : NULL;
+    return place->rows && base ? (char *)base + (size_t)place->offset * dtype_size(dtype) : NULL;
 }
 
 void *model_param(const struct model *model, int layer, enum slot slot)
 {
-    return slot_address(model, model->param, layer, slot);
+    return slot_address(model, model->param, model->dtype, layer, slot);
 }
 
 void *model_grad(const struct model *model, int layer, enum slot slot)
 {
-    return slot_address(model, model->grad, layer, slot);
+    return slot_address(model, model->grad, model->grad_dtype, layer, slot);
 }
 
 void *model_positions(const struct model *model, void *arena)
 {
-    char *table = slot_address(model, arena, 0, SLOT_POSITION);
+    const enum dtype dtype = model_arena_dtype(model, arena);
+    char *table = slot_address(model, arena, dtype, 0, SLOT_POSITION);
     const int64_t skipped = model->config.family->position_offset * model->config.hidden_size;
-    return table ? table + (size_t)skipped * dtype_size(model->dtype) : NULL;
+    return table ? table + (size_t)skipped * dtype_size(dtype) : NULL;
 }
