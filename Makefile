@@ -5,6 +5,7 @@
 #   make demo               set up, fine-tune a small model, unlearn a part of it, print a table (about a minute)
 #   make test               set up, build and run every test;  make test-<name> runs one, as make test-norm
 #   make parity             compare with transformers, live (needs Python with torch; the rest comes from PyPI)
+#   make parity-table       print how far every family is from transformers on every engine
 #   make deps               install the libraries that are missing, or print the line that does
 #   make install            PREFIX=/usr/local DESTDIR=
 #   make clean
@@ -166,13 +167,17 @@ arrows:
 # Recomputes the golden models with transformers, compares ours with them, and loads our output folders back there.
 PYTHON ?= /usr/bin/python3
 PARITY := $(BUILD)/parity
-.PHONY: parity
+.PHONY: parity parity-table
 parity: deps $(PARITY)/venv/installed
 	@$(MAKE) --no-print-directory $(BUILD)/tests/test_parity $(ENGINES)
 	@$(PARITY)/venv/bin/python tests/parity/make_model_golden.py --check
 	@rm -rf $(PARITY)/out && mkdir -p $(PARITY)/out
 	@FLAT_PARITY_OUT=$(PARITY)/out $(BUILD)/tests/test_parity
 	@$(PARITY)/venv/bin/python tests/parity/check_output.py --all $(PARITY)/out
+parity-table: deps
+	@$(MAKE) --no-print-directory $(BUILD)/tests/test_parity $(ENGINES)
+	@FLAT_BUILD=$(BUILD) FLAT_PARITY_TABLE=$(BUILD)/parity-table.md tests/run $(BUILD)/tests/test_parity >&2
+	@cat $(BUILD)/parity-table.md
 # torch is the system's: Debian's python3-torch or a newer one.
 $(PARITY)/venv/installed: tests/parity/requirements-models.txt
 	@echo "VENV $(@D)"
