@@ -15,6 +15,7 @@
 #define TOKENIZE COMMAND_TOKENIZE
 #define PLAN COMMAND_PLAN
 #define PLOT COMMAND_PLOT
+#define BENCH COMMAND_BENCH
 #define TRAIN (UNLEARN | FINETUNE | PLAN)
 #define FORGET (UNLEARN | PLAN)
 #define INFER (SCORE | GENERATE)
@@ -30,6 +31,7 @@ static const struct command commands[] = {
     {"tokenize", TOKENIZE, NULL, false, "Text lines in, JSON lists of token ids out"},
     {"plan", PLAN, "CONFIG", false, "Memory, steps and work of a run, without loading the model"},
     {"plot", PLOT, "RUN_DIR", true, "Draws the curves of a run as SVG"},
+    {"bench", BENCH, "kernels", true, "Measures the device and every op against its limits"},
 };
 
 #define DIVERGENCES "total_variation|jensen_shannon|pearson|kl|jeffrey|reverse_kl|squared_hellinger|neyman"
@@ -152,9 +154,27 @@ static const struct option table[] = {
 
     {"seed", OPTION_INT, FIELD(seed), "42", "Run", TRAIN | GENERATE, 0, 0, EXACT_MAX, NULL, NULL, 0,
      "of the order of rows, template answers and sampling"},
-    {"device", OPTION_CHOICE, FIELD(device), "auto", "Run", TRAIN | INFER, 0, 0, 0, "auto|cpu|cuda", NULL, 0,
+    {"list", OPTION_BOOL, FIELD(list), "false", "Measurement", BENCH, 0, 0, 0, NULL, NULL, 0,
+     "print the names of what would be measured"},
+    {"filter", OPTION_STRING, FIELD(filter), "", "Measurement", BENCH, 0, 0, 0, NULL, "TEXT", 0,
+     "measure only what has this in its name"},
+    {"quick", OPTION_BOOL, FIELD(quick), "false", "Measurement", BENCH, 0, 0, 0, NULL, NULL, 0,
+     "the fewest rows of every shape; half a second a case unless --time_budget says otherwise"},
+    {"samples", OPTION_INT, FIELD(samples), "50", "Measurement", BENCH, 0, 1, COUNT_MAX, NULL, NULL, 0,
+     "samples of each case"},
+    {"time_budget", OPTION_DOUBLE, FIELD(time_budget), "0", "Measurement", BENCH, 0, 0, HUGE_VAL, NULL, NULL, 0,
+     "seconds after which a case makes do with fewer samples (at least 5); 0 takes them all"},
+    {"json", OPTION_STRING, FIELD(json), "", "Measurement", BENCH, 0, 0, 0, NULL, "FILE", 0, "also write the figures there"},
+    {"csv", OPTION_STRING, FIELD(csv), "", "Measurement", BENCH, 0, 0, 0, NULL, "FILE", 0,
+     "also write the figures there, a line a case"},
+    {"baseline", OPTION_STRING, FIELD(baseline), "", "Measurement", BENCH, 0, 0, 0, NULL, "FILE", 0,
+     "an earlier --json; exit code 1 when a case has become slower beyond the noise of both"},
+    {"peers", OPTION_STRING, FIELD(peers), "", "Measurement", BENCH, 0, 0, 0, NULL, "FILE", 0,
+     "times of other programs by the same names; shows the fastest"},
+
+    {"device", OPTION_CHOICE, FIELD(device), "auto", "Run", TRAIN | INFER | BENCH, 0, 0, 0, "auto|cpu|cuda", NULL, 0,
      "where to compute; auto takes a GPU when there is one"},
-    {"threads", OPTION_INT, FIELD(threads), "0", "Run", TRAIN | INFER, 0, 0, 4096, NULL, NULL, 0,
+    {"threads", OPTION_INT, FIELD(threads), "0", "Run", TRAIN | INFER | BENCH, 0, 0, 4096, NULL, NULL, 0,
      "CPU threads; 0 is all"},
     {"logging_steps", OPTION_INT, FIELD(logging_steps), "1", "Run", TRAIN, 0, 1, COUNT_MAX, NULL, NULL, 0,
      "steps between two lines of metrics.jsonl and of progress in a pipe"},
@@ -164,7 +184,7 @@ static const struct option table[] = {
      "time every op and print a table at the end, against the device's measured limits"},
     {"dump_step", OPTION_STRING, FIELD(dump_step), "", "Run", TRAIN, 0, 0, 0, NULL, "DIR", 0,
      "write batch, log-probs, loss, token weights and gradients of the first step there"},
-    {"quiet", OPTION_BOOL, FIELD(quiet), "false", "Run", TRAIN | INFER | TOKENIZE | PLOT, 0, 0, 0, NULL, NULL, 0,
+    {"quiet", OPTION_BOOL, FIELD(quiet), "false", "Run", TRAIN | INFER | TOKENIZE | PLOT | BENCH, 0, 0, 0, NULL, NULL, 0,
      "only warnings and errors on stderr"},
 };
 
@@ -274,6 +294,8 @@ static int settings_check(struct command_line *line, struct error *error)
         status = check_lora(line, error);
     if (!status && bit == PLAN && !*s->forget_data == !*s->train_data)
         status = error_set(error, STATUS_USAGE, "forget_data: 'flat plan' needs either forget_data or train_data");
+    if (!status && bit == BENCH && s->quick && !settings_given(line, "time_budget"))
+        line->settings.time_budget = 0.5;
     if (!status && bit == GENERATE && settings_given(line, "prompt") == !!*s->data)
         status = error_set(error, STATUS_USAGE, "--prompt: 'flat generate' needs either --prompt TEXT or --data FILE");
     return status;

@@ -60,6 +60,12 @@ struct settings {
 
     /* plot */
     const char *output; /* -o */
+
+    /* bench */
+    bool list, quick;
+    const char *filter, *json, *csv, *baseline, *peers; /* "" when not given */
+    int64_t samples;
+    double time_budget; /* seconds a case; 0: none */
 };
 
 #endif

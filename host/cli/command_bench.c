@@ -1,0 +1,24 @@
+/* command_bench.c - `flat bench kernels|step|io`: measurements of the program's parts; see benches/. */
+#include <string.h>
+
+#include "../../benches/bench.h"
+#include "commands.h"
+
+int command_bench(struct invocation *run, struct error *error)
+{
+    static const struct {
+        const char *name;
+        int (*measure)(const struct settings *settings, struct log *log, struct error *error);
+    } part[] = {{"kernels", bench_kernels}};
+    const char *word = run->line.arguments.argument;
+    int status = STATUS_USAGE;
+    bool found = false;
+    for (size_t i = 0; i < sizeof part / sizeof *part && !found; i++)
+        if (!strcmp(word, part[i].name)) {
+            found = true;
+            status = part[i].measure(&run->line.settings, &run->log, error);
+        }
+    if (!found)
+        return error_set(error, STATUS_USAGE, "'%.80s': 'flat bench' measures kernels, step or io", word);
+    return status ? status : stdout_finish(error);
+}
