@@ -25,7 +25,8 @@ void tiny_open(struct tiny *tiny, const char *directory, const char *engine, int
 void tiny_close(struct tiny *tiny);
 /* Packs the groups, shared or not. */
 void tiny_pack(struct tiny *tiny, bool shared);
-/* Forward, FLAT loss (divergence, pair averages) and, when training, backward into zeroed gradients. The loss. */
+/* Forward, FLAT loss (divergence, pair averages) and, when training, backward into zeroed gradients. The loss; what it is
+ * made of stays in tiny->totals. */
 double tiny_step(struct tiny *tiny, int divergence);
 /* count values of the parameter or gradient arena as double; free(). */
 double *tiny_read(struct tiny *tiny, const void *from, int64_t count);

@@ -17,6 +17,9 @@ int optimizer_plan(struct trainer *trainer, struct error *error)
         status = memory_plan_add(plan, MEMORY_SCRATCH, "step totals", SEQUENCE_TOTALS, sizeof(double),
                                  (void **)&trainer->totals, error);
     if (!status)
+        status = memory_plan_add(plan, MEMORY_OPTIMIZER, "AdamW state", 1, sizeof *trainer->adamw,
+                                 (void **)&trainer->adamw, error);
+    if (!status)
         status = memory_plan_add(plan, MEMORY_SCRATCH, "gradient norm", 1, sizeof(double), (void **)&trainer->sum_squares,
                                  error);
     return status;
@@ -36,7 +39,13 @@ int optimizer_step(struct trainer *trainer, double rate, struct error *error)
     const struct model *model = &trainer->model;
     const struct model_trainable trained = model_trainable(model);
     const size_t s = dtype_size(model->dtype), stat = dtype_size(dtype_stat(model->dtype));
-    int status = optimizer_gradient_norm(trainer, error);
+    int status = device_copy_in(&trainer->device, &trainer->adamw->learning_rate, &rate, sizeof rate, error);
+    if (!status)
+        status = optimizer_gradient_norm(trainer, error);
+    if (!status)
+        status = device_run(&trainer->device, error, adamw_prepare,
+                            &((struct adamw_prepare_args){trainer->sum_squares, settings->max_grad_norm,
+                                                          settings->adam_beta1, settings->adam_beta2, trainer->adamw}));
     const int64_t from[2] = {0, trained.decayed}, to[2] = {trained.decayed, trained.elements};
     for (int part = 0; part < 2 && !status; part++)
         status = device_run(&trainer->device, error, adamw_step,
@@ -48,15 +57,12 @@ int optimizer_step(struct trainer *trainer, double rate, struct error *error)
                                                   .m = (char *)trainer->m + (size_t)from[part] * stat,
                                                   .v = (char *)trainer->v + (size_t)from[part] * stat,
                                                   .master = trained.master ? trained.master + from[part] : NULL,
-                                                  .sum_squares = trainer->sum_squares,
-                                                  .max_grad_norm = settings->max_grad_norm,
-                                                  .learning_rate = rate,
+                                                  .state = trainer->adamw,
                                                   .beta1 = settings->adam_beta1,
                                                   .beta2 = settings->adam_beta2,
                                                   .eps = settings->adam_epsilon,
                                                   .weight_decay = part == 0 || settings->weight_decay_all
                                                                       ? settings->weight_decay
-                                                                      : 0,
-                                                  .step = trainer->updates + 1}));
+                                                                      : 0}));
     return status;
 }

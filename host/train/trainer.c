@@ -147,6 +147,8 @@ int trainer_start(struct trainer *trainer, const struct device *device, struct e
         status = device_zero(&trainer->device, trainer->m, moments, error);
     if (!status)
         status = device_zero(&trainer->device, trainer->v, moments, error);
+    if (!status)
+        status = device_zero(&trainer->device, trainer->adamw, sizeof *trainer->adamw, error);
     if (!status && model->master) /* the padding between tensors takes part in the update */
         status = device_zero(&trainer->device, model->master, (size_t)model_trainable(model).elements * sizeof(float),
                              error);

@@ -41,6 +41,7 @@ struct trainer {
     struct device device;
     struct batch batch;
     void *m, *v;                   /* AdamW moments */
+    struct adamw_state *adamw;     /* on the device */
     double *totals, *sum_squares;  /* on the device */
     int64_t updates;               /* optimizer updates made */
     int nonfinite_in_row;
