@@ -14,14 +14,11 @@ int optimizer_plan(struct trainer *trainer, struct error *error)
         status = memory_plan_add(plan, MEMORY_OPTIMIZER, "master weights", elements, sizeof(float),
                                  (void **)&trainer->model.master, error);
     if (!status)
-        status = memory_plan_add(plan, MEMORY_SCRATCH, "step totals", SEQUENCE_TOTALS, sizeof(double),
+        status = memory_plan_add(plan, MEMORY_SCRATCH, "step totals, gradient norm", SEQUENCE_TOTALS + 1, sizeof(double),
                                  (void **)&trainer->totals, error);
     if (!status)
         status = memory_plan_add(plan, MEMORY_OPTIMIZER, "AdamW state", 1, sizeof *trainer->adamw,
                                  (void **)&trainer->adamw, error);
-    if (!status)
-        status = memory_plan_add(plan, MEMORY_SCRATCH, "gradient norm", 1, sizeof(double), (void **)&trainer->sum_squares,
-                                 error);
     return status;
 }
 

@@ -142,6 +142,8 @@ int trainer_start(struct trainer *trainer, const struct device *device, struct e
     if (!status)
         status = batch_create(&trainer->batch, &trainer->device, trainer->max_rows, trainer->max_heads,
                               trainer->max_sequences, error);
+    if (!status)
+        trainer->sum_squares = trainer->totals + SEQUENCE_TOTALS;
     const size_t moments = (size_t)model_trainable(model).elements * dtype_size(dtype_stat(model->dtype));
     if (!status)
         status = device_zero(&trainer->device, trainer->m, moments, error);
@@ -209,12 +211,12 @@ static double mean(double sum, double count)
     return count > 0 ? sum / count : 0;
 }
 
+/* The one wait of a step. */
 static int record_read(struct trainer *trainer, struct step_record *record, struct error *error)
 {
-    double totals[SEQUENCE_TOTALS], sum_squares = 0;
+    double totals[SEQUENCE_TOTALS + 1] = {0};
     int status = device_copy_out(&trainer->device, totals, trainer->totals, sizeof totals, error);
-    if (!status)
-        status = device_copy_out(&trainer->device, &sum_squares, trainer->sum_squares, sizeof sum_squares, error);
+    const double sum_squares = totals[SEQUENCE_TOTALS];
     record->loss = totals[TOTAL_LOSS];
     record->prob_template = mean(totals[TOTAL_TEMPLATE_PROB], totals[TOTAL_TEMPLATES]);
     record->prob_answer = mean(totals[TOTAL_FORGET_PROB], totals[TOTAL_FORGETS]);

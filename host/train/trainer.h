@@ -42,7 +42,7 @@ struct trainer {
     struct batch batch;
     void *m, *v;                   /* AdamW moments */
     struct adamw_state *adamw;     /* on the device */
-    double *totals, *sum_squares;  /* on the device */
+    double *totals, *sum_squares;  /* on the device, one after the other: they are read together */
     int64_t updates;               /* optimizer updates made */
     int nonfinite_in_row;
     int64_t nonfinite;
