@@ -5,8 +5,8 @@
  * fills the arrays with normal random values, checks before it times, rotates over copies of the arrays that together
  * are several times the last cache, and takes at least --samples samples after a warm-up.
  *
- * Time is that between two synchronisations around as many calls as make a sample a millisecond, divided by the calls: on
- * a GPU the launches of a sample overlap. The limits (copy, read, scale, matrix product) are measured the same way.
+ * Time is that between two marks of the engine around as many calls as make a sample a millisecond, divided by the calls:
+ * on a GPU the launches of a sample overlap. The limits (copy, read, scale, matrix product) are measured the same way.
  */
 #ifndef FLAT_BENCHES_BENCH_H
 #define FLAT_BENCHES_BENCH_H

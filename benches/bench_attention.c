@@ -26,7 +26,7 @@ struct packing {
     struct attention_segment *segment;
     int32_t *group_begin;
     int segments, groups;
-    double visible; /* sum over rows of the keys they see */
+    int64_t visible; /* sum over rows of the keys they see */
 };
 
 static void segment_add(struct packing *p, int64_t *row, int64_t count, int64_t prefix, int64_t prefix_count)
@@ -34,7 +34,7 @@ static void segment_add(struct packing *p, int64_t *row, int64_t count, int64_t 
     p->segment[p->segments++] = (struct attention_segment){.query_begin = (int32_t)*row, .query_count = (int32_t)count,
                                                            .key_begin = (int32_t)*row, .prefix_begin = (int32_t)prefix,
                                                            .prefix_count = (int32_t)prefix_count};
-    p->visible += (double)count * (double)(count + 1) / 2 + (double)(count * prefix_count);
+    p->visible += count * (count + 1) / 2 + count * prefix_count;
     *row += count;
 }
 
@@ -71,10 +71,11 @@ static int plan(struct bench_case *c, bool backward, struct error *error)
     bench_values(c, c->stat, c->rows * c->shape->depth, 4.5, 0.2);
     bench_bytes(c, packing.group_begin, ((size_t)packing.groups + 1) * sizeof *packing.group_begin);
     bench_bytes(c, packing.segment, (size_t)packing.segments * sizeof *packing.segment);
-    const double heads = (double)c->shape->depth, kv_heads = (double)c->shape->extra;
-    const double row = (double)c->rows * (double)c->shape->cols * (double)dtype_size(c->dtype);
-    c->bytes = row * (backward ? 4 * heads + 4 * kv_heads : 2 * heads + 2 * kv_heads);
-    c->flops = (backward ? 10 : 4) * packing.visible * heads * (double)c->shape->cols;
+    const int heads = (int)c->shape->depth, dim = (int)c->shape->cols;
+    c->bytes = (double)(backward ? attention_backward_bytes(c->rows, heads, c->shape->extra, dim, c->dtype)
+                                 : attention_forward_bytes(c->rows, heads, c->shape->extra, dim, c->dtype));
+    c->flops = (double)(backward ? attention_backward_flops(packing.visible, heads, dim)
+                                 : attention_forward_flops(packing.visible, heads, dim));
     if (backward) {
         bench_values(c, c->dtype, c->rows * out_width(c), 0, 1);
         bench_values(c, c->dtype, c->rows * width(c), 0, 0);

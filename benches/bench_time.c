@@ -38,13 +38,13 @@ static int sample_take(struct bench *bench, timed_call call, void *user, int64_t
                        const char *name, struct error *error)
 {
     struct device *device = &bench->device;
-    int status = device_status(device, "synchronize", device->engine->synchronize(device->context), error);
-    double start = clock_seconds();
+    int status = device_status(device, "mark", device->engine->mark(device->context, 0), error);
     for (int i = 0; i < calls && !status; i++)
         status = device_status(device, name, call(user, (*turn)++), error);
     if (!status)
-        status = device_status(device, "synchronize", device->engine->synchronize(device->context), error);
-    *seconds = clock_seconds() - start;
+        status = device_status(device, "mark", device->engine->mark(device->context, 1), error);
+    if (!status)
+        status = device_status(device, "elapsed", device->engine->elapsed(device->context, 0, 1, seconds), error);
     return status;
 }
 
