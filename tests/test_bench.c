@@ -5,7 +5,7 @@
 
 #include <math.h>
 
-#include "../benches/bench.h"
+#include "../benches/step.h"
 #include "../host/io/json.h"
 #include "../host/util/file.h"
 #include "program.h"
@@ -160,7 +160,7 @@ static void test_refusals(void **state)
     } refused[] = {
         {"bench", "'flat bench' needs a "},
         {"bench kernel", "'kernel': 'flat bench' measures "},
-        {"bench kernels --samples 0", "samples"},
+        {"bench kernels --samples -1", "samples"},
         {"bench kernels --time_budget -1", "time_budget"},
         {"bench kernels --sample 5", "did you mean --samples?"},
         {"bench kernels --learning_rate 1", "learning_rate"},
@@ -192,12 +192,102 @@ static void test_refusals(void **state)
     program_free(&unwritable);
 }
 
+/* A folder of one tiny model and a table of lengths, as benches/ has them. */
+static void make_models(void)
+{
+    static const char config[] =
+        "{\"architectures\": [\"LlamaForCausalLM\"], \"model_type\": \"llama\", \"vocab_size\": 97, \"hidden_size\": 32, "
+        "\"intermediate_size\": 48, \"num_hidden_layers\": 2, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, "
+        "\"head_dim\": 8, \"hidden_act\": \"silu\", \"max_position_embeddings\": 2100, \"bos_token_id\": 0, "
+        "\"eos_token_id\": 1, \"initializer_range\": 0.3, \"torch_dtype\": \"float32\"}";
+    struct error error = {0};
+    assert_int_equal(file_make_directory(temporary_path("models/tiny"), &error), STATUS_OK);
+    temporary_file("models/tiny/config.json", config, strlen(config));
+    temporary_file("tofu_lengths.txt", "7 3 9\n5 4 6\n", 12);
+}
+
+static const cJSON *step_case(const cJSON *cases, const char *name)
+{
+    const cJSON *item;
+    cJSON_ArrayForEach(item, cases) if (!strcmp(json_member(item, "name")->valuestring, name)) return item;
+    fail_msg("no case %s", name);
+    return NULL;
+}
+
+static void test_step(void **state)
+{
+    (void)state;
+    struct error error = {0};
+    make_models();
+    struct program_result run = program_line("bench step --device cpu --threads 1 --samples 1 --pairs 2 --models_dir %s/models "
+                                             "--json %s/step.json", temporary, temporary);
+    program_expect(&run, STATUS_OK);
+    cJSON *tree = json_read(temporary_path("step.json"), &error);
+    assert_non_null(tree);
+    const cJSON *cases = json_member(tree, "cases");
+    assert_int_equal(cJSON_GetArraySize(cases), 5);
+    const cJSON *padded = step_case(cases, "tiny/tofu/2/padded"), *packed = step_case(cases, "tiny/tofu/2/packed");
+    const cJSON *answers = step_case(cases, "tiny/tofu/2/answers"), *shared = step_case(cases, "tiny/tofu/2/shared");
+    /* the last id of a sequence is never fed: 4 sequences of 499 rows; 9 + 15 + 8 + 10; prompts once */
+    assert_true(number(padded, "rows") == 4 * 499 && number(padded, "head_rows") == 4 * 499);
+    assert_true(number(packed, "rows") == 42 && number(packed, "head_rows") == 42);
+    assert_true(number(answers, "rows") == 42 && number(answers, "head_rows") == 22);
+    assert_true(number(shared, "rows") == 30 && number(shared, "head_rows") == 22);
+    assert_true(cJSON_IsNull(json_member(padded, "loss")) && cJSON_IsNull(json_member(packed, "loss")));
+    assert_true(fabs(number(answers, "loss") - number(shared, "loss")) < 1e-6);
+    assert_true(number(shared, "prob_forget") > 0 && number(shared, "planned_bytes") > 0);
+    double share = 0;
+    const cJSON *op;
+    cJSON_ArrayForEach(op, json_member(shared, "ops_share")) share += op->valuedouble;
+    assert_true(fabs(share - 1) < 1e-9);
+    cJSON_Delete(tree);
+    program_free(&run);
+
+    struct program_result none = program_line("bench step --models_dir %s/nothing", temporary);
+    program_expect_error(&none, STATUS_INPUT, "--models_dir: ");
+    temporary_file("tofu_lengths.txt", "7 0 9\n", 6);
+    struct program_result lengths = program_line("bench step --device cpu --models_dir %s/models --filter tofu", temporary);
+    program_expect_error(&lengths, STATUS_INPUT, "line 1: expected three positive numbers");
+    program_free(&none);
+    program_free(&lengths);
+}
+
+/* The loss of one rung on the emulated CUDA engine. */
+static double emulated_loss(const char *rung)
+{
+    struct error error = {0};
+    struct log log;
+    log_init(&log, stderr, true);
+    char models[300], json[300], name[64];
+    snprintf(models, sizeof models, "%s/models", temporary);
+    snprintf(json, sizeof json, "%s/emulated.json", temporary);
+    snprintf(name, sizeof name, "tiny/tofu/2/%s", rung);
+    const struct settings settings = {.device = "emu", .filter = name, .models_dir = models, .json = json, .model = "",
+                                      .samples = 1, .pairs = 2, .learning_rate = 1e-3, .adam_beta1 = 0.9,
+                                      .adam_beta2 = 0.999, .adam_epsilon = 1e-8, .max_grad_norm = 1};
+    if (bench_step(&settings, &log, &error))
+        fail_msg("%s", error.text);
+    cJSON *tree = json_read(json, &error);
+    assert_non_null(tree);
+    double loss = number(step_case(json_member(tree, "cases"), name), "loss");
+    cJSON_Delete(tree);
+    return loss;
+}
+
+/* The last rung, on an engine that has graphs. */
+static void test_step_graph(void **state)
+{
+    (void)state;
+    make_models();
+    assert_true(emulated_loss("graph") == emulated_loss("shared"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_statistics),      cmocka_unit_test(test_compare),      cmocka_unit_test(test_slower_beyond_the_noise),
         cmocka_unit_test(test_list_and_filter), cmocka_unit_test(test_json_and_csv), cmocka_unit_test(test_baseline),
-        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_refusals),        cmocka_unit_test(test_step),         cmocka_unit_test(test_step_graph),
     };
     return cmocka_run_group_tests(tests, temporary_make, temporary_remove);
 }

@@ -1,7 +1,7 @@
-/* command_bench.c - `flat bench kernels|step|io`: measurements of the program's parts; see benches/. */
+/* command_bench.c - `flat bench kernels|step`: measurements of the program's parts; see benches/. */
 #include <string.h>
 
-#include "../../benches/bench.h"
+#include "../../benches/step.h"
 #include "commands.h"
 
 int command_bench(struct invocation *run, struct error *error)
@@ -9,7 +9,7 @@ int command_bench(struct invocation *run, struct error *error)
     static const struct {
         const char *name;
         int (*measure)(const struct settings *settings, struct log *log, struct error *error);
-    } part[] = {{"kernels", bench_kernels}};
+    } part[] = {{"kernels", bench_kernels}, {"step", bench_step}};
     const char *word = run->line.arguments.argument;
     int status = STATUS_USAGE;
     bool found = false;
@@ -19,6 +19,6 @@ int command_bench(struct invocation *run, struct error *error)
             status = part[i].measure(&run->line.settings, &run->log, error);
         }
     if (!found)
-        return error_set(error, STATUS_USAGE, "'%.80s': 'flat bench' measures kernels, step or io", word);
+        return error_set(error, STATUS_USAGE, "'%.80s': 'flat bench' measures kernels or step", word);
     return status ? status : stdout_finish(error);
 }

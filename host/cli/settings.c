@@ -31,7 +31,7 @@ static const struct command commands[] = {
     {"tokenize", TOKENIZE, NULL, false, "Text lines in, JSON lists of token ids out"},
     {"plan", PLAN, "CONFIG", false, "Memory, steps and work of a run, without loading the model"},
     {"plot", PLOT, "RUN_DIR", true, "Draws the curves of a run as SVG"},
-    {"bench", BENCH, "kernels", true, "Measures the device and every op against its limits"},
+    {"bench", BENCH, "kernels|step", true, "Measures every op against the device's limits, or whole steps"},
 };
 
 #define DIVERGENCES "total_variation|jensen_shannon|pearson|kl|jeffrey|reverse_kl|squared_hellinger|neyman"
@@ -130,7 +130,7 @@ static const struct option table[] = {
     {"gradient_accumulation_steps", OPTION_INT, FIELD(gradient_accumulation_steps), "4", "Length and batches", TRAIN, 0,
      1, COUNT_MAX, NULL, NULL, 0, "micro-batches of an optimizer step"},
 
-    {"model", OPTION_STRING, FIELD(model), "", "Input", INFER | TOKENIZE, INFER | TOKENIZE, 0, 0, NULL, "DIR", 0,
+    {"model", OPTION_STRING, FIELD(model), "", "Input", INFER | TOKENIZE | BENCH, INFER | TOKENIZE, 0, 0, NULL, "DIR", 0,
      "Hugging Face model folder"},
     {"data", OPTION_STRING, FIELD(data), "", "Input", INFER, SCORE, 0, 0, NULL, "FILE", 0,
      "JSON lines with \"prompt\" (and \"answer\" to score); with --prompt_template, question and answer rows"},
@@ -160,10 +160,14 @@ static const struct option table[] = {
      "measure only what has this in its name"},
     {"quick", OPTION_BOOL, FIELD(quick), "false", "Measurement", BENCH, 0, 0, 0, NULL, NULL, 0,
      "the fewest rows of every shape; half a second a case unless --time_budget says otherwise"},
-    {"samples", OPTION_INT, FIELD(samples), "50", "Measurement", BENCH, 0, 1, COUNT_MAX, NULL, NULL, 0,
-     "samples of each case"},
+    {"samples", OPTION_INT, FIELD(samples), "0", "Measurement", BENCH, 0, 0, COUNT_MAX, NULL, NULL, 0,
+     "samples of each case; 0 is 50 of kernels and 10 of steps"},
+    {"pairs", OPTION_INT, FIELD(pairs), "0", "Measurement", BENCH, 0, 0, 100000, NULL, NULL, 0,
+     "step: pairs of an optimizer step; 0 is 32 on a GPU and 4 on a CPU (4 and 1 of long documents)"},
+    {"models_dir", OPTION_STRING, FIELD(models_dir), "benches/models", "Measurement", BENCH, 0, 0, 0, NULL, "DIR", 0,
+     "step: folders with a config.json each, run with random weights; --model takes one with its own"},
     {"time_budget", OPTION_DOUBLE, FIELD(time_budget), "0", "Measurement", BENCH, 0, 0, HUGE_VAL, NULL, NULL, 0,
-     "seconds after which a case makes do with fewer samples (at least 5); 0 takes them all"},
+     "seconds after which a case makes do with fewer samples (5 of kernels, 3 of steps); 0 takes them all"},
     {"json", OPTION_STRING, FIELD(json), "", "Measurement", BENCH, 0, 0, 0, NULL, "FILE", 0, "also write the figures there"},
     {"csv", OPTION_STRING, FIELD(csv), "", "Measurement", BENCH, 0, 0, 0, NULL, "FILE", 0,
      "also write the figures there, a line a case"},

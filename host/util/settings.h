@@ -64,7 +64,8 @@ struct settings {
     /* bench */
     bool list, quick;
     const char *filter, *json, *csv, *baseline, *peers; /* "" when not given */
-    int64_t samples;
+    const char *models_dir; /* step: folders with a config.json */
+    int64_t samples, pairs; /* 0: the measurement's own */
     double time_budget; /* seconds a case; 0: none */
 };
 
