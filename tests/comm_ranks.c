@@ -169,3 +169,31 @@ void ranks_free(struct ranks *ranks)
         free(ranks->text[rank]);
     *ranks = (struct ranks){0};
 }
+
+/* The line "bits ..." of a rank. */
+static const char *bits_of(const struct ranks *ranks, int rank)
+{
+    const char *found = strstr(ranks->text[rank], "bits ");
+    if (!found)
+        fail_msg("rank %d said: %s", rank, ranks->text[rank]);
+    return found;
+}
+
+void ranks_collectives(const char *program, const char *device, int size)
+{
+    const char *const argv[] = {program, "rank", "collectives", device, NULL};
+    char first[64] = "";
+    for (int run = 0; run < 2; run++) {
+        struct ranks ranks;
+        ranks_run(&ranks, size, argv, NULL, 0);
+        if (size > 1)
+            ranks_expect(&ranks, 0, 0, "\nrank 1: host ");
+        if (run == 0)
+            snprintf(first, sizeof first, "%.21s", bits_of(&ranks, 0));
+        for (int rank = 0; rank < size; rank++)
+            if (strncmp(bits_of(&ranks, rank), first, 21))
+                fail_msg("%s, run %d, rank %d of %d: %.21s, not %s", device, run, rank, size, bits_of(&ranks, rank),
+                         first);
+        ranks_free(&ranks);
+    }
+}
