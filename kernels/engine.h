@@ -22,7 +22,13 @@
 extern "C" {
 #endif
 
-#define ENGINE_ABI 1
+#define ENGINE_ABI 2
+
+/* Slots of mark. */
+enum { ENGINE_MARKS = 1024 };
+
+/* A captured run of ops. */
+struct engine_graph;
 
 /* X(op, argument struct): every op, once. The table, its filling and the op-by-op tests are made from it. */
 #define ENGINE_OPS(X)                                                                                         \
@@ -43,6 +49,7 @@ extern "C" {
     X(row_scale, row_scale_args)                                                                              \
     X(sequence_loss, sequence_args)                                                                           \
     X(adamw_norm, adamw_norm_args)                                                                            \
+    X(adamw_prepare, adamw_prepare_args)                                                                      \
     X(adamw_step, adamw_args)                                                                                 \
     X(sample, sample_args)
 
@@ -61,6 +68,7 @@ struct engine {
     uint32_t abi;      /* ENGINE_ABI */
     const char *name;  /* "cpu", "cpu64", "cuda", "emu" */
     enum dtype dtype;  /* what weights and activations are stored in by default */
+    bool graphs;       /* whether the calls on graphs below work; where not, they return OP_CONTRACT */
 
     /* Opens a device. On failure returns an op_status and writes one line to error (size error_bytes). */
     int (*open)(struct engine_context **context, const struct engine_options *options, char *error, size_t error_bytes);
@@ -85,6 +93,25 @@ struct engine {
     int (*copy_rows)(struct engine_context *context, void *to, size_t to_stride, const void *from, size_t from_stride,
                      size_t bytes, int64_t rows);
     int (*synchronize)(struct engine_context *context);
+
+    /* Time in stream order: mark notes in `slot` (below ENGINE_MARKS) when the device gets there; elapsed waits for
+     * both and gives the seconds between the two. A slot may be marked again. Resolution: a microsecond or better. */
+    int (*mark)(struct engine_context *context, int slot);
+    int (*elapsed)(struct engine_context *context, int from, int to, double *seconds);
+    /* Named ranges around what the host queues, as a profiler shows them (NVTX); they nest. CPU engines show none. */
+    void (*range_push)(struct engine_context *context, const char *name);
+    void (*range_pop)(struct engine_context *context);
+
+    /* Graphs: the ops, copies and fills between capture_begin and capture_end are noted instead of run, with their
+     * arguments and addresses; graph_launch then runs them all, as often as wanted, for the price of one launch.
+     * Whatever waits for the device or allocates is refused inside a capture, and so is scratch that would grow: run
+     * the same work once before. capture_end with graph NULL drops what was captured, and is also to be called when
+     * something failed in between. A graph is freed before its context is closed; what it uses of the context's
+     * scratch stays valid until then. */
+    int (*capture_begin)(struct engine_context *context);
+    int (*capture_end)(struct engine_context *context, struct engine_graph **graph);
+    int (*graph_launch)(struct engine_context *context, struct engine_graph *graph);
+    void (*graph_free)(struct engine_context *context, struct engine_graph *graph);
 
 #define X(op, args) int (*op)(struct engine_context * context, const struct args *arguments);
     ENGINE_OPS(X)

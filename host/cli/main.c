@@ -104,7 +104,7 @@ int main(int argc, char **argv)
     }
     if (command)
         settings_free(&run.line);
-    if (status)
+    if (status && *error.text) /* of several ranks one speaks for all */
         log_error(&run.log, &error);
     return status;
 }
