@@ -22,6 +22,8 @@ void ranks_start(struct ranks *ranks, int size, const char *const *argv, const c
 void ranks_start_at(struct ranks *ranks, int port, int size, const char *const *argv, const char *extra);
 /* Waits for those that still run; whoever takes longer than `seconds` is killed, and the test fails. */
 void ranks_wait(struct ranks *ranks, double seconds);
+/* The same without waiting for the rank `stopped`, which is killed when the others have ended; -1: for all. */
+void ranks_wait_others(struct ranks *ranks, int stopped, double seconds);
 /* Starts and waits; fails unless every rank ends with `status`. */
 void ranks_run(struct ranks *ranks, int size, const char *const *argv, const char *extra, int status);
 void ranks_free(struct ranks *ranks);

@@ -127,6 +127,8 @@ static _Noreturn void watch_pronounce(struct watch *watch, int rank, const char 
     char name[160], text[496];
     rank_name(watch, rank, name, sizeof name);
     snprintf(text, sizeof text, "%s is lost: %s", name, reason);
+    if (watch->rank == 0 && rank > 0)
+        wire_close(&watch->line[rank].fd); /* no farewell from there */
     watch_end(watch, text);
 }
 
