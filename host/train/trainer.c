@@ -68,6 +68,10 @@ static int run_measure(struct trainer *trainer, struct error *error)
             trainer->max_sequences = settings->per_device_train_batch_size * epoch.per_row;
         epoch_free(&epoch);
     }
+    if (settings->cuda_graphs) { /* room for padding */
+        trainer->max_rows = batch_bucket(trainer->max_rows);
+        trainer->max_heads = batch_bucket(trainer->max_heads);
+    }
     return status;
 }
 
@@ -137,6 +141,24 @@ int trainer_prepare(struct trainer *trainer, const struct settings *settings, bo
     return status;
 }
 
+/* A GPU engine's scratch grows to its largest, and libraries wake up, before the first step: a forward and a backward
+ * pass over the largest batch, all padding. */
+static int warm_up(struct trainer *trainer, struct error *error)
+{
+    struct model *model = &trainer->model;
+    const struct model_trainable trained = model_trainable(model);
+    trainer->batch.padded = true;
+    int status = device_zero(&trainer->device, trained.grad, (size_t)trained.elements * dtype_size(model->dtype), error);
+    if (!status)
+        status = batch_pack_padding(&trainer->batch, &trainer->device, error);
+    if (!status)
+        status = model_forward(model, &trainer->batch, error);
+    if (!status)
+        status = model_backward(model, &trainer->batch, error);
+    trainer->batch.padded = trainer->graphs;
+    return status;
+}
+
 int trainer_start(struct trainer *trainer, const struct device *device, struct error *error)
 {
     const struct settings *settings = trainer->settings;
@@ -164,6 +186,9 @@ int trainer_start(struct trainer *trainer, const struct device *device, struct e
     if (!status && model->lora.options.rank)
         status = *settings->adapter ? adapter_upload(&trainer->adapter, model, error)
                                     : lora_random(model, (uint64_t)settings->seed, error);
+    trainer->graphs = settings->cuda_graphs && trainer->device.engine->graphs;
+    if (!status && trainer->device.engine->graphs)
+        status = warm_up(trainer, error);
     return status;
 }
 
@@ -184,14 +209,40 @@ static int micro_batch_pack(struct trainer *trainer, const struct epoch *epoch, 
     return status;
 }
 
-/* Forward, loss and backward of one micro-batch. */
+enum pass { PASS_FORWARD, PASS_BACKWARD };
+
+static int forward_pass(void *user, struct error *error)
+{
+    struct trainer *trainer = user;
+    return model_forward(&trainer->model, &trainer->batch, error);
+}
+
+static int backward_pass(void *user, struct error *error)
+{
+    struct trainer *trainer = user;
+    return model_backward(&trainer->model, &trainer->batch, error);
+}
+
+/* A pass over the packed micro-batch: run, or replayed for a batch of the same padded shape. */
+static int pass_run(struct trainer *trainer, enum pass pass, struct error *error)
+{
+    int (*const work)(void *user, struct error *error) = pass == PASS_FORWARD ? forward_pass : backward_pass;
+    if (!trainer->graphs)
+        return work(trainer, error);
+    const struct graph_key key = {(int)pass, trainer->batch.rows, trainer->batch.heads};
+    int status = model_accepts(&trainer->model, &trainer->batch, error);
+    return status ? status : graph_cache_run(&trainer->graph_cache, &trainer->device, key, work, trainer, error);
+}
+
+/* Forward, loss and backward of one micro-batch. The loss lies between two graphs: its scale and what it covers change
+ * from batch to batch. */
 static int micro_batch_run(struct trainer *trainer, const struct step_size *size, int pairs, struct error *error)
 {
     const struct batch *batch = &trainer->batch;
     struct head_activations *head = &trainer->model.head;
     struct sequence_args loss = {.dtype = dtype_stat(trainer->model.dtype),
                                  .sequences = batch->sequences,
-                                 .rows = batch->heads,
+                                 .rows = batch->real_heads,
                                  .begin = batch->device.sequence_begin,
                                  .logprob = head->logprob,
                                  .p = head->p,
@@ -202,11 +253,11 @@ static int micro_batch_run(struct trainer *trainer, const struct step_size *size
                                  .row_scale = head->row_scale,
                                  .totals = trainer->totals};
     trainer->method->loss_form(trainer->settings, size, pairs, &loss);
-    int status = model_forward(&trainer->model, batch, error);
+    int status = pass_run(trainer, PASS_FORWARD, error);
     if (!status)
         status = device_run(&trainer->device, error, sequence_loss, &loss);
     if (!status)
-        status = model_backward(&trainer->model, batch, error);
+        status = pass_run(trainer, PASS_BACKWARD, error);
     return status;
 }
 
@@ -297,7 +348,7 @@ static int step_gradients(struct trainer *trainer, const struct epoch *epoch, in
             status = micro_batch_run(trainer, &size, pairs, error);
         if (!status && record->step == 1 && *trainer->settings->dump_step)
             status = dump_micro_batch(trainer, trainer->settings->dump_step, i - first, error);
-        record->tokens += trainer->batch.rows;
+        record->tokens += trainer->batch.real_rows;
     }
     return status;
 }
@@ -383,8 +434,10 @@ int trainer_save(struct trainer *trainer, const char *out_directory, struct erro
 
 void trainer_free(struct trainer *trainer)
 {
-    if (trainer->device.context)
+    if (trainer->device.context) {
+        graph_cache_free(&trainer->graph_cache, &trainer->device);
         batch_free(&trainer->batch, &trainer->device);
+    }
     model_free(&trainer->model);
     weights_close(&trainer->weights);
     adapter_free(&trainer->adapter);

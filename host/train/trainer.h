@@ -5,6 +5,7 @@
  */
 #ifndef FLAT_TRAIN_TRAINER_H
 #define FLAT_TRAIN_TRAINER_H
+#include "../device/graph_cache.h"
 #include "../loss/method.h"
 #include "../model/adapter.h"
 #include "../model/model.h"
@@ -40,6 +41,8 @@ struct trainer {
 
     struct device device;
     struct batch batch;
+    bool graphs;                   /* passes over a micro-batch are captured and replayed */
+    struct graph_cache graph_cache;
     void *m, *v;                   /* AdamW moments */
     struct adamw_state *adamw;     /* on the device */
     double *totals, *sum_squares;  /* on the device, one after the other: they are read together */
@@ -56,7 +59,8 @@ typedef int (*trainer_hook)(void *user, const struct step_record *record, struct
  * all memory. finetune chooses train_data and cross entropy. dtype is the storage the memory is planned for. */
 int trainer_prepare(struct trainer *trainer, const struct settings *settings, bool finetune, enum dtype dtype,
                     struct error *error);
-/* Takes over an open device of that dtype, allocates, loads the weights. trainer_free closes the device. */
+/* Takes over an open device of that dtype, allocates, loads the weights. trainer_free closes the device. cuda_graphs
+ * has no effect on an engine without graphs. */
 int trainer_start(struct trainer *trainer, const struct device *device, struct error *error);
 /* All steps. Three non-finite steps in a row: STATUS_NONFINITE. warn(user, text) gets warnings. */
 int trainer_run(struct trainer *trainer, trainer_hook hook, void *user, void (*warn)(void *user, const char *text),
