@@ -206,12 +206,13 @@ static void test_graphs(void **state)
         assert_non_null(graph);
         for (int launch = 0; launch < 3; launch++) {
             if (launch == 2) { /* two megabytes of scratch */
-                void *x = device_new(t, DTYPE_F32, rows * cols), *dweight = device_new(t, DTYPE_F32, cols);
+                void *x = device_new(t, DTYPE_F32, rows * cols), *dx = device_new(t, DTYPE_F32, rows * cols);
+                void *dweight = device_new(t, DTYPE_F32, cols);
                 op_test_status(t, "fill_zero", t->engine->fill_zero(t->context, x, (size_t)(rows * cols) * sizeof(float)));
                 op_test_status(t, "fill_zero", t->engine->fill_zero(t->context, dweight, (size_t)cols * sizeof(float)));
                 OP_CALL(t, norm_backward, norm_backward_args, .kind = NORM_RMS, .dtype = DTYPE_F32,
                         .grad_dtype = DTYPE_F32, .rows = rows, .cols = cols, .x = x, .weight = x, .rstd = x, .dy = x,
-                        .dx = x, .dweight = dweight);
+                        .dx = dx, .dweight = dweight);
             }
             device_set(t, DTYPE_F32, grad, ones, n);
             op_test_status(t, "graph_launch", t->engine->graph_launch(t->context, graph));

@@ -129,6 +129,9 @@ static const struct option table[] = {
      1, COUNT_MAX, NULL, NULL, 0, "rows of a micro-batch"},
     {"gradient_accumulation_steps", OPTION_INT, FIELD(gradient_accumulation_steps), "4", "Length and batches", TRAIN, 0,
      1, COUNT_MAX, NULL, NULL, 0, "micro-batches of an optimizer step"},
+    {"gradient_checkpointing", OPTION_CHOICE, FIELD(gradient_checkpointing), "none", "Length and batches", TRAIN, 0, 0, 0,
+     "none|selective|full", NULL, 0,
+     "activations that the backward pass computes again, for less memory: norms and activation functions, or whole layers"},
 
     {"nproc_per_node", OPTION_INT, FIELD(nproc_per_node), "1", "Several ranks", UNLEARN | FINETUNE | BENCH, 0, 1, 64, NULL,
      NULL, 0, "start so many ranks on this host, a GPU each; or let torchrun, mpirun or srun start them"},

@@ -227,7 +227,9 @@ int model_backward_by_layer(struct model *model, const struct batch *batch, mode
     if (!status)
         status = hook(user, layers, error);
     for (int layer = layers - 1; layer >= 0 && !status; layer--) {
-        status = feed_forward_half(model, batch, layer, error);
+        status = model_recompute(model, batch, layer, error);
+        if (!status)
+            status = feed_forward_half(model, batch, layer, error);
         if (!status)
             status = attention_half(model, batch, layer, error);
         if (!status)

@@ -168,6 +168,30 @@ const struct lora_module *lora_find(const struct lora *lora, int tensor)
     return NULL;
 }
 
+/* Whether the k-th modules of all layers share one buffer, and the layer that has the most: its modules' own. */
+static bool reduced_shared(const struct model *model, int *widest)
+{
+    const struct lora *lora = &model->lora;
+    int most = -1;
+    for (int l = 0; l < (int)model->config.num_hidden_layers; l++)
+        if (lora->layer_begin[l + 1] - lora->layer_begin[l] > most) {
+            most = lora->layer_begin[l + 1] - lora->layer_begin[l];
+            *widest = l;
+        }
+    return model->recompute == RECOMPUTE_FULL;
+}
+
+void lora_share(struct model *model)
+{
+    const struct lora *lora = &model->lora;
+    int widest = 0;
+    if (!lora->options.rank || !reduced_shared(model, &widest))
+        return;
+    for (int l = 0; l < (int)model->config.num_hidden_layers; l++)
+        for (int m = lora->layer_begin[l]; m < lora->layer_begin[l + 1]; m++)
+            lora->module[m].reduced = lora->module[lora->layer_begin[widest] + m - lora->layer_begin[l]].reduced;
+}
+
 int lora_plan(struct model *model, int64_t rows, struct error *error)
 {
     struct lora *lora = &model->lora;
@@ -180,7 +204,10 @@ int lora_plan(struct model *model, int64_t rows, struct error *error)
     if (!status && model->training)
         status = memory_plan_add(plan, MEMORY_GRAD, "LoRA gradients", lora->elements,
                                  dtype_size(model->grad_dtype), &lora->grad, error);
-    for (int m = 0; m < lora->modules && !status; m++)
+    int widest = 0, first = 0, end = lora->modules;
+    if (reduced_shared(model, &widest))
+        first = lora->layer_begin[widest], end = lora->layer_begin[widest + 1];
+    for (int m = first; m < end && !status; m++)
         status = memory_plan_add(plan, MEMORY_ACTIVATION, "LoRA x A^T", reduced, s, &lora->module[m].reduced, error);
     if (!status && model->training)
         status = memory_plan_add(plan, MEMORY_SCRATCH, "d LoRA x A^T", reduced, s, &lora->dreduced, error);

@@ -26,7 +26,12 @@ struct model_tensor {
     bool transposed;            /* [cols, rows] in the file */
 };
 
-/* What the forward pass leaves for the backward pass, a layer at a time; in inference all layers share one. */
+/* What the backward pass computes again instead of finding it kept: nothing; the norms' results and the activation
+ * function's, which cost little; or whole layers from their inputs. The bits are the same. */
+enum recompute { RECOMPUTE_NONE, RECOMPUTE_SELECTIVE, RECOMPUTE_FULL, RECOMPUTE_LEVELS };
+
+/* What the forward pass leaves for the backward pass, a layer at a time. What is computed again lies in buffers that
+ * all layers share, and so does everything in inference. */
 struct layer_activations {
     void *input;             /* residual stream entering the layer [rows, hidden] */
     void *norm1, *rstd1, *mean1;
@@ -75,8 +80,10 @@ struct model {
     struct lora lora;        /* options.rank 0: everything is trained */
 
     bool training;
+    enum recompute recompute; /* for the backward pass; set before model_plan */
     int64_t max_rows, max_heads, max_sequences;
     struct layer_activations *activations; /* [layers] in training, 1 otherwise */
+    struct layer_activations shared;       /* the buffers that are not a layer's own */
     struct head_activations head;
     void *attention_out, *feed_out;        /* [rows, hidden]: what the next norm adds to the residual stream */
     void *ones, *row_scale;                /* [heads] of dtype: for the gradient of a head's bias */
@@ -127,6 +134,10 @@ int model_backward(struct model *model, const struct batch *batch, struct error 
 typedef int (*model_layer_hook)(void *user, int layer, struct error *error);
 int model_backward_by_layer(struct model *model, const struct batch *batch, model_layer_hook hook, void *user,
                             struct error *error);
+
+/* Brings back what is not kept of a layer's activations, from what is. The last layer's are still there. For the
+ * backward pass. */
+int model_recompute(struct model *model, const struct batch *batch, int layer, struct error *error);
 
 /* What forward and backward tell the engine of a layer's attention and of rotating its queries and keys. */
 struct attention_args model_attention_args(const struct model *model, const struct batch *batch, void *qkv, void *out,

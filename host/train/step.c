@@ -104,9 +104,10 @@ static double mean(double sum, double count)
     return count > 0 ? sum / count : 0;
 }
 
+/* The one wait of a step for the device. */
 static int record_read(struct trainer *trainer, struct step_record *record, struct error *error)
 {
-    double totals[STEP_TOTALS];
+    double totals[STEP_TOTALS] = {0};
     int status = device_copy_out(&trainer->device, totals, trainer->totals, sizeof totals, error);
     const double sum_squares = totals[SUM_SQUARES];
     record->loss = totals[TOTAL_LOSS];

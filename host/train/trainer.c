@@ -128,6 +128,10 @@ int trainer_prepare(struct trainer *trainer, const struct settings *settings, bo
                                   settings->gradient_accumulation_steps, world->size};
     if (!status)
         status = run_measure(trainer, error);
+    if (!strcmp(settings->gradient_checkpointing, "selective"))
+        trainer->model.recompute = RECOMPUTE_SELECTIVE;
+    else if (!strcmp(settings->gradient_checkpointing, "full"))
+        trainer->model.recompute = RECOMPUTE_FULL;
     if (!status)
         status = memory_declare(trainer, world, error);
     if (status)

@@ -42,6 +42,7 @@ struct settings {
     double num_train_epochs;
     int64_t max_steps; /* -1: by epochs */
     int64_t per_device_train_batch_size, gradient_accumulation_steps;
+    const char *gradient_checkpointing; /* none, selective, full */
     int64_t seed;
 
     /* several ranks */
