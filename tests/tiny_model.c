@@ -181,7 +181,7 @@ double tiny_step(struct tiny *tiny, int divergence)
                                            .divergence = divergence,
                                            .scale = 1.0 / tiny->groups,
                                            .sequences = tiny->batch.sequences,
-                                           .rows = tiny->batch.heads,
+                                           .rows = tiny->batch.real_heads,
                                            .begin = tiny->batch.device.sequence_begin,
                                            .logprob = head->logprob,
                                            .p = head->p,

@@ -204,6 +204,8 @@ static const struct option table[] = {
      "steps between two lines of metrics.jsonl and of progress in a pipe"},
     {"save_strategy", OPTION_CHOICE, FIELD(save_strategy), "no", "Run", TRAIN, 0, 0, 0, "no|epoch", NULL, 0,
      "epoch: also save the model of every epoch in output_dir/checkpoint-STEP"},
+    {"cuda_graphs", OPTION_BOOL, FIELD(cuda_graphs), "false", "Run", TRAIN, 0, 0, 0, NULL, NULL, 0,
+     "capture forward and backward passes and replay them; batches are padded to few shapes, 2 % on average"},
     {"profile", OPTION_BOOL, FIELD(profile), "false", "Run", UNLEARN | FINETUNE, 0, 0, 0, NULL, NULL, 0,
      "time every op and print a table at the end, against the device's measured limits"},
     {"dump_step", OPTION_STRING, FIELD(dump_step), "", "Run", TRAIN, 0, 0, 0, NULL, "DIR", 0,

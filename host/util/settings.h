@@ -60,6 +60,7 @@ struct settings {
     const char *save_strategy; /* no, epoch */
     const char *dump_step; /* directory, "" when off */
     bool overwrite_output_dir, quiet, profile;
+    bool cuda_graphs;
 
     /* score, generate, tokenize */
     const char *model, *data, *prompt; /* --model, --data, --prompt; "" when not given */
