@@ -71,12 +71,6 @@ static int round_loss(struct trainer *trainer, const struct step_size *size, con
     return status ? status : device_run(&trainer->device, error, sequence_loss, &loss);
 }
 
-static int layer_done(void *user, int layer, struct error *error)
-{
-    struct trainer *trainer = user;
-    return shards_reduce(&trainer->shards, &trainer->model, layer, error);
-}
-
 enum pass { PASS_FORWARD, PASS_BACKWARD };
 
 static int forward_pass(void *user, struct error *error)
@@ -102,18 +96,20 @@ static int pass_run(struct trainer *trainer, enum pass pass, struct error *error
     return status ? status : graph_cache_run(&trainer->graph_cache, &trainer->device, key, work, trainer, error);
 }
 
-/* The last backward pass of a step, in which the sums over ranks begin layer by layer. With one rank there are none, and
- * it is a pass like the others. */
-static int last_backward(struct trainer *trainer, struct error *error)
+static int layer_done(void *user, int layer, struct error *error)
 {
-    return trainer->shards.world.comm ? model_backward_by_layer(&trainer->model, &trainer->batch, layer_done, trainer, error)
-                                      : pass_run(trainer, PASS_BACKWARD, error);
+    struct trainer *trainer = user;
+    return shards_reduce(&trainer->shards, &trainer->model, layer, error);
 }
 
-/* Forward, loss and backward of one micro-batch; after the last one the sums over ranks follow the backward pass. */
+/* Forward, loss and backward of one micro-batch. The loss lies between two graphs: its scale and what it covers change from
+ * batch to batch. Where sums over ranks follow the backward pass layer by layer, it is run and not replayed: they are not
+ * of the device's queue. */
 static int round_run(struct trainer *trainer, const struct epoch *epoch, const struct step_size *size,
                      struct round *round, struct error *error)
 {
+    struct model *model = &trainer->model;
+    const bool sums = round->last && trainer->shards.world.comm;
     int status = STATUS_OK, own_pairs;
     if (round->micro_batch >= 0) {
         status = micro_batch_pack(trainer, epoch, round->micro_batch, &own_pairs, error);
@@ -124,9 +120,10 @@ static int round_run(struct trainer *trainer, const struct epoch *epoch, const s
     if (!status && (round->micro_batch >= 0 || round->common))
         status = round_loss(trainer, size, round, error);
     if (!status && round->micro_batch < 0)
-        return round->last ? shards_reduce(&trainer->shards, &trainer->model, -1, error) : STATUS_OK;
+        return sums ? shards_reduce(&trainer->shards, model, -1, error) : STATUS_OK;
     if (!status)
-        status = round->last ? last_backward(trainer, error) : pass_run(trainer, PASS_BACKWARD, error);
+        status = sums ? model_backward_by_layer(model, &trainer->batch, layer_done, trainer, error)
+                      : pass_run(trainer, PASS_BACKWARD, error);
     return status;
 }
 
@@ -135,9 +132,10 @@ static double mean(double sum, double count)
     return count > 0 ? sum / count : 0;
 }
 
+/* The one wait of a step for the device. */
 static int record_read(struct trainer *trainer, struct step_record *record, struct error *error)
 {
-    double totals[STEP_TOTALS];
+    double totals[STEP_TOTALS] = {0};
     int status = device_copy_out(&trainer->device, totals, trainer->totals, sizeof totals, error);
     const double sum_squares = totals[SUM_SQUARES];
     record->loss = totals[TOTAL_LOSS];
@@ -173,7 +171,7 @@ static int nonfinite_report(struct trainer *trainer, const struct epoch *epoch, 
         status = micro_batch_pack(trainer, epoch, round.micro_batch, &pairs, error);
         round.pairs = pairs;
         if (!status)
-            status = model_forward(&trainer->model, &trainer->batch, error);
+            status = pass_run(trainer, PASS_FORWARD, error);
         if (!status)
             status = round_loss(trainer, &size, &round, error);
         if (!status)
