@@ -171,7 +171,9 @@ PYTHON ?= /usr/bin/python3
 PARITY := $(BUILD)/parity
 .PHONY: parity parity-table
 parity: deps $(PARITY)/venv/installed
-	@$(MAKE) --no-print-directory $(BUILD)/tests/test_parity $(ENGINES)
+	@$(MAKE) --no-print-directory $(BUILD)/flat $(BUILD)/tests/test_parity $(ENGINES)
+	@[ ! -d ../shared/data/tokenizers ] || \
+	    $(PARITY)/venv/bin/python -W ignore tests/parity/make_family_tokenizers.py --check $(BUILD)/flat
 	@$(PARITY)/venv/bin/python tests/parity/make_model_golden.py --check
 	@rm -rf $(PARITY)/out && mkdir -p $(PARITY)/out
 	@FLAT_PARITY_OUT=$(PARITY)/out $(BUILD)/tests/test_parity

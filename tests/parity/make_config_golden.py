@@ -1,6 +1,6 @@
 """config.json of every family as transformers writes it, in the spelling of version 4 and in that of version 5.
 
-    python tests/parity/make_config_golden.py      pip install transformers==4.45.1, then once more with transformers==5.24.0
+    python tests/parity/make_config_golden.py      pip install transformers==4.45.1, then again with 5.24.0
 
 Writes tests/golden/configs/v4 or v5, by the version that runs it; torch is not needed. The two say the same: version 5
 writes dtype for torch_dtype, and rope_parameters for rope_theta, rope_scaling and partial_rotary_factor.
@@ -34,8 +34,8 @@ CONFIGS = {
     "llama3": config(LlamaConfig, **SIZES, intermediate_size=48, num_key_value_heads=1, **rope(5e5, LLAMA3)),
     "mistral": config(MistralConfig, **SIZES, intermediate_size=48, num_key_value_heads=1, head_dim=24,
                       sliding_window=None, max_position_embeddings=96, **rope(1e6)),
-    "qwen2": config(Qwen2Config, **SIZES, intermediate_size=48, num_key_value_heads=1, bos_token_id=1, eos_token_id=[2, 3],
-                    tie_word_embeddings=True, **rope(1e6, {"rope_type": "linear", "factor": 2.0})),
+    "qwen2": config(Qwen2Config, **SIZES, intermediate_size=48, num_key_value_heads=1, bos_token_id=1,
+                    eos_token_id=[2, 3], tie_word_embeddings=True, **rope(1e6, {"rope_type": "linear", "factor": 2.0})),
     "phi": config(PhiConfig, **SIZES, intermediate_size=48, **rope(2e4, partial=0.5)),
     "opt": config(OPTConfig, **SIZES, word_embed_proj_dim=32, ffn_dim=48),
     "gpt2": config(GPT2Config, vocab_size=64, n_embd=32, n_layer=1, n_head=2, bos_token_id=1, eos_token_id=1),
