@@ -1,5 +1,5 @@
-/* test_folders.c - model folders in and out: config.json in the spellings of transformers 4 and 5, every complaint about a
- * folder's tensors in one message, names with and without the base prefix, and the memory that a large one takes.
+/* test_folders.c - model folders in and out: config.json in the spellings of transformers 4 and 5, every complaint
+ * about a folder's tensors in one message, names with and without the base prefix, the memory that a large one takes.
  */
 #include "temporary.h"
 
@@ -163,8 +163,9 @@ static void folder_rewrite(const char *folder, const struct edit *edits, int cou
             continue;
         if (prefix && !strncmp(name, prefix, strlen(prefix)))
             name += strlen(prefix);
-        entry[entries] = (struct safetensors_entry){name, from->dtype, NULL, from->dims, {from->shape[0], from->shape[1]},
-                                                    from->bytes};
+        entry[entries] = (struct safetensors_entry){.name = name, .dtype = from->dtype, .dims = from->dims,
+                                                    .bytes = from->bytes};
+        memcpy(entry[entries].shape, from->shape, sizeof from->shape);
         if (edit && edit->rows) {
             entry[entries].shape[0] = edit->rows;
             entry[entries].bytes = from->bytes / (uint64_t)from->shape[0] * (uint64_t)edit->rows;
@@ -225,7 +226,7 @@ static void test_complaints(void **state)
     tiny_close(&tiny);
 }
 
-/* Old files leave the base prefix out: the same weights, and the names that were read are the names that are written. */
+/* Old files leave the base prefix out: the same weights, and the names that were read are those that are written. */
 static void test_prefix(void **state)
 {
     (void)state;
@@ -323,7 +324,8 @@ static void large_make(const char *folder)
     buffer_free(&index);
     int length = snprintf(text, sizeof text, "{\"model_type\": \"llama\", \"vocab_size\": 64, \"hidden_size\": %d, "
                           "\"intermediate_size\": %d, \"num_hidden_layers\": %d, \"num_attention_heads\": 12, "
-                          "\"max_position_embeddings\": 64, \"tie_word_embeddings\": true, \"torch_dtype\": \"bfloat16\"}",
+                          "\"max_position_embeddings\": 64, \"tie_word_embeddings\": true, "
+                          "\"torch_dtype\": \"bfloat16\"}",
                           WIDTH, FEED, LARGE_LAYERS);
     snprintf(path, sizeof path, "%s/config.json", folder);
     OK(file_write(path, text, (size_t)length, &error));
@@ -368,7 +370,8 @@ static void test_memory(void **state)
     const double mib = 1 << 20, largest = 4.0 * FEED * WIDTH;
     const double weights = LARGE_LAYERS * (4.0 * 4 * WIDTH * WIDTH + 3 * largest) + 4.0 * 64 * WIDTH;
     const double peak = (double)usage.ru_maxrss * 1024;
-    print_message("peak %.0f MiB, weights %.0f MiB, largest tensor %.0f MiB\n", peak / mib, weights / mib, largest / mib);
+    print_message("peak %.0f MiB, weights %.0f MiB, largest tensor %.0f MiB\n", peak / mib, weights / mib,
+                  largest / mib);
     assert_true(peak > weights); /* otherwise nothing was loaded */
     assert_true(peak < weights + largest + 20 * mib);
 }
