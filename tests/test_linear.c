@@ -3,6 +3,7 @@
  * odd addresses, counted bytes and the file of plans.
  */
 #include "op_test.h"
+#include "temporary.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -269,10 +270,11 @@ static int file_lines(const char *file, char *line, size_t bytes)
 static void test_plans(void **state)
 {
     (void)state;
-    char file[] = "/tmp/flat_plans_XXXXXX", line[512], error[256] = "";
+    char file[512], line[512], error[256] = "";
     const struct shape s = {33, 64, 48};
     struct op_test *t = op_test_open("emu-bf16", 1);
     double *first = values_new(t, s.rows * s.out), *second = values_new(t, s.rows * s.out);
+    snprintf(file, sizeof file, "%s/flat_plans_XXXXXX", temporary_root());
     close(mkstemp(file));
     plans_run(t, file, &s, first);
     assert_int_equal(file_lines(file, line, sizeof line), 1 + 3);
