@@ -12,9 +12,10 @@
 #include "../host/util/memory.h"
 #include "../kernels/loss_form.h"
 
-enum { SAMPLES = 10, SAMPLES_MIN = 3, PAIRS_GPU = 32, PAIRS_CPU = 4, PAIRS_CHUNK_GPU = 4, PAIRS_CHUNK_CPU = 1, MODELS_MAX = 64 };
+enum { SAMPLES_MIN = 3, PAIRS_GPU = 32, PAIRS_CPU = 4, PAIRS_CHUNK_GPU = 4, PAIRS_CHUNK_CPU = 1, MODELS_MAX = 64 };
 #define CPU_FLOPS 0.7e12 /* of a step that a CPU runs without being asked for it by name */
 #define SEED 1
+#define BUCKET_BYTES 25000000 /* as trainer.c with one rank, where they only cut the gradient's norm */
 
 /* One case that is set up. */
 struct stepper {
@@ -97,7 +98,7 @@ static int gradients_run(struct stepper *s, struct error *error)
     const struct model_trainable trained = model_trainable(&trainer->model);
     int status = device_zero(&trainer->device, trainer->totals, SEQUENCE_TOTALS * sizeof(double), error);
     if (!status)
-        status = device_zero(&trainer->device, trained.grad, (size_t)trained.elements * dtype_size(trainer->model.dtype), error);
+        status = device_zero(&trainer->device, trained.grad, (size_t)trained.elements * dtype_size(trainer->model.grad_dtype), error);
     if (!status)
         status = model_forward(&trainer->model, &trainer->batch, error);
     if (!status)
@@ -105,7 +106,7 @@ static int gradients_run(struct stepper *s, struct error *error)
     return status ? status : model_backward(&trainer->model, &trainer->batch, error);
 }
 
-static int step_run(struct stepper *s, double totals[SEQUENCE_TOTALS], struct error *error)
+static int stepper_run(struct stepper *s, double totals[SEQUENCE_TOTALS], struct error *error)
 {
     struct trainer *trainer = &s->trainer;
     struct device *device = &trainer->device;
@@ -114,6 +115,8 @@ static int step_run(struct stepper *s, double totals[SEQUENCE_TOTALS], struct er
     if (!status)
         status = s->graph ? device_status(device, "graph_launch", device->engine->graph_launch(device->context, s->graph), error)
                           : gradients_run(s, error);
+    if (!status)
+        status = optimizer_gradient_norm(trainer, error);
     if (!status)
         status = optimizer_step(trainer, trainer->settings->learning_rate, error);
     if (!status)
@@ -140,6 +143,7 @@ static void stepper_free(struct stepper *s, struct bench *bench)
     if (s->graph)
         device->engine->graph_free(device->context, s->graph);
     batch_free(&s->trainer.batch, device);
+    shards_free(&s->trainer.shards);
     model_free(&s->trainer.model);
     weights_close(&s->trainer.weights);
     step_pairs_free(&s->pairs);
@@ -183,7 +187,9 @@ static int stepper_plan(struct stepper *s, struct bench *bench, const char *fold
     result->rows = size.rows, result->heads = size.heads, result->visible = size.visible_keys;
     result->parameters = trainer->model.elements;
     result->flops = step_flops(&trainer->model, &size);
-    status = model_plan(&trainer->model, true, size.rows, size.heads, 2 * result->pairs, error);
+    status = shards_create(&trainer->shards, &trainer->model, &(struct world){NULL, 0, 1, 1}, false, BUCKET_BYTES, error);
+    if (!status)
+        status = model_plan(&trainer->model, true, size.rows, size.heads, 2 * result->pairs, error);
     if (!status)
         status = optimizer_plan(trainer, error);
     result->planned_bytes = (double)memory_plan_total(&trainer->model.plan);
@@ -200,18 +206,10 @@ static int stepper_start(struct stepper *s, struct bench *bench, const struct st
         status = model_allocate(model, &bench->device, error);
     if (!status)
         status = batch_create(&trainer->batch, &bench->device, result->rows, result->heads, 2 * result->pairs, error);
-    const size_t moments = (size_t)model_trainable(model).elements * dtype_size(dtype_stat(model->dtype));
     if (!status)
-        status = device_zero(&bench->device, trainer->m, moments, error);
-    if (!status)
-        status = device_zero(&bench->device, trainer->v, moments, error);
-    if (!status)
-        status = device_zero(&bench->device, trainer->adamw, sizeof *trainer->adamw, error);
-    if (!status && model->master)
-        status = device_zero(&bench->device, model->master, (size_t)model->elements * sizeof(float), error);
+        status = optimizer_start(trainer, error);
     if (!status)
         status = *own_weights ? weights_load(&trainer->weights, model, error) : weights_random(model, SEED, error);
-    trainer->sum_squares = trainer->totals + SEQUENCE_TOTALS;
     return status;
 }
 
@@ -220,9 +218,9 @@ static int stepper_start(struct stepper *s, struct bench *bench, const struct st
 static int step_sample(struct stepper *s, struct bench *bench, struct step_result *result, struct error *error)
 {
     const struct settings *settings = bench->settings;
-    const int wanted = settings->samples ? (int)settings->samples : SAMPLES;
+    const int wanted = (int)settings->samples;
     double *sample = memory_array((size_t)wanted, sizeof *sample, error), totals[SEQUENCE_TOTALS];
-    int status = sample ? step_run(s, totals, error) : STATUS_MEMORY, taken = 0; /* warm-up, and the loss */
+    int status = sample ? stepper_run(s, totals, error) : STATUS_MEMORY, taken = 0; /* warm-up, and the loss */
     if (!status) {
         const bool is_flat = result->rung >= RUNG_ANSWERS;
         result->loss = is_flat ? totals[TOTAL_LOSS] : NAN;
@@ -232,12 +230,12 @@ static int step_sample(struct stepper *s, struct bench *bench, struct step_resul
     if (!status && result->rung == RUNG_GRAPH)
         status = graph_make(s, error);
     if (!status)
-        status = step_run(s, totals, error);
+        status = stepper_run(s, totals, error);
     for (const double begin = clock_seconds(); taken < wanted && !status; taken++) {
         if (settings->time_budget > 0 && taken >= SAMPLES_MIN && clock_seconds() - begin > settings->time_budget)
             break;
         double start = clock_seconds();
-        status = step_run(s, totals, error);
+        status = stepper_run(s, totals, error);
         sample[taken] = clock_seconds() - start;
     }
     if (!status)
@@ -254,7 +252,7 @@ static int step_profile(struct stepper *s, struct step_result *result, struct er
         return STATUS_OK;
     s->trainer.device.profile = &result->profile;
     s->trainer.model.device = &s->trainer.device;
-    int status = step_run(s, totals, error);
+    int status = stepper_run(s, totals, error);
     s->trainer.device.profile = NULL;
     return status;
 }

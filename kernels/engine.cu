@@ -310,6 +310,7 @@ static const struct engine cuda_engine = {
 #define X(op, args) op,
     ENGINE_OPS(X)
 #undef X
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
 };
 
 extern "C" __attribute__((visibility("default"))) const struct engine *flat_engine(void)

@@ -53,6 +53,8 @@ struct engine_graph;
     X(adamw_step, adamw_args)                                                                                 \
     X(sample, sample_args)
 
+enum { ENGINE_COMM_ID_BYTES = 128 };
+
 struct engine_options {
     int device_index; /* GPU number; ignored by CPU engines */
     int threads;      /* CPU threads; 0: all this process may use */
@@ -114,6 +116,27 @@ struct engine {
 #define X(op, args) int (*op)(struct engine_context * context, const struct args *arguments);
     ENGINE_OPS(X)
 #undef X
+
+    /* ---- collectives of several processes with a device each (kernels/nccl.cu) ---------------------------------- *
+     * NULL in engines whose device memory is the host's: host/comm has its own for those.                           *
+     * They are queued on a stream of their own behind what the context's stream holds so far; comm_join makes that   *
+     * stream wait for them. Buffers are in place. Slice r is [r * slice, (r + 1) * slice), the last one goes to n.   */
+
+    /* Loads the library and writes its name and version. */
+    int (*comm_load)(struct engine_context *context, char *name, size_t name_bytes);
+    /* ENGINE_COMM_ID_BYTES that one rank makes and all pass to comm_open, which waits for all of them. */
+    int (*comm_id)(struct engine_context *context, void *id);
+    int (*comm_open)(struct engine_context *context, const void *id, int rank, int size);
+    /* failed: without waiting for what is queued, which others may never answer. */
+    void (*comm_close)(struct engine_context *context, bool failed);
+    /* NULL, or what has gone wrong meanwhile; the one function that any thread may call between open and close. */
+    const char *(*comm_failure)(struct engine_context *context);
+    /* The own slice becomes the sum over ranks, the rest of buffer is left undefined. */
+    int (*comm_reduce_scatter)(struct engine_context *context, enum dtype dtype, void *buffer, int64_t n, int64_t slice);
+    /* Every rank's slice to all. */
+    int (*comm_all_gather)(struct engine_context *context, enum dtype dtype, void *buffer, int64_t n, int64_t slice);
+    int (*comm_broadcast)(struct engine_context *context, void *buffer, size_t bytes, int root);
+    int (*comm_join)(struct engine_context *context);
 };
 
 /* The only exported symbol of a plugin; the table lives as long as the plugin is loaded. */

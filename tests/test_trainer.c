@@ -82,7 +82,7 @@ static void train(const char *engine, const char *rate, struct losses *losses, f
     assert_int_equal(command_find("finetune", &command, &error), STATUS_OK);
     if (settings_parse(&line, command, (int)(sizeof argv / sizeof *argv), argv, &error) ||
         device_open(&device, engine, 0, 2, &error) ||
-        trainer_prepare(&trainer, &line.settings, true, device.engine->dtype, &error) ||
+        trainer_prepare(&trainer, &line.settings, true, device.engine->dtype, &(struct world){NULL, 0, 1, 1}, &error) ||
         trainer_start(&trainer, &device, &error))
         fail_msg("%s: %s", engine, error.text);
     *count = model_trainable(&trainer.model).elements;

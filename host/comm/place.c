@@ -31,7 +31,7 @@ static int variable_int(const char *name, int min, int max, int *value, struct e
     return STATUS_OK;
 }
 
-/* Names of one launcher's variables. */
+/* Names of one launcher's variables; NULL for what it does not tell. */
 struct names {
     const char *launcher, *rank, *size, *local_rank, *local_size;
 };
@@ -50,7 +50,7 @@ static int numbers_read(struct comm_place *place, const struct names *names, str
         status = variable_int(names->rank, 0, SIZE_MAX_RANKS, &rank, error);
     if (!status)
         status = variable_int(names->local_rank, 0, SIZE_MAX_RANKS, &local_rank, error);
-    if (!status)
+    if (!status && names->local_size)
         status = variable_int(names->local_size, 1, SIZE_MAX_RANKS, &local_size, error);
     if (status)
         return status;
@@ -205,7 +205,7 @@ static int tasks_here(const char *list, int node)
 static int find_by_srun(struct comm_place *place, struct error *error)
 {
     const char *step_size = variable("SLURM_STEP_NUM_TASKS") ? "SLURM_STEP_NUM_TASKS" : "SLURM_NTASKS";
-    const struct names names = {"srun", "SLURM_PROCID", step_size, "SLURM_LOCALID", "FLAT_NO_VARIABLE"};
+    const struct names names = {"srun", "SLURM_PROCID", step_size, "SLURM_LOCALID", NULL};
     int node = 0;
     int status = numbers_read(place, &names, error);
     if (!status)
@@ -248,4 +248,13 @@ int comm_place_find(struct comm_place *place, struct error *error)
     if (!status && place->local_size < place->local_rank + 1)
         place->local_size = place->local_rank + 1; /* not told */
     return status;
+}
+
+int comm_place_device(const struct comm_place *place)
+{
+    const char *visible = variable("CUDA_VISIBLE_DEVICES");
+    int count = visible ? 1 : place->local_size;
+    for (; visible && *visible; visible++)
+        count += *visible == ',';
+    return count < place->local_size ? place->local_rank % count : place->local_rank;
 }
