@@ -6,6 +6,7 @@
 #   make test               set up, build and run every test;  make test-<name> runs one, as make test-norm
 #   make bench              measure every op on this machine, checked first (about a minute); make bench-<op>, as bench-norm
 #   make parity             compare with transformers, live (needs Python with torch; the rest comes from PyPI)
+#   make parity-table       print how far every family is from transformers on every engine
 #   make deps               install the libraries that are missing, or print the line that does
 #   make install            PREFIX=/usr/local DESTDIR=
 #   make clean
@@ -132,7 +133,8 @@ $(BUILD)/version.c: FORCE
 
 # Tests: one program a file tests/test_<name>.c. The CUDA rooms run in three nets: as built, then with AddressSanitizer
 # (which must come first into a process that was not linked with it) and with the checker of the emulation.
-CUDA_TESTS := $(patsubst %.c,$(BUILD)/%,$(shell grep -lE 'OP_TEST_VARIANTS|emu-bf16' tests/test_*.c))
+CUDA_TESTS := $(patsubst %.c,$(BUILD)/%,$(shell grep -lE 'OP_TEST_VARIANTS|emu-bf16' tests/test_*.c)) \
+    $(BUILD)/tests/test_comm_cuda
 # GOMP_SPINCOUNT: the emulation starts threads for every launch, and they are not to wait for busy cores by spinning.
 RUN_TESTS := GOMP_SPINCOUNT=0 FLAT_BUILD=$(BUILD) EMU_BUILD=$(EMU_BUILD) tests/run
 test-bin: $(TESTS:%=$(BUILD)/tests/test_%) $(BUILD)/flat $(ENGINES) emu-selftest emu \
@@ -175,13 +177,17 @@ arrows:
 # Recomputes the golden models with transformers, compares ours with them, and loads our output folders back there.
 PYTHON ?= /usr/bin/python3
 PARITY := $(BUILD)/parity
-.PHONY: parity
+.PHONY: parity parity-table
 parity: deps $(PARITY)/venv/installed
 	@$(MAKE) --no-print-directory $(BUILD)/tests/test_parity $(ENGINES)
 	@$(PARITY)/venv/bin/python tests/parity/make_model_golden.py --check
 	@rm -rf $(PARITY)/out && mkdir -p $(PARITY)/out
 	@FLAT_PARITY_OUT=$(PARITY)/out $(BUILD)/tests/test_parity
 	@$(PARITY)/venv/bin/python tests/parity/check_output.py --all $(PARITY)/out
+parity-table: deps
+	@$(MAKE) --no-print-directory $(BUILD)/tests/test_parity $(ENGINES)
+	@FLAT_BUILD=$(BUILD) FLAT_PARITY_TABLE=$(BUILD)/parity-table.md tests/run $(BUILD)/tests/test_parity >&2
+	@cat $(BUILD)/parity-table.md
 # torch is the system's: Debian's python3-torch or a newer one.
 $(PARITY)/venv/installed: tests/parity/requirements-models.txt
 	@echo "VENV $(@D)"

@@ -17,7 +17,7 @@
 #include "../host/util/log.h"
 #include "../host/util/settings.h"
 
-enum { BENCH_TENSORS = 16, BENCH_SAMPLES_MIN = 5 };
+enum { BENCH_TENSORS = 16, BENCH_SAMPLES = 50, BENCH_SAMPLES_MIN = 5 };
 
 /* One array of a case: normal values of that mean and deviation rounded to dtype, or bytes that the room made. */
 struct bench_tensor {

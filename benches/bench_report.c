@@ -30,8 +30,8 @@ void bench_print_header(const struct bench *bench, FILE *stream)
             limits->product[DTYPE_BF16] > 0 ? "" : " GFLOP/s\n");
     if (limits->product[DTYPE_BF16] > 0)
         fprintf(stream, ", bfloat16 %.1f GFLOP/s\n", 1e-9 * limits->product[DTYPE_BF16]);
-    fprintf(stream, "arrays rotate over at least 2 copies and %.0f MB; samples: %lld", 4e-6 * (double)bench->cache_bytes,
-            (long long)bench->settings->samples);
+    fprintf(stream, "arrays rotate over at least 2 copies and %.0f MB; samples: %d", 4e-6 * (double)bench->cache_bytes,
+            bench->settings->samples ? (int)bench->settings->samples : BENCH_SAMPLES);
     if (bench->settings->time_budget > 0)
         fprintf(stream, ", or what fits in %g s (at least %d)", bench->settings->time_budget, BENCH_SAMPLES_MIN);
     fprintf(stream, "\n%-66s %9s %9s %9s %4s %9s %8s %8s %7s %8s\n", "case", "time us", "p10", "p90", "n", "MB", "achieved",

@@ -12,10 +12,9 @@
 #include "../host/util/memory.h"
 #include "../kernels/loss_form.h"
 
-enum { SAMPLES_MIN = 3, PAIRS_GPU = 32, PAIRS_CPU = 4, PAIRS_CHUNK_GPU = 4, PAIRS_CHUNK_CPU = 1, MODELS_MAX = 64 };
+enum { SAMPLES = 10, SAMPLES_MIN = 3, PAIRS_GPU = 32, PAIRS_CPU = 4, PAIRS_CHUNK_GPU = 4, PAIRS_CHUNK_CPU = 1, MODELS_MAX = 64 };
 #define CPU_FLOPS 0.7e12 /* of a step that a CPU runs without being asked for it by name */
 #define SEED 1
-#define BUCKET_BYTES 25000000 /* as trainer.c with one rank, where they only cut the gradient's norm */
 
 /* One case that is set up. */
 struct stepper {
@@ -96,9 +95,9 @@ static int gradients_run(struct stepper *s, struct error *error)
 {
     struct trainer *trainer = &s->trainer;
     const struct model_trainable trained = model_trainable(&trainer->model);
-    int status = device_zero(&trainer->device, trainer->totals, SEQUENCE_TOTALS * sizeof(double), error);
+    int status = device_zero(&trainer->device, trainer->totals, STEP_TOTALS * sizeof(double), error);
     if (!status)
-        status = device_zero(&trainer->device, trained.grad, (size_t)trained.elements * dtype_size(trainer->model.grad_dtype), error);
+        status = device_zero(&trainer->device, trained.grad, (size_t)trained.elements * dtype_size(trainer->model.dtype), error);
     if (!status)
         status = model_forward(&trainer->model, &trainer->batch, error);
     if (!status)
@@ -106,7 +105,7 @@ static int gradients_run(struct stepper *s, struct error *error)
     return status ? status : model_backward(&trainer->model, &trainer->batch, error);
 }
 
-static int stepper_run(struct stepper *s, double totals[SEQUENCE_TOTALS], struct error *error)
+static int stepper_run(struct stepper *s, double totals[STEP_TOTALS], struct error *error)
 {
     struct trainer *trainer = &s->trainer;
     struct device *device = &trainer->device;
@@ -120,7 +119,7 @@ static int stepper_run(struct stepper *s, double totals[SEQUENCE_TOTALS], struct
     if (!status)
         status = optimizer_step(trainer, trainer->settings->learning_rate, error);
     if (!status)
-        status = device_copy_out(device, totals, trainer->totals, SEQUENCE_TOTALS * sizeof(double), error);
+        status = device_copy_out(device, totals, trainer->totals, STEP_TOTALS * sizeof(double), error);
     return status;
 }
 
@@ -187,7 +186,7 @@ static int stepper_plan(struct stepper *s, struct bench *bench, const char *fold
     result->rows = size.rows, result->heads = size.heads, result->visible = size.visible_keys;
     result->parameters = trainer->model.elements;
     result->flops = step_flops(&trainer->model, &size);
-    status = shards_create(&trainer->shards, &trainer->model, &(struct world){NULL, 0, 1, 1}, false, BUCKET_BYTES, error);
+    status = shards_create(&trainer->shards, &trainer->model, &(struct world){NULL, 0, 1, 1}, false, 0, error);
     if (!status)
         status = model_plan(&trainer->model, true, size.rows, size.heads, 2 * result->pairs, error);
     if (!status)
@@ -218,8 +217,8 @@ static int stepper_start(struct stepper *s, struct bench *bench, const struct st
 static int step_sample(struct stepper *s, struct bench *bench, struct step_result *result, struct error *error)
 {
     const struct settings *settings = bench->settings;
-    const int wanted = (int)settings->samples;
-    double *sample = memory_array((size_t)wanted, sizeof *sample, error), totals[SEQUENCE_TOTALS];
+    const int wanted = settings->samples ? (int)settings->samples : SAMPLES;
+    double *sample = memory_array((size_t)wanted, sizeof *sample, error), totals[STEP_TOTALS];
     int status = sample ? stepper_run(s, totals, error) : STATUS_MEMORY, taken = 0; /* warm-up, and the loss */
     if (!status) {
         const bool is_flat = result->rung >= RUNG_ANSWERS;
@@ -247,7 +246,7 @@ static int step_sample(struct stepper *s, struct bench *bench, struct step_resul
 /* One more step, op by op; a graph has no ops to time. */
 static int step_profile(struct stepper *s, struct step_result *result, struct error *error)
 {
-    double totals[SEQUENCE_TOTALS];
+    double totals[STEP_TOTALS];
     if (result->rung == RUNG_GRAPH)
         return STATUS_OK;
     s->trainer.device.profile = &result->profile;

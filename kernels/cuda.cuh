@@ -11,6 +11,7 @@
 #include "engine.h"
 #include "tile.cuh"
 
+struct nccl_plane;   /* nccl.cu: the communicator, its stream and events */
 struct retired;      /* engine.cu */
 struct linear_plans; /* linear_plan.cu: cublasLt handle, workspace, pinned algorithms by shape */
 
@@ -30,6 +31,7 @@ struct engine_context {
     size_t scratch_bytes;
     struct retired *retired; /* scratch of before, which graphs may hold */
     struct linear_plans *linear;
+    struct nccl_plane *nccl; /* NULL without other ranks */
     cudaEvent_t mark[ENGINE_MARKS]; /* NULL until first marked */
     bool capturing;
     int graphs; /* that exist */
@@ -60,6 +62,17 @@ int engine_launched(struct engine_context *context, const char *op, cudaError_t 
 /* linear_plan.cu, called by engine.cu when a context opens and closes. `file` is that of engine_options.plans. */
 int linear_open(struct engine_context *context, const char *file);
 void linear_close(struct engine_context *context);
+
+/* nccl.cu: the collectives of engine.h's table. */
+int comm_load(struct engine_context *context, char *name, size_t name_bytes);
+int comm_id(struct engine_context *context, void *id);
+int comm_open(struct engine_context *context, const void *id, int rank, int size);
+void comm_close(struct engine_context *context, bool failed);
+const char *comm_failure(struct engine_context *context);
+int comm_reduce_scatter(struct engine_context *context, enum dtype dtype, void *buffer, int64_t n, int64_t slice);
+int comm_all_gather(struct engine_context *context, enum dtype dtype, void *buffer, int64_t n, int64_t slice);
+int comm_broadcast(struct engine_context *context, void *buffer, size_t bytes, int root);
+int comm_join(struct engine_context *context);
 
 /* What a caller stored in an enum, whatever it is: C++ leaves it undefined to load a value that the enum lacks. */
 template <typename E> inline unsigned enum_value(const E &stored)

@@ -133,9 +133,10 @@ static int device_start(struct engine_context *context)
     if (error != cudaSuccess)
         return engine_launched(context, "opening the GPU", error);
     context->processors = properties.multiProcessorCount;
-    snprintf(context->describe, sizeof context->describe, "%.128s, compute capability %d.%d, %.1f GiB, CUDA %d.%d",
-             properties.name, properties.major, properties.minor, (double)properties.totalGlobalMem / (1 << 30),
-             runtime / 1000, runtime % 1000 / 10);
+    snprintf(context->describe, sizeof context->describe,
+             "%.128s, compute capability %d.%d, %.1f GiB, CUDA %d.%d, PCI %04x:%02x:%02x", properties.name,
+             properties.major, properties.minor, (double)properties.totalGlobalMem / (1 << 30), runtime / 1000,
+             runtime % 1000 / 10, properties.pciDomainID, properties.pciBusID, properties.pciDeviceID);
     return OP_OK;
 }
 
@@ -143,6 +144,7 @@ static void cuda_close(struct engine_context *context)
 {
     if (!context)
         return;
+    comm_close(context, true); /* where it is still there, something has failed, and the stream may wait for it */
     if (context->stream)
         cudaStreamSynchronize(context->stream);
     linear_close(context);
@@ -310,7 +312,8 @@ static const struct engine cuda_engine = {
 #define X(op, args) op,
     ENGINE_OPS(X)
 #undef X
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+    comm_load,      comm_id,       comm_open,  comm_close,     comm_failure, comm_reduce_scatter,
+    comm_all_gather, comm_broadcast, comm_join,
 };
 
 extern "C" __attribute__((visibility("default"))) const struct engine *flat_engine(void)

@@ -346,6 +346,8 @@ static int scenario_run(struct rank_test *t, const char *name, const char *devic
 {
     struct comm_place place;
     int status = comm_place_find(&place, &t->error);
+    if (!strcmp(name, "mixed_devices") && place.rank == 1)
+        device = "cpu";
     if (!status)
         status = device_load(&t->device, device, &t->error);
     if (!status)

@@ -6,6 +6,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -104,36 +105,47 @@ static char *text_read(const char *path)
     return text;
 }
 
-void ranks_wait(struct ranks *ranks, double seconds)
+/* Takes note of a rank that has ended; true while it runs. */
+static bool rank_runs(struct ranks *ranks, int rank, int options)
+{
+    int state;
+    if (!ranks->pid[rank])
+        return false;
+    if (waitpid(ranks->pid[rank], &state, options) == 0)
+        return true;
+    ranks->pid[rank] = 0;
+    ranks->seconds[rank] = clock_seconds();
+    ranks->status[rank] = WIFEXITED(state) ? WEXITSTATUS(state) : 128 + WTERMSIG(state);
+    return false;
+}
+
+static void rank_kill(struct ranks *ranks, int rank)
+{
+    kill(ranks->pid[rank], SIGKILL);
+    rank_runs(ranks, rank, 0);
+}
+
+void ranks_wait(struct ranks *ranks, double seconds) { ranks_wait_others(ranks, -1, seconds); }
+
+void ranks_wait_others(struct ranks *ranks, int stopped, double seconds)
 {
     const double deadline = clock_seconds() + seconds;
     char path[300], late[64] = "";
-    for (int left = ranks->size; left;) {
-        left = 0;
+    for (bool wait = true; wait;) {
+        wait = false;
         for (int rank = 0; rank < ranks->size; rank++) {
-            int state;
-            if (!ranks->pid[rank])
+            if (rank == stopped || !rank_runs(ranks, rank, WNOHANG))
                 continue;
-            if (waitpid(ranks->pid[rank], &state, WNOHANG) == 0) {
-                left++;
-                continue;
-            }
-            ranks->pid[rank] = 0;
-            ranks->seconds[rank] = clock_seconds();
-            ranks->status[rank] = WIFEXITED(state) ? WEXITSTATUS(state) : 128 + WTERMSIG(state);
-        }
-        if (!left)
-            break;
-        usleep(5000);
-        for (int rank = 0; clock_seconds() > deadline && rank < ranks->size; rank++)
-            if (ranks->pid[rank]) {
+            wait = true;
+            if (clock_seconds() > deadline) {
                 snprintf(late + strlen(late), sizeof late - strlen(late), " %d", rank);
-                kill(ranks->pid[rank], SIGKILL);
-                waitpid(ranks->pid[rank], NULL, 0);
-                ranks->pid[rank] = 0;
-                ranks->status[rank] = 128 + SIGKILL;
+                rank_kill(ranks, rank);
             }
+        }
+        usleep(5000);
     }
+    if (stopped >= 0 && ranks->pid[stopped])
+        rank_kill(ranks, stopped);
     for (int rank = 0; rank < ranks->size; rank++) {
         snprintf(path, sizeof path, "%s/%d", ranks->folder, rank);
         ranks->text[rank] = text_read(path);
@@ -168,4 +180,32 @@ void ranks_free(struct ranks *ranks)
     for (int rank = 0; rank < ranks->size; rank++)
         free(ranks->text[rank]);
     *ranks = (struct ranks){0};
+}
+
+/* The line "bits ..." of a rank. */
+static const char *bits_of(const struct ranks *ranks, int rank)
+{
+    const char *found = strstr(ranks->text[rank], "bits ");
+    if (!found)
+        fail_msg("rank %d said: %s", rank, ranks->text[rank]);
+    return found;
+}
+
+void ranks_collectives(const char *program, const char *device, int size)
+{
+    const char *const argv[] = {program, "rank", "collectives", device, NULL};
+    char first[64] = "";
+    for (int run = 0; run < 2; run++) {
+        struct ranks ranks;
+        ranks_run(&ranks, size, argv, NULL, 0);
+        if (size > 1)
+            ranks_expect(&ranks, 0, 0, "\nrank 1: host ");
+        if (run == 0)
+            snprintf(first, sizeof first, "%.21s", bits_of(&ranks, 0));
+        for (int rank = 0; rank < size; rank++)
+            if (strncmp(bits_of(&ranks, rank), first, 21))
+                fail_msg("%s, run %d, rank %d of %d: %.21s, not %s", device, run, rank, size, bits_of(&ranks, rank),
+                         first);
+        ranks_free(&ranks);
+    }
 }

@@ -22,10 +22,14 @@ void ranks_start(struct ranks *ranks, int size, const char *const *argv, const c
 void ranks_start_at(struct ranks *ranks, int port, int size, const char *const *argv, const char *extra);
 /* Waits for those that still run; whoever takes longer than `seconds` is killed, and the test fails. */
 void ranks_wait(struct ranks *ranks, double seconds);
+/* The same without waiting for the rank `stopped`, which is killed when the others have ended; -1: for all. */
+void ranks_wait_others(struct ranks *ranks, int stopped, double seconds);
 /* Starts and waits; fails unless every rank ends with `status`. */
 void ranks_run(struct ranks *ranks, int size, const char *const *argv, const char *extra, int status);
 void ranks_free(struct ranks *ranks);
 /* Fails unless rank's text has `wanted` in it. */
 void ranks_expect(const struct ranks *ranks, int rank, int status, const char *wanted);
+/* The scenario "collectives" of comm_rank.h on `size` ranks, twice: all ranks end well, with the same bits both times. */
+void ranks_collectives(const char *program, const char *device, int size);
 
 #endif

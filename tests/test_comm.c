@@ -23,38 +23,11 @@ static const char *self;
 
 #define SCENARIO(name, device) ((const char *const[]){self, "rank", name, device, NULL})
 
-/* The line "bits ..." of a rank. */
-static const char *bits_of(const struct ranks *ranks, int rank)
-{
-    const char *found = strstr(ranks->text[rank], "bits ");
-    if (!found)
-        fail_msg("rank %d said: %s", rank, ranks->text[rank]);
-    return found;
-}
-
-static void collectives_run(const char *device, int size)
-{
-    char first[64] = "";
-    for (int run = 0; run < 2; run++) {
-        struct ranks ranks;
-        ranks_run(&ranks, size, SCENARIO("collectives", device), NULL, 0);
-        if (size > 1)
-            ranks_expect(&ranks, 0, 0, "\nrank 1: host ");
-        if (run == 0)
-            snprintf(first, sizeof first, "%.21s", bits_of(&ranks, 0));
-        for (int rank = 0; rank < size; rank++)
-            if (strncmp(bits_of(&ranks, rank), first, 21))
-                fail_msg("%s, run %d, rank %d of %d: %.21s, not %s", device, run, rank, size, bits_of(&ranks, rank),
-                         first);
-        ranks_free(&ranks);
-    }
-}
-
 static void test_cpu(void **state)
 {
     (void)state;
     for (int size = 1; size <= 8; size *= 2)
-        collectives_run("cpu", size);
+        ranks_collectives(self, "cpu", size);
 }
 
 /* ---- ways to start ---------------------------------------------------------------------------------------------- */

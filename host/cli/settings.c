@@ -31,7 +31,7 @@ static const struct command commands[] = {
     {"tokenize", TOKENIZE, NULL, false, "Text lines in, JSON lists of token ids out"},
     {"plan", PLAN, "CONFIG", false, "Memory, steps and work of a run, without loading the model"},
     {"plot", PLOT, "RUN_DIR", true, "Draws the curves of a run as SVG"},
-    {"bench", BENCH, "kernels|step|comm", true, "Measures ops against the device's limits, whole steps, or collectives"},
+    {"bench", BENCH, "kernels|step|comm", true, "Measures every op against the device's limits, whole steps, or collectives"},
 };
 
 #define DIVERGENCES "total_variation|jensen_shannon|pearson|kl|jeffrey|reverse_kl|squared_hellinger|neyman"
@@ -174,6 +174,8 @@ static const struct option table[] = {
      "measure only what has this in its name"},
     {"quick", OPTION_BOOL, FIELD(quick), "false", "Measurement", BENCH, 0, 0, 0, NULL, NULL, 0,
      "the fewest rows of every shape; half a second a case unless --time_budget says otherwise"},
+    {"samples", OPTION_INT, FIELD(samples), "0", "Measurement", BENCH, 0, 0, COUNT_MAX, NULL, NULL, 0,
+     "samples of each case; 0 is 50 of kernels and comm, 10 of steps"},
     {"pairs", OPTION_INT, FIELD(pairs), "0", "Measurement", BENCH, 0, 0, 100000, NULL, NULL, 0,
      "step: pairs of an optimizer step; 0 is 32 on a GPU and 4 on a CPU (4 and 1 of long documents)"},
     {"models_dir", OPTION_STRING, FIELD(models_dir), "benches/models", "Measurement", BENCH, 0, 0, 0, NULL, "DIR", 0,
@@ -187,8 +189,6 @@ static const struct option table[] = {
      "an earlier --json; exit code 1 when a case has become slower beyond the noise of both"},
     {"peers", OPTION_STRING, FIELD(peers), "", "Measurement", BENCH, 0, 0, 0, NULL, "FILE", 0,
      "times of other programs by the same names; shows the fastest"},
-    {"samples", OPTION_INT, FIELD(samples), "50", "Measurement", BENCH, 0, 1, COUNT_MAX, NULL, NULL, 0,
-     "samples of each case; steps take 10 unless it is given"},
     {"min_bytes", OPTION_INT, FIELD(min_bytes), "1024", "Measurement", BENCH, 0, 4, EXACT_MAX, NULL, NULL, 0,
      "comm: smallest buffer; the next ones are twice as large each"},
     {"max_bytes", OPTION_INT, FIELD(max_bytes), "67108864", "Measurement", BENCH, 0, 4, EXACT_MAX, NULL, NULL, 0,
@@ -204,6 +204,8 @@ static const struct option table[] = {
      "steps between two lines of metrics.jsonl and of progress in a pipe"},
     {"save_strategy", OPTION_CHOICE, FIELD(save_strategy), "no", "Run", TRAIN, 0, 0, 0, "no|epoch", NULL, 0,
      "epoch: also save the model of every epoch in output_dir/checkpoint-STEP"},
+    {"cuda_graphs", OPTION_BOOL, FIELD(cuda_graphs), "false", "Run", TRAIN, 0, 0, 0, NULL, NULL, 0,
+     "capture forward and backward passes and replay them; batches are padded to few shapes, 2 % on average"},
     {"profile", OPTION_BOOL, FIELD(profile), "false", "Run", UNLEARN | FINETUNE, 0, 0, 0, NULL, NULL, 0,
      "time every op and print a table at the end, against the device's measured limits"},
     {"dump_step", OPTION_STRING, FIELD(dump_step), "", "Run", TRAIN, 0, 0, 0, NULL, "DIR", 0,
@@ -305,20 +307,6 @@ static int check_lora(const struct command_line *line, struct error *error)
     return STATUS_OK;
 }
 
-/* Defaults that depend on what is measured. */
-static int check_bench(struct command_line *line, struct error *error)
-{
-    struct settings *s = &line->settings;
-    const char *what = line->arguments.argument;
-    if (s->nproc_per_node > 1 && strcmp(what, "comm"))
-        return error_set(error, STATUS_USAGE, "--nproc_per_node: 'flat bench %.80s' measures one process; leave it out", what);
-    if (s->quick && !settings_given(line, "time_budget"))
-        s->time_budget = 0.5;
-    if (!strcmp(what, "step") && !settings_given(line, "samples"))
-        s->samples = 10;
-    return STATUS_OK;
-}
-
 static int settings_check(struct command_line *line, struct error *error)
 {
     const struct settings *s = &line->settings;
@@ -332,8 +320,8 @@ static int settings_check(struct command_line *line, struct error *error)
         status = check_lora(line, error);
     if (!status && bit == PLAN && !*s->forget_data == !*s->train_data)
         status = error_set(error, STATUS_USAGE, "forget_data: 'flat plan' needs either forget_data or train_data");
-    if (!status && bit == BENCH)
-        status = check_bench(line, error);
+    if (!status && bit == BENCH && s->quick && !settings_given(line, "time_budget"))
+        line->settings.time_budget = 0.5;
     if (!status && bit == GENERATE && settings_given(line, "prompt") == !!*s->data)
         status = error_set(error, STATUS_USAGE, "--prompt: 'flat generate' needs either --prompt TEXT or --data FILE");
     return status;

@@ -51,6 +51,7 @@ struct watch {
     struct pollfd *ready; /* [lines + 1] */
     int64_t *left;        /* [size]: calls of a rank that has taken leave, -1 before */
     atomic_llong calls;
+    double ailing;        /* since when the device's communication has failed; 0: it has not */
     pthread_t thread;
     pthread_mutex_t lock; /* of what follows, which other threads write */
     enum request request;
@@ -89,7 +90,8 @@ static void watch_farewell(struct watch *watch)
             int left = (int)((deadline - clock_seconds()) * 1000) + 1;
             if (poll(&ready, 1, left) < 0 && errno != EINTR)
                 break;
-            if (ready.revents && recv(line->fd, unread, sizeof unread, MSG_DONTWAIT) <= 0 && errno != EAGAIN)
+            ssize_t got = ready.revents ? recv(line->fd, unread, sizeof unread, MSG_DONTWAIT) : 1;
+            if (got == 0 || (got < 0 && errno != EAGAIN))
                 break;
         }
         wire_close(&line->fd);
@@ -125,6 +127,8 @@ static _Noreturn void watch_pronounce(struct watch *watch, int rank, const char 
     char name[160], text[496];
     rank_name(watch, rank, name, sizeof name);
     snprintf(text, sizeof text, "%s is lost: %s", name, reason);
+    if (watch->rank == 0 && rank > 0)
+        wire_close(&watch->line[rank].fd); /* no farewell from there */
     watch_end(watch, text);
 }
 
@@ -196,13 +200,15 @@ static void watch_leave(struct watch *watch, enum request request, const char *t
     watch_farewell(watch);
 }
 
-static void device_check(struct watch *watch)
+/* What the device's library says of a broken connection is mostly that another rank was lost: rank 0's word comes first. */
+static void device_check(struct watch *watch, double now)
 {
     char name[160], text[496];
     pthread_mutex_lock(&watch->lock);
     const char *found = watch->check ? watch->check(watch->user) : NULL;
     pthread_mutex_unlock(&watch->lock);
-    if (!found)
+    watch->ailing = found && !watch->ailing ? now : watch->ailing;
+    if (!found || now - watch->ailing < VERDICT_SECONDS)
         return;
     rank_name(watch, watch->rank, name, sizeof name);
     snprintf(text, sizeof text, "%s: %s", name, found);
@@ -247,7 +253,7 @@ static void *watch_run(void *argument)
             watch_end(watch, text);
         if (now - beaten >= BEAT_SECONDS) {
             watch_tell(watch, &(struct message){.kind = MESSAGE_BEAT, .rank = watch->rank});
-            device_check(watch);
+            device_check(watch, now);
             beaten = now;
         }
         silence_judge(watch, now);
