@@ -122,6 +122,8 @@ void subject_open(struct subject *subject, const struct golden *golden, const ch
                        &error));
     OK(memory_plan_add(&model->plan, MEMORY_SCRATCH, "gradient norm", 1, sizeof(double), (void **)&subject->sum_squares,
                        &error));
+    OK(memory_plan_add(&model->plan, MEMORY_OPTIMIZER, "state", 1, sizeof *subject->adamw, (void **)&subject->adamw,
+                       &error));
     OK(model_allocate(model, &tiny->device, &error));
     OK(weights_load(&subject->weights, model, &error));
     OK(batch_create(&tiny->batch, &tiny->device, size.rows, size.heads, 2 * PAIRS_MAX, &error));
@@ -182,6 +184,14 @@ void subject_update(struct subject *subject, const cJSON *adamw)
                                              .n = model->elements,
                                              .grad = model->grad,
                                              .sum_squares = subject->sum_squares})));
+    const struct adamw_state start = {.learning_rate = golden_number(adamw, "learning_rate")};
+    OK(device_copy_in(model->device, subject->adamw, &start, sizeof start, &error));
+    OK(device_run(model->device, &error, adamw_prepare,
+                  &((struct adamw_prepare_args){.sum_squares = subject->sum_squares,
+                                                .max_grad_norm = golden_number(adamw, "max_grad_norm"),
+                                                .beta1 = golden_number(adamw, "beta1"),
+                                                .beta2 = golden_number(adamw, "beta2"),
+                                                .state = subject->adamw})));
     const int64_t from[2] = {0, model->decayed}, to[2] = {model->decayed, model->elements};
     for (int part = 0; part < 2; part++)
         OK(device_run(model->device, &error, adamw_step,
@@ -192,14 +202,12 @@ void subject_update(struct subject *subject, const cJSON *adamw)
                                             .grad = (char *)model->grad + (size_t)from[part] * s,
                                             .m = (char *)subject->m + (size_t)from[part] * stat,
                                             .v = (char *)subject->v + (size_t)from[part] * stat,
-                                            .sum_squares = subject->sum_squares,
-                                            .max_grad_norm = golden_number(adamw, "max_grad_norm"),
-                                            .learning_rate = golden_number(adamw, "learning_rate"),
+                                            .state = subject->adamw,
                                             .beta1 = golden_number(adamw, "beta1"),
                                             .beta2 = golden_number(adamw, "beta2"),
                                             .eps = golden_number(adamw, "eps"),
-                                            .weight_decay = part == 0 ? golden_number(adamw, "weight_decay") : 0,
-                                            .step = 1})));
+                                            .weight_decay =
+                                                part == 0 ? golden_number(adamw, "weight_decay") : 0})));
 }
 
 int64_t tensor_elements(const struct model_tensor *tensor)

@@ -21,6 +21,7 @@ struct subject {
     int32_t *ids[2 * PAIRS_MAX];
     void *m, *v;
     double *sum_squares;
+    struct adamw_state *adamw;
 };
 
 void golden_open(struct golden *golden, const char *folder);

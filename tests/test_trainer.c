@@ -3,11 +3,13 @@
  */
 #include "temporary.h"
 
+#include <dlfcn.h>
 #include <math.h>
 
 #include "../host/cli/settings.h"
 #include "../host/train/trainer.h"
 #include "../host/util/file.h"
+#include "emulation/emulation_control.h"
 
 enum { STEPS = 6 };
 
@@ -40,12 +42,16 @@ static int make_seed(void **state)
 struct losses {
     double loss[STEPS], norm[STEPS];
     int count;
+    struct emu_calls (*calls_read)(void); /* NULL outside the emulation */
+    struct emu_calls calls[STEPS];        /* at the end of each step */
 };
 
 static int keep(void *user, const struct step_record *record, struct error *error)
 {
     (void)error;
     struct losses *losses = user;
+    if (losses->calls_read)
+        losses->calls[losses->count] = losses->calls_read();
     losses->loss[losses->count] = record->loss;
     losses->norm[losses->count++] = record->grad_norm;
     return STATUS_OK;
@@ -76,7 +82,7 @@ static void train(const char *engine, const char *rate, struct losses *losses, f
     assert_int_equal(command_find("finetune", &command, &error), STATUS_OK);
     if (settings_parse(&line, command, (int)(sizeof argv / sizeof *argv), argv, &error) ||
         device_open(&device, engine, 0, 2, &error) ||
-        trainer_prepare(&trainer, &line.settings, true, device.engine->dtype, &error) ||
+        trainer_prepare(&trainer, &line.settings, true, device.engine->dtype, &(struct world){NULL, 0, 1, 1}, &error) ||
         trainer_start(&trainer, &device, &error))
         fail_msg("%s: %s", engine, error.text);
     *count = model_trainable(&trainer.model).elements;
@@ -84,6 +90,8 @@ static void train(const char *engine, const char *rate, struct losses *losses, f
     *after = calloc((size_t)*count, sizeof(float));
     assert_true(*before && *after);
     *losses = (struct losses){0};
+    void *symbol = dlsym(trainer.device.library, "emu_calls_read");
+    memcpy(&losses->calls_read, &symbol, sizeof symbol);
     int status = weights_read_back(&trainer.model, model_trainable(&trainer.model).param, 0, *count, *before, &error);
     if (!status)
         status = trainer_run(&trainer, keep, losses, no_warning, &error);
@@ -112,6 +120,12 @@ static void test_losses(void **state)
             fail_msg("step %d: gradient norm %.6g on emu, %.6g on cpu", i + 1, emu.norm[i], cpu.norm[i]);
     }
     assert_true(cpu.loss[STEPS - 1] < 0.8 * cpu.loss[0]);
+    /* after the first step nothing is allocated, and a step waits once: for its record */
+    assert_non_null(emu.calls_read);
+    for (int i = 1; i < STEPS; i++) {
+        assert_int_equal(emu.calls[i].allocations, emu.calls[i - 1].allocations);
+        assert_int_equal(emu.calls[i].waits, emu.calls[i - 1].waits + 1);
+    }
     for (int i = 0; i < 2; i++)
         free(before[i]), free(after[i]);
 }
