@@ -95,6 +95,11 @@ static void call_cost(const struct profile *profile, enum engine_op op, const vo
         *bytes = (double)row_scale_bytes(a->rows, a->cols, a->dtype);
         break;
     }
+    case ENGINE_OP_cast: {
+        const struct cast_args *a = arguments;
+        *bytes = (double)cast_bytes(a->n, a->from, a->to);
+        break;
+    }
     case ENGINE_OP_adamw_norm: {
         const struct adamw_norm_args *a = arguments;
         *bytes = (double)adamw_norm_bytes(a->n, a->grad_dtype);

@@ -67,7 +67,7 @@ static int head_bias_backward(struct model *model, const struct batch *batch, st
                                                                    .rows = batch->heads,
                                                                    .in = 1,
                                                                    .out = model->config.vocab_size,
-                                                                   .dy = h->logits,
+                                                                   .dy = h->dlogits,
                                                                    .x = model->row_scale,
                                                                    .dweight = model_grad(model, 0, SLOT_HEAD_BIAS),
                                                                    .accumulate = true}));
@@ -85,7 +85,7 @@ static int head_backward(struct model *model, const struct batch *batch, struct 
     if (!status && model->grad && c->head_bias)
         status = head_bias_backward(model, batch, error);
     if (!status)
-        status = linear_backward(model, batch->heads, c->hidden_size, c->vocab_size, h->logits, h->branch, 0,
+        status = linear_backward(model, batch->heads, c->hidden_size, c->vocab_size, h->dlogits, h->branch, 0,
                                  SLOT_HEAD_WEIGHT, SLOTS, h->input, false, error);
     if (!status)
         status = scale_rows(model, batch->heads, h->input, h->input, error);
