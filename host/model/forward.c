@@ -7,6 +7,7 @@
  * Flops: 2 rows parameters of the layers + 4 head_dim heads visible_keys + 2 heads_rows hidden vocab.
  */
 #include <math.h>
+#include <stdio.h>
 
 #include "model.h"
 
@@ -294,8 +295,11 @@ int model_forward(struct model *model, const struct batch *batch, struct error *
     const struct model_config *c = &model->config;
     struct head_activations *h = &model->head;
     int status = model_forward_body(model, batch, error);
-    for (int layer = 0; layer < c->num_hidden_layers && !status; layer++)
-        status = model_forward_layer(model, batch, layer, NULL, NULL, error);
+    for (int layer = 0; layer < c->num_hidden_layers && !status; layer++) {
+        char name[32];
+        snprintf(name, sizeof name, "layer %d", layer);
+        status = device_range(model->device, name, model_forward_layer(model, batch, layer, NULL, NULL, error));
+    }
     if (!status)
         status = model_forward_head(model, batch->device.head_row, batch->heads, error);
     if (!status)
