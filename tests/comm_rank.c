@@ -262,7 +262,10 @@ static int disagree_tensor(struct rank_test *t)
     int status = buffer_make(t, DTYPE_F32, 100, 0, &device);
     if (!status)
         status = comm_all_reduce(t->comm, DTYPE_F32, device + GUARD, t->rank == 1 ? 99 : 100, &t->error);
-    return status ? status : comm_join(t->comm, &t->error);
+    if (!status)
+        status = comm_join(t->comm, &t->error);
+    device_free(&t->device, device);
+    return status;
 }
 
 static int one_fails(struct rank_test *t)
