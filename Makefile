@@ -4,7 +4,9 @@
 #   make cuda               the CUDA engine alone (build/libflat_cuda.so) and the compiler's report (build/ptxas.txt)
 #   make demo               set up, fine-tune a small model, unlearn a part of it, print a table (about a minute)
 #   make test               set up, build and run every test;  make test-<name> runs one, as make test-norm
+#   make bench              measure every op on this machine, checked first (about a minute); make bench-<op>, as bench-norm
 #   make parity             compare with transformers, live (needs Python with torch; the rest comes from PyPI)
+#   make parity-table       print how far every family is from transformers on every engine
 #   make deps               install the libraries that are missing, or print the line that does
 #   make install            PREFIX=/usr/local DESTDIR=
 #   make clean
@@ -66,7 +68,7 @@ NVCC_FLAGS := -std=c++17 -O3 -lineinfo -Xptxas -v -Werror all-warnings \
 EMU_FLAVOUR := $(if $(SAN),asan,plain)
 include tests/emulation/emulation.mk
 
-.PHONY: help flat cuda demo test test-nets test-inputs deps install clean arrows test-bin FORCE
+.PHONY: help flat cuda demo bench test test-nets test-inputs deps install clean arrows test-bin FORCE
 help:
 	@awk '/^#/ { sub(/^# ?/, ""); print; next } { exit }' Makefile
 
@@ -140,8 +142,10 @@ $(BUILD)/version.c: FORCE
 	 cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 
 # Tests: one program a file tests/test_<name>.c. The CUDA rooms run in three nets: as built, then with AddressSanitizer
-# (which must come first into a process that was not linked with it) and with the checker of the emulation.
-CUDA_TESTS := $(patsubst %.c,$(BUILD)/%,$(shell grep -lE 'OP_TEST_VARIANTS|emu-bf16' tests/test_*.c)) \
+# (which must come first into a process that was not linked with it) and with the checker of the emulation. test_parity
+# runs as built only: it launches what test_step launches, and takes minutes in the other two.
+CUDA_TESTS := $(patsubst %.c,$(BUILD)/%,$(filter-out %/test_parity.c,\
+    $(shell grep -lE 'OP_TEST_VARIANTS|emu-bf16' tests/test_*.c))) \
     $(BUILD)/tests/test_comm_cuda
 # GOMP_SPINCOUNT: the emulation starts threads for every launch, and they are not to wait for busy cores by spinning.
 RUN_TESTS := GOMP_SPINCOUNT=0 FLAT_BUILD=$(BUILD) EMU_BUILD=$(EMU_BUILD) tests/run
@@ -170,6 +174,14 @@ test-nets:
 	    [ $$net != asan ] || preload="LD_PRELOAD=$$($(CC) -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0"; \
 	    env $$preload FLAT_EMU=$(EMU_BUILD)/$$net/libflat_emu.so $(RUN_TESTS) $(CUDA_TESTS) || exit 1; preload=; done
 
+# What a room's ops take, against the limits of the machine: all in short, or one op (any part of a case's name) in full.
+bench: deps
+	@$(MAKE) --no-print-directory flat
+	@$(BUILD)/flat bench kernels --quick
+bench-%: deps
+	@$(MAKE) --no-print-directory flat
+	@$(BUILD)/flat bench kernels --filter $*
+
 # No include points from a layer to one on its right.
 arrows:
 	@tools/arrows
@@ -177,13 +189,19 @@ arrows:
 # Recomputes the golden models with transformers, compares ours with them, and loads our output folders back there.
 PYTHON ?= /usr/bin/python3
 PARITY := $(BUILD)/parity
-.PHONY: parity
+.PHONY: parity parity-table
 parity: deps $(PARITY)/venv/installed
-	@$(MAKE) --no-print-directory $(BUILD)/tests/test_parity $(ENGINES)
+	@$(MAKE) --no-print-directory $(BUILD)/flat $(BUILD)/tests/test_parity $(ENGINES)
+	@[ ! -d ../shared/data/tokenizers ] || \
+	    $(PARITY)/venv/bin/python -W ignore tests/parity/make_family_tokenizers.py --check $(BUILD)/flat
 	@$(PARITY)/venv/bin/python tests/parity/make_model_golden.py --check
 	@rm -rf $(PARITY)/out && mkdir -p $(PARITY)/out
 	@FLAT_PARITY_OUT=$(PARITY)/out $(BUILD)/tests/test_parity
 	@$(PARITY)/venv/bin/python tests/parity/check_output.py --all $(PARITY)/out
+parity-table: deps
+	@$(MAKE) --no-print-directory $(BUILD)/tests/test_parity $(ENGINES)
+	@FLAT_BUILD=$(BUILD) FLAT_PARITY_TABLE=$(BUILD)/parity-table.md tests/run $(BUILD)/tests/test_parity >&2
+	@cat $(BUILD)/parity-table.md
 # torch is the system's: Debian's python3-torch or a newer one.
 $(PARITY)/venv/installed: tests/parity/requirements-models.txt
 	@echo "VENV $(@D)"

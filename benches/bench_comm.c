@@ -13,7 +13,7 @@
 #include "../host/util/float16.h"
 #include "../host/util/memory.h"
 
-enum { WARM_UP = 3, VALUES = 13 };
+enum { WARM_UP = 3, VALUES = 13, SAMPLES = 50 };
 
 enum collective { ALL_REDUCE, REDUCE_SCATTER, ALL_GATHER, BROADCAST, COLLECTIVES };
 
@@ -172,7 +172,7 @@ static int tables_measure(struct bench *b, const struct settings *settings, stru
 
 int bench_comm(const struct settings *settings, struct error *error)
 {
-    struct bench b = {.samples = (int)settings->samples};
+    struct bench b = {.samples = settings->samples ? (int)settings->samples : SAMPLES};
     struct comm_place place;
     int status = comm_place_find(&place, error);
     if (!status && place.size == 1)

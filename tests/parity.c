@@ -2,6 +2,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -54,6 +55,15 @@ void golden_close(struct golden *golden)
     safetensors_close(&golden->gradients);
 }
 
+void golden_model(const struct golden *golden, const char *folder, char *out, size_t bytes)
+{
+    const cJSON *base = json_member(golden->expected, "base");
+    if (base)
+        path_join(out, bytes, GOLDEN "/models", base->valuestring);
+    else
+        snprintf(out, bytes, "%s", folder);
+}
+
 int golden_place(const struct golden *golden, const char *name)
 {
     int place = 0;
@@ -99,7 +109,9 @@ void subject_open(struct subject *subject, const struct golden *golden, const ch
     struct model *model = &tiny->model;
     struct model_config config;
     struct batch_size size = {0};
+    char base[512];
     memset(subject, 0, sizeof *subject);
+    golden_model(golden, folder, base, sizeof base);
     const cJSON *pair;
     cJSON_ArrayForEach(pair, golden_member(golden->expected, "pairs"))
     {
@@ -110,14 +122,25 @@ void subject_open(struct subject *subject, const struct golden *golden, const ch
         tiny->group_first[++tiny->groups] = s + 2;
         batch_group_size(&tiny->sequence[s], 2, false, &size);
     }
-    OK(device_open(&tiny->device, engine, 0, 2, &error));
-    OK(model_config_read(&config, folder, &error));
-    OK(model_create(model, &config, tiny->device.engine->dtype, &error));
-    OK(weights_open(&subject->weights, model, folder, &error));
+    const enum dtype dtype = tiny_device_open(&tiny->device, engine, 2);
+    OK(model_config_read(&config, base, &error));
+    OK(model_create(model, &config, dtype, &error));
+    OK(weights_open(&subject->weights, model, base, &error));
+    if (json_member(golden->expected, "base")) {
+        OK(adapter_open(&subject->adapter, model, folder, &error));
+        OK(lora_create(&model->lora, model, &subject->adapter.lora.options, &error));
+    }
     OK(model_plan(model, true, size.rows, size.heads, 2 * PAIRS_MAX, &error));
     const size_t stat = dtype_size(dtype_stat(model->dtype));
-    OK(memory_plan_add(&model->plan, MEMORY_OPTIMIZER, "m", model->elements, stat, &subject->m, &error));
-    OK(memory_plan_add(&model->plan, MEMORY_OPTIMIZER, "v", model->elements, stat, &subject->v, &error));
+    const int64_t trained = model_trainable(model).elements;
+    OK(memory_plan_add(&model->plan, MEMORY_OPTIMIZER, "m", trained, stat, &subject->m, &error));
+    OK(memory_plan_add(&model->plan, MEMORY_OPTIMIZER, "v", trained, stat, &subject->v, &error));
+    if (dtype == DTYPE_BF16)
+        OK(memory_plan_add(&model->plan, MEMORY_OPTIMIZER, "master", trained, sizeof(float),
+                           (void **)&model->master.value, &error));
+    subject->whole = (struct model_shard){.count = trained};
+    model->master.shard = &subject->whole;
+    model->master.shards = 1;
     OK(memory_plan_add(&model->plan, MEMORY_SCRATCH, "totals", SEQUENCE_TOTALS, sizeof(double), (void **)&tiny->totals,
                        &error));
     OK(memory_plan_add(&model->plan, MEMORY_SCRATCH, "gradient norm", 1, sizeof(double), (void **)&subject->sum_squares,
@@ -125,7 +148,11 @@ void subject_open(struct subject *subject, const struct golden *golden, const ch
     OK(memory_plan_add(&model->plan, MEMORY_OPTIMIZER, "state", 1, sizeof *subject->adamw, (void **)&subject->adamw,
                        &error));
     OK(model_allocate(model, &tiny->device, &error));
+    if (model->master.value) /* the padding between tensors takes part in the update */
+        OK(device_zero(&tiny->device, model->master.value, (size_t)trained * sizeof(float), &error));
     OK(weights_load(&subject->weights, model, &error));
+    if (subject->adapter.lora.modules)
+        OK(adapter_upload(&subject->adapter, model, &error));
     OK(batch_create(&tiny->batch, &tiny->device, size.rows, size.heads, 2 * PAIRS_MAX, &error));
     tiny_pack(tiny, true);
 }
@@ -134,6 +161,7 @@ void subject_close(struct subject *subject)
 {
     for (int s = 0; s < 2 * subject->tiny.groups; s++)
         free(subject->ids[s]);
+    adapter_free(&subject->adapter);
     weights_close(&subject->weights);
     tiny_close(&subject->tiny);
 }
@@ -144,6 +172,7 @@ double subject_step(struct subject *subject, const char *divergence, const char 
     struct tiny *tiny = &subject->tiny;
     struct model *model = &tiny->model;
     struct head_activations *head = &model->head;
+    const struct model_trainable trained = model_trainable(model);
     double totals[SEQUENCE_TOTALS];
     const struct method *method;
     const struct settings settings = {.divergence = divergence, .flat_average = average,
@@ -164,7 +193,7 @@ double subject_step(struct subject *subject, const char *divergence, const char 
     OK(method_find("flat", false, &method, &error));
     method->loss_form(&settings, &size, tiny->groups, &loss);
     OK(device_zero(&tiny->device, tiny->totals, sizeof totals, &error));
-    OK(device_zero(&tiny->device, model->grad, (size_t)model->elements * dtype_size(model->dtype), &error));
+    OK(device_zero(&tiny->device, trained.grad, (size_t)trained.elements * dtype_size(model->dtype), &error));
     OK(model_forward(model, &tiny->batch, &error));
     OK(device_run(&tiny->device, &error, sequence_loss, &loss));
     OK(model_backward(model, &tiny->batch, &error));
@@ -177,12 +206,13 @@ void subject_update(struct subject *subject, const cJSON *adamw)
     struct error error = {0};
     struct model *model = &subject->tiny.model;
     const size_t s = dtype_size(model->dtype), stat = dtype_size(dtype_stat(model->dtype));
-    OK(device_zero(model->device, subject->m, (size_t)model->elements * stat, &error));
-    OK(device_zero(model->device, subject->v, (size_t)model->elements * stat, &error));
+    const struct model_trainable trained = model_trainable(model);
+    OK(device_zero(model->device, subject->m, (size_t)trained.elements * stat, &error));
+    OK(device_zero(model->device, subject->v, (size_t)trained.elements * stat, &error));
     OK(device_run(model->device, &error, adamw_norm,
                   &((struct adamw_norm_args){.grad_dtype = model->dtype,
-                                             .n = model->elements,
-                                             .grad = model->grad,
+                                             .n = trained.elements,
+                                             .grad = trained.grad,
                                              .sum_squares = subject->sum_squares})));
     const struct adamw_state start = {.learning_rate = golden_number(adamw, "learning_rate")};
     OK(device_copy_in(model->device, subject->adamw, &start, sizeof start, &error));
@@ -192,14 +222,15 @@ void subject_update(struct subject *subject, const cJSON *adamw)
                                                 .beta1 = golden_number(adamw, "beta1"),
                                                 .beta2 = golden_number(adamw, "beta2"),
                                                 .state = subject->adamw})));
-    const int64_t from[2] = {0, model->decayed}, to[2] = {model->decayed, model->elements};
+    const int64_t from[2] = {0, trained.decayed}, to[2] = {trained.decayed, trained.elements};
     for (int part = 0; part < 2; part++)
         OK(device_run(model->device, &error, adamw_step,
                       &((struct adamw_args){.dtype = model->dtype,
                                             .grad_dtype = model->dtype,
                                             .n = to[part] - from[part],
-                                            .param = (char *)model->param + (size_t)from[part] * s,
-                                            .grad = (char *)model->grad + (size_t)from[part] * s,
+                                            .master = model->master.value ? model->master.value + from[part] : NULL,
+                                            .param = (char *)trained.param + (size_t)from[part] * s,
+                                            .grad = (char *)trained.grad + (size_t)from[part] * s,
                                             .m = (char *)subject->m + (size_t)from[part] * stat,
                                             .v = (char *)subject->v + (size_t)from[part] * stat,
                                             .state = subject->adamw,
@@ -210,20 +241,47 @@ void subject_update(struct subject *subject, const cJSON *adamw)
                                                 part == 0 ? golden_number(adamw, "weight_decay") : 0})));
 }
 
-int64_t tensor_elements(const struct model_tensor *tensor)
+int subject_tensors(const struct subject *subject)
 {
-    return tensor->rows * (tensor->cols ? tensor->cols : 1);
+    const struct model *model = &subject->tiny.model;
+    return model->lora.modules ? 2 * model->lora.modules : model->tensors;
 }
 
-float *subject_gradient(struct subject *subject, int t)
+/* The tensor of the model that a trained tensor is, or that A (index even) and B (odd) adapt. */
+static const struct model_tensor *tensor_of(const struct subject *subject, int index)
+{
+    const struct model *model = &subject->tiny.model;
+    return &model->tensor[model->lora.modules ? model->lora.module[index / 2].tensor : index];
+}
+
+struct subject_tensor subject_tensor(const struct subject *subject, int index)
+{
+    const struct lora *lora = &subject->tiny.model.lora;
+    const struct model_tensor *tensor = tensor_of(subject, index);
+    struct subject_tensor out = {.elements = tensor->rows * (tensor->cols ? tensor->cols : 1)};
+    snprintf(out.name, sizeof out.name, "%s", tensor->name);
+    if (lora->modules) {
+        snprintf(out.name, sizeof out.name, "base_model.model.%.*s.lora_%c.weight",
+                 (int)(strlen(tensor->name) - strlen(".weight")), tensor->name, index % 2 ? 'B' : 'A');
+        out.elements = lora->options.rank * (index % 2 ? tensor->rows : tensor->cols);
+    }
+    return out;
+}
+
+float *subject_gradient(struct subject *subject, int index)
 {
     struct model *model = &subject->tiny.model;
     struct error error = {0};
     struct tensor_reader reader = {.model = model, .arena = model->grad};
-    const int64_t count = tensor_elements(&model->tensor[t]);
+    const int64_t count = subject_tensor(subject, index).elements;
     float *values = malloc((size_t)count * sizeof *values);
     assert_non_null(values);
-    OK(tensor_read(&reader, t, 0, count, values, &error));
-    tensor_reader_free(&reader);
+    if (model->lora.modules) {
+        const struct lora_module *module = &model->lora.module[index / 2];
+        OK(weights_read_back(model, model->lora.grad, index % 2 ? module->b : module->a, count, values, &error));
+    } else {
+        OK(tensor_read(&reader, index, 0, count, values, &error));
+        tensor_reader_free(&reader);
+    }
     return values;
 }

@@ -73,18 +73,24 @@ static void plugin_open(struct device *device, const char *path)
         fail_msg("%s: %s", path, text);
 }
 
+enum dtype tiny_device_open(struct device *device, const char *engine, int threads)
+{
+    struct error error = {0};
+    const bool cuda = !strncmp(engine, "emu", 3);
+    if (cuda && getenv("FLAT_EMU"))
+        plugin_open(device, getenv("FLAT_EMU"));
+    else
+        OK(device_open(device, cuda ? "emu" : engine, 0, threads, &error));
+    return cuda && strcmp(engine, "emu-bf16") ? DTYPE_F32 : device->engine->dtype;
+}
+
 void tiny_open(struct tiny *tiny, const char *directory, const char *engine, int threads, bool training, int pairs)
 {
     struct error error = {0};
     struct model_config config;
     memset(tiny, 0, sizeof *tiny);
     sequences_make(tiny, pairs);
-    const bool cuda = !strncmp(engine, "emu", 3);
-    if (cuda && getenv("FLAT_EMU"))
-        plugin_open(&tiny->device, getenv("FLAT_EMU"));
-    else
-        OK(device_open(&tiny->device, cuda ? "emu" : engine, 0, threads, &error));
-    const enum dtype dtype = cuda && strcmp(engine, "emu-bf16") ? DTYPE_F32 : tiny->device.engine->dtype;
+    const enum dtype dtype = tiny_device_open(&tiny->device, engine, threads);
     OK(model_config_read(&config, directory, &error));
     OK(model_create(&tiny->model, &config, dtype, &error));
     OK(model_plan(&tiny->model, training, 640, 320, 32, &error));
@@ -175,7 +181,7 @@ double tiny_step(struct tiny *tiny, int divergence)
                                            .divergence = divergence,
                                            .scale = 1.0 / tiny->groups,
                                            .sequences = tiny->batch.sequences,
-                                           .rows = tiny->batch.heads,
+                                           .rows = tiny->batch.real_heads,
                                            .begin = tiny->batch.device.sequence_begin,
                                            .logprob = head->logprob,
                                            .p = head->p,

@@ -143,6 +143,8 @@ static void announce(struct training *training)
     if (trainer->model.lora.modules)
         log_info(log, "LoRA: %lld parameters of %d modules are trained, the model is frozen",
                  (long long)trainer->model.lora.elements, trainer->model.lora.modules);
+    if (training->run->line.settings.cuda_graphs && !trainer->graphs)
+        log_warning(log, "cuda_graphs: device %s has no graphs; the run goes on without", device->engine->name);
     if (trainer->examples.max_length < training->run->line.settings.max_length)
         log_info(log, "max_length is %lld here: the model has no more positions", (long long)trainer->examples.max_length);
     if (trainer->examples.cut)

@@ -56,8 +56,8 @@ static int command_dispatch(struct invocation *run, const struct command *comman
     case COMMAND_PLAN: return command_plan(run, error);
     case COMMAND_SCORE: return command_score(run, error);
     case COMMAND_GENERATE: return command_generate(run, error);
-    case COMMAND_BENCH: return command_bench(run, error);
     case COMMAND_TOKENIZE: return command_tokenize(run, error);
+    case COMMAND_BENCH: return command_bench(run, error);
     default: return plot_run(run->line.arguments.argument, run->line.settings.output, error);
     }
 }

@@ -31,7 +31,7 @@ static const struct command commands[] = {
     {"tokenize", TOKENIZE, NULL, false, "Text lines in, JSON lists of token ids out"},
     {"plan", PLAN, "CONFIG", false, "Memory, steps and work of a run, without loading the model"},
     {"plot", PLOT, "RUN_DIR", true, "Draws the curves of a run as SVG"},
-    {"bench", BENCH, "comm", true, "Measures the collectives between the ranks of a run"},
+    {"bench", BENCH, "kernels|step|comm", true, "Measures every op against the device's limits, whole steps, or collectives"},
 };
 
 #define DIVERGENCES "total_variation|jensen_shannon|pearson|kl|jeffrey|reverse_kl|squared_hellinger|neyman"
@@ -146,7 +146,7 @@ static const struct option table[] = {
     {"cluster", OPTION_STRING, FIELD(cluster), "", "Several ranks", PLAN, 0, 0, 0, NULL, "FILE", 0,
      "measured rates of a GPU and of the wires, as JSON; without, those of H200 hosts"},
 
-    {"model", OPTION_STRING, FIELD(model), "", "Input", INFER | TOKENIZE, INFER | TOKENIZE, 0, 0, NULL, "DIR", 0,
+    {"model", OPTION_STRING, FIELD(model), "", "Input", INFER | TOKENIZE | BENCH, INFER | TOKENIZE, 0, 0, NULL, "DIR", 0,
      "Hugging Face model folder"},
     {"data", OPTION_STRING, FIELD(data), "", "Input", INFER, SCORE, 0, 0, NULL, "FILE", 0,
      "JSON lines with \"prompt\" (and \"answer\" to score); with --prompt_template, question and answer rows"},
@@ -168,8 +168,27 @@ static const struct option table[] = {
      "without the beginning-of-sequence and other special tokens"},
     {"output", OPTION_STRING, FIELD(output), "", "Output", PLOT, PLOT, 0, 0, NULL, "FILE.svg", 'o', "file to write"},
 
-    {"samples", OPTION_INT, FIELD(samples), "50", "Measurement", BENCH, 0, 1, COUNT_MAX, NULL, NULL, 0,
-     "samples of each case"},
+    {"list", OPTION_BOOL, FIELD(list), "false", "Measurement", BENCH, 0, 0, 0, NULL, NULL, 0,
+     "print the names of what would be measured"},
+    {"filter", OPTION_STRING, FIELD(filter), "", "Measurement", BENCH, 0, 0, 0, NULL, "TEXT", 0,
+     "measure only what has this in its name"},
+    {"quick", OPTION_BOOL, FIELD(quick), "false", "Measurement", BENCH, 0, 0, 0, NULL, NULL, 0,
+     "the fewest rows of every shape; half a second a case unless --time_budget says otherwise"},
+    {"samples", OPTION_INT, FIELD(samples), "0", "Measurement", BENCH, 0, 0, COUNT_MAX, NULL, NULL, 0,
+     "samples of each case; 0 is 50 of kernels and comm, 10 of steps"},
+    {"pairs", OPTION_INT, FIELD(pairs), "0", "Measurement", BENCH, 0, 0, 100000, NULL, NULL, 0,
+     "step: pairs of an optimizer step; 0 is 32 on a GPU and 4 on a CPU (4 and 1 of long documents)"},
+    {"models_dir", OPTION_STRING, FIELD(models_dir), "benches/models", "Measurement", BENCH, 0, 0, 0, NULL, "DIR", 0,
+     "step: folders with a config.json each, run with random weights; --model takes one with its own"},
+    {"time_budget", OPTION_DOUBLE, FIELD(time_budget), "0", "Measurement", BENCH, 0, 0, HUGE_VAL, NULL, NULL, 0,
+     "seconds after which a case makes do with fewer samples (5 of kernels, 3 of steps); 0 takes them all"},
+    {"json", OPTION_STRING, FIELD(json), "", "Measurement", BENCH, 0, 0, 0, NULL, "FILE", 0, "also write the figures there"},
+    {"csv", OPTION_STRING, FIELD(csv), "", "Measurement", BENCH, 0, 0, 0, NULL, "FILE", 0,
+     "also write the figures there, a line a case"},
+    {"baseline", OPTION_STRING, FIELD(baseline), "", "Measurement", BENCH, 0, 0, 0, NULL, "FILE", 0,
+     "an earlier --json; exit code 1 when a case has become slower beyond the noise of both"},
+    {"peers", OPTION_STRING, FIELD(peers), "", "Measurement", BENCH, 0, 0, 0, NULL, "FILE", 0,
+     "times of other programs by the same names; shows the fastest"},
     {"min_bytes", OPTION_INT, FIELD(min_bytes), "1024", "Measurement", BENCH, 0, 4, EXACT_MAX, NULL, NULL, 0,
      "comm: smallest buffer; the next ones are twice as large each"},
     {"max_bytes", OPTION_INT, FIELD(max_bytes), "67108864", "Measurement", BENCH, 0, 4, EXACT_MAX, NULL, NULL, 0,
@@ -185,6 +204,8 @@ static const struct option table[] = {
      "steps between two lines of metrics.jsonl and of progress in a pipe"},
     {"save_strategy", OPTION_CHOICE, FIELD(save_strategy), "no", "Run", TRAIN, 0, 0, 0, "no|epoch", NULL, 0,
      "epoch: also save the model of every epoch in output_dir/checkpoint-STEP"},
+    {"cuda_graphs", OPTION_BOOL, FIELD(cuda_graphs), "false", "Run", TRAIN, 0, 0, 0, NULL, NULL, 0,
+     "capture forward and backward passes and replay them; batches are padded to few shapes, 2 % on average"},
     {"profile", OPTION_BOOL, FIELD(profile), "false", "Run", UNLEARN | FINETUNE, 0, 0, 0, NULL, NULL, 0,
      "time every op and print a table at the end, against the device's measured limits"},
     {"dump_step", OPTION_STRING, FIELD(dump_step), "", "Run", TRAIN, 0, 0, 0, NULL, "DIR", 0,
@@ -299,6 +320,8 @@ static int settings_check(struct command_line *line, struct error *error)
         status = check_lora(line, error);
     if (!status && bit == PLAN && !*s->forget_data == !*s->train_data)
         status = error_set(error, STATUS_USAGE, "forget_data: 'flat plan' needs either forget_data or train_data");
+    if (!status && bit == BENCH && s->quick && !settings_given(line, "time_budget"))
+        line->settings.time_budget = 0.5;
     if (!status && bit == GENERATE && settings_given(line, "prompt") == !!*s->data)
         status = error_set(error, STATUS_USAGE, "--prompt: 'flat generate' needs either --prompt TEXT or --data FILE");
     return status;

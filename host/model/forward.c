@@ -209,7 +209,7 @@ int model_recompute(struct model *model, const struct batch *batch, int layer, s
     return status ? status : activation(model, batch, layer, error);
 }
 
-int model_forward_body(struct model *model, const struct batch *batch, struct error *error)
+int model_accepts(const struct model *model, const struct batch *batch, struct error *error)
 {
     const struct model_config *c = &model->config;
     if (batch->rows > model->max_rows || batch->heads > model->max_heads || batch->sequences > model->max_sequences)
@@ -218,13 +218,22 @@ int model_forward_body(struct model *model, const struct batch *batch, struct er
     if (batch->max_position >= c->max_position_embeddings)
         return error_set(error, STATUS_USAGE, "a sequence of %d tokens is longer than the model's %lld positions; lower "
                          "max_length", (int)batch->max_position + 1, (long long)c->max_position_embeddings);
-    if (model->device->profile)
-        model->device->profile->visible_keys = batch->visible_keys;
     if (c->sliding_window && batch->max_position >= c->sliding_window)
         return error_set(error, STATUS_USAGE, "a sequence of %d tokens is longer than the model's sliding window of %lld, "
                          "which is not supported; lower max_length", (int)batch->max_position + 1,
                          (long long)c->sliding_window);
-    int status = device_run(model->device, error, embedding_forward,
+    return STATUS_OK;
+}
+
+int model_forward_body(struct model *model, const struct batch *batch, struct error *error)
+{
+    const struct model_config *c = &model->config;
+    int status = model_accepts(model, batch, error);
+    if (status)
+        return status;
+    if (model->device->profile)
+        model->device->profile->visible_keys = batch->visible_keys;
+    status = device_run(model->device, error, embedding_forward,
                             &((struct embedding_args){.dtype = model->dtype,
                                                       .rows = batch->rows,
                                                       .cols = c->hidden_size,
@@ -294,5 +303,8 @@ int model_forward(struct model *model, const struct batch *batch, struct error *
                                                     .q = h->q,
                                                     .lse = h->lse,
                                                     .write_gradient = model->training}));
+    if (!status && model->training && batch->padded)
+        status = device_zero(model->device, h->row_scale, (size_t)batch->heads * dtype_size(dtype_stat(model->dtype)),
+                             error);
     return status;
 }

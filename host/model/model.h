@@ -122,10 +122,13 @@ void *model_grad(const struct model *model, int layer, enum slot slot);
 /* Row of learned positions that position 0 takes, in the parameter or gradient arena; NULL without learned positions. */
 void *model_positions(const struct model *model, void *arena);
 
+/* Whether a batch fits the plan and the model's positions: forward checks it, a replayed graph cannot. */
+int model_accepts(const struct model *model, const struct batch *batch, struct error *error);
 /* Embedding, all layers: leaves the last residual stream as activations[last].middle + feed_out. */
 int model_forward_body(struct model *model, const struct batch *batch, struct error *error);
 /* Body, final norm and lm_head on the answer rows, log-probabilities into model->head. When the model was planned for
- * training, logits become p - onehot. */
+ * training, logits become p - onehot, and the loss
+ * weights of padding become 0. */
 int model_forward(struct model *model, const struct batch *batch, struct error *error);
 /* Adds dL/d(parameters) to the gradient arena, given head.row_scale = -dL/dlogprob of every head row. */
 int model_backward(struct model *model, const struct batch *batch, struct error *error);

@@ -46,7 +46,7 @@ static int round_loss(struct trainer *trainer, const struct step_size *size, con
     struct comm *comm = trainer->shards.world.comm;
     struct sequence_args loss = {.dtype = dtype_stat(trainer->model.dtype),
                                  .sequences = round->micro_batch < 0 ? 0 : batch->sequences,
-                                 .rows = round->micro_batch < 0 ? 0 : batch->heads,
+                                 .rows = round->micro_batch < 0 ? 0 : batch->real_heads,
                                  .begin = batch->device.sequence_begin,
                                  .logprob = head->logprob,
                                  .p = head->p,
@@ -71,31 +71,59 @@ static int round_loss(struct trainer *trainer, const struct step_size *size, con
     return status ? status : device_run(&trainer->device, error, sequence_loss, &loss);
 }
 
+enum pass { PASS_FORWARD, PASS_BACKWARD };
+
+static int forward_pass(void *user, struct error *error)
+{
+    struct trainer *trainer = user;
+    return model_forward(&trainer->model, &trainer->batch, error);
+}
+
+static int backward_pass(void *user, struct error *error)
+{
+    struct trainer *trainer = user;
+    return model_backward(&trainer->model, &trainer->batch, error);
+}
+
+/* A pass over the packed micro-batch: run, or replayed for a batch of the same padded shape. */
+static int pass_run(struct trainer *trainer, enum pass pass, struct error *error)
+{
+    int (*const work)(void *user, struct error *error) = pass == PASS_FORWARD ? forward_pass : backward_pass;
+    if (!trainer->graphs)
+        return work(trainer, error);
+    const struct graph_key key = {(int)pass, trainer->batch.rows, trainer->batch.heads};
+    int status = model_accepts(&trainer->model, &trainer->batch, error);
+    return status ? status : graph_cache_run(&trainer->graph_cache, &trainer->device, key, work, trainer, error);
+}
+
 static int layer_done(void *user, int layer, struct error *error)
 {
     struct trainer *trainer = user;
     return shards_reduce(&trainer->shards, &trainer->model, layer, error);
 }
 
-/* Forward, loss and backward of one micro-batch; after the last one the sums over ranks follow the backward pass. */
+/* Forward, loss and backward of one micro-batch. The loss lies between two graphs: its scale and what it covers change from
+ * batch to batch. Where sums over ranks follow the backward pass layer by layer, it is run and not replayed: they are not
+ * of the device's queue. */
 static int round_run(struct trainer *trainer, const struct epoch *epoch, const struct step_size *size,
                      struct round *round, struct error *error)
 {
     struct model *model = &trainer->model;
+    const bool sums = round->last && trainer->shards.world.comm;
     int status = STATUS_OK, own_pairs;
     if (round->micro_batch >= 0) {
         status = micro_batch_pack(trainer, epoch, round->micro_batch, &own_pairs, error);
         if (!status)
-            status = model_forward(model, &trainer->batch, error);
+            status = pass_run(trainer, PASS_FORWARD, error);
         round->pairs = round->common ? round->pairs : own_pairs;
     }
     if (!status && (round->micro_batch >= 0 || round->common))
         status = round_loss(trainer, size, round, error);
     if (!status && round->micro_batch < 0)
-        return round->last ? shards_reduce(&trainer->shards, model, -1, error) : STATUS_OK;
+        return sums ? shards_reduce(&trainer->shards, model, -1, error) : STATUS_OK;
     if (!status)
-        status = round->last ? model_backward_by_layer(model, &trainer->batch, layer_done, trainer, error)
-                             : model_backward(model, &trainer->batch, error);
+        status = sums ? model_backward_by_layer(model, &trainer->batch, layer_done, trainer, error)
+                      : pass_run(trainer, PASS_BACKWARD, error);
     return status;
 }
 
@@ -104,9 +132,10 @@ static double mean(double sum, double count)
     return count > 0 ? sum / count : 0;
 }
 
+/* The one wait of a step for the device. */
 static int record_read(struct trainer *trainer, struct step_record *record, struct error *error)
 {
-    double totals[STEP_TOTALS];
+    double totals[STEP_TOTALS] = {0};
     int status = device_copy_out(&trainer->device, totals, trainer->totals, sizeof totals, error);
     const double sum_squares = totals[SUM_SQUARES];
     record->loss = totals[TOTAL_LOSS];
@@ -142,7 +171,7 @@ static int nonfinite_report(struct trainer *trainer, const struct epoch *epoch, 
         status = micro_batch_pack(trainer, epoch, round.micro_batch, &pairs, error);
         round.pairs = pairs;
         if (!status)
-            status = model_forward(&trainer->model, &trainer->batch, error);
+            status = pass_run(trainer, PASS_FORWARD, error);
         if (!status)
             status = round_loss(trainer, &size, &round, error);
         if (!status)

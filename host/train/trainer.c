@@ -51,6 +51,10 @@ static int run_measure(struct trainer *trainer, struct error *error)
             trainer->max_sequences = settings->per_device_train_batch_size * epoch.per_row;
         epoch_free(&epoch);
     }
+    if (settings->cuda_graphs) { /* room for padding */
+        trainer->max_rows = batch_bucket(trainer->max_rows);
+        trainer->max_heads = batch_bucket(trainer->max_heads);
+    }
     return status;
 }
 
@@ -139,6 +143,25 @@ int trainer_prepare(struct trainer *trainer, const struct settings *settings, bo
     return status;
 }
 
+/* A GPU engine's scratch grows to its largest, and libraries wake up, before the first step: a forward and a backward
+ * pass over the largest batch, all padding. */
+static int warm_up(struct trainer *trainer, struct error *error)
+{
+    struct model *model = &trainer->model;
+    const struct model_trainable trained = model_trainable(model);
+    trainer->batch.padded = true;
+    int status = device_zero(&trainer->device, trained.grad, (size_t)trained.elements * dtype_size(model->grad_dtype),
+                             error);
+    if (!status)
+        status = batch_pack_padding(&trainer->batch, &trainer->device, error);
+    if (!status)
+        status = model_forward(model, &trainer->batch, error);
+    if (!status)
+        status = model_backward(model, &trainer->batch, error);
+    trainer->batch.padded = trainer->graphs;
+    return status;
+}
+
 int trainer_start(struct trainer *trainer, const struct device *device, struct error *error)
 {
     const struct settings *settings = trainer->settings;
@@ -156,6 +179,9 @@ int trainer_start(struct trainer *trainer, const struct device *device, struct e
     if (!status && model->lora.options.rank)
         status = *settings->adapter ? adapter_upload(&trainer->adapter, model, error)
                                     : lora_random(model, (uint64_t)settings->seed, error);
+    trainer->graphs = settings->cuda_graphs && trainer->device.engine->graphs;
+    if (!status && trainer->device.engine->graphs)
+        status = warm_up(trainer, error);
     return status;
 }
 
@@ -224,8 +250,10 @@ int trainer_save(struct trainer *trainer, const char *out_directory, struct erro
 
 void trainer_free(struct trainer *trainer)
 {
-    if (trainer->device.context)
+    if (trainer->device.context) {
+        graph_cache_free(&trainer->graph_cache, &trainer->device);
         batch_free(&trainer->batch, &trainer->device);
+    }
     model_free(&trainer->model);
     shards_free(&trainer->shards);
     weights_close(&trainer->weights);

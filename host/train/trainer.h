@@ -7,6 +7,7 @@
  */
 #ifndef FLAT_TRAIN_TRAINER_H
 #define FLAT_TRAIN_TRAINER_H
+#include "../device/graph_cache.h"
 #include "../loss/method.h"
 #include "../model/adapter.h"
 #include "../model/model.h"
@@ -49,6 +50,8 @@ struct trainer {
 
     struct device device;
     struct batch batch;
+    bool graphs;                   /* passes over a micro-batch are captured and replayed */
+    struct graph_cache graph_cache;
     void *m, *v;                   /* AdamW moments */
     struct adamw_state *adamw;     /* on the device */
     double *totals;                /* [STEP_TOTALS] on the device */
@@ -68,7 +71,8 @@ typedef int (*trainer_hook)(void *user, const struct step_record *record, struct
  * all memory of this rank. finetune chooses train_data and cross entropy. dtype is the storage the memory is planned for. */
 int trainer_prepare(struct trainer *trainer, const struct settings *settings, bool finetune, enum dtype dtype,
                     const struct world *world, struct error *error);
-/* Takes over an open device of that dtype, allocates, loads the weights. trainer_free closes the device. */
+/* Takes over an open device of that dtype, allocates, loads the weights. trainer_free closes the device. cuda_graphs
+ * has no effect on an engine without graphs. */
 int trainer_start(struct trainer *trainer, const struct device *device, struct error *error);
 /* All steps. Three non-finite steps in a row: STATUS_NONFINITE. A signal (interrupt.h) ends the run after a step, with
  * STATUS_RUNTIME. warn(user, text) gets warnings. A failure is that of all ranks, unless `aborted`. */

@@ -60,6 +60,7 @@ struct settings {
     const char *save_strategy; /* no, epoch */
     const char *dump_step; /* directory, "" when off */
     bool overwrite_output_dir, quiet, profile;
+    bool cuda_graphs;
 
     /* score, generate, tokenize */
     const char *model, *data, *prompt; /* --model, --data, --prompt; "" when not given */
@@ -71,7 +72,12 @@ struct settings {
     const char *output; /* -o */
 
     /* bench */
-    int64_t samples, min_bytes, max_bytes;
+    bool list, quick;
+    const char *filter, *json, *csv, *baseline, *peers; /* "" when not given */
+    const char *models_dir; /* step: folders with a config.json */
+    int64_t samples, pairs; /* 0: the measurement's own */
+    int64_t min_bytes, max_bytes; /* comm: of a buffer */
+    double time_budget; /* seconds a case; 0: none */
 };
 
 #endif

