@@ -190,7 +190,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_read),           cmocka_unit_test(test_names),     cmocka_unit_test(test_write),
-        cmocka_unit_test(test_write_failures), cmocka_unit_test(test_disk_full),,
-                                       cmocka_unit_test(test_remove_temporaries)};
+        cmocka_unit_test(test_write_failures), cmocka_unit_test(test_disk_full),
+        cmocka_unit_test(test_remove_temporaries)};
     return cmocka_run_group_tests(tests, temporary_make, temporary_remove);
 }
