@@ -1,11 +1,15 @@
 /* test_comm_cuda.c - the collectives of the CUDA engine, by emulated NCCL between processes; and what becomes of a run when
  * one of them fails while the others wait in NCCL, which itself would wait for ever.
  */
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "op_test.h"
 
+#include "../host/util/clock.h"
 #include "comm_rank.h"
 #include "comm_ranks.h"
 
@@ -46,6 +50,33 @@ static void test_failures(void **state)
         ranks_expect(&ranks, 0, 6, text[i]);
         ranks_free(&ranks);
     }
+}
+
+/* Killed at different moments of collectives, host values and a save, while the others mostly wait in NCCL. */
+static void test_kills(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/flat-test-XXXXXX", extra[128], name[64];
+    assert_non_null(mkdtemp(folder));
+    snprintf(extra, sizeof extra, "FLAT_RANK_FOLDER=%s", folder);
+    for (int run = 0; run < 4; run++) {
+        struct ranks ranks;
+        const int victim = run % 3;
+        ranks_start(&ranks, 3, SCENARIO("work"), extra);
+        usleep(1000000u + 37000u * (unsigned)run);
+        kill(ranks.pid[victim], SIGKILL);
+        const double start = clock_seconds();
+        ranks_wait(&ranks, 60);
+        snprintf(name, sizeof name, "error: rank %d (host ", victim);
+        for (int rank = 0; rank < 3; rank++)
+            if (rank != victim) {
+                ranks_expect(&ranks, rank, 6, name);
+                print_message("rank %d ended %.2f s after the kill of rank %d\n", rank, ranks.seconds[rank] - start, victim);
+            }
+        ranks_free(&ranks);
+    }
+    snprintf(extra, sizeof extra, "rm -r %s", folder); /* rank 0 may have been killed with a temporary open */
+    assert_int_equal(system(extra), 0);
 }
 
 /* The emulation finds ranks that call different things; hardware would hang. */
@@ -108,7 +139,7 @@ int main(int argc, char **argv)
         return comm_rank_main(argc, argv);
     self = realpath(argv[0], path);
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_sizes), cmocka_unit_test(test_late_streams),
-                                       cmocka_unit_test(test_failures), cmocka_unit_test(test_disagreement),
+                                       cmocka_unit_test(test_failures), cmocka_unit_test(test_kills), cmocka_unit_test(test_disagreement),
                                        cmocka_unit_test(test_mixed_devices), cmocka_unit_test(test_contract)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
