@@ -362,9 +362,9 @@ static int work(struct rank_test *t)
 static const struct {
     const char *name;
     int (*run)(struct rank_test *t);
-} scenarios[] = {{"collectives", collectives}, {"queue_ahead", queue_ahead}, {"disagree_text", disagree_text}, {"disagree_call", disagree_call},
-                 {"disagree_tensor", disagree_tensor}, {"one_fails", one_fails}, {"one_aborts", one_aborts},
-                 {"one_leaves", one_leaves}, {"one_ends", one_ends}, {"work", work}};
+} scenarios[] = {{"collectives", collectives}, {"queue_ahead", queue_ahead}, {"disagree_text", disagree_text},
+                 {"disagree_call", disagree_call}, {"disagree_tensor", disagree_tensor}, {"one_fails", one_fails},
+                 {"one_aborts", one_aborts}, {"one_leaves", one_leaves}, {"one_ends", one_ends}, {"work", work}};
 
 static int scenario_run(struct rank_test *t, const char *name, const char *device)
 {

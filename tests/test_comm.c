@@ -69,11 +69,13 @@ static void test_launchers(void **state)
     start_check("environment", ranks_port(), NULL);
     start_check("torchrun", port, "TORCHELASTIC_RUN_ID=none GROUP_RANK=0 ROLE_RANK=%r");
     wire_close(&held);
-    snprintf(extra, sizeof extra, "RANK= WORLD_SIZE= LOCAL_RANK= LOCAL_WORLD_SIZE= MASTER_ADDR= MASTER_PORT= SLURM_NTASKS=3 "
+    snprintf(extra, sizeof extra,
+             "RANK= WORLD_SIZE= LOCAL_RANK= LOCAL_WORLD_SIZE= MASTER_ADDR= MASTER_PORT= SLURM_NTASKS=3 "
              "SLURM_PROCID=%%r SLURM_LOCALID=%%r SLURM_STEP_ID=0 SLURM_JOB_ID=%d SLURM_STEP_NODELIST=localhost "
              "SLURM_STEP_TASKS_PER_NODE=3", (int)getpid());
     start_check("srun", 1, extra);
-    snprintf(extra, sizeof extra, "RANK= WORLD_SIZE= LOCAL_RANK= LOCAL_WORLD_SIZE= MASTER_ADDR= PMI_RANK=%%r PMI_SIZE=3 "
+    snprintf(extra, sizeof extra,
+             "RANK= WORLD_SIZE= LOCAL_RANK= LOCAL_WORLD_SIZE= MASTER_ADDR= PMI_RANK=%%r PMI_SIZE=3 "
              "MPI_LOCALRANKID=%%r MPI_LOCALNRANKS=3");
     start_check("mpirun", ranks_port(), extra);
 }
@@ -119,7 +121,8 @@ static void test_missing(void **state)
     for (int rank = 0; rank < 2; rank++)
         ranks_expect(&ranks, rank, 6, "error: ranks 2, 3 of 4 did not come to 127.0.0.1 port ");
     ranks_free(&ranks);
-    ranks_run(&ranks, 1, SCENARIO("collectives", "cpu"), "WORLD_SIZE=2 LOCAL_WORLD_SIZE=2 RANK=1 FLAT_COMM_TIMEOUT=1", 6);
+    ranks_run(&ranks, 1, SCENARIO("collectives", "cpu"), "WORLD_SIZE=2 LOCAL_WORLD_SIZE=2 RANK=1 FLAT_COMM_TIMEOUT=1",
+              6);
     ranks_expect(&ranks, 0, 6, "error: rank 0 did not answer at 127.0.0.1 port ");
     ranks_free(&ranks);
     ranks_run(&ranks, 1, SCENARIO("collectives", "cpu"), "WORLD_SIZE=2 RANK=1 MASTER_ADDR=no.such.host.invalid", 2);
@@ -150,7 +153,8 @@ static void stranger_run(const void *hello, size_t bytes, int status, const char
 static void test_strangers(void **state)
 {
     (void)state;
-    struct comm_hello hello = {.protocol = COMM_PROTOCOL, .rank = 1, .size = 2, .version = "0.0.0 (other)", .host = "there"};
+    struct comm_hello hello = {.protocol = COMM_PROTOCOL, .rank = 1, .size = 2, .version = "0.0.0 (other)",
+                               .host = "there"};
     memcpy(hello.magic, COMM_MAGIC, 8);
     stranger_run(&hello, sizeof hello, 2, "rank 1 (host there) is flat 0.0.0 (other) of protocol 1, rank 0 is flat ");
     hello.protocol = 99;
@@ -236,7 +240,8 @@ int main(int argc, char **argv)
         return comm_rank_main(argc, argv);
     self = realpath(argv[0], path);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cpu), cmocka_unit_test(test_queue),      cmocka_unit_test(test_launchers),      cmocka_unit_test(test_mpirun),
+        cmocka_unit_test(test_cpu), cmocka_unit_test(test_queue),      cmocka_unit_test(test_launchers),
+        cmocka_unit_test(test_mpirun),
         cmocka_unit_test(test_missing),  cmocka_unit_test(test_strangers),
         cmocka_unit_test(test_wrong_sizes), cmocka_unit_test(test_disagreement), cmocka_unit_test(test_failures)};
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,5 @@
-/* test_comm_cuda.c - the collectives of the CUDA engine, by emulated NCCL between processes; and what becomes of a run when
- * one of them fails while the others wait in NCCL, which itself would wait for ever.
+/* test_comm_cuda.c - the collectives of the CUDA engine, by emulated NCCL between processes; and what becomes of a run
+ * when one of them fails while the others wait in NCCL, which itself would wait for ever.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -71,7 +71,8 @@ static void test_kills(void **state)
         for (int rank = 0; rank < 3; rank++)
             if (rank != victim) {
                 ranks_expect(&ranks, rank, 6, name);
-                print_message("rank %d ended %.2f s after the kill of rank %d\n", rank, ranks.seconds[rank] - start, victim);
+                print_message("rank %d ended %.2f s after the kill of rank %d\n", rank, ranks.seconds[rank] - start,
+                              victim);
             }
         ranks_free(&ranks);
     }
@@ -139,7 +140,8 @@ int main(int argc, char **argv)
         return comm_rank_main(argc, argv);
     self = realpath(argv[0], path);
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_sizes), cmocka_unit_test(test_late_streams),
-                                       cmocka_unit_test(test_failures), cmocka_unit_test(test_kills), cmocka_unit_test(test_disagreement),
-                                       cmocka_unit_test(test_mixed_devices), cmocka_unit_test(test_contract)};
+                                       cmocka_unit_test(test_failures), cmocka_unit_test(test_kills),
+                                       cmocka_unit_test(test_disagreement), cmocka_unit_test(test_mixed_devices),
+                                       cmocka_unit_test(test_contract)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

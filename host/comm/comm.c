@@ -228,8 +228,8 @@ int comm_reduce_scatter(struct comm *comm, enum dtype dtype, void *buffer, int64
     if (comm->lane)
         return lane_queue(comm->lane, LANE_REDUCE_SCATTER, dtype, buffer, n, 0, error);
     struct device *device = comm->device;
-    return device_status(device, "reduce_scatter", device->engine->comm_reduce_scatter(device->context, dtype, buffer, n,
-                                                                                       slice_of(comm, n)), error);
+    return device_status(device, "reduce_scatter", device->engine->comm_reduce_scatter(device->context, dtype, buffer,
+                                                                                       n, slice_of(comm, n)), error);
 }
 
 int comm_all_gather(struct comm *comm, enum dtype dtype, void *buffer, int64_t n, struct error *error)
@@ -266,7 +266,8 @@ int comm_broadcast(struct comm *comm, void *buffer, size_t bytes, int root, stru
     if (comm->lane)
         return lane_queue(comm->lane, LANE_BROADCAST, DTYPE_F32, buffer, (int64_t)bytes, root, error);
     struct device *device = comm->device;
-    return device_status(device, "broadcast", device->engine->comm_broadcast(device->context, buffer, bytes, root), error);
+    return device_status(device, "broadcast", device->engine->comm_broadcast(device->context, buffer, bytes, root),
+                         error);
 }
 
 int comm_join(struct comm *comm, struct error *error)

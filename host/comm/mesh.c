@@ -92,7 +92,8 @@ static int mesh_exchange(void *state, const struct piece *send, const struct pie
 /* ---- making it -------------------------------------------------------------------------------------------------- */
 
 /* To all ranks below: their listeners exist already, so that no connection waits for an accept. */
-static int mesh_connect(struct mesh *mesh, struct comm *comm, const int32_t *ports, double deadline, struct error *error)
+static int mesh_connect(struct mesh *mesh, struct comm *comm, const int32_t *ports, double deadline,
+                        struct error *error)
 {
     int status = STATUS_OK;
     for (int rank = 0; !status && rank < mesh->rank; rank++) {

@@ -1,6 +1,6 @@
-/* mpi.c - MPI as a transport (transport.h), in a library of its own: libflat_mpi.so, built where there is MPI and loaded
- * where mpirun started the ranks. It uses what MPI's network has (InfiniBand, shared memory); the sums stay with the lane,
- * in the order of ranks, and so have the bits that they have over sockets.
+/* mpi.c - MPI as a transport (transport.h), in a library of its own: libflat_mpi.so, built where there is MPI and
+ * loaded where mpirun started the ranks. It uses what MPI's network has (InfiniBand, shared memory); the sums stay with
+ * the lane, in the order of ranks, and so have the bits that they have over sockets.
  */
 #include <mpi.h>
 #include <stdio.h>

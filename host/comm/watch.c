@@ -201,7 +201,7 @@ static void watch_leave(struct watch *watch, enum request request, const char *t
     watch_farewell(watch);
 }
 
-/* What the device's library says of a broken connection is mostly that another rank was lost: rank 0's word comes first. */
+/* What the device's library says of a broken connection is mostly that a rank was lost: rank 0's word comes first. */
 static void device_check(struct watch *watch, double now)
 {
     char name[160], text[TEXT_BYTES];
@@ -316,7 +316,8 @@ int watch_open(struct watch **out, int rank, int size, const struct comm_peer *p
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (failure) {
         watch_free(watch);
-        return error_set(error, STATUS_RUNTIME, "rank %d: the heartbeat cannot be started: %s", rank, strerror(failure));
+        return error_set(error, STATUS_RUNTIME, "rank %d: the heartbeat cannot be started: %s", rank,
+                         strerror(failure));
     }
     *out = watch;
     return STATUS_OK;

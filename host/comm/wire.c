@@ -96,7 +96,8 @@ int wire_listen(int *fd, const char *address, int port, int *bound, struct error
                 failure = errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL ? failure : errno;
     freeaddrinfo(list);
     if (*fd < 0)
-        return error_set(error, STATUS_RUNTIME, "%s port %d: rank 0 cannot listen there: %s; choose another MASTER_PORT",
+        return error_set(error, STATUS_RUNTIME,
+                         "%s port %d: rank 0 cannot listen there: %s; choose another MASTER_PORT",
                          address, port, strerror(failure ? failure : EADDRNOTAVAIL));
     *bound = port_bound(*fd);
     return STATUS_OK;
