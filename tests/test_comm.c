@@ -130,6 +130,17 @@ static void test_missing(void **state)
     ranks_free(&ranks);
 }
 
+/* Fewer descriptors than there will be connections: said at once. */
+static void test_limit(void **state)
+{
+    (void)state;
+    struct ranks ranks;
+    const char *const argv[] = {"/bin/sh", "-c", "ulimit -n 40; exec \"$0\" rank collectives cpu", self, NULL};
+    ranks_run(&ranks, 2, argv, NULL, 1);
+    ranks_expect(&ranks, 0, 1, "error: rank 0 of 2 needs 70 open files, the limit is 40; raise it with ulimit -n");
+    ranks_free(&ranks);
+}
+
 /* What rank 0 does when `hello` comes in the place of rank 1. */
 static void stranger_run(const void *hello, size_t bytes, int status, const char *text)
 {
@@ -240,9 +251,9 @@ int main(int argc, char **argv)
         return comm_rank_main(argc, argv);
     self = realpath(argv[0], path);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cpu), cmocka_unit_test(test_queue),      cmocka_unit_test(test_launchers),
-        cmocka_unit_test(test_mpirun),
-        cmocka_unit_test(test_missing),  cmocka_unit_test(test_strangers),
-        cmocka_unit_test(test_wrong_sizes), cmocka_unit_test(test_disagreement), cmocka_unit_test(test_failures)};
+        cmocka_unit_test(test_cpu), cmocka_unit_test(test_queue), cmocka_unit_test(test_launchers),
+        cmocka_unit_test(test_mpirun), cmocka_unit_test(test_missing), cmocka_unit_test(test_limit),
+        cmocka_unit_test(test_strangers), cmocka_unit_test(test_wrong_sizes), cmocka_unit_test(test_disagreement),
+        cmocka_unit_test(test_failures)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

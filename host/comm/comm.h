@@ -52,7 +52,7 @@ void comm_abort(struct comm *comm, const char *reason);
  * what is queued on the device later wait for all of them. The buffers must not be touched in between.              */
 
 /* The slice of n elements that a rank owns: n / size of them, rounded down to a multiple of 16 (0 where n is small);
- * the last rank has the rest too, less than 16 * size elements. So one reduce-scatter of equal parts does almost all. */
+ * the last rank has the rest too, less than 16 * size elements. So a reduce-scatter of equal parts does almost all. */
 void comm_slice(const struct comm *comm, int64_t n, int rank, int64_t *from, int64_t *count);
 /* In place: the own slice becomes the sum over ranks; the rest of buffer is left undefined. */
 int comm_reduce_scatter(struct comm *comm, enum dtype dtype, void *buffer, int64_t n, struct error *error);

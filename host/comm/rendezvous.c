@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -19,6 +20,7 @@
 
 #define HELLO_SECONDS 3.0   /* for a connection to say who it is */
 #define LOOK_SECONDS 0.25   /* between two looks whether those who came are still there */
+enum { OTHER_FILES = 64 };  /* that a process has open beside connections */
 #define PATIENCE_SECONDS 10 /* rank 0 may have begun to wait so much later than this rank */
 
 struct answer {
@@ -247,8 +249,29 @@ static int rendezvous_other(struct comm *comm, int *watch_fds, struct error *err
     return status;
 }
 
+/* Descriptors for the connections: to every rank one, and at rank 0 two more. */
+static int limit_raise(const struct comm_place *place, struct error *error)
+{
+    struct rlimit limit;
+    const rlim_t needed = (rlim_t)place->size * (place->rank ? 1 : 1 + CHANNELS) + OTHER_FILES;
+    if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur >= needed)
+        return STATUS_OK;
+    if (limit.rlim_max < needed)
+        return error_set(error, STATUS_RUNTIME, "rank %d of %d needs %llu open files, the limit is %llu; raise it with "
+                         "ulimit -n", place->rank, place->size, (unsigned long long)needed,
+                         (unsigned long long)limit.rlim_max);
+    limit.rlim_cur = needed;
+    if (setrlimit(RLIMIT_NOFILE, &limit))
+        return error_set(error, STATUS_RUNTIME, "rank %d: the limit of open files cannot be raised to %llu: %s",
+                         place->rank, (unsigned long long)needed, strerror(errno));
+    return STATUS_OK;
+}
+
 int rendezvous(struct comm *comm, int *watch_fds, struct error *error)
 {
+    int status = limit_raise(&comm->place, error);
+    if (status)
+        return status;
     struct comm_hello own;
     hello_fill(comm, CHANNEL_VALUES, &own);
     memcpy(comm->peer[comm->place.rank].host, own.host, sizeof own.host);
