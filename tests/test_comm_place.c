@@ -39,16 +39,16 @@ static void test_found(void **state)
         {"", "none", 0, 1, 0, 1, "", 0},
         {"MASTER_ADDR=a MASTER_PORT=5", "none", 0, 1, 0, 1, "", 0},
         {"RANK=0 WORLD_SIZE=1", "environment", 0, 1, 0, 1, "", 0},
-        {"RANK=3 WORLD_SIZE=8 LOCAL_RANK=1 LOCAL_WORLD_SIZE=2 MASTER_ADDR=head MASTER_PORT=2000", "environment", 3, 8, 1, 2,
-         "head", 2000},
-        {"RANK=3 WORLD_SIZE=4 LOCAL_RANK=3 MASTER_ADDR=127.0.0.1 MASTER_PORT=2000", "environment", 3, 4, 3, 4, "127.0.0.1",
-         2000},
+        {"RANK=3 WORLD_SIZE=8 LOCAL_RANK=1 LOCAL_WORLD_SIZE=2 MASTER_ADDR=head MASTER_PORT=2000", "environment", 3, 8,
+         1, 2, "head", 2000},
+        {"RANK=3 WORLD_SIZE=4 LOCAL_RANK=3 MASTER_ADDR=127.0.0.1 MASTER_PORT=2000", "environment", 3, 4, 3, 4,
+         "127.0.0.1", 2000},
         {"RANK=3 WORLD_SIZE=4 LOCAL_RANK=3 MASTER_ADDR=::1 MASTER_PORT=2000 FLAT_LAUNCHER=1", "flat", 3, 4, 3, 4, "::1",
          2000},
-        {"RANK=3 WORLD_SIZE=8 LOCAL_RANK=1 LOCAL_WORLD_SIZE=2 MASTER_ADDR=head MASTER_PORT=2000 TORCHELASTIC_RUN_ID=none",
+        {"RANK=3 WORLD_SIZE=8 LOCAL_RANK=1 LOCAL_WORLD_SIZE=2 MASTER_ADDR=head MASTER_PORT=2000 TORCHELASTIC_RUN_ID=x",
          "torchrun", 3, 8, 1, 2, "head", 2001},
         /* torchrun under srun: the inner one counts */
-        {"RANK=3 WORLD_SIZE=8 LOCAL_RANK=1 LOCAL_WORLD_SIZE=2 MASTER_ADDR=head MASTER_PORT=2000 TORCHELASTIC_RUN_ID=none "
+        {"RANK=3 WORLD_SIZE=8 LOCAL_RANK=1 LOCAL_WORLD_SIZE=2 MASTER_ADDR=head MASTER_PORT=2000 TORCHELASTIC_RUN_ID=x "
          "SLURM_PROCID=1 SLURM_STEP_ID=0 SLURM_NTASKS=4",
          "torchrun", 3, 8, 1, 2, "head", 2001},
         {"OMPI_COMM_WORLD_RANK=1 OMPI_COMM_WORLD_SIZE=2 OMPI_COMM_WORLD_LOCAL_RANK=1 OMPI_COMM_WORLD_LOCAL_SIZE=2 "
@@ -60,7 +60,8 @@ static void test_found(void **state)
         {"OMPI_COMM_WORLD_RANK=5 OMPI_COMM_WORLD_SIZE=8 OMPI_COMM_WORLD_LOCAL_RANK=1 OMPI_COMM_WORLD_LOCAL_SIZE=4 "
          "MASTER_PORT=77 SLURM_JOB_NODELIST=n[7-8]",
          "mpirun", 5, 8, 1, 4, "n7", 77},
-        {"PMI_RANK=1 PMI_SIZE=2 MPI_LOCALRANKID=1 MPI_LOCALNRANKS=2 MASTER_PORT=77", "mpirun", 1, 2, 1, 2, "127.0.0.1", 77},
+        {"PMI_RANK=1 PMI_SIZE=2 MPI_LOCALRANKID=1 MPI_LOCALNRANKS=2 MASTER_PORT=77", "mpirun", 1, 2, 1, 2, "127.0.0.1",
+         77},
         /* the batch script is no step: it runs alone */
         {"SLURM_PROCID=0 SLURM_NTASKS=8 SLURM_JOB_ID=4 SLURM_JOB_NODELIST=a1", "none", 0, 1, 0, 1, "", 0},
         {"SLURM_PROCID=5 SLURM_NTASKS=7 SLURM_LOCALID=1 SLURM_NODEID=2 SLURM_STEP_ID=0 SLURM_JOB_ID=4 MASTER_PORT=9 "
@@ -69,8 +70,8 @@ static void test_found(void **state)
         {"SLURM_PROCID=1 SLURM_NTASKS=9 SLURM_STEP_NUM_TASKS=2 SLURM_LOCALID=0 SLURM_STEP_ID=0 MASTER_PORT=9 "
          "SLURM_JOB_NODELIST=rack[2,4]-node[11-12].x",
          "srun", 1, 2, 0, 1, "rack2-node11.x", 9},
-        {"SLURM_PROCID=1 SLURM_NTASKS=2 SLURM_LOCALID=0 SLURM_STEP_ID=0 MASTER_PORT=9 SLURM_JOB_NODELIST=one,two", "srun", 1,
-         2, 0, 1, "one", 9},
+        {"SLURM_PROCID=1 SLURM_NTASKS=2 SLURM_LOCALID=0 SLURM_STEP_ID=0 MASTER_PORT=9 SLURM_JOB_NODELIST=one,two",
+         "srun", 1, 2, 0, 1, "one", 9},
         {"SLURM_PROCID=0 SLURM_NTASKS=1 SLURM_LOCALID=0 SLURM_STEP_ID=0", "srun", 0, 1, 0, 1, "", 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -106,7 +107,8 @@ static void test_refused(void **state)
         {"RANK=0 WORLD_SIZE=99999999999999999999", "WORLD_SIZE: expected"},
         {"RANK=1 WORLD_SIZE=2 LOCAL_RANK=1 MASTER_ADDR=a MASTER_PORT=70000", "MASTER_PORT: expected"},
         {"RANK=1 WORLD_SIZE=2 LOCAL_RANK=1 MASTER_ADDR=a MASTER_PORT=65535 TORCHELASTIC_RUN_ID=x", "torchrun"},
-        {"RANK=1 WORLD_SIZE=4 LOCAL_RANK=2 LOCAL_WORLD_SIZE=2 MASTER_ADDR=a MASTER_PORT=1", "LOCAL_RANK: 2 does not go"},
+        {"RANK=1 WORLD_SIZE=4 LOCAL_RANK=2 LOCAL_WORLD_SIZE=2 MASTER_ADDR=a MASTER_PORT=1",
+         "LOCAL_RANK: 2 does not go"},
         {"RANK=1 WORLD_SIZE=2 LOCAL_RANK=1 MASTER_ADDR=a MASTER_PORT=1 OMPI_COMM_WORLD_RANK=0", "but mpirun says"},
         {"OMPI_COMM_WORLD_RANK=0", "OMPI_COMM_WORLD_SIZE: not set"},
         {"OMPI_COMM_WORLD_RANK=5 OMPI_COMM_WORLD_SIZE=8 OMPI_COMM_WORLD_LOCAL_RANK=1 OMPI_COMM_WORLD_LOCAL_SIZE=4",
@@ -114,8 +116,10 @@ static void test_refused(void **state)
         {"PMI_RANK=1 PMI_SIZE=2 MPI_LOCALRANKID=1 MPI_LOCALNRANKS=2", "MASTER_PORT: not set"},
         {"SLURM_PROCID=1 SLURM_NTASKS=2 SLURM_LOCALID=0 SLURM_STEP_ID=0", "SLURM_STEP_NODELIST: not set"},
         {"SLURM_PROCID=1 SLURM_STEP_ID=0 SLURM_LOCALID=0", "SLURM_NTASKS: not set"},
-        {"SLURM_PROCID=1 SLURM_NTASKS=2 SLURM_LOCALID=0 SLURM_STEP_ID=0 SLURM_STEP_NODELIST=gpu[", "cannot read the host"},
-        {"SLURM_PROCID=1 SLURM_NTASKS=2 SLURM_LOCALID=0 SLURM_STEP_ID=0 SLURM_STEP_NODELIST=gpu[1-2", "cannot read the"},
+        {"SLURM_PROCID=1 SLURM_NTASKS=2 SLURM_LOCALID=0 SLURM_STEP_ID=0 SLURM_STEP_NODELIST=gpu[",
+         "cannot read the host"},
+        {"SLURM_PROCID=1 SLURM_NTASKS=2 SLURM_LOCALID=0 SLURM_STEP_ID=0 SLURM_STEP_NODELIST=gpu[1-2",
+         "cannot read the"},
         {"FLAT_COMM_TIMEOUT=soon", "FLAT_COMM_TIMEOUT: expected"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

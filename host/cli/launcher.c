@@ -36,12 +36,14 @@ bool launcher_wanted(const struct command_line *line, int *status, struct error 
 {
     static const char *const started_by[] = {"RANK", "WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "PMI_RANK"};
     *status = STATUS_OK;
-    if (line->settings.nproc_per_node <= 1 || line->arguments.help || line->arguments.help_config || getenv("FLAT_LAUNCHER"))
+    if (line->settings.nproc_per_node <= 1 || line->arguments.help || line->arguments.help_config)
+        return false;
+    if (getenv("FLAT_LAUNCHER"))
         return false;
     for (size_t i = 0; !*status && i < sizeof started_by / sizeof *started_by; i++)
         if (getenv(started_by[i]))
-            *status = error_set(error, STATUS_USAGE, "nproc_per_node: %s is set, so another launcher has started this rank; "
-                                "leave the option out", started_by[i]);
+            *status = error_set(error, STATUS_USAGE, "nproc_per_node: %s is set, so another launcher has started this "
+                                "rank; leave the option out", started_by[i]);
     return true;
 }
 

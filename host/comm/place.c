@@ -25,8 +25,8 @@ static int variable_int(const char *name, int min, int max, int *value, struct e
     char *end;
     long number = strtol(text, &end, 10);
     if (*end || end == text || number < min || number > max)
-        return error_set(error, STATUS_USAGE, "%s: expected a whole number from %d to %d, found '%.40s'", name, min, max,
-                         text);
+        return error_set(error, STATUS_USAGE, "%s: expected a whole number from %d to %d, found '%.40s'", name, min,
+                         max, text);
     *value = (int)number;
     return STATUS_OK;
 }
@@ -61,8 +61,8 @@ static int numbers_read(struct comm_place *place, const struct names *names, str
         return error_set(error, STATUS_USAGE, "%s: not set, but %s is; a rank needs both, or neither for a run alone",
                          missing, rank < 0 ? names->size : names->rank);
     if (rank >= size)
-        return error_set(error, STATUS_USAGE, "%s: %d, but %s is %d and ranks count from 0", names->rank, rank, names->size,
-                         size);
+        return error_set(error, STATUS_USAGE, "%s: %d, but %s is %d and ranks count from 0", names->rank, rank,
+                         names->size, size);
     local_rank = local_rank < 0 ? 0 : local_rank;
     if ((local_size && (local_rank >= local_size || local_size > size)))
         return error_set(error, STATUS_USAGE, "%s: %d does not go with %s %d and %s %d", names->local_rank, local_rank,
@@ -151,7 +151,8 @@ static int find_by_environment(struct comm_place *place, struct error *error)
     if (variable("TORCHELASTIC_RUN_ID")) {
         place->launcher = "torchrun";
         if (++place->port > 65535)
-            return error_set(error, STATUS_USAGE, "MASTER_PORT: torchrun's own store holds 65535, and ranks meet at the "
+            return error_set(error, STATUS_USAGE,
+                             "MASTER_PORT: torchrun's own store holds 65535, and ranks meet at the "
                              "port above it; give torchrun a smaller --master_port");
     } else if (variable("FLAT_LAUNCHER")) {
         place->launcher = "flat";
@@ -180,7 +181,8 @@ static int find_by_mpi(struct comm_place *place, const struct names *names, stru
         if (variable(job[i]))
             place->port = port_of(variable(job[i]));
     if (!status && !place->port)
-        status = error_set(error, STATUS_USAGE, "MASTER_PORT: not set, and mpirun gives the job no name to make one from; "
+        status = error_set(error, STATUS_USAGE,
+                           "MASTER_PORT: not set, and mpirun gives the job no name to make one from; "
                            "add MASTER_PORT=PORT to the environment");
     return status;
 }
