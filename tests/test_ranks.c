@@ -46,6 +46,22 @@ static void warning_print(void *user, const char *text)
     fprintf(stderr, "warning: %s\n", text);
 }
 
+/* What flat plan supposes of slices is what comm gives. */
+static int slices_check(const struct shards *shards, struct error *error)
+{
+    struct shards planned = *shards;
+    planned.world.comm = NULL;
+    for (int b = 0; b < shards->buckets; b++)
+        for (int rank = 0; rank < shards->world.size; rank++) {
+            int64_t got[2], expected[2];
+            shards_slice(shards, b, rank, &got[0], &got[1]);
+            shards_slice(&planned, b, rank, &expected[0], &expected[1]);
+            if (got[0] != expected[0] || got[1] != expected[1])
+                return error_set(error, STATUS_RUNTIME, "bucket %d, rank %d: another slice than planned", b, rank);
+        }
+    return STATUS_OK;
+}
+
 static int rank_train(const char *engine, const struct settings *settings, struct error *error)
 {
     struct comm_place place;
@@ -62,6 +78,8 @@ static int rank_train(const char *engine, const struct settings *settings, struc
     const struct world world = {comm, place.rank, place.size, place.size};
     if (!status)
         status = trainer_prepare(&trainer, settings, *settings->train_data, device.engine->dtype, &world, error);
+    if (!status)
+        status = slices_check(&trainer.shards, error);
     if (!status)
         status = trainer_start(&trainer, &device, error);
     if (!status)
