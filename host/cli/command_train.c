@@ -183,7 +183,8 @@ static int training_prepare(struct training *training, bool finetune, struct dev
         return status;
     const int rank = comm_rank(training->comm);
     if (training->comm && *settings->dump_step)
-        status = error_set(error, STATUS_USAGE, "dump_step: the gradients of several ranks lie with all of them; run one");
+        status = error_set(error, STATUS_USAGE, "dump_step: with several ranks no one of them has the whole gradient; use "
+                           "one rank");
     if (!status && !rank)
         status = output_check(settings, error);
     if (!status) /* before the rest: the memory that a run needs depends on what the device stores */
