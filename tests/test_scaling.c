@@ -154,6 +154,11 @@ static void test_plan(void **state)
     assert_true(fabs(optimizer[1] - optimizer[0] / 2) <= 0.1); /* MiB, as printed */
     assert_true(optimizer[2] == optimizer[0]);
     assert_true(wire[1] == wire[2]);
+    struct program_result idle = program_line("plan --model_name_or_path %s/model --train_data %s --world_size 1024 "
+                                              "--per_device_train_batch_size 1 --device cuda", temporary, path);
+    program_expect(&idle, STATUS_OK);
+    assert_non_null(strstr(idle.out, "an epoch is 2 micro-batches"));
+    program_free(&idle);
     struct program_result result = program_line("plan --model_name_or_path %s/model --train_data %s --world_size 1024 "
                                                 "--cluster %s", temporary, path, temporary_path("absent"));
     program_expect_error(&result, STATUS_INPUT, "absent");
