@@ -132,8 +132,10 @@ $(BUILD)/version.c: FORCE
 	 cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 
 # Tests: one program a file tests/test_<name>.c. The CUDA rooms run in three nets: as built, then with AddressSanitizer
-# (which must come first into a process that was not linked with it) and with the checker of the emulation.
-CUDA_TESTS := $(patsubst %.c,$(BUILD)/%,$(shell grep -lE 'OP_TEST_VARIANTS|emu-bf16' tests/test_*.c)) \
+# (which must come first into a process that was not linked with it) and with the checker of the emulation. test_parity
+# runs as built only: it launches what test_step launches, and takes minutes in the other two.
+CUDA_TESTS := $(patsubst %.c,$(BUILD)/%,$(filter-out %/test_parity.c,\
+    $(shell grep -lE 'OP_TEST_VARIANTS|emu-bf16' tests/test_*.c))) \
     $(BUILD)/tests/test_comm_cuda
 # GOMP_SPINCOUNT: the emulation starts threads for every launch, and they are not to wait for busy cores by spinning.
 RUN_TESTS := GOMP_SPINCOUNT=0 FLAT_BUILD=$(BUILD) EMU_BUILD=$(EMU_BUILD) tests/run
@@ -179,7 +181,9 @@ PYTHON ?= /usr/bin/python3
 PARITY := $(BUILD)/parity
 .PHONY: parity parity-table
 parity: deps $(PARITY)/venv/installed
-	@$(MAKE) --no-print-directory $(BUILD)/tests/test_parity $(ENGINES)
+	@$(MAKE) --no-print-directory $(BUILD)/flat $(BUILD)/tests/test_parity $(ENGINES)
+	@[ ! -d ../shared/data/tokenizers ] || \
+	    $(PARITY)/venv/bin/python -W ignore tests/parity/make_family_tokenizers.py --check $(BUILD)/flat
 	@$(PARITY)/venv/bin/python tests/parity/make_model_golden.py --check
 	@rm -rf $(PARITY)/out && mkdir -p $(PARITY)/out
 	@FLAT_PARITY_OUT=$(PARITY)/out $(BUILD)/tests/test_parity

@@ -1,5 +1,9 @@
 /* opt.c - OPT 125M to 66B: Layer norms before each half, ReLU, learned positions that begin at row 2 of their table, tied
  * lm_head. The 350M model, with its norms behind and its projected embeddings, is refused. Dropout is off.
+ *
+ * transformers' embedding has padding_idx = pad_token_id (1): where that id is among the inputs, its row gets no gradient
+ * from there, only from the tied lm_head. Here the row gets its whole derivative. The two differ where a text spells
+ * "<pad>" out, and nowhere else: batches are packed, nothing is padded.
  */
 #include "../host/model/family.h"
 

@@ -149,12 +149,13 @@ static void change_measure(struct subject *subject, const struct golden *golden,
     free(change);
 }
 
-/* The first step divides the gradient by its size: a small element that bf16 has with the wrong sign moves the wrong way.
+/* The first step divides the gradient by its size: a small element that has the wrong sign in bf16 moves the wrong way.
  * What the step itself does is measured without that. */
 static void compare_own_update(struct subject *subject, const cJSON *adamw, struct worst *worst)
 {
     const struct model_trainable trained = model_trainable(&subject->tiny.model);
     const double rate = golden_number(adamw, "learning_rate"), decay = golden_number(adamw, "weight_decay");
+    const double eps = golden_number(adamw, "eps");
     double *gradient = tiny_read(&subject->tiny, trained.grad, trained.elements);
     double *before = trained_read(&subject->tiny), squares = 0, difference = 0, norm = 0;
     for (int64_t i = 0; i < trained.elements; i++)
@@ -164,7 +165,7 @@ static void compare_own_update(struct subject *subject, const cJSON *adamw, stru
     double *after = trained_read(&subject->tiny);
     for (int64_t i = 0; i < trained.elements; i++) {
         const double g = clip * gradient[i], w = before[i];
-        const double expected = -rate * (i < trained.decayed ? decay * w : 0) - rate * g / (fabs(g) + golden_number(adamw, "eps"));
+        const double expected = -rate * ((i < trained.decayed ? decay * w : 0) + g / (fabs(g) + eps));
         difference += (after[i] - w - expected) * (after[i] - w - expected);
         norm += expected * expected;
     }

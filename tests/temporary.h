@@ -18,12 +18,17 @@
 
 static char temporary[256];
 
+static inline const char *temporary_root(void)
+{
+    const char *root = getenv("TMPDIR");
+    return root && *root ? root : "/tmp";
+}
+
 /* Group set-up and tear-down: cmocka_run_group_tests(tests, temporary_make, temporary_remove). */
-static int temporary_make(void **state)
+static inline int temporary_make(void **state)
 {
     (void)state;
-    const char *root = getenv("TMPDIR");
-    snprintf(temporary, sizeof temporary, "%s/flat-test-XXXXXX", root && *root ? root : "/tmp");
+    snprintf(temporary, sizeof temporary, "%s/flat-test-XXXXXX", temporary_root());
     return mkdtemp(temporary) ? 0 : -1;
 }
 
@@ -44,7 +49,7 @@ static inline void directory_remove(const char *path)
     rmdir(path);
 }
 
-static int temporary_remove(void **state)
+static inline int temporary_remove(void **state)
 {
     (void)state;
     directory_remove(temporary);

@@ -11,6 +11,8 @@
 
 #include <cmocka.h>
 
+#include "temporary.h"
+
 #include "../host/cli/settings.h"
 #include "../host/io/dataset.h"
 #include "../host/io/json.h"
@@ -21,8 +23,8 @@ enum { ARGUMENTS = 24 };
 /* A config file of this process with the given text. */
 static const char *config_path(void)
 {
-    static char path[64];
-    snprintf(path, sizeof path, "/tmp/flat_test_options_%ld.json", (long)getpid());
+    static char path[512];
+    snprintf(path, sizeof path, "%s/flat_test_options_%ld.json", temporary_root(), (long)getpid());
     return path;
 }
 

@@ -1,10 +1,10 @@
-/* test_parity.c - every model family against transformers, PEFT and torch in double: log-probabilities, FLAT's losses and
- * gradients, an AdamW step, greedy text, and folders that come back as they were.
+/* test_parity.c - every model family against transformers, PEFT and torch in double: log-probabilities, FLAT's losses
+ * and gradients, an AdamW step, greedy text, and folders that come back as they were.
  *
  * A folder of tests/golden/models is a checkpoint with expected figures, one of tests/golden/adapters a LoRA adapter;
- * parity/make_model_golden.py makes them and says what they are. Each folder is a case of its own on every engine of the
- * table below. With FLAT_PARITY_TABLE=FILE the largest error of each goes into FILE as a table. With FLAT_PARITY_OUT=DIR
- * the saved folders and dumps stay in DIR, for parity/check_output.py.
+ * parity/make_model_golden.py makes them and says what they are. Each folder is a case of its own on every engine of
+ * the table below. With FLAT_PARITY_TABLE=FILE the largest error of each goes into FILE as a table. With
+ * FLAT_PARITY_OUT=DIR the saved folders and dumps stay in DIR, for parity/check_output.py.
  */
 #include "temporary.h"
 
@@ -313,7 +313,7 @@ static void test_files(void **state)
     directory_remove(again);
 }
 
-/* The same of an adapter: PEFT's tensors come back as they were, and ours after a step are read as they were written. */
+/* The same of an adapter: PEFT's tensors come back as they were, ours after a step are read as they were written. */
 static void test_adapter_files(void **state)
 {
     struct row *row = ((struct parity_case *)*state)->row;

@@ -12,12 +12,14 @@
 
 #include <cmocka.h>
 
+#include "temporary.h"
+
 #include "../host/cli/chart.h"
 #include "../host/cli/plot.h"
 #include "../host/util/file.h"
 #include "../host/util/utf8.h"
 
-static char run_dir[128], metrics[160], output[160];
+static char run_dir[320], metrics[360], output[360];
 
 static int plot_text(const char *text, size_t length, struct error *error)
 {
@@ -216,7 +218,7 @@ static int make_directory(void **state)
 {
     (void)state;
     /* a name with characters that XML and UTF-8 forbid: it becomes the title */
-    snprintf(run_dir, sizeof run_dir, "/tmp/flat_test_plot_%ld_<&\xff\x01>", (long)getpid());
+    snprintf(run_dir, sizeof run_dir, "%s/flat_test_plot_%ld_<&\xff\x01>", temporary_root(), (long)getpid());
     snprintf(metrics, sizeof metrics, "%s/metrics.jsonl", run_dir);
     snprintf(output, sizeof output, "%s/curves.svg", run_dir);
     return mkdir(run_dir, 0700);

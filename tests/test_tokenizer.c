@@ -269,7 +269,8 @@ static void test_special_ids(void **state)
     static const struct {
         const char *name;
         int32_t bos, eos, size;
-    } table[] = {{"llama2", 1, 2, 0}, {"sentencepiece", 1, 2, 0}, {"real_gpt2", 50256, 50256, 50257},
+    } table[] = {{"llama2", 1, 2, 0}, {"sentencepiece", 1, 2, 0}, {"opt_files", 2, 2, 504},
+                 {"phi_files", 0, 0, 538}, {"real_gpt2", 50256, 50256, 50257},
                  {"real_qwen2", -1, 151645, 151646}, {"real_mistral", 1, 2, 32000}, {"real_stories260k", 1, 2, 512}};
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         char folder[512];
@@ -371,6 +372,7 @@ int main(void)
         GOLDEN(llama2),        GOLDEN(metaspace),   GOLDEN(llama3),       GOLDEN(gpt2),
         GOLDEN(qwen2),         GOLDEN(smollm2),     GOLDEN(odd),          GOLDEN(loose),
         GOLDEN(empty_match),   GOLDEN(bare),          GOLDEN(prefix),      GOLDEN(gpt2_files),   GOLDEN(sentencepiece),
+        GOLDEN(opt_files),     GOLDEN(phi_files),
         GOLDEN(real_gpt2),     GOLDEN(real_qwen2),  GOLDEN(real_mistral), GOLDEN(real_stories260k),
         cmocka_unit_test(test_invalid_utf8),
         cmocka_unit_test(test_special_ids),

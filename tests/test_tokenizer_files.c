@@ -13,6 +13,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "temporary.h"
+
 #include "../host/io/tokenizer.h"
 #include "../host/util/file.h"
 
@@ -21,18 +23,9 @@ struct made_file {
     size_t length; /* 0: strlen(text) */
 };
 
-static char scratch[64] = "";
-
 static void made_path(char *path, size_t bytes, const char *name)
 {
-    snprintf(path, bytes, "%s/%s", scratch, name);
-}
-
-static int folder_setup(void **state)
-{
-    (void)state;
-    snprintf(scratch, sizeof scratch, "/tmp/flat-tokenizer-XXXXXX");
-    return mkdtemp(scratch) ? 0 : -1;
+    snprintf(path, bytes, "%s/%s", temporary, name);
 }
 
 static void folder_clear(void)
@@ -40,24 +33,17 @@ static void folder_clear(void)
     static const char *const names[] = {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
                                         "added_tokens.json", "vocab.json", "merges.txt", "tokenizer.model"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        char path[128];
+        char path[512];
         made_path(path, sizeof path, names[i]);
         unlink(path);
     }
-}
-
-static int folder_teardown(void **state)
-{
-    (void)state;
-    folder_clear();
-    return rmdir(scratch);
 }
 
 static void folder_make(const struct made_file *file, size_t count)
 {
     folder_clear();
     for (size_t i = 0; i < count && file[i].name; i++) {
-        char path[128];
+        char path[512];
         made_path(path, sizeof path, file[i].name);
         FILE *stream = fopen(path, "wb");
         assert_non_null(stream);
@@ -218,11 +204,11 @@ static void test_malformed(void **state)
         struct tokenizer *tokenizer = NULL;
         struct error error = {0};
         folder_make(malformed[i].file, 3);
-        int status = tokenizer_load(&tokenizer, scratch, &error);
+        int status = tokenizer_load(&tokenizer, temporary, &error);
         if (status != STATUS_INPUT || !strstr(error.text, malformed[i].says) || tokenizer)
             fail_msg("malformed %zu: status %d, '%s', expected '%s'", i, status, error.text, malformed[i].says);
         assert_null(strchr(error.text, '\n'));
-        assert_int_equal(tokenizer_load(&tokenizer, scratch, NULL), STATUS_INPUT);
+        assert_int_equal(tokenizer_load(&tokenizer, temporary, NULL), STATUS_INPUT);
     }
     print_message("%zu malformed tokenizers refused\n", sizeof malformed / sizeof *malformed);
 }
@@ -230,7 +216,7 @@ static void test_malformed(void **state)
 /* Every cut and many bit flips of good files: refused or read, never a crash. */
 static void mutate(const char *folder, const char *name, size_t step)
 {
-    char path[256], *bytes;
+    char path[512], *bytes;
     size_t length, refused = 0, count = 0;
     struct error error = {0};
     uint32_t random = 11;
@@ -246,7 +232,7 @@ static void mutate(const char *folder, const char *name, size_t step)
         if (cut >= length)
             changed[random % length] ^= (char)(1u << (random >> 29));
         folder_make(&(struct made_file){name, changed, cut < length ? cut : length}, cut == 0 ? 0 : 1);
-        refused += tokenizer_load(&tokenizer, scratch, &error) != 0;
+        refused += tokenizer_load(&tokenizer, temporary, &error) != 0;
         struct token_list ids = {0};
         if (tokenizer)
             tokenizer_encode(tokenizer, "The keeper's 12 ships \xc3\xa9", 24, true, &ids, &error);
@@ -294,7 +280,7 @@ static void test_config_variants(void **state)
         folder_make(table[i].file, 3);
         struct tokenizer *tokenizer;
         struct error error = {0};
-        if (tokenizer_load(&tokenizer, scratch, &error) ||
+        if (tokenizer_load(&tokenizer, temporary, &error) ||
             tokenizer_encode(tokenizer, table[i].text, strlen(table[i].text), true, &ids, &error))
             fail_msg("%s", error.text);
         assert_int_equal(ids.length, table[i].count);
@@ -307,9 +293,9 @@ static void test_config_variants(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_malformed, folder_setup, folder_teardown),
-        cmocka_unit_test_setup_teardown(test_mutations, folder_setup, folder_teardown),
-        cmocka_unit_test_setup_teardown(test_config_variants, folder_setup, folder_teardown),
+        cmocka_unit_test_setup_teardown(test_malformed, temporary_make, temporary_remove),
+        cmocka_unit_test_setup_teardown(test_mutations, temporary_make, temporary_remove),
+        cmocka_unit_test_setup_teardown(test_config_variants, temporary_make, temporary_remove),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -33,10 +33,12 @@ static struct half half_of(const struct lora *lora, const struct model *model, i
 
 /* ---- reading ----------------------------------------------------------------------------------------------------- */
 
-/* Appends one complaint; after the first few only the count goes on. */
+#define COMPLAINTS_BYTES 700 /* of the one line that holds them */
+
+/* Appends one complaint; when the line is full only the count goes on. */
 static void complain(struct buffer *text, int *count, const char *name, const char *what)
 {
-    if ((*count)++ < 6)
+    if ((*count)++ == 0 || text->length < COMPLAINTS_BYTES)
         (void)buffer_printf(text, NULL, "%s%s %s", *count > 1 ? "; " : "", name, what);
 }
 
@@ -80,9 +82,12 @@ static int tensors_read(struct adapter *adapter, const struct model *model, cons
     if (status)
         return status;
     tensors_check(adapter, model, &file, &text, &count);
+    char total[40] = "";
+    if (text.length >= COMPLAINTS_BYTES)
+        snprintf(total, sizeof total, "; %d in all", count);
     if (count)
         status = error_set(error, STATUS_INPUT, "%s: does not fit the model and adapter_config.json: %s%s", path,
-                           text.data ? text.data : "", count > 6 ? "; and more" : "");
+                           text.data ? text.data : "", total);
     for (int i = 0; i < 2 * adapter->lora.modules && !status; i++) {
         const struct half half = half_of(&adapter->lora, model, i);
         status = safetensors_read_float(&file, safetensors_find(&file, half.name), 0, half.rows * half.cols,

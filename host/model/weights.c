@@ -70,10 +70,12 @@ static void shape_print(char *out, size_t bytes, int dims, const int64_t *shape)
         snprintf(out + used, bytes - (size_t)used, "]");
 }
 
-/* Appends one complaint; after the first few only the count goes on. */
+#define COMPLAINTS_BYTES 700 /* of the one line that holds them */
+
+/* Appends one complaint; when the line is full only the count goes on. */
 static void complain(struct buffer *text, int *count, const char *format, const char *name, const char *detail)
 {
-    if ((*count)++ < 6)
+    if ((*count)++ == 0 || text->length < COMPLAINTS_BYTES)
         (void)buffer_printf(text, NULL, format, *count > 1 ? "; " : "", name, detail);
 }
 
@@ -134,8 +136,11 @@ int weights_open(struct weights *weights, const struct model *model, const char 
     missing_and_misshaped(weights, model, &text, &count);
     map_fill(weights, model, &text, &count);
     if (count) {
+        char total[40] = "";
+        if (text.length >= COMPLAINTS_BYTES)
+            snprintf(total, sizeof total, "; %d in all", count);
         status = error_set(error, STATUS_INPUT, "%s: the weights do not fit config.json: %s%s", directory,
-                           text.data ? text.data : "", count > 6 ? "; and more" : "");
+                           text.data ? text.data : "", total);
         weights_close(weights);
     }
     buffer_free(&text);

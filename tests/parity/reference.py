@@ -63,8 +63,8 @@ def load(folder):
 
 
 def load_adapter(base, folder):
-    """The same two models with a PEFT folder's adapter, trainable. Ends the program when PEFT warns of anything, or does
-    not find a tensor that it expects, or finds one that it does not."""
+    """The same two models with a PEFT folder's adapter, trainable. Ends the program when PEFT warns of anything, or
+    does not find a tensor that it expects, or finds one that it does not."""
     models = load(base)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
