@@ -5,6 +5,7 @@
 
 #include <dlfcn.h>
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -372,6 +373,7 @@ static int scenario_run(struct rank_test *t, const char *name, const char *devic
 int comm_rank_main(int argc, char **argv)
 {
     struct rank_test t = {0};
+    signal(SIGPIPE, SIG_IGN); /* as flat does */
     if (argc < 4)
         return STATUS_USAGE;
     int status = scenario_run(&t, argv[2], argv[3]);

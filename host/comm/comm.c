@@ -125,31 +125,32 @@ static int attach_engine(struct comm *comm, char *name, size_t name_bytes, struc
     return status;
 }
 
-/* The library for MPI, where mpirun started us and it was built; all ranks take it or none. */
-static int mpi_find(struct comm *comm, flat_mpi_fn *function, struct error *error)
+/* The library for MPI, where mpirun started us and it was built; all ranks take it or none: name is NULL then. */
+static int mpi_find(struct comm *comm, struct transport *transport, struct error *error)
 {
     char path[4096];
     void *library = NULL, *symbol = NULL;
+    flat_mpi_fn function = NULL;
     if (!strcmp(comm->place.launcher, "mpirun") && device_library("mpi", path, sizeof path))
         library = dlopen(path, RTLD_NOW | RTLD_GLOBAL | RTLD_NODELETE); /* global: Open MPI loads parts that need it */
     if (library)
         symbol = dlsym(library, "flat_mpi");
-    memcpy(function, &symbol, sizeof *function);
-    int64_t missing = !symbol;
+    memcpy(&function, &symbol, sizeof function);
+    int64_t missing = !function || !function(transport, comm->place.rank, comm->place.size);
+    const bool own = !missing;
     int status = comm_max(comm, &missing, error);
-    if (missing)
-        *function = NULL;
+    if (own && (missing || status)) {
+        transport->close(transport->state, true);
+        *transport = (struct transport){0};
+    }
     return status;
 }
 
 static int attach_lane(struct comm *comm, char *name, size_t name_bytes, struct error *error)
 {
     struct transport transport = {0};
-    flat_mpi_fn mpi = NULL;
-    int status = mpi_find(comm, &mpi, error);
-    if (!status && mpi)
-        mpi(&transport, comm->place.rank, comm->place.size);
-    else if (!status)
+    int status = mpi_find(comm, &transport, error);
+    if (!status && !transport.name)
         status = mesh_open(&transport, comm, error);
     if (!status)
         status = lane_open(&comm->lane, comm, &transport, error);

@@ -240,7 +240,7 @@ static void *lane_run(void *argument)
         pthread_cond_broadcast(&lane->changed);
     }
     pthread_mutex_unlock(&lane->lock);
-    lane->transport.close(lane->transport.state);
+    lane->transport.close(lane->transport.state, lane->failed.status || atomic_load(&lane->comm->aborted));
     return NULL;
 }
 
@@ -284,7 +284,7 @@ int lane_open(struct lane **out, struct comm *comm, const struct transport *tran
                                strerror(failure));
     }
     if (status) {
-        transport->close(transport->state);
+        transport->close(transport->state, true);
         if (lane)
             lane_free(lane);
         return status;
