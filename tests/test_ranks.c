@@ -359,6 +359,31 @@ static void test_lora(void **state)
     outcome_free(&one), outcome_free(&two), outcome_free(&start);
 }
 
+/* Two ranks of mpirun end with the bits of two ranks of --nproc_per_node. */
+static void test_launchers(void **state)
+{
+    (void)state;
+    const char *build = getenv("FLAT_BUILD");
+    struct outcome outcome[2];
+    memset(outcome, 0, sizeof outcome);
+    if (system("command -v mpirun >/dev/null")) {
+        print_message("mpirun is not there (openmpi-bin)\n");
+        skip();
+    }
+    for (int i = 0; i < 2; i++) {
+        char line[2048], command[4096], out[400];
+        snprintf(line, sizeof line, base_line, temporary, temporary, temporary);
+        snprintf(out, sizeof out, "%s/launched%d", temporary, i);
+        snprintf(command, sizeof command, "OMP_NUM_THREADS=1 %s %s/flat unlearn %s --output_dir %s --device cpu --quiet "
+                 "--max_steps 3 %s", i ? "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 mpirun --oversubscribe "
+                 "-np 2" : "", build && *build ? build : "build", line, out, i ? "" : "--nproc_per_node 2");
+        assert_int_equal(system(command), 0);
+        weights_collect(&outcome[i], out);
+    }
+    assert_same_run("mpirun", &outcome[1], &outcome[0]);
+    outcome_free(&outcome[0]), outcome_free(&outcome[1]);
+}
+
 /* ---- the batch form ---------------------------------------------------------------------------------------------- */
 
 /* Sum of p over an answer's tokens, as flat score tells it. */
@@ -529,11 +554,11 @@ int main(int argc, char **argv)
     if (argc > 1)
         return rank_main(argc, argv);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_world_sizes), cmocka_unit_test(test_world_sizes_bf16),
-        cmocka_unit_test(test_same_bits),   cmocka_unit_test(test_lora),
-        cmocka_unit_test(test_batch_scopes), cmocka_unit_test(test_batch_global_idle),
-        cmocka_unit_test(test_disagreement), cmocka_unit_test(test_nonfinite),
-        cmocka_unit_test(test_signals),
+        cmocka_unit_test(test_world_sizes),  cmocka_unit_test(test_world_sizes_bf16),
+        cmocka_unit_test(test_same_bits),    cmocka_unit_test(test_lora),
+        cmocka_unit_test(test_launchers),    cmocka_unit_test(test_batch_scopes),
+        cmocka_unit_test(test_batch_global_idle), cmocka_unit_test(test_disagreement),
+        cmocka_unit_test(test_nonfinite),    cmocka_unit_test(test_signals),
     };
     return cmocka_run_group_tests(tests, make_inputs, temporary_remove);
 }
