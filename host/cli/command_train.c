@@ -183,8 +183,7 @@ static int training_prepare(struct training *training, bool finetune, struct dev
         return status;
     const int rank = comm_rank(training->comm);
     if (training->comm && *settings->dump_step)
-        status = error_set(error, STATUS_USAGE, "dump_step: with several ranks no one of them has the whole gradient; use "
-                           "one rank");
+        status = error_set(error, STATUS_USAGE, "dump_step: no one of several ranks has the whole gradient; use one");
     if (!status && !rank)
         status = output_check(settings, error);
     if (!status) /* before the rest: the memory that a run needs depends on what the device stores */
@@ -241,10 +240,12 @@ static int training_run(struct training *training, bool finetune, double start, 
         status = trainer_save(trainer, settings->output_dir, error);
     if (!trainer->aborted)
         status = training_shared(training, status, error);
-    if (status || !writes)
+    if (status)
         return status;
-    status = run_log_finish(&training->log, trainer, clock_seconds() - start, error);
-    if (!status)
+    if (writes)
+        status = run_log_finish(&training->log, trainer, clock_seconds() - start, error);
+    status = training_agree(training, status, error);
+    if (!status && writes)
         log_info(&training->run->log, "saved %s in %.1f s%s", settings->output_dir, clock_seconds() - start,
                  trainer->nonfinite ? "; some steps were skipped, see the warnings" : "");
     return status;
