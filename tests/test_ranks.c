@@ -502,6 +502,13 @@ static void test_disagreement(void **state)
     flat_refused(STATUS_USAGE, "settings: rank 1", "--seed 4$RANK # %s %s", "");
     flat_refused(STATUS_USAGE, "other0.jsonl: rank 1", "--forget_data %s/other$RANK.jsonl # %s", "");
     flat_refused(STATUS_INPUT, "rank 1 (host", "--forget_data %s/broken$RANK.jsonl # %s", "");
+    struct program_result made = program_line(
+        "finetune --model_name_or_path %s/model --train_data %s/data.jsonl --max_steps 1 --output_dir %s/model1 --device cpu "
+        "--quiet", temporary, temporary, temporary);
+    program_expect(&made, STATUS_OK);
+    program_free(&made);
+    assert_int_equal(symlink("model", temporary_path("model0")), 0);
+    flat_refused(STATUS_USAGE, "weights of the model: rank 1", "--model_name_or_path %s/model$RANK # %s", "");
     flat_refused(STATUS_USAGE, "dump_step", "--dump_step %s/dump # %s", "");
     flat_refused(STATUS_OK, "saved", "--forget_data %s/same$RANK.jsonl --max_steps 1 # %s", "");
 }

@@ -209,8 +209,12 @@ static int training_start(struct training *training, struct device *device, stru
 {
     const struct settings *settings = &training->run->line.settings;
     const bool writes = !comm_rank(training->comm);
-    int status = trainer_start(&training->trainer, device, error);
-    if (!status && writes)
+    int status = training_agree(training, trainer_start(&training->trainer, device, error), error);
+    if (!status)
+        status = training_shared(training, agreement_check_weights(&training->trainer, error), error);
+    if (status)
+        return status;
+    if (writes)
         status = run_log_open(&training->log, settings->output_dir, error);
     if (!status && writes)
         status = describe_run(training, error);
