@@ -526,6 +526,24 @@ static void test_nonfinite(void **state)
     ranks_free(&ranks);
 }
 
+/* Rank 0 cannot write the model, while the other waits to be asked for its master weights. */
+static void test_save_fails(void **state)
+{
+    (void)state;
+    char line[2048];
+    const char *words[WORDS] = {"/proc/self/exe", "emu"};
+    struct ranks ranks;
+    int used = snprintf(line, sizeof line, base_line, temporary, temporary, temporary);
+    snprintf(line + used, sizeof line - (size_t)used, " --max_steps 1 --per_device_train_batch_size 1 "
+             "--gradient_accumulation_steps 1 --output_dir %s", temporary_file("taken", "", 0));
+    words_add(words, 2, line);
+    ranks_start(&ranks, 2, words, NULL);
+    ranks_wait(&ranks, 60);
+    ranks_expect(&ranks, 0, STATUS_RUNTIME, "taken");
+    ranks_expect(&ranks, 1, STATUS_RUNTIME, "rank 0 (host");
+    ranks_free(&ranks);
+}
+
 /* A signal to one rank, once there has been a step. */
 static void check_signal(int size, int to, int number, const char *name)
 {
@@ -565,7 +583,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_same_bits),    cmocka_unit_test(test_lora),
         cmocka_unit_test(test_launchers),    cmocka_unit_test(test_batch_scopes),
         cmocka_unit_test(test_batch_global_idle), cmocka_unit_test(test_disagreement),
-        cmocka_unit_test(test_nonfinite),    cmocka_unit_test(test_signals),
+        cmocka_unit_test(test_nonfinite),    cmocka_unit_test(test_save_fails),
+        cmocka_unit_test(test_signals),
     };
     return cmocka_run_group_tests(tests, make_inputs, temporary_remove);
 }
