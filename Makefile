@@ -96,7 +96,7 @@ $(BUILD)/libflat_mpi.so: host/comm/mpi.c host/comm/transport.h
 
 $(BUILD)/libflat_cuda.so: $(CUDA_OBJECTS) $(BUILD)/ptxas.txt
 	@echo "LINK $@"
-	$(Q)$(NVCC) -shared -Xlinker --exclude-libs,ALL -o $@ $(CUDA_OBJECTS) -lcublasLt
+	$(Q)$(NVCC) -shared -Xlinker --exclude-libs,ALL -o $@ $(CUDA_OBJECTS) -lcublasLt -ldl
 $(CUDA_DIR)/%.o: kernels/%.cu
 	@mkdir -p $(@D)
 	@echo "NVCC $@"

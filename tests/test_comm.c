@@ -30,6 +30,14 @@ static void test_cpu(void **state)
         ranks_collectives(self, "cpu", size);
 }
 
+static void test_queue(void **state)
+{
+    (void)state;
+    struct ranks ranks;
+    ranks_run(&ranks, 3, SCENARIO("queue_ahead", "cpu"), NULL, 0);
+    ranks_free(&ranks);
+}
+
 /* ---- ways to start ---------------------------------------------------------------------------------------------- */
 
 static void start_check(const char *launcher, int port, const char *extra)
@@ -81,8 +89,9 @@ static void test_mpirun(void **state)
         print_message("mpirun is not there (openmpi-bin)\n");
         skip();
     }
-    snprintf(command, sizeof command, "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=1 timeout 120 "
-             "mpirun --oversubscribe -np 3 %s rank collectives cpu 2>&1", self);
+    /* detect_leaks: Open MPI keeps memory to the end */
+    snprintf(command, sizeof command, "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=1 "
+             "ASAN_OPTIONS=detect_leaks=0 timeout 120 mpirun --oversubscribe -np 3 %s rank collectives cpu 2>&1", self);
     FILE *pipe = popen(command, "r");
     assert_non_null(pipe);
     text[fread(text, 1, sizeof text - 1, pipe)] = 0;
@@ -125,7 +134,7 @@ static void stranger_run(const void *hello, size_t bytes, int status, const char
     struct error error;
     char answer[4096] = "";
     int fd;
-    ranks_start(&ranks, 1, SCENARIO("collectives", "cpu"), "WORLD_SIZE=2 LOCAL_WORLD_SIZE=2 FLAT_COMM_TIMEOUT=3");
+    ranks_start(&ranks, 1, SCENARIO("collectives", "cpu"), "WORLD_SIZE=2 LOCAL_WORLD_SIZE=2 FLAT_COMM_TIMEOUT=1");
     assert_int_equal(wire_connect(&fd, "127.0.0.1", ranks.port, clock_seconds() + 20, &error), 0);
     assert_true(wire_send(fd, hello, bytes, clock_seconds() + 10));
     wire_receive(fd, answer, sizeof answer, clock_seconds() + 20); /* all there is until the other side hangs up */
@@ -186,10 +195,12 @@ static void test_disagreement(void **state)
         ranks_expect(&ranks, rank, 2, "learning_rate=1e-4 end', rank 0 has '");
     }
     ranks_free(&ranks);
-    ranks_run(&ranks, 3, SCENARIO("disagree_call", "cpu"), NULL, 1);
-    for (int rank = 0; rank < 3; rank++)
-        ranks_expect(&ranks, rank, 1, "rank 1 makes the call barrier of 0 bytes where rank 0 makes sum of 8");
-    ranks_free(&ranks);
+    for (int run = 0; run < 5; run++) { /* rank 2 may come before rank 0 knows, or after it has left */
+        ranks_run(&ranks, 3, SCENARIO("disagree_call", "cpu"), NULL, 1);
+        for (int rank = 0; rank < 3; rank++)
+            ranks_expect(&ranks, rank, 1, "rank 1 makes the call barrier of 0 bytes where rank 0 makes sum of 8");
+        ranks_free(&ranks);
+    }
     ranks_run(&ranks, 3, SCENARIO("disagree_tensor", "cpu"), NULL, 1);
     ranks_expect(&ranks, 0, 1, "rank 1 makes all_reduce of 99 float32 where rank 0 makes all_reduce of 100 float32");
     ranks_free(&ranks);
@@ -225,7 +236,7 @@ int main(int argc, char **argv)
         return comm_rank_main(argc, argv);
     self = realpath(argv[0], path);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cpu),      cmocka_unit_test(test_launchers),      cmocka_unit_test(test_mpirun),
+        cmocka_unit_test(test_cpu), cmocka_unit_test(test_queue),      cmocka_unit_test(test_launchers),      cmocka_unit_test(test_mpirun),
         cmocka_unit_test(test_missing),  cmocka_unit_test(test_strangers),
         cmocka_unit_test(test_wrong_sizes), cmocka_unit_test(test_disagreement), cmocka_unit_test(test_failures)};
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -85,8 +85,9 @@ int values_gather(struct comm *comm, const char *call, const void *own, size_t b
     watch_call(comm->watch);
     if (comm->place.rank == 0)
         return round_root(comm, &header, own, combine, result, result_bytes, error);
-    value_send(comm, 0, &header, sizeof header);
-    value_send(comm, 0, own, bytes);
+    /* rank 0 may have seen that another rank differs and have ended before it took these: its reply is there all the same */
+    if (wire_send(comm->values[0], &header, sizeof header, 0))
+        wire_send(comm->values[0], own, bytes, 0);
     value_receive(comm, 0, &reply, sizeof reply);
     if (reply.differs) {
         char text[sizeof error->text] = "";

@@ -26,12 +26,13 @@
 #define VERDICT_SECONDS 5.0  /* for rank 0 to say who is lost */
 #define NAP_SECONDS 5.0      /* a thread that did not run for so long was stopped itself and may judge nobody */
 
+enum { TEXT_BYTES = 496 };
 enum message_kind { MESSAGE_BEAT = 1, MESSAGE_GOODBYE, MESSAGE_LOST };
 
 struct message {
     int32_t kind, rank;
     int64_t calls; /* GOODBYE: that the rank made */
-    char text[496];
+    char text[TEXT_BYTES];
 };
 
 /* The other end of one connection: a rank at rank 0, rank 0 elsewhere. */
@@ -55,7 +56,7 @@ struct watch {
     pthread_t thread;
     pthread_mutex_t lock; /* of what follows, which other threads write */
     enum request request;
-    char text[512];
+    char text[TEXT_BYTES];
     const char *(*check)(void *user);
     void *user;
 };
@@ -103,7 +104,7 @@ static void watch_farewell(struct watch *watch)
 static _Noreturn void watch_end(struct watch *watch, const char *text)
 {
     char line[640];
-    int length = snprintf(line, sizeof line, "error: %.496s; rank %d stops\n", text, watch->rank);
+    int length = snprintf(line, sizeof line, "error: %s; rank %d stops\n", text, watch->rank);
     while (write(STDERR_FILENO, line, (size_t)length) < 0 && errno == EINTR)
         ;
     if (watch->rank == 0) {
@@ -124,7 +125,7 @@ static void rank_name(const struct watch *watch, int rank, char *out, size_t byt
 
 static _Noreturn void watch_pronounce(struct watch *watch, int rank, const char *reason)
 {
-    char name[160], text[496];
+    char name[160], text[TEXT_BYTES];
     rank_name(watch, rank, name, sizeof name);
     snprintf(text, sizeof text, "%s is lost: %s", name, reason);
     if (watch->rank == 0 && rank > 0)
@@ -203,7 +204,7 @@ static void watch_leave(struct watch *watch, enum request request, const char *t
 /* What the device's library says of a broken connection is mostly that another rank was lost: rank 0's word comes first. */
 static void device_check(struct watch *watch, double now)
 {
-    char name[160], text[496];
+    char name[160], text[TEXT_BYTES];
     pthread_mutex_lock(&watch->lock);
     const char *found = watch->check ? watch->check(watch->user) : NULL;
     pthread_mutex_unlock(&watch->lock);
@@ -336,7 +337,7 @@ void watch_call(struct watch *watch) { atomic_fetch_add(&watch->calls, 1); }
 
 _Noreturn void watch_lose(struct watch *watch, int rank, const char *reason)
 {
-    char name[160], text[496];
+    char name[160], text[TEXT_BYTES];
     rank_name(watch, rank, name, sizeof name);
     snprintf(text, sizeof text, "%s is lost: %s", name, reason);
     usleep((useconds_t)(VERDICT_SECONDS * 1e6));

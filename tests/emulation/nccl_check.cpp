@@ -3,7 +3,7 @@
 
 #include <type_traits>
 
-#if __has_include(<nccl.h>)
+#if defined(__CUDA_RUNTIME_API_H__) && __has_include(<nccl.h>) /* it needs NVIDIA's own CUDA headers */
 #include <nccl.h>
 
 namespace {

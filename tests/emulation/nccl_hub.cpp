@@ -53,7 +53,7 @@ static void peer_gone(ncclComm *comm)
     comm->async = NCCL_REMOTE_ERROR;
     for (int i = 0; i < PATIENCE_SECONDS * 50; i++)
         nap();
-    fault_record(cudaErrorUnknown, "NCCL: a rank is gone, and nobody ended this one within a minute");
+    fault_record(cudaErrorLaunchFailure, "NCCL: a rank is gone, and nobody ended this one within a minute");
 }
 
 int hub_open(ncclComm *comm, const nccl_id &id)
