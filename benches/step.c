@@ -252,6 +252,8 @@ static int step_profile(struct stepper *s, struct step_result *result, struct er
     s->trainer.device.profile = &result->profile;
     s->trainer.model.device = &s->trainer.device;
     int status = stepper_run(s, totals, error);
+    if (!status)
+        status = profile_finish(&result->profile, &s->trainer.device, error);
     s->trainer.device.profile = NULL;
     return status;
 }

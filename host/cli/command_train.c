@@ -238,6 +238,8 @@ static int training_run(struct training *training, bool finetune, double start, 
     interrupt_release();
     if (writes)
         progress_end(&training->progress);
+    if (!status && settings->profile)
+        status = profile_finish(&training->profile, &trainer->device, error);
     if (writes && settings->profile)
         profile_print(&training->profile, stderr);
     if (!status)

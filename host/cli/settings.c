@@ -129,6 +129,8 @@ static const struct option table[] = {
      1, COUNT_MAX, NULL, NULL, 0, "rows of a micro-batch"},
     {"gradient_accumulation_steps", OPTION_INT, FIELD(gradient_accumulation_steps), "4", "Length and batches", TRAIN, 0,
      1, COUNT_MAX, NULL, NULL, 0, "micro-batches of an optimizer step"},
+    {"logits_dtype", OPTION_CHOICE, FIELD(logits_dtype), "model", "Length and batches", TRAIN, 0, 0, 0, "model|float32",
+     NULL, 0, "how logits are stored: float32 takes them and their probabilities out of a bf16 model's rounding"},
     {"gradient_checkpointing", OPTION_CHOICE, FIELD(gradient_checkpointing), "none", "Length and batches", TRAIN, 0, 0, 0,
      "none|selective|full", NULL, 0,
      "activations that the backward pass computes again, for less memory: norms and activation functions, or whole layers"},

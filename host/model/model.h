@@ -45,7 +45,8 @@ struct layer_activations {
 struct head_activations {
     void *input, *branch, *sum; /* residual rows gathered [heads, hidden] */
     void *norm, *rstd, *mean;
-    void *logits;               /* [heads, vocab]; after a training forward p - onehot */
+    void *logits;               /* [heads, vocab], of logits_dtype; after a training forward p - onehot */
+    void *dlogits;              /* p - onehot for the backward pass, of the model's type: logits itself or a copy */
     void *logprob, *p, *q, *lse, *row_scale;
     double *logprob_sum, *prob_sum, *slope_prob, *slope_logprob; /* [sequences] */
 };
@@ -80,7 +81,9 @@ struct model {
     struct lora lora;        /* options.rank 0: everything is trained */
 
     bool training;
-    enum recompute recompute; /* for the backward pass; set before model_plan */
+    enum recompute recompute;    /* for the backward pass; set before model_plan */
+    enum dtype logits_dtype;     /* the model's; model_plan makes it float for wide_logits */
+    bool wide_logits;            /* logits of a bf16 model are kept in float; set before model_plan */
     int64_t max_rows, max_heads, max_sequences;
     struct layer_activations *activations; /* [layers] in training, 1 otherwise */
     struct layer_activations shared;       /* the buffers that are not a layer's own */

@@ -132,18 +132,20 @@ static int round_run(struct trainer *trainer, const struct epoch *epoch, const s
     if (round->micro_batch >= 0) {
         status = micro_batch_pack(trainer, epoch, round->micro_batch, &own_pairs, error);
         if (!status)
-            status = round->first ? first_forward(trainer, error) : pass_run(trainer, PASS_FORWARD, error);
+            status = device_range(&trainer->device, "forward", round->first ? first_forward(trainer, error)
+                                                                            : pass_run(trainer, PASS_FORWARD, error));
         round->pairs = round->common ? round->pairs : own_pairs;
     } else if (round->first) {
         status = shards_gather_finish(&trainer->shards, model, error);
     }
     if (!status && (round->micro_batch >= 0 || round->common))
-        status = round_loss(trainer, size, round, error);
+        status = device_range(&trainer->device, "loss", round_loss(trainer, size, round, error));
     if (!status && round->micro_batch < 0)
         return sums ? shards_reduce(&trainer->shards, model, -1, error) : STATUS_OK;
     if (!status)
-        status = sums ? model_backward_by_layer(model, &trainer->batch, layer_done, trainer, error)
-                      : pass_run(trainer, PASS_BACKWARD, error);
+        status = device_range(&trainer->device, "backward",
+                              sums ? model_backward_by_layer(model, &trainer->batch, layer_done, trainer, error)
+                                   : pass_run(trainer, PASS_BACKWARD, error));
     return status;
 }
 
@@ -281,7 +283,7 @@ static int step_compute(struct trainer *trainer, const struct epoch *epoch, stru
             status = dump_gradients(trainer, trainer->settings->dump_step, record, error);
     }
     if (!status)
-        status = optimizer_step(trainer, record->learning_rate, error);
+        status = device_range(&trainer->device, "optimizer", optimizer_step(trainer, record->learning_rate, error));
     if (!status)
         status = record_read(trainer, record, error);
     return status;

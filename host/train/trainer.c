@@ -136,6 +136,7 @@ int trainer_prepare(struct trainer *trainer, const struct settings *settings, bo
         trainer->model.recompute = RECOMPUTE_SELECTIVE;
     else if (!strcmp(settings->gradient_checkpointing, "full"))
         trainer->model.recompute = RECOMPUTE_FULL;
+    trainer->model.wide_logits = !strcmp(settings->logits_dtype, "float32");
     if (!status)
         status = memory_declare(trainer, world, error);
     if (status)
