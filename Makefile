@@ -4,6 +4,7 @@
 #   make cuda               the CUDA engine alone (build/libflat_cuda.so) and the compiler's report (build/ptxas.txt)
 #   make demo               set up, fine-tune a small model, unlearn a part of it, print a table (about a minute)
 #   make test               set up, build and run every test;  make test-<name> runs one, as make test-norm
+#   make bench              measure every op on this machine, checked first (about a minute); make bench-<op>, as bench-norm
 #   make parity             compare with transformers, live (needs Python with torch; the rest comes from PyPI)
 #   make parity-table       print how far every family is from transformers on every engine
 #   make deps               install the libraries that are missing, or print the line that does
@@ -34,12 +35,12 @@ HOST_FLAGS := -std=gnu17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -fPIC $(WARNINGS) 
 ENGINE_FLAGS := -std=gnu17 -D_GNU_SOURCE -fPIC -fvisibility=hidden -fopenmp -march=$(MARCH) -fno-math-errno \
                 -fno-trapping-math $(WARNINGS) \
                 $(if $(SAN),$(CFLAGS),-O3 -g) $(SANITIZE)
-HOST_LIBS := -lcjson -lpcre2-8 -lutf8proc -lxxhash -ldl -lm
+HOST_LIBS := -pthread -lcjson -lpcre2-8 -lutf8proc -lxxhash -ldl -lm
 ENGINE_LIBS := -fopenmp -lopenblas -lm -Wl,-z,initfirst
 
 METHODS := $(sort $(patsubst host/loss/methods/%.c,%,$(wildcard host/loss/methods/*.c)))
 FAMILIES := $(sort $(patsubst models/%.c,%,$(wildcard models/*.c)))
-HOST_SOURCES := $(filter-out host/cli/main.c,$(wildcard host/*/*.c host/*/*/*.c models/*.c))
+HOST_SOURCES := $(filter-out host/cli/main.c,$(wildcard host/*/*.c host/*/*/*.c models/*.c)) $(filter-out benches/race%,$(wildcard benches/*.c))
 HOST_OBJECTS := $(HOST_SOURCES:%.c=$(BUILD)/%.o) $(BUILD)/registry.o $(BUILD)/version.o
 KERNEL_SOURCES := $(wildcard kernels/*.c)
 TESTS := $(sort $(patsubst tests/test_%.c,%,$(wildcard tests/test_*.c)))
@@ -62,7 +63,7 @@ NVCC_FLAGS := -std=c++17 -O3 -lineinfo -Xptxas -v -Werror all-warnings \
 EMU_FLAVOUR := $(if $(SAN),asan,plain)
 include tests/emulation/emulation.mk
 
-.PHONY: help flat cuda demo test test-nets test-inputs deps install clean arrows test-bin FORCE
+.PHONY: help flat cuda demo bench test test-nets test-inputs deps install clean arrows test-bin FORCE
 help:
 	@awk '/^#/ { sub(/^# ?/, ""); print; next } { exit }' Makefile
 
@@ -134,7 +135,8 @@ $(BUILD)/version.c: FORCE
 # (which must come first into a process that was not linked with it) and with the checker of the emulation. test_parity
 # runs as built only: it launches what test_step launches, and takes minutes in the other two.
 CUDA_TESTS := $(patsubst %.c,$(BUILD)/%,$(filter-out %/test_parity.c,\
-    $(shell grep -lE 'OP_TEST_VARIANTS|emu-bf16' tests/test_*.c)))
+    $(shell grep -lE 'OP_TEST_VARIANTS|emu-bf16' tests/test_*.c))) \
+    $(BUILD)/tests/test_comm_cuda
 # GOMP_SPINCOUNT: the emulation starts threads for every launch, and they are not to wait for busy cores by spinning.
 RUN_TESTS := GOMP_SPINCOUNT=0 FLAT_BUILD=$(BUILD) EMU_BUILD=$(EMU_BUILD) tests/run
 test-bin: $(TESTS:%=$(BUILD)/tests/test_%) $(BUILD)/flat $(ENGINES) emu-selftest emu \
@@ -161,6 +163,14 @@ test-nets:
 	@for net in $(filter-out $(EMU_FLAVOUR),$(EMU_FLAVOURS)); do echo "CUDA rooms, $$net:"; \
 	    [ $$net != asan ] || preload="LD_PRELOAD=$$($(CC) -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0"; \
 	    env $$preload FLAT_EMU=$(EMU_BUILD)/$$net/libflat_emu.so $(RUN_TESTS) $(CUDA_TESTS) || exit 1; preload=; done
+
+# What a room's ops take, against the limits of the machine: all in short, or one op (any part of a case's name) in full.
+bench: deps
+	@$(MAKE) --no-print-directory flat
+	@$(BUILD)/flat bench kernels --quick
+bench-%: deps
+	@$(MAKE) --no-print-directory flat
+	@$(BUILD)/flat bench kernels --filter $*
 
 # No include points from a layer to one on its right.
 arrows:

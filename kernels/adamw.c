@@ -36,25 +36,39 @@ int adamw_norm(struct engine_context *context, const struct adamw_norm_args *arg
     return OP_OK;
 }
 
+int adamw_prepare(struct engine_context *context, const struct adamw_prepare_args *args)
+{
+    REQUIRE_ARGS(args);
+    REQUIRE(args->sum_squares && args->state, "sum_squares or state is NULL");
+    struct adamw_state *state = args->state;
+    state->skip = !isfinite(*args->sum_squares);
+    if (state->skip)
+        return OP_OK;
+    double limit = args->max_grad_norm, ratio = limit / (sqrt(*args->sum_squares) + 1e-6);
+    state->updates++;
+    state->clip = limit > 0 && ratio < 1 ? ratio : 1;
+    state->rate = state->learning_rate / (1 - pow(args->beta1, (double)state->updates));
+    state->correction = 1 / sqrt(1 - pow(args->beta2, (double)state->updates));
+    return OP_OK;
+}
+
 int adamw_step(struct engine_context *context, const struct adamw_args *args)
 {
     REQUIRE_ARGS(args);
     REQUIRE_REAL(args->dtype);
     REQUIRE_REAL(args->grad_dtype);
-    REQUIRE(args->n >= 0 && args->step >= 1, "n is negative or step below 1");
+    REQUIRE(args->n >= 0, "n is negative");
     REQUIRE(!args->master, "this engine's weights are their own master copy");
-    REQUIRE(args->sum_squares, "sum_squares is NULL");
-    if (args->n == 0 || !isfinite(*args->sum_squares))
+    REQUIRE(args->state, "state is NULL");
+    const struct adamw_state *state = args->state;
+    if (args->n == 0 || state->skip)
         return OP_OK;
     REQUIRE(args->param && args->grad && args->m && args->v, "param, grad, m or v is NULL");
 
-    double limit = args->max_grad_norm, ratio = limit / (sqrt(*args->sum_squares) + 1e-6);
-    real clip = (real)(limit > 0 && ratio < 1 ? ratio : 1);
-    real keep = (real)(1 - args->learning_rate * args->weight_decay), eps = (real)args->eps;
+    real clip = (real)state->clip, rate = (real)state->rate, correction = (real)state->correction;
+    real keep = (real)(1 - state->learning_rate * args->weight_decay), eps = (real)args->eps;
     real beta1 = (real)args->beta1, beta2 = (real)args->beta2;
     real beta1_rest = (real)(1 - args->beta1), beta2_rest = (real)(1 - args->beta2);
-    real rate = (real)(args->learning_rate / (1 - pow(args->beta1, (double)args->step)));
-    real correction = (real)(1 / sqrt(1 - pow(args->beta2, (double)args->step)));
     const real *grad = args->grad;
     real *param = args->param, *m = args->m, *v = args->v;
 

@@ -96,28 +96,50 @@ int adamw_norm(struct engine_context *context, const struct adamw_norm_args *arg
 
 namespace {
 
-/* What the update needs besides its arrays, made in double on the host; sum_squares is read on the device. */
+/* One thread: a few numbers from *sum_squares and the state. */
+__global__ void prepare_kernel(const double *sum_squares, double max_grad_norm, double beta1, double beta2,
+                               struct adamw_state *state)
+{
+    const double sum = load_global(sum_squares);
+    store_global(&state->skip, (int64_t)!isfinite(sum));
+    if (!isfinite(sum))
+        return;
+    const double ratio = max_grad_norm / (sqrt(sum) + 1e-6);
+    const int64_t updates = load_global(&state->updates) + 1;
+    store_global(&state->updates, updates);
+    store_global(&state->clip, max_grad_norm > 0 && ratio < 1 ? ratio : 1.0);
+    store_global(&state->rate, load_global(&state->learning_rate) / (1 - pow(beta1, (double)updates)));
+    store_global(&state->correction, 1 / sqrt(1 - pow(beta2, (double)updates)));
+}
+
+/* What the update needs besides its arrays, from the host; and what it takes from the state. */
 struct update {
-    const double *sum_squares;
-    double max_grad_norm;
-    float keep, beta1, beta1_rest, beta2, beta2_rest, rate, correction, eps;
+    const struct adamw_state *state;
+    double weight_decay;
+    float beta1, beta1_rest, beta2, beta2_rest, eps;
 };
 
-/* The clip factor, or -1 for a step that is skipped, to all threads. One thread of the block computes it. */
-DEVICE float clip_factor(const struct update &update, float *shared)
+struct factors {
+    float clip, keep, rate, correction; /* clip -1: the update is left out */
+};
+
+/* To all threads; one thread of the block reads them. */
+DEVICE struct factors factors_read(const struct update &update, float *shared)
 {
     if (threadIdx.x == 0) {
-        const double sum = load_global(update.sum_squares), limit = update.max_grad_norm;
-        const double ratio = limit / (sqrt(sum) + 1e-6);
-        *shared = !isfinite(sum) ? -1.0f : limit > 0 && ratio < 1 ? (float)ratio : 1.0f;
+        const struct adamw_state *state = update.state;
+        shared[0] = load_global(&state->skip) ? -1.0f : (float)load_global(&state->clip);
+        shared[1] = (float)(1 - load_global(&state->learning_rate) * update.weight_decay);
+        shared[2] = (float)load_global(&state->rate);
+        shared[3] = (float)load_global(&state->correction);
     }
     __syncthreads();
-    return *shared;
+    return {shared[0], shared[1], shared[2], shared[3]};
 }
 
 /* COUNT consecutive elements: all that is read of them is read before any of it is written. */
 template <int COUNT, typename P, typename G>
-DEVICE void elements_update(const struct update &u, float clip, P *param, const G *grad, float *m, float *v,
+DEVICE void elements_update(const struct update &u, const struct factors &f, P *param, const G *grad, float *m, float *v,
                             float *master)
 {
     float weight[COUNT], g[COUNT], first[COUNT], second[COUNT];
@@ -130,10 +152,10 @@ DEVICE void elements_update(const struct update &u, float clip, P *param, const 
         load_floats(param, weight);
 #pragma unroll
     for (int i = 0; i < COUNT; i++) {
-        g[i] *= clip;
+        g[i] *= f.clip;
         first[i] = u.beta1 * first[i] + u.beta1_rest * g[i];
         second[i] = u.beta2 * second[i] + u.beta2_rest * g[i] * g[i];
-        weight[i] = u.keep * weight[i] - u.rate * first[i] / (sqrtf(second[i]) * u.correction + u.eps);
+        weight[i] = f.keep * weight[i] - f.rate * first[i] / (sqrtf(second[i]) * f.correction + u.eps);
     }
     store_floats(m, first);
     store_floats(v, second);
@@ -148,19 +170,19 @@ template <typename P, typename G, int WIDTH>
 __global__ void __launch_bounds__(THREADS, BLOCKS_A_PROCESSOR)
 step_kernel(struct update update, int64_t n, P *param, const G *grad, float *m, float *v, float *master)
 {
-    SHARED(float, shared, [1]);
-    const float clip = clip_factor(update, shared);
-    if (clip < 0)
+    SHARED(float, shared, [4]);
+    const struct factors factors = factors_read(update, shared);
+    if (factors.clip < 0)
         return;
     const int64_t threads = (int64_t)gridDim.x * THREADS, vectors = n / WIDTH;
     const int64_t thread = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     for (int64_t i = thread; i < vectors; i += threads) {
         const int64_t at = i * WIDTH;
-        elements_update<WIDTH>(update, clip, param + at, grad + at, m + at, v + at, master ? master + at : NULL);
+        elements_update<WIDTH>(update, factors, param + at, grad + at, m + at, v + at, master ? master + at : NULL);
     }
     const int64_t at = vectors * WIDTH + thread;
     if (at < n)
-        elements_update<1>(update, clip, param + at, grad + at, m + at, v + at, master ? master + at : NULL);
+        elements_update<1>(update, factors, param + at, grad + at, m + at, v + at, master ? master + at : NULL);
 }
 
 template <typename P, typename G, int WIDTH>
@@ -185,26 +207,32 @@ cudaError_t step_launch_aligned(struct engine_context *context, const struct ada
 
 } // namespace
 
+int adamw_prepare(struct engine_context *context, const struct adamw_prepare_args *args)
+{
+    REQUIRE_ARGS(args);
+    REQUIRE(args->sum_squares && args->state, "sum_squares or state is NULL");
+    return engine_launched(context, "adamw_prepare",
+                           LAUNCH(prepare_kernel, 1, 1, 0, context->stream, args->sum_squares, args->max_grad_norm,
+                                  args->beta1, args->beta2, args->state));
+}
+
 int adamw_step(struct engine_context *context, const struct adamw_args *args)
 {
     REQUIRE_ARGS(args);
     REQUIRE_DTYPE(args->dtype);
     REQUIRE_DTYPE(args->grad_dtype);
-    REQUIRE(args->n >= 0 && args->step >= 1, "n is negative or step below 1");
+    REQUIRE(args->n >= 0, "n is negative");
     REQUIRE(args->dtype == DTYPE_BF16 || !args->master, "float weights are their own master copy");
-    REQUIRE(args->sum_squares, "sum_squares is NULL");
+    REQUIRE(args->state, "state is NULL");
     if (args->n == 0)
         return OP_OK;
     REQUIRE(args->param && args->grad && args->m && args->v, "param, grad, m or v is NULL");
 
     struct update update;
-    update.sum_squares = args->sum_squares;
-    update.max_grad_norm = args->max_grad_norm;
-    update.keep = (float)(1 - args->learning_rate * args->weight_decay);
+    update.state = args->state;
+    update.weight_decay = args->weight_decay;
     update.beta1 = (float)args->beta1, update.beta1_rest = (float)(1 - args->beta1);
     update.beta2 = (float)args->beta2, update.beta2_rest = (float)(1 - args->beta2);
-    update.rate = (float)(args->learning_rate / (1 - pow(args->beta1, (double)args->step)));
-    update.correction = (float)(1 / sqrt(1 - pow(args->beta2, (double)args->step)));
     update.eps = (float)args->eps;
     const bool wide = args->dtype == DTYPE_F32, wide_grad = args->grad_dtype == DTYPE_F32;
     const cudaError_t error = wide ? wide_grad ? step_launch_aligned<float, float>(context, args, update)

@@ -1,16 +1,19 @@
 /* adamw.h - gradient norm, clipping, finite check and the AdamW update over whole arenas.
  *
  * WHAT      adamw_norm  *sum_squares (+)= sum of g^2; a NaN or infinity anywhere makes it non-finite
- *           adamw_step  as torch.optim.AdamW: with clip = min(1, max_grad_norm / (norm + 1e-6)),
- *             norm = sqrt(*sum_squares), t = step (1 based), g = clip grad
+ *           adamw_prepare  once a step, from *sum_squares over all arenas and the state: t = ++updates,
+ *             clip = min(1, max_grad_norm / (norm + 1e-6)), norm = sqrt(*sum_squares), and the factors of t below.
+ *             A non-finite *sum_squares sets skip instead: the update is left out and not counted
+ *           adamw_step  as torch.optim.AdamW, with g = clip grad
  *             w -= lr weight_decay w;  m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
  *             w -= lr / (1 - b1^t) m / (sqrt(v) / sqrt(1 - b2^t) + eps)
- *           A non-finite *sum_squares leaves w, m and v untouched: the device decides, no host wait.
+ *             With skip, w, m and v stay as they are
+ *           The device decides and counts: the host waits for nothing, and the three can be captured and replayed.
  * SHAPES    all [n]
  * DTYPES    param: dtype.  grad: grad_dtype.  m, v: stat.  master: float, NULL when dtype is float or double.
  *           With a master, w above is master, and param is its rounding
  * BYTES     adamw_norm_bytes, adamw_step_bytes
- * NUMERICS  float arithmetic (double for DTYPE_F64); the norm sums in double by fixed blocks
+ * NUMERICS  float arithmetic (double for DTYPE_F64); the norm sums in double by fixed blocks; adamw_prepare in double
  * SAME BITS yes: blocks of fixed size summed in order, whatever the number of threads
  * SEEN IN   the end of every step
  */
@@ -29,6 +32,24 @@ struct adamw_norm_args {
     bool accumulate;
 };
 
+/* In device memory, one for all that a run trains. A run begins with all bytes 0 (or with the updates made before); the
+ * host writes learning_rate before adamw_prepare, which fills in the rest. */
+struct adamw_state {
+    double learning_rate;
+    int64_t updates;   /* made so far, the one prepared included */
+    int64_t skip;      /* 1: this update is left out */
+    double clip;       /* factor of the gradients */
+    double rate;       /* learning_rate / (1 - beta1^updates) */
+    double correction; /* 1 / sqrt(1 - beta2^updates) */
+};
+
+struct adamw_prepare_args {
+    const double *sum_squares;
+    double max_grad_norm; /* 0: no clipping */
+    double beta1, beta2;
+    struct adamw_state *state;
+};
+
 struct adamw_args {
     enum dtype dtype, grad_dtype;
     int64_t n;
@@ -36,10 +57,8 @@ struct adamw_args {
     const void *grad;
     void *m, *v;
     float *master; /* NULL: none */
-    const double *sum_squares;
-    double max_grad_norm; /* 0: no clipping */
-    double learning_rate, beta1, beta2, eps, weight_decay;
-    int64_t step; /* 1 for the first update */
+    const struct adamw_state *state; /* after adamw_prepare */
+    double beta1, beta2, eps, weight_decay;
 };
 
 static inline int64_t adamw_norm_bytes(int64_t n, enum dtype grad_dtype) { return n * (int64_t)dtype_size(grad_dtype); }
@@ -51,6 +70,7 @@ static inline int64_t adamw_step_bytes(int64_t n, enum dtype dtype, enum dtype g
 }
 
 int adamw_norm(struct engine_context *context, const struct adamw_norm_args *args);
+int adamw_prepare(struct engine_context *context, const struct adamw_prepare_args *args);
 int adamw_step(struct engine_context *context, const struct adamw_args *args);
 
 #ifdef __cplusplus

@@ -11,7 +11,11 @@
  * SHAPES    q, out [rows, *]: heads * head_dim columns at q_stride, out_stride.   k, v [*, *]: kv_heads *
  *           head_dim columns at kv_stride.   lse [heads, rows]
  * DTYPES    q, k, v, out and gradients: dtype.  lse: stat (natural log of the sum of exp(scale q k))
- * FLOPS     forward 4 head_dim a (query, visible key, head), backward 10
+ * BYTES     least (every operand once): attention_forward_bytes, attention_backward_bytes
+ *           moved by a GPU engine, which holds a tile of rows and walks over the other side:
+ *           attention_forward_moved, attention_backward_moved; what exceeds the least are rows that neighbouring blocks
+ *           read too, at the same time: L2 serves them
+ * FLOPS     forward 4 head_dim a (query, visible key, head), backward 10 (14 on a GPU, which forms P twice)
  * HOW       online or blocked softmax; backward recomputes probabilities from lse and forms
  *           delta = rowsum(dout * out) itself
  * NUMERICS  softmax in stat; bf16 probabilities feed the second product on the GPU
@@ -65,6 +69,68 @@ static inline int64_t attention_forward_flops(int64_t visible, int heads, int he
 static inline int64_t attention_backward_flops(int64_t visible, int heads, int head_dim)
 {
     return 10 * visible * heads * head_dim;
+}
+
+/* Every operand once. */
+static inline int64_t attention_forward_bytes(int64_t rows, int heads, int kv_heads, int head_dim, enum dtype dtype)
+{
+    return rows * (head_dim * (int64_t)dtype_size(dtype) * 2 * (heads + kv_heads) +
+                   heads * (int64_t)dtype_size(dtype_stat(dtype)));
+}
+
+static inline int64_t attention_backward_bytes(int64_t rows, int heads, int kv_heads, int head_dim, enum dtype dtype)
+{
+    return rows * (head_dim * (int64_t)dtype_size(dtype) * 4 * (heads + kv_heads) +
+                   heads * (int64_t)dtype_size(dtype_stat(dtype)));
+}
+
+/* Rows that a block of the CUDA kernels holds. */
+static inline int attention_tile_rows(enum dtype dtype) { return dtype == DTYPE_BF16 ? 64 : 16; }
+
+/* Keys that the tiles of all queries walk over, for one head: (query tile, visible key) pairs. segment: host memory. */
+static inline int64_t attention_key_reads(const struct attention_segment *segment, int segments, int tile)
+{
+    int64_t reads = 0;
+    for (int s = 0; s < segments; s++)
+        for (int end = segment[s].query_count; end > 0; end -= end % tile ? end % tile : tile)
+            reads += segment[s].prefix_count + segment[s].key_cached + end;
+    return reads;
+}
+
+/* Queries that the tiles of all keys walk over, for one head, in training form: those of a key's own segment from the
+ * tile on, and all of the segments whose prefix the tile is part of. */
+static inline int64_t attention_query_reads(const struct attention_segment *segment, int segments, int tile)
+{
+    int64_t reads = 0;
+    for (int s = 0; s < segments; s++) {
+        for (int begin = 0; begin < segment[s].query_count; begin += tile)
+            reads += segment[s].query_count - begin;
+        reads += (segment[s].prefix_count + tile - 1) / tile * (int64_t)segment[s].query_count;
+    }
+    return reads;
+}
+
+/* q once, out and lse once; k and v once a tile of queries and head. */
+static inline int64_t attention_forward_moved(const struct attention_segment *segment, int segments, int64_t rows,
+                                              int heads, int head_dim, enum dtype dtype)
+{
+    const int64_t row = head_dim * (int64_t)dtype_size(dtype);
+    return heads * (rows * (2 * row + 4) +
+                    2 * row * attention_key_reads(segment, segments, attention_tile_rows(dtype)));
+}
+
+/* Three passes. delta = rowsum(dout out): both once, delta written. dq: q, dout, lse, delta once, dq written, k and v once
+ * a tile of queries and head. dk, dv: k and v once, both written; q, dout, lse and delta of every query that sees a tile
+ * of keys once a tile and head. */
+static inline int64_t attention_backward_moved(const struct attention_segment *segment, int segments, int64_t rows,
+                                               int heads, int kv_heads, int head_dim, enum dtype dtype)
+{
+    const int64_t row = head_dim * (int64_t)dtype_size(dtype);
+    const int tile = attention_tile_rows(dtype);
+    const int64_t delta = rows * (2 * row + 4);
+    const int64_t queries = rows * (3 * row + 8) + 2 * row * attention_key_reads(segment, segments, tile);
+    const int64_t keys = (2 * row + 8) * attention_query_reads(segment, segments, tile);
+    return heads * (delta + queries + keys) + kv_heads * rows * 4 * row;
 }
 
 int attention_forward(struct engine_context *context, const struct attention_args *args);

@@ -21,6 +21,7 @@ struct engine_context {
     int threads;
     void *scratch;
     size_t scratch_bytes;
+    double mark[ENGINE_MARKS]; /* of the monotonic clock; 0: never marked */
     char error[256];
     char describe[160];
 };

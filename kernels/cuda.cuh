@@ -11,6 +11,8 @@
 #include "engine.h"
 #include "tile.cuh"
 
+struct nccl_plane;   /* nccl.cu: the communicator, its stream and events */
+struct retired;      /* engine.cu */
 struct linear_plans; /* linear_plan.cu: cublasLt handle, workspace, pinned algorithms by shape */
 
 /* Pinned memory that copy_in writes to, in two halves: one is filled while the device reads the other. */
@@ -27,13 +29,32 @@ struct engine_context {
     struct staging staging;
     void *scratch;
     size_t scratch_bytes;
+    struct retired *retired; /* scratch of before, which graphs may hold */
     struct linear_plans *linear;
+    struct nccl_plane *nccl; /* NULL without other ranks */
+    cudaEvent_t mark[ENGINE_MARKS]; /* NULL until first marked */
+    bool capturing;
+    int graphs; /* that exist */
     char error[320], describe[256];
 };
 
 /* Device scratch of at least `bytes`, valid until the next call; ops that run one after the other on the stream may
- * all use it. Grows outside the steady state only (it waits for the stream then). NULL with the error set: no memory. */
+ * all use it. Grows outside the steady state only (it waits for the stream then), and never inside a capture. NULL with
+ * the error set: no memory. */
 void *engine_scratch(struct engine_context *context, size_t bytes);
+/* Frees what engine_scratch kept for graphs. */
+void scratch_retired_free(struct engine_context *context);
+
+/* engine_graph.cu: entries of the engine's table. */
+int cuda_mark(struct engine_context *context, int slot);
+int cuda_elapsed(struct engine_context *context, int from, int to, double *seconds);
+void cuda_marks_close(struct engine_context *context);
+void cuda_range_push(struct engine_context *context, const char *name);
+void cuda_range_pop(struct engine_context *context);
+int cuda_capture_begin(struct engine_context *context);
+int cuda_capture_end(struct engine_context *context, struct engine_graph **graph);
+int cuda_graph_launch(struct engine_context *context, struct engine_graph *graph);
+void cuda_graph_free(struct engine_context *context, struct engine_graph *graph);
 
 /* Turns a CUDA error into OP_DEVICE (OP_MEMORY for cudaErrorMemoryAllocation) with a line "op: text". */
 int engine_launched(struct engine_context *context, const char *op, cudaError_t error);
@@ -41,6 +62,17 @@ int engine_launched(struct engine_context *context, const char *op, cudaError_t 
 /* linear_plan.cu, called by engine.cu when a context opens and closes. `file` is that of engine_options.plans. */
 int linear_open(struct engine_context *context, const char *file);
 void linear_close(struct engine_context *context);
+
+/* nccl.cu: the collectives of engine.h's table. */
+int comm_load(struct engine_context *context, char *name, size_t name_bytes);
+int comm_id(struct engine_context *context, void *id);
+int comm_open(struct engine_context *context, const void *id, int rank, int size);
+void comm_close(struct engine_context *context, bool failed);
+const char *comm_failure(struct engine_context *context);
+int comm_reduce_scatter(struct engine_context *context, enum dtype dtype, void *buffer, int64_t n, int64_t slice);
+int comm_all_gather(struct engine_context *context, enum dtype dtype, void *buffer, int64_t n, int64_t slice);
+int comm_broadcast(struct engine_context *context, void *buffer, size_t bytes, int root);
+int comm_join(struct engine_context *context);
 
 /* What a caller stored in an enum, whatever it is: C++ leaves it undefined to load a value that the enum lacks. */
 template <typename E> inline unsigned enum_value(const E &stored)

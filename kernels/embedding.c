@@ -50,7 +50,7 @@ int embedding_backward(struct engine_context *context, const struct embedding_ba
 #pragma omp parallel for schedule(dynamic, 16) num_threads(engine_threads(context, begin[buckets] * cols))
     for (int64_t b = 0; b < buckets; b++) {
         real *to = dtable + id[b] * cols;
-        if (!accumulate)
+        if (!accumulate && begin[b] < begin[b + 1])
             memset(to, 0, (size_t)cols * sizeof *to);
         for (int32_t k = begin[b]; k < begin[b + 1]; k++) {
             const real *from = dout + bucket_rows[k] * cols;

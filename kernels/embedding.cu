@@ -106,7 +106,8 @@ backward_kernel(const struct embedding_backward_args args)
     const bool active = column < args.cols;
     const T *dout = static_cast<const T *>(args.dout) + column;
     G *dtable = static_cast<G *>(args.dtable) + column;
-    if (warp < buckets && begins[warp + 1] - begins[warp] <= LONG_BUCKET) {
+    const int rows = warp < buckets ? begins[warp + 1] - begins[warp] : 0;
+    if (rows > 0 && rows <= LONG_BUCKET) {
         float sum[WIDTH] = {};
         rows_add(sum, dout, args.cols, args.bucket_rows, begins[warp], begins[warp + 1], active);
         if (active)

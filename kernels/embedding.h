@@ -2,6 +2,7 @@
  *
  * WHAT      forward   out[i] = table[ids[i]] (+ position_table[positions[i]])
  *           backward  dtable[bucket_id[b]] (+)= sum over k in bucket b of dout[bucket_rows[k]]
+ *             a bucket without rows writes nothing
  *           Used for token embeddings, learned positions, and to pick the rows that reach lm_head.
  * SHAPES    table [table_rows, cols]   ids, positions [rows]   out, dout [rows, cols]
  *           bucket_id [buckets]   bucket_begin [buckets + 1]   bucket_rows [bucket_begin[buckets]]
@@ -11,7 +12,7 @@
  * HOW       the host sorts rows into buckets by id once a batch, so that each table row has one writer
  * NUMERICS  forward exact copy (one rounding of the sum with positions); backward sums in stat
  * SAME BITS yes: the order of a bucket's sum is that of bucket_rows, in pieces fixed by its length
- * NEEDS     0 <= ids[i] < table_rows (checked by the host when the batch is built); bucket_id distinct
+ * NEEDS     0 <= ids[i] < table_rows (checked by the host when the batch is built); bucket_id distinct among buckets that have rows
  * SEEN IN   every family (tokens), opt and gpt2 (positions), the loss head (answer rows)
  */
 #ifndef FLAT_KERNELS_EMBEDDING_H

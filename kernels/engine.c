@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 /* OpenBLAS hands out a fixed number of packing buffers, one a calling thread. */
 enum { THREADS_MAX = 128 };
@@ -201,6 +202,57 @@ static int cpu_copy_rows(struct engine_context *context, void *to, size_t to_str
 
 static int cpu_synchronize(struct engine_context *context) { return context ? OP_OK : OP_CONTRACT; }
 
+static int cpu_mark(struct engine_context *context, int slot)
+{
+    REQUIRE_ARGS(context);
+    REQUIRE(slot >= 0 && slot < ENGINE_MARKS, "no such slot");
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    context->mark[slot] = (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+    return OP_OK;
+}
+
+static int cpu_elapsed(struct engine_context *context, int from, int to, double *seconds)
+{
+    REQUIRE_ARGS(seconds);
+    REQUIRE(from >= 0 && from < ENGINE_MARKS && to >= 0 && to < ENGINE_MARKS, "no such slot");
+    REQUIRE(context->mark[from] > 0 && context->mark[to] > 0, "a slot that was never marked");
+    *seconds = context->mark[to] - context->mark[from];
+    return OP_OK;
+}
+
+static void cpu_range_push(struct engine_context *context, const char *name)
+{
+    (void)context, (void)name;
+}
+
+static void cpu_range_pop(struct engine_context *context) { (void)context; }
+
+static int graphs_refuse(struct engine_context *context)
+{
+    return context ? engine_fail(context, OP_CONTRACT, "graphs: a CPU engine has none") : OP_CONTRACT;
+}
+
+static int cpu_capture_begin(struct engine_context *context) { return graphs_refuse(context); }
+
+static int cpu_capture_end(struct engine_context *context, struct engine_graph **graph)
+{
+    if (graph)
+        *graph = NULL;
+    return graphs_refuse(context);
+}
+
+static int cpu_graph_launch(struct engine_context *context, struct engine_graph *graph)
+{
+    (void)graph;
+    return graphs_refuse(context);
+}
+
+static void cpu_graph_free(struct engine_context *context, struct engine_graph *graph)
+{
+    (void)context, (void)graph;
+}
+
 static const struct engine cpu_engine = {
     .abi = ENGINE_ABI,
     .name = DTYPE_REAL == DTYPE_F64 ? "cpu64" : "cpu",
@@ -218,6 +270,14 @@ static const struct engine cpu_engine = {
     .copy = cpu_copy,
     .copy_rows = cpu_copy_rows,
     .synchronize = cpu_synchronize,
+    .mark = cpu_mark,
+    .elapsed = cpu_elapsed,
+    .range_push = cpu_range_push,
+    .range_pop = cpu_range_pop,
+    .capture_begin = cpu_capture_begin,
+    .capture_end = cpu_capture_end,
+    .graph_launch = cpu_graph_launch,
+    .graph_free = cpu_graph_free,
 #define X(op, args) .op = op,
     ENGINE_OPS(X)
 #undef X

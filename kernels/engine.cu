@@ -36,13 +36,45 @@ int engine_launched(struct engine_context *context, const char *op, cudaError_t 
                        cudaGetErrorString(error));
 }
 
+struct retired {
+    struct retired *next;
+    void *memory;
+};
+
+/* Gives the old scratch up: to the list while graphs may use it, otherwise to the device. */
+static cudaError_t scratch_retire(struct engine_context *context)
+{
+    if (!context->scratch || !context->graphs)
+        return cudaFree(context->scratch); /* waits until nothing uses it any more */
+    struct retired *entry = (struct retired *)malloc(sizeof *entry);
+    if (!entry)
+        return cudaErrorMemoryAllocation;
+    *entry = (struct retired){context->retired, context->scratch};
+    context->retired = entry;
+    return cudaSuccess;
+}
+
+void scratch_retired_free(struct engine_context *context)
+{
+    while (context->retired) {
+        struct retired *entry = context->retired;
+        context->retired = entry->next;
+        cudaFree(entry->memory);
+        free(entry);
+    }
+}
+
 void *engine_scratch(struct engine_context *context, size_t bytes)
 {
     if (context->scratch && bytes <= context->scratch_bytes)
         return context->scratch;
+    if (context->capturing) {
+        engine_fail(context, OP_MEMORY, "scratch of %zu bytes would grow inside a capture; run the work once before",
+                    bytes);
+        return NULL;
+    }
     const size_t size = (bytes / SCRATCH_STEP + 1) * SCRATCH_STEP;
-    /* cudaFree waits until nothing uses the old one any more */
-    cudaError_t error = cudaFree(context->scratch);
+    cudaError_t error = scratch_retire(context);
     context->scratch = NULL;
     context->scratch_bytes = 0;
     if (error == cudaSuccess)
@@ -101,9 +133,10 @@ static int device_start(struct engine_context *context)
     if (error != cudaSuccess)
         return engine_launched(context, "opening the GPU", error);
     context->processors = properties.multiProcessorCount;
-    snprintf(context->describe, sizeof context->describe, "%.128s, compute capability %d.%d, %.1f GiB, CUDA %d.%d",
-             properties.name, properties.major, properties.minor, (double)properties.totalGlobalMem / (1 << 30),
-             runtime / 1000, runtime % 1000 / 10);
+    snprintf(context->describe, sizeof context->describe,
+             "%.128s, compute capability %d.%d, %.1f GiB, CUDA %d.%d, PCI %04x:%02x:%02x", properties.name,
+             properties.major, properties.minor, (double)properties.totalGlobalMem / (1 << 30), runtime / 1000,
+             runtime % 1000 / 10, properties.pciDomainID, properties.pciBusID, properties.pciDeviceID);
     return OP_OK;
 }
 
@@ -111,9 +144,12 @@ static void cuda_close(struct engine_context *context)
 {
     if (!context)
         return;
+    comm_close(context, true); /* where it is still there, something has failed, and the stream may wait for it */
     if (context->stream)
         cudaStreamSynchronize(context->stream);
     linear_close(context);
+    cuda_marks_close(context);
+    scratch_retired_free(context);
     cudaFree(context->scratch);
     for (int i = 0; i < 2; i++)
         if (context->staging.copied[i])
@@ -167,10 +203,14 @@ static int cuda_memory_free(struct engine_context *context, size_t *bytes)
     return engine_launched(context, "memory_free", cudaMemGetInfo(bytes, &total));
 }
 
+/* What waits for the device or allocates; the runtime would refuse it as well, and spoil the capture. */
+#define REQUIRE_NO_CAPTURE REQUIRE(!context->capturing, "not inside a capture")
+
 static int cuda_alloc(struct engine_context *context, void **pointer, size_t bytes)
 {
     REQUIRE_ARGS(pointer);
     *pointer = NULL;
+    REQUIRE_NO_CAPTURE;
     const cudaError_t error = bytes > PTRDIFF_MAX ? cudaErrorMemoryAllocation : cudaMalloc(pointer, bytes ? bytes : 1);
     if (error == cudaSuccess)
         return OP_OK;
@@ -205,6 +245,7 @@ static cudaError_t staging_turn(struct engine_context *context)
 static int cuda_copy_in(struct engine_context *context, void *device, const void *host, size_t bytes)
 {
     REQUIRE_ARGS((device && host) || !bytes);
+    REQUIRE_NO_CAPTURE;
     struct staging *staging = &context->staging;
     cudaError_t error = cudaSuccess;
     for (size_t done = 0, piece; done < bytes && error == cudaSuccess; done += piece) {
@@ -224,6 +265,7 @@ static int cuda_copy_in(struct engine_context *context, void *device, const void
 static int cuda_copy_out(struct engine_context *context, void *host, const void *device, size_t bytes)
 {
     REQUIRE_ARGS((device && host) || !bytes);
+    REQUIRE_NO_CAPTURE;
     cudaError_t error = cudaSuccess;
     if (bytes)
         error = cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, context->stream);
@@ -255,17 +297,23 @@ static int cuda_copy_rows(struct engine_context *context, void *to, size_t to_st
 
 static int cuda_synchronize(struct engine_context *context)
 {
-    return context ? engine_launched(context, "synchronize", cudaStreamSynchronize(context->stream)) : OP_CONTRACT;
+    REQUIRE_ARGS(context);
+    REQUIRE_NO_CAPTURE;
+    return engine_launched(context, "synchronize", cudaStreamSynchronize(context->stream));
 }
 
 /* In the order of struct engine: C++17 has no designated initialisers. */
 static const struct engine cuda_engine = {
-    ENGINE_ABI,     ENGINE_NAME,   DTYPE_BF16, cuda_open,      cuda_close,   cuda_error,    cuda_describe,
-    cuda_memory_free, cuda_alloc,  cuda_free,  cuda_fill_zero, cuda_copy_in, cuda_copy_out, cuda_copy,
-    cuda_copy_rows, cuda_synchronize,
+    ENGINE_ABI,         ENGINE_NAME,      DTYPE_BF16,        true,            cuda_open,       cuda_close,
+    cuda_error,         cuda_describe,    cuda_memory_free,  cuda_alloc,      cuda_free,       cuda_fill_zero,
+    cuda_copy_in,       cuda_copy_out,    cuda_copy,         cuda_copy_rows,  cuda_synchronize, cuda_mark,
+    cuda_elapsed,       cuda_range_push,  cuda_range_pop,    cuda_capture_begin, cuda_capture_end,
+    cuda_graph_launch,  cuda_graph_free,
 #define X(op, args) op,
     ENGINE_OPS(X)
 #undef X
+    comm_load,      comm_id,       comm_open,  comm_close,     comm_failure, comm_reduce_scatter,
+    comm_all_gather, comm_broadcast, comm_join,
 };
 
 extern "C" __attribute__((visibility("default"))) const struct engine *flat_engine(void)

@@ -27,6 +27,7 @@
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
+#define NCCL_LIBRARY "libnccl.so.2" /* what dlopen takes */
 #define LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
     (kernel<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__), cudaGetLastError())
 #define SHARED(type, name, extent) __shared__ __align__(16) type name extent

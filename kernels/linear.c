@@ -1,65 +1,29 @@
-/* linear.c - CPU: the matrix products. The result is cut into tiles, each one single-threaded CBLAS product
- * over the whole inner dimension; the tiles depend on the shape only. A handful of rows (decoding) is bound
- * by reading W once: there every output is a dot product and nothing is packed.
+/* linear.c - CPU: the matrix products, by gemm.c. A handful of rows (decoding) is bound by reading W once: there
+ * every output is a dot product and nothing is copied.
  */
-#include "cpu.h"
+#include "gemm.h"
 
 /* From this many rows on a packed product beats dot products. */
 enum { DOT_ROWS = 8, DOT_BLOCK = 64 };
 
-struct tiling {
-    int64_t row_tile, col_tile, row_tiles, tiles;
-};
-
-/* Even pieces of at most `most`, in multiples of 16. */
-static int64_t tile_size(int64_t total, int64_t most)
+/* The product on all threads, and `bias` [n] added to every row of it if given. */
+static int product_compute(struct engine_context *context, const struct gemm *product, const real *bias)
 {
-    int64_t pieces = (total + most - 1) / most, even = (total + pieces - 1) / pieces;
-    return (even + 15) / 16 * 16;
-}
-
-static struct tiling tiling_make(int64_t rows, int64_t cols)
-{
-    struct tiling t = {.row_tile = tile_size(rows, 256), .col_tile = tile_size(cols, 384)};
-    t.row_tiles = (rows + t.row_tile - 1) / t.row_tile;
-    t.tiles = t.row_tiles * ((cols + t.col_tile - 1) / t.col_tile);
-    return t;
-}
-
-/* One product c [m, n] (+)= scale op(a) op(b) with inner dimension k, and `bias` [n] added to every row if given. b is
- * dense; rows of a and c (as stored) lie a_stride and c_stride elements apart. */
-struct product {
-    enum CBLAS_TRANSPOSE op_a, op_b;
-    int64_t m, n, k, a_stride, c_stride;
-    const real *a, *b, *bias;
-    real *c, scale;
-    bool accumulate;
-};
-
-static void tile_compute(const struct product *p, const struct tiling *t, int64_t tile)
-{
-    int64_t row = tile % t->row_tiles * t->row_tile, col = tile / t->row_tiles * t->col_tile;
-    int64_t rows = min_i64(t->row_tile, p->m - row), cols = min_i64(t->col_tile, p->n - col);
-    int64_t b_stride = p->op_b == CblasNoTrans ? p->n : p->k;
-    const real *a = p->a + (p->op_a == CblasNoTrans ? row * p->a_stride : row);
-    const real *b = p->b + (p->op_b == CblasNoTrans ? col : col * b_stride);
-    real *c = p->c + row * p->c_stride + col;
-    gemm(p->op_a, p->op_b, rows, cols, p->k, p->scale, a, p->a_stride, b, b_stride, p->accumulate, c, p->c_stride);
-    if (!p->bias)
-        return;
-    for (int64_t i = 0; i < rows; i++, c += p->c_stride) {
+    int threads = engine_threads(context, product->m * product->n * product->k);
+    void *scratch = engine_scratch(context, 1, gemm_scratch(product->m, product->n, product->k, threads));
+    if (!scratch)
+        return OP_MEMORY;
+    gemm_compute(product, threads, scratch);
+    if (!bias)
+        return OP_OK;
+#pragma omp parallel for schedule(static) num_threads(engine_threads(context, product->m *product->n))
+    for (int64_t i = 0; i < product->m; i++) {
+        real *row = product->c + i * product->c_stride;
 #pragma omp simd
-        for (int64_t j = 0; j < cols; j++)
-            c[j] += p->bias[col + j];
+        for (int64_t j = 0; j < product->n; j++)
+            row[j] += bias[j];
     }
-}
-
-static void product_compute(struct engine_context *context, const struct product *p)
-{
-    struct tiling t = tiling_make(p->m, p->n);
-#pragma omp parallel for schedule(dynamic) num_threads(engine_threads(context, p->m *p->n *p->k))
-    for (int64_t tile = 0; tile < t.tiles; tile++)
-        tile_compute(p, &t, tile);
+    return OP_OK;
 }
 
 /* y[0..3] = x . w[0..3] for four rows of W at distance `in`: four sums in flight hide the adder's latency. */
@@ -139,14 +103,13 @@ int linear_forward(struct engine_context *context, const struct linear_args *arg
     if (status || args->rows == 0)
         return status;
     REQUIRE(args->x && args->weight && args->y, "x, weight or y is NULL");
-    if (args->rows > DOT_ROWS) {
-        product_compute(context, &(struct product){.op_a = CblasNoTrans, .op_b = CblasTrans, .m = args->rows, .n = out,
-                                                   .k = args->in, .a = args->x, .a_stride = args->in,
-                                                   .b = args->weight, .bias = args->bias, .c = args->y,
-                                                   .c_stride = stride, .scale = scale_of(args->scale),
-                                                   .accumulate = args->accumulate});
-        return OP_OK;
-    }
+    if (args->rows > DOT_ROWS)
+        return product_compute(context,
+                               &(struct gemm){.m = args->rows, .n = out, .k = args->in, .a = args->x,
+                                              .a_stride = args->in, .b = args->weight, .b_stride = args->in,
+                                              .b_transposed = true, .c = args->y, .c_stride = stride,
+                                              .scale = scale_of(args->scale), .accumulate = args->accumulate},
+                               args->bias);
 #pragma omp parallel for schedule(static) num_threads(engine_threads(context, out *args->in))
     for (int64_t o = 0; o < out; o += DOT_BLOCK)
         dots_compute(args, o, min_i64(out, o + DOT_BLOCK));
@@ -164,11 +127,12 @@ int linear_backward_input(struct engine_context *context, const struct linear_ba
     if (status || args->rows == 0)
         return status;
     REQUIRE(args->dy && args->weight && args->dx, "dy, weight or dx is NULL");
-    product_compute(context, &(struct product){.op_a = CblasNoTrans, .op_b = CblasNoTrans, .m = args->rows,
-                                               .n = args->in, .k = args->out, .a = args->dy, .a_stride = stride,
-                                               .b = args->weight, .c = args->dx, .c_stride = args->in,
-                                               .scale = scale_of(args->scale), .accumulate = args->accumulate});
-    return OP_OK;
+    return product_compute(context,
+                           &(struct gemm){.m = args->rows, .n = args->in, .k = args->out, .a = args->dy,
+                                          .a_stride = stride, .b = args->weight, .b_stride = args->in, .c = args->dx,
+                                          .c_stride = args->in, .scale = scale_of(args->scale),
+                                          .accumulate = args->accumulate},
+                           NULL);
 }
 
 int linear_backward_weight(struct engine_context *context, const struct linear_backward_weight_args *args)
@@ -186,12 +150,14 @@ int linear_backward_weight(struct engine_context *context, const struct linear_b
     if (rows == 0 && !args->accumulate)
         memset(args->dweight, 0, (size_t)(out * in) * sizeof(real));
     if (rows > 0)
-        product_compute(context, &(struct product){.op_a = CblasTrans, .op_b = CblasNoTrans, .m = out, .n = in,
-                                                   .k = rows, .a = args->dy, .a_stride = stride, .b = args->x,
-                                                   .c = args->dweight, .c_stride = in, .scale = 1,
-                                                   .accumulate = args->accumulate});
-    if (!args->dbias)
-        return OP_OK;
+        status = product_compute(context,
+                                 &(struct gemm){.m = out, .n = in, .k = rows, .a = args->dy, .a_stride = stride,
+                                                .a_transposed = true, .b = args->x, .b_stride = in,
+                                                .c = args->dweight, .c_stride = in, .scale = 1,
+                                                .accumulate = args->accumulate},
+                                 NULL);
+    if (status || !args->dbias)
+        return status;
     const real *dy = args->dy;
     real *dbias = args->dbias;
 #pragma omp parallel for schedule(static) num_threads(engine_threads(context, rows *out))

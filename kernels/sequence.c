@@ -8,6 +8,8 @@ static int sequences_check(struct engine_context *context, const struct sequence
     REQUIRE(args->sequences >= 0 && args->rows >= 0, "sequences or rows is negative");
     REQUIRE((unsigned)args->loss <= LOSS_FLAT_BATCH, "unknown loss");
     REQUIRE(args->totals, "totals is NULL");
+    REQUIRE(args->part == SEQUENCE_WHOLE || (args->loss == LOSS_FLAT_BATCH && args->batch_sums),
+            "a part of another loss than LOSS_FLAT_BATCH, or batch_sums is NULL");
     if (args->sequences == 0)
         return OP_OK;
     REQUIRE(args->begin && args->logprob && args->p && args->logprob_sum && args->prob_sum && args->slope_prob &&
@@ -64,10 +66,12 @@ static void divergence_add(const struct sequence_args *args, double e, double f,
 {
     double loss;
     divergence_loss(args->divergence, e, f, &loss, slope_e, slope_f);
-    args->totals[TOTAL_LOSS] += args->scale * loss;
-    args->totals[TOTAL_TEMPLATE_SLOPE] += *slope_e;
-    args->totals[TOTAL_FORGET_SLOPE] += *slope_f;
-    args->totals[TOTAL_UNITS] += 1;
+    if (args->part == SEQUENCE_WHOLE || args->count_loss) {
+        args->totals[TOTAL_LOSS] += args->scale * loss;
+        args->totals[TOTAL_TEMPLATE_SLOPE] += *slope_e;
+        args->totals[TOTAL_FORGET_SLOPE] += *slope_f;
+        args->totals[TOTAL_UNITS] += 1;
+    }
     *slope_e *= args->scale;
     *slope_f *= args->scale;
 }
@@ -85,14 +89,22 @@ static void loss_flat_pair(const struct sequence_args *args)
     }
 }
 
+static void batch_sums_compute(const struct sequence_args *args, double sums[2])
+{
+    sums[0] = sums[1] = 0;
+    for (int s = 0; s < args->sequences; s += 2) {
+        sums[0] += args->prob_sum[s];
+        sums[1] += args->prob_sum[s + 1];
+    }
+}
+
 static void loss_flat_batch(const struct sequence_args *args)
 {
-    double e = 0, f = 0, slope_e, slope_f;
-    for (int s = 0; s < args->sequences; s += 2) {
-        e += args->prob_sum[s];
-        f += args->prob_sum[s + 1];
-    }
-    divergence_add(args, e / args->divisor, f / args->divisor, &slope_e, &slope_f);
+    double own[2], slope_e, slope_f;
+    const double *sums = args->part == SEQUENCE_SLOPES ? args->batch_sums : own;
+    if (sums == own)
+        batch_sums_compute(args, own);
+    divergence_add(args, sums[0] / args->divisor, sums[1] / args->divisor, &slope_e, &slope_f);
     for (int s = 0; s < args->sequences; s += 2) {
         args->slope_prob[s] = slope_e / args->divisor;
         args->slope_prob[s + 1] = slope_f / args->divisor;
@@ -105,9 +117,17 @@ int sequence_loss(struct engine_context *context, const struct sequence_args *ar
     REQUIRE_ARGS(args);
     REQUIRE_REAL(args->dtype);
     int status = sequences_check(context, args);
-    if (status || args->sequences == 0)
+    if (status)
         return status;
-    sums_compute(args);
+    if (args->part == SEQUENCE_SUMS) {
+        sums_compute(args);
+        batch_sums_compute(args, args->batch_sums);
+        return OP_OK;
+    }
+    if (args->sequences == 0)
+        return OP_OK;
+    if (args->part == SEQUENCE_WHOLE)
+        sums_compute(args);
     switch (args->loss) {
     case LOSS_CROSS_ENTROPY: loss_cross_entropy(args); break;
     case LOSS_FLAT_PAIR: loss_flat_pair(args); break;

@@ -29,9 +29,6 @@ DEVICE double sequence_length(const int32_t *begin, int s)
 DEVICE void sums_compute(const sequence_args &args, int warp, int lane, loss_shared &shared)
 {
     const float *logprob = static_cast<const float *>(args.logprob), *p = static_cast<const float *>(args.p);
-    if (lane == 0)
-        for (int i = 0; i < SEQUENCE_TOTALS; i++)
-            shared.total[i][warp] = 0;
     for (int s = warp; s < args.sequences; s += WARPS) {
         const int first = load_global(args.begin + s), end = load_global(args.begin + s + 1);
         double logprob_sum = 0, prob_sum = 0;
@@ -112,15 +109,26 @@ DEVICE void loss_flat_pair(const sequence_args &args, loss_sums &sums)
 DEVICE void loss_flat_batch(const sequence_args &args, loss_sums &sums, loss_shared &shared)
 {
     double e = 0, f = 0;
-    for (int s = 2 * (int)threadIdx.x; s < args.sequences; s += 2 * THREADS) {
-        e += load_global(args.prob_sum + s);
-        f += load_global(args.prob_sum + s + 1);
+    if (args.part != SEQUENCE_SLOPES) {
+        for (int s = 2 * (int)threadIdx.x; s < args.sequences; s += 2 * THREADS) {
+            e += load_global(args.prob_sum + s);
+            f += load_global(args.prob_sum + s + 1);
+        }
+        e = block_sum<THREADS>(e, shared.scratch_template);
+        f = block_sum<THREADS>(f, shared.scratch_forget);
+    } else if (threadIdx.x == 0) {
+        e = load_global(args.batch_sums), f = load_global(args.batch_sums + 1);
     }
-    e = block_sum<THREADS>(e, shared.scratch_template);
-    f = block_sum<THREADS>(f, shared.scratch_forget);
+    if (args.part == SEQUENCE_SUMS) {
+        if (threadIdx.x == 0)
+            store_global(args.batch_sums, e), store_global(args.batch_sums + 1, f);
+        return;
+    }
     if (threadIdx.x == 0) {
         double slope_e, slope_f;
         divergence_add(args, e / args.divisor, f / args.divisor, sums, slope_e, slope_f);
+        if (args.part == SEQUENCE_SLOPES && !args.count_loss)
+            sums = {};
         shared.slope[0] = slope_e / args.divisor, shared.slope[1] = slope_f / args.divisor;
     }
     __syncthreads();
@@ -155,7 +163,11 @@ __global__ void __launch_bounds__(THREADS, 1) sequence_loss_kernel(sequence_args
     SHARED(loss_shared, block, [1]);
     loss_shared &shared = block[0];
     const int warp = (int)threadIdx.x / WARP_SIZE, lane = (int)threadIdx.x % WARP_SIZE;
-    sums_compute(args, warp, lane, shared);
+    if (lane == 0)
+        for (int i = 0; i < SEQUENCE_TOTALS; i++)
+            shared.total[i][warp] = 0;
+    if (args.part != SEQUENCE_SLOPES)
+        sums_compute(args, warp, lane, shared);
     __syncthreads(); /* the losses read the sums of all sequences */
     loss_sums sums = {};
     switch (args.loss) {
@@ -169,6 +181,8 @@ __global__ void __launch_bounds__(THREADS, 1) sequence_loss_kernel(sequence_args
     total_put(sums.units, shared.total[TOTAL_UNITS], warp, lane);
     __syncthreads();
     totals_add(args, warp, lane, shared);
+    if (args.part == SEQUENCE_SUMS)
+        return;
     __syncthreads();
     const float *p = static_cast<const float *>(args.p);
     float *row_scale = static_cast<float *>(args.row_scale);
@@ -191,10 +205,13 @@ int sequence_loss(struct engine_context *context, const struct sequence_args *ar
     REQUIRE(args->sequences >= 0 && args->rows >= 0, "sequences or rows is negative");
     REQUIRE((unsigned)args->loss <= LOSS_FLAT_BATCH, "unknown loss");
     REQUIRE(args->totals, "totals is NULL");
-    if (args->sequences == 0)
+    REQUIRE(args->part == SEQUENCE_WHOLE || (args->loss == LOSS_FLAT_BATCH && args->batch_sums),
+            "a part of another loss than LOSS_FLAT_BATCH, or batch_sums is NULL");
+    if (args->sequences == 0 && args->part != SEQUENCE_SUMS)
         return OP_OK;
-    REQUIRE(args->begin && args->logprob && args->p && args->logprob_sum && args->prob_sum && args->slope_prob &&
-                args->slope_logprob && args->row_scale,
+    REQUIRE(args->sequences == 0 ||
+            (args->begin && args->logprob && args->p && args->logprob_sum && args->prob_sum && args->slope_prob &&
+                args->slope_logprob && args->row_scale),
             "begin, logprob, p, a sum, a slope or row_scale is NULL");
     REQUIRE(args->rows >= args->sequences && args->rows <= INT32_MAX, "fewer rows than sequences, or above 2^31 - 1");
     if (args->loss != LOSS_CROSS_ENTROPY) {

@@ -12,6 +12,10 @@
  *           LOSS_FLAT_BATCH     e = sum over template sequences of prob_sum / divisor, likewise f;
  *                               L = scale (-g*(e) + f*(g*(f))), divisor = B (flat_padded_length - 1)
  *           The divergences are those of loss_form.h.
+ * PARTS     LOSS_FLAT_BATCH over the micro-batches of several ranks takes two calls with a sum over the ranks in between:
+ *           SEQUENCE_SUMS leaves the sums of prob_sum over template and over forget sequences in batch_sums and adds to
+ *           the totals what does not depend on the loss; SEQUENCE_SLOPES goes on from batch_sums as it then is. Loss,
+ *           slopes and unit of such a common batch enter the totals where count_loss: on one of the ranks
  * FINITE    while totals[TOTAL_LOSS] is not finite, every row_scale is NaN: the gradients of the micro-batch become
  *           NaN, adamw_norm with them, and adamw_step leaves the weights alone
  * SHAPES    begin [sequences + 1]: head rows of sequence s are begin[s] .. begin[s+1]-1, all rows in order
@@ -33,6 +37,7 @@ extern "C" {
 #endif
 
 enum loss_kind { LOSS_CROSS_ENTROPY = 0, LOSS_FLAT_PAIR = 1, LOSS_FLAT_BATCH = 2 };
+enum sequence_part { SEQUENCE_WHOLE = 0, SEQUENCE_SUMS = 1, SEQUENCE_SLOPES = 2 };
 
 /* totals[]: running sums over the micro-batches of one optimizer step; the host clears them before a step. */
 enum sequence_total {
@@ -64,6 +69,9 @@ struct sequence_args {
     double *slope_prob, *slope_logprob;     /* out */
     void *row_scale;                        /* out */
     double *totals;                         /* [SEQUENCE_TOTALS], added to */
+    enum sequence_part part;                /* other than SEQUENCE_WHOLE: LOSS_FLAT_BATCH only */
+    double *batch_sums;                     /* [2], with a part: template, forget */
+    bool count_loss;                        /* SEQUENCE_SLOPES only */
 };
 
 int sequence_loss(struct engine_context *context, const struct sequence_args *args);

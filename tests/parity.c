@@ -136,15 +136,20 @@ void subject_open(struct subject *subject, const struct golden *golden, const ch
     OK(memory_plan_add(&model->plan, MEMORY_OPTIMIZER, "m", trained, stat, &subject->m, &error));
     OK(memory_plan_add(&model->plan, MEMORY_OPTIMIZER, "v", trained, stat, &subject->v, &error));
     if (dtype == DTYPE_BF16)
-        OK(memory_plan_add(&model->plan, MEMORY_OPTIMIZER, "master", trained, sizeof(float), (void **)&model->master,
-                           &error));
+        OK(memory_plan_add(&model->plan, MEMORY_OPTIMIZER, "master", trained, sizeof(float),
+                           (void **)&model->master.value, &error));
+    subject->whole = (struct model_shard){.count = trained};
+    model->master.shard = &subject->whole;
+    model->master.shards = 1;
     OK(memory_plan_add(&model->plan, MEMORY_SCRATCH, "totals", SEQUENCE_TOTALS, sizeof(double), (void **)&tiny->totals,
                        &error));
     OK(memory_plan_add(&model->plan, MEMORY_SCRATCH, "gradient norm", 1, sizeof(double), (void **)&subject->sum_squares,
                        &error));
+    OK(memory_plan_add(&model->plan, MEMORY_OPTIMIZER, "state", 1, sizeof *subject->adamw, (void **)&subject->adamw,
+                       &error));
     OK(model_allocate(model, &tiny->device, &error));
-    if (model->master) /* the padding between tensors takes part in the update */
-        OK(device_zero(&tiny->device, model->master, (size_t)trained * sizeof(float), &error));
+    if (model->master.value) /* the padding between tensors takes part in the update */
+        OK(device_zero(&tiny->device, model->master.value, (size_t)trained * sizeof(float), &error));
     OK(weights_load(&subject->weights, model, &error));
     if (subject->adapter.lora.modules)
         OK(adapter_upload(&subject->adapter, model, &error));
@@ -209,25 +214,31 @@ void subject_update(struct subject *subject, const cJSON *adamw)
                                              .n = trained.elements,
                                              .grad = trained.grad,
                                              .sum_squares = subject->sum_squares})));
+    const struct adamw_state start = {.learning_rate = golden_number(adamw, "learning_rate")};
+    OK(device_copy_in(model->device, subject->adamw, &start, sizeof start, &error));
+    OK(device_run(model->device, &error, adamw_prepare,
+                  &((struct adamw_prepare_args){.sum_squares = subject->sum_squares,
+                                                .max_grad_norm = golden_number(adamw, "max_grad_norm"),
+                                                .beta1 = golden_number(adamw, "beta1"),
+                                                .beta2 = golden_number(adamw, "beta2"),
+                                                .state = subject->adamw})));
     const int64_t from[2] = {0, trained.decayed}, to[2] = {trained.decayed, trained.elements};
     for (int part = 0; part < 2; part++)
         OK(device_run(model->device, &error, adamw_step,
                       &((struct adamw_args){.dtype = model->dtype,
                                             .grad_dtype = model->dtype,
                                             .n = to[part] - from[part],
-                                            .master = trained.master ? trained.master + from[part] : NULL,
+                                            .master = model->master.value ? model->master.value + from[part] : NULL,
                                             .param = (char *)trained.param + (size_t)from[part] * s,
                                             .grad = (char *)trained.grad + (size_t)from[part] * s,
                                             .m = (char *)subject->m + (size_t)from[part] * stat,
                                             .v = (char *)subject->v + (size_t)from[part] * stat,
-                                            .sum_squares = subject->sum_squares,
-                                            .max_grad_norm = golden_number(adamw, "max_grad_norm"),
-                                            .learning_rate = golden_number(adamw, "learning_rate"),
+                                            .state = subject->adamw,
                                             .beta1 = golden_number(adamw, "beta1"),
                                             .beta2 = golden_number(adamw, "beta2"),
                                             .eps = golden_number(adamw, "eps"),
-                                            .weight_decay = part == 0 ? golden_number(adamw, "weight_decay") : 0,
-                                            .step = 1})));
+                                            .weight_decay =
+                                                part == 0 ? golden_number(adamw, "weight_decay") : 0})));
 }
 
 int subject_tensors(const struct subject *subject)

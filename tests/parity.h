@@ -27,6 +27,8 @@ struct subject {
     int32_t *ids[2 * PAIRS_MAX];
     void *m, *v;
     double *sum_squares;
+    struct adamw_state *adamw;
+    struct model_shard whole; /* all that is trained, whose master weights are one piece */
 };
 
 void golden_open(struct golden *golden, const char *folder);

@@ -108,8 +108,9 @@ static double moment_norm(struct subject *subject, const void *moment)
 static double *trained_read(struct tiny *tiny)
 {
     const struct model_trainable trained = model_trainable(&tiny->model);
-    return trained.master ? tiny_read_as(tiny, DTYPE_F32, trained.master, trained.elements)
-                          : tiny_read(tiny, trained.param, trained.elements);
+    const float *master = tiny->model.master.value;
+    return master ? tiny_read_as(tiny, DTYPE_F32, master, trained.elements)
+                  : tiny_read(tiny, trained.param, trained.elements);
 }
 
 /* Puts what one AdamW step changes into the gradient arena, from where it can be read tensor by tensor. */

@@ -1,7 +1,7 @@
 /* test_attention.c - attention over packed groups against softmax written out in double: shared prefixes with
  * several branches, prefix-only groups, grouped heads, strides, every width of the CUDA kernels; packed against
  * separate sequences; decoding from a cache against the whole sequence; finite differences; same bits whatever the
- * schedule.
+ * schedule; counted bytes.
  */
 #include "op_test.h"
 
@@ -377,6 +377,36 @@ static void test_same_bits(void **state)
 enum { BREACHES = 10, BREACHES_ON_CPU = 4, BREACHES_OF_BACKWARD = 2 };
 
 /* Breach i of the card. The first ones are in device memory, where only a CPU engine can look for them. */
+/* Long segments and wide heads: what a block reads to find its rows is counted too and must be small beside them. The last
+ * group has a prefix with two branches. head_dim 128 holds a whole tile in registers, so nothing is read twice. */
+static void test_bytes(void **state)
+{
+    (void)state;
+    const int lengths[] = {300, 0, 129, 150, 170, 0, -1};
+    for (int e = OP_TEST_ENGINES; e < OP_TEST_VARIANTS; e++) {
+        struct op_test *t = op_test_open(op_test_engines[e], 1);
+        struct problem p = problem_make(t, 4, 2, 128, 0, lengths);
+        int64_t n = p.rows * qkv_stride(&p), out_n = p.rows * out_stride(&p);
+        void *qkv = device_from(t, t->dtype, p.qkv, n), *dqkv = device_new(t, t->dtype, n);
+        void *out = device_new(t, t->dtype, out_n), *lse = device_new(t, t->stat, p.heads * p.rows);
+        void *dout = device_from(t, t->dtype, p.dout, out_n);
+        struct attention_args forward = problem_args(t, &p, qkv, out, lse);
+        char *base = dqkv;
+        size_t head_bytes = (size_t)p.head_dim * dtype_size(t->dtype);
+        op_test_bytes_begin(t);
+        op_test_status(t, "attention_forward", t->engine->attention_forward(t->context, &forward));
+        op_test_bytes_check(t, "attention_forward",
+                            attention_forward_moved(p.segment, p.segments, p.rows, p.heads, p.head_dim, t->dtype), 0.05);
+        op_test_bytes_begin(t);
+        OP_CALL(t, attention_backward, attention_backward_args, .forward = forward, .dout = dout, .dq = base,
+                .dk = base + (size_t)p.heads * head_bytes, .dv = base + (size_t)(p.heads + p.kv_heads) * head_bytes);
+        op_test_bytes_check(t, "attention_backward",
+                            attention_backward_moved(p.segment, p.segments, p.rows, p.heads, p.kv_heads, p.head_dim,
+                                                     t->dtype), 0.05);
+        op_test_close(t);
+    }
+}
+
 static void contract_break(struct problem *p, struct attention_args *args, int i)
 {
     switch (i) {
@@ -424,6 +454,7 @@ int main(void)
         cmocka_unit_test(test_naive),    cmocka_unit_test(test_prefix_lengths),
         cmocka_unit_test(test_packed_equals_separate), cmocka_unit_test(test_decoding),
         cmocka_unit_test(test_finite_differences), cmocka_unit_test(test_same_bits),
+        cmocka_unit_test(test_bytes),
         cmocka_unit_test(test_contract)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,17 +1,17 @@
 /* test_embedding.c - gather and scatter of table rows against naive loops, in wide and narrow gradients and at odd
- * addresses; bits for any order of events; counted bytes; the backward pass against finite differences.
+ * addresses; buckets without rows; bits for any order of events; counted bytes; the backward pass against finite differences.
  */
 #include "op_test.h"
 
 #include <string.h>
 
-enum { TABLE = 37, POSITIONS = 19, ROWS_MAX = 700 };
+enum { TABLE = 37, POSITIONS = 19, ROWS_MAX = 700, EMPTY = 21 };
 
 struct problem {
     int64_t rows, cols, offset; /* elements between an aligned address and the arrays' */
     enum dtype grad_dtype;
     int32_t ids[ROWS_MAX], positions[ROWS_MAX];
-    int32_t buckets, bucket_id[TABLE], bucket_begin[TABLE + 1], bucket_rows[ROWS_MAX];
+    int32_t buckets, bucket_id[TABLE + EMPTY], bucket_begin[TABLE + EMPTY + 1], bucket_rows[ROWS_MAX];
     double *table, *position_table, *dout;
 };
 
@@ -98,6 +98,26 @@ static void test_naive(void **state)
         }
 }
 
+/* Buckets without rows, as a padded batch has them, write nothing: not even to the table row that they name, which is
+ * another bucket's. */
+static void test_empty_buckets(void **state)
+{
+    (void)state;
+    for (int e = 0; e < OP_TEST_VARIANTS; e++)
+        for (int accumulate = 0; accumulate < 2; accumulate++) {
+            struct op_test *t = op_test_open(op_test_engines[e], 2);
+            struct problem p = problem_make(t, 90, 264);
+            double *expected = backward_run(t, &p, accumulate);
+            for (int32_t b = 0; b < EMPTY; b++) {
+                p.bucket_id[p.buckets] = p.bucket_id[b % 2];
+                p.bucket_begin[p.buckets + 1] = p.bucket_begin[p.buckets];
+                p.buckets++;
+            }
+            assert_same("dtable", backward_run(t, &p, accumulate), expected, TABLE * p.cols);
+            op_test_close(t);
+        }
+}
+
 static void bits_run(struct op_test *t, void *user, double *out)
 {
     (void)user;
@@ -178,8 +198,8 @@ static void test_contract(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_naive), cmocka_unit_test(test_same_bits),
-                                       cmocka_unit_test(test_bytes), cmocka_unit_test(test_finite_differences),
-                                       cmocka_unit_test(test_contract)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_naive), cmocka_unit_test(test_empty_buckets),
+                                       cmocka_unit_test(test_same_bits), cmocka_unit_test(test_bytes),
+                                       cmocka_unit_test(test_finite_differences), cmocka_unit_test(test_contract)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,7 +1,9 @@
-/* test_engine.c - the table itself: every op is there, memory and copies work, refusals come with a text. */
+/* test_engine.c - the table itself: every op is there, memory and copies work, marks measure, graphs replay, refusals
+ * come with a text. */
 #include "op_test.h"
 
 #include <dlfcn.h>
+#include <math.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -130,6 +132,106 @@ static void test_copy_in_reuse(void **state)
     }
 }
 
+static void test_marks(void **state)
+{
+    (void)state;
+    for (int e = 0; e < OP_TEST_VARIANTS; e++) {
+        struct op_test *t = op_test_open(op_test_engines[e], 1);
+        double seconds[3] = {NAN, NAN, NAN};
+        void *a = device_new(t, DTYPE_F32, 1000);
+        op_test_refused(t, "elapsed", t->engine->elapsed(t->context, 0, 1, seconds));
+        for (int slot = 0; slot < 3; slot++) {
+            op_test_status(t, "mark", t->engine->mark(t->context, slot ? ENGINE_MARKS - slot : 0));
+            op_test_status(t, "fill_zero", t->engine->fill_zero(t->context, a, 4000));
+        }
+        op_test_status(t, "elapsed", t->engine->elapsed(t->context, 0, ENGINE_MARKS - 1, &seconds[0]));
+        op_test_status(t, "elapsed", t->engine->elapsed(t->context, ENGINE_MARKS - 1, ENGINE_MARKS - 2, &seconds[1]));
+        op_test_status(t, "elapsed", t->engine->elapsed(t->context, 0, ENGINE_MARKS - 2, &seconds[2]));
+        assert_true(seconds[0] >= 0 && seconds[1] >= 0); /* a CUDA event's time is a float of milliseconds */
+        assert_true(fabs(seconds[0] + seconds[1] - seconds[2]) <= 1e-6 + 1e-6 * seconds[2]);
+        op_test_refused(t, "mark", t->engine->mark(t->context, ENGINE_MARKS));
+        op_test_refused(t, "mark", t->engine->mark(t->context, -1));
+        op_test_refused(t, "elapsed", t->engine->elapsed(t->context, 0, ENGINE_MARKS, seconds));
+        op_test_refused(t, "elapsed", t->engine->elapsed(t->context, 0, 0, NULL));
+        t->engine->range_push(t->context, "outer");
+        t->engine->range_push(t->context, "inner");
+        t->engine->range_pop(t->context);
+        t->engine->range_pop(t->context);
+        op_test_close(t);
+    }
+}
+
+/* sum_squares += sum of grad^2, and then grad = 0 and copy = sum_squares. */
+static void work_queue(struct op_test *t, void *grad, int64_t n, double *sum_squares, double *copy)
+{
+    OP_CALL(t, adamw_norm, adamw_norm_args, .grad_dtype = DTYPE_F32, .n = n, .grad = grad, .sum_squares = sum_squares,
+            .accumulate = true);
+    op_test_status(t, "fill_zero", t->engine->fill_zero(t->context, grad, (size_t)n * sizeof(float)));
+    op_test_status(t, "copy", t->engine->copy(t->context, copy, sum_squares, sizeof(double)));
+}
+
+/* A graph runs when it is launched, not when it is captured; it reads what is in memory then. Scratch that grew after
+ * the capture does not harm it. */
+static void test_graphs(void **state)
+{
+    (void)state;
+    const int64_t n = 100000, rows = 8, cols = 32768;
+    for (int e = 0; e < OP_TEST_VARIANTS; e++) {
+        struct op_test *t = op_test_open(op_test_engines[e], 1);
+        struct engine_graph *graph = NULL;
+        if (!t->engine->graphs) {
+            op_test_refused(t, "capture_begin", t->engine->capture_begin(t->context));
+            op_test_refused(t, "capture_end", t->engine->capture_end(t->context, &graph));
+            op_test_refused(t, "graph_launch", t->engine->graph_launch(t->context, graph));
+            t->engine->graph_free(t->context, NULL);
+            op_test_close(t);
+            continue;
+        }
+        double zero = 0, *ones = values_new(t, n), expected = (double)n;
+        for (int64_t i = 0; i < n; i++)
+            ones[i] = 1;
+        void *grad = device_from(t, DTYPE_F32, ones, n);
+        double *sum_squares = device_from(t, DTYPE_F64, &zero, 1), *copy = device_from(t, DTYPE_F64, &zero, 1);
+        work_queue(t, grad, n, sum_squares, copy);
+        assert_same("first", values_from(t, DTYPE_F64, copy, 1), &expected, 1);
+        op_test_status(t, "capture_begin", t->engine->capture_begin(t->context));
+        op_test_refused(t, "capture_begin", t->engine->capture_begin(t->context));
+        work_queue(t, grad, n, sum_squares, copy);
+        op_test_refused(t, "synchronize", t->engine->synchronize(t->context));
+        op_test_refused(t, "copy_in", t->engine->copy_in(t->context, copy, &zero, sizeof zero));
+        op_test_refused(t, "copy_out", t->engine->copy_out(t->context, &zero, copy, sizeof zero));
+        op_test_refused(t, "mark", t->engine->mark(t->context, 0));
+        op_test_status(t, "capture_end", t->engine->capture_end(t->context, &graph));
+        op_test_refused(t, "capture_end", t->engine->capture_end(t->context, NULL));
+        assert_non_null(graph);
+        for (int launch = 0; launch < 3; launch++) {
+            if (launch == 2) { /* two megabytes of scratch */
+                void *x = device_new(t, DTYPE_F32, rows * cols), *dx = device_new(t, DTYPE_F32, rows * cols);
+                void *dweight = device_new(t, DTYPE_F32, cols);
+                op_test_status(t, "fill_zero", t->engine->fill_zero(t->context, x, (size_t)(rows * cols) * sizeof(float)));
+                op_test_status(t, "fill_zero", t->engine->fill_zero(t->context, dweight, (size_t)cols * sizeof(float)));
+                OP_CALL(t, norm_backward, norm_backward_args, .kind = NORM_RMS, .dtype = DTYPE_F32,
+                        .grad_dtype = DTYPE_F32, .rows = rows, .cols = cols, .x = x, .weight = x, .rstd = x, .dy = x,
+                        .dx = dx, .dweight = dweight);
+            }
+            device_set(t, DTYPE_F32, grad, ones, n);
+            op_test_status(t, "graph_launch", t->engine->graph_launch(t->context, graph));
+            expected += (double)n;
+            assert_same("replayed", values_from(t, DTYPE_F64, copy, 1), &expected, 1);
+            assert_same("cleared", values_from(t, DTYPE_F32, grad, 1), &zero, 1);
+        }
+        /* dropped: nothing has run */
+        op_test_status(t, "capture_begin", t->engine->capture_begin(t->context));
+        op_test_status(t, "fill_zero", t->engine->fill_zero(t->context, copy, sizeof(double)));
+        op_test_status(t, "capture_end", t->engine->capture_end(t->context, NULL));
+        assert_same("dropped", values_from(t, DTYPE_F64, copy, 1), &expected, 1);
+        t->engine->graph_free(t->context, graph);
+        t->engine->graph_free(t->context, NULL);
+        op_test_refused(t, "graph_launch", t->engine->graph_launch(t->context, NULL));
+        op_test_close(t);
+    }
+}
+
 /* Where it was built: the CUDA engine opens, or says in one line why it does not. */
 static void test_no_gpu(void **state)
 {
@@ -163,6 +265,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_table), cmocka_unit_test(test_open),
                                        cmocka_unit_test(test_memory), cmocka_unit_test(test_copies),
-                                       cmocka_unit_test(test_copy_in_reuse), cmocka_unit_test(test_no_gpu)};
+                                       cmocka_unit_test(test_copy_in_reuse), cmocka_unit_test(test_marks),
+                                       cmocka_unit_test(test_graphs), cmocka_unit_test(test_no_gpu)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,6 @@
 /* test_linear.c - the matrix products against naive sums in double, over sizes that cross every border of the
- * tiling and of OpenBLAS's own blocking; finite differences; same bits; on CUDA float results from bf16 operands,
- * odd addresses, counted bytes and the file of plans.
+ * blocking; finite differences; same bits; on CUDA float results from bf16 operands, odd addresses, counted bytes and
+ * the file of plans.
  */
 #include "op_test.h"
 #include "temporary.h"
@@ -19,7 +19,7 @@ static const struct shape shapes[] = {
     {1, 1, 1},     {1, 5, 3},     {2, 17, 66},   {3, 64, 130},   {4, 31, 7},    {5, 1, 1},    {5, 33, 2},
     {7, 8, 19},    {16, 16, 16},  {17, 40, 401}, {31, 65, 33},   {64, 64, 64},  {63, 127, 65}, {100, 3, 385},
     {257, 24, 20}, {258, 96, 400}, {33, 385, 29}, {50, 1000, 50}, {129, 257, 97}, {300, 48, 800},
-    {1030, 8, 333}};
+    {1030, 8, 333}, {20, 1300, 70}, {100, 12, 1290}};
 enum { SHAPES = sizeof shapes / sizeof *shapes };
 
 struct results {
@@ -215,6 +215,24 @@ static void test_same_bits(void **state)
         }
 }
 
+/* The CPU engine sums an element of a product in the same order whatever the sizes of the rest: a row's result does not
+ * depend on the rows beside it. */
+static void test_same_bits_of_a_row(void **state)
+{
+    (void)state;
+    const int64_t rows = 301, in = 1300, out = 333, first = 100, some = 31;
+    struct op_test *t = op_test_open("cpu", 2);
+    float *x = array_new(t, t->dtype, rows * in, 1, 0), *weight = array_new(t, t->dtype, out * in, 2, 0);
+    void *all = device_new(t, t->dtype, rows * out), *part = device_new(t, t->dtype, some * out);
+    OP_CALL(t, linear_forward, linear_args, .dtype = t->dtype, .out_dtype = t->dtype, .rows = rows, .in = in, .out = out,
+            .x = x, .weight = weight, .y = all);
+    OP_CALL(t, linear_forward, linear_args, .dtype = t->dtype, .out_dtype = t->dtype, .rows = some, .in = in, .out = out,
+            .x = x + first * in, .weight = weight, .y = part);
+    assert_same("rows alone", values_from(t, t->dtype, part, some * out),
+                values_from(t, t->dtype, all, rows * out) + first * out, some * out);
+    op_test_close(t);
+}
+
 /* The products move each operand once by definition; the gradient of the bias reads dy once more, and the sums of its
  * blocks of rows are the 5 %. */
 static void test_bytes(void **state)
@@ -369,7 +387,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_products), cmocka_unit_test(test_float_from_bf16),
                                        cmocka_unit_test(test_odd_addresses), cmocka_unit_test(test_strides_and_scale),
-                                       cmocka_unit_test(test_same_bits),
+                                       cmocka_unit_test(test_same_bits), cmocka_unit_test(test_same_bits_of_a_row),
                                        cmocka_unit_test(test_bytes), cmocka_unit_test(test_plans),
                                        cmocka_unit_test(test_finite_differences), cmocka_unit_test(test_contract)};
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -44,33 +44,9 @@ enum { CASES = sizeof cases / sizeof *cases };
 /* The tiny model once more, with the same weights and with adapters whose B is not zero. */
 static void open_with_lora(struct tiny *tiny, const char *engine, const char *config, const struct lora_options *options)
 {
-    struct error error = {0};
     temporary_file("config.json", config, strlen(config));
     tiny_open(tiny, temporary, engine, 2, true, 3);
-    struct model *model = &tiny->model;
-    double *weights = tiny_read(tiny, model->param, model->elements);
-    const struct model_config kept = model->config;
-    const enum dtype dtype = model->dtype;
-    model_free(model);
-    OK(model_create(model, &kept, dtype, &error));
-    OK(lora_create(&model->lora, model, options, &error));
-    OK(model_plan(model, true, 640, 320, 32, &error));
-    OK(memory_plan_add(&model->plan, MEMORY_SCRATCH, "totals", SEQUENCE_TOTALS, sizeof(double), (void **)&tiny->totals,
-                       &error));
-    OK(model_allocate(model, &tiny->device, &error));
-    tiny_write(tiny, model->param, weights, model->elements);
-    free(weights);
-    OK(lora_random(model, 3, &error));
-    double *value = tiny_read(tiny, model->lora.param, model->lora.elements);
-    for (int m = 0; m < model->lora.modules; m++) {
-        const struct lora_module *module = &model->lora.module[m];
-        for (int64_t i = 0; i < model->tensor[module->tensor].rows * options->rank; i++) {
-            assert_true(value[module->b + i] == 0);
-            value[module->b + i] = (float)(0.3 * (sample_uniform(21, (uint64_t)(module->b + i)) - 0.5));
-        }
-    }
-    tiny_write(tiny, model->lora.param, value, model->lora.elements);
-    free(value);
+    tiny_remake(tiny, RECOMPUTE_NONE, options);
 }
 
 static double loss_at(struct tiny *tiny, void *address, double value)

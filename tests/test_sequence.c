@@ -1,6 +1,6 @@
 /* test_sequence.c - the divergences against the check values of the specification; sums, losses, slopes, token
- * weights and totals of the three loss forms; token weights against finite differences of the loss; NaN weights when
- * the loss is not finite; CUDA against the CPU on many sequences.
+ * weights and totals of the three loss forms, the batch form also over several ranks; token weights against finite
+ * differences of the loss; NaN weights when the loss is not finite; CUDA against the CPU on many sequences.
  */
 #include "op_test.h"
 
@@ -276,6 +276,55 @@ static void test_same_bits(void **state)
             op_test_same_bits(op_test_engines[e], SEQUENCE_TOTALS + ROWS, problem_fill, &loss);
 }
 
+/* Ranks with one pair, two pairs and nothing, their sums added up in between, against all pairs as one batch. */
+static void test_parts(void **state)
+{
+    (void)state;
+    static const int first[] = {0, 2, SEQUENCES, SEQUENCES}; /* sequences of rank r: first[r] .. first[r + 1] - 1 */
+    for (int e = 0; e < OP_TEST_VARIANTS; e++) {
+        struct op_test *t = op_test_open(op_test_engines[e], 1);
+        struct problem p = problem_make(t, LOSS_FLAT_BATCH, DIVERGENCE_JENSEN_SHANNON);
+        struct results whole = problem_run(t, &p, NULL);
+        const double zeros[SEQUENCE_TOTALS] = {0};
+        double sums[2] = {0, 0}, totals[SEQUENCE_TOTALS] = {0}, row_scale[ROWS];
+        struct sequence_args args[3];
+        for (int r = 0; r < 3; r++) {
+            const int from = begin[first[r]], rows = begin[first[r + 1]] - from, sequences = first[r + 1] - first[r];
+            int32_t own[SEQUENCES + 1];
+            for (int s = 0; s <= sequences; s++)
+                own[s] = begin[first[r] + s] - from;
+            args[r] = (struct sequence_args){
+                .dtype = t->stat, .loss = p.loss, .divergence = p.divergence, .scale = p.scale, .divisor = p.divisor,
+                .sequences = sequences, .rows = rows, .begin = device_bytes(t, own, sizeof own),
+                .logprob = device_from(t, t->stat, p.logprob + from, rows),
+                .p = device_from(t, t->stat, p.p + from, rows), .logprob_sum = device_new(t, DTYPE_F64, SEQUENCES),
+                .prob_sum = device_new(t, DTYPE_F64, SEQUENCES), .slope_prob = device_new(t, DTYPE_F64, SEQUENCES),
+                .slope_logprob = device_new(t, DTYPE_F64, SEQUENCES), .row_scale = device_new(t, t->stat, ROWS),
+                .totals = device_from(t, DTYPE_F64, zeros, SEQUENCE_TOTALS), .part = SEQUENCE_SUMS,
+                .batch_sums = device_new(t, DTYPE_F64, 2), .count_loss = r == 0};
+            op_test_status(t, "sums", t->engine->sequence_loss(t->context, &args[r]));
+            const double *mine = values_from(t, DTYPE_F64, args[r].batch_sums, 2);
+            sums[0] += mine[0], sums[1] += mine[1];
+        }
+        for (int r = 0; r < 3; r++) {
+            device_set(t, DTYPE_F64, args[r].batch_sums, sums, 2);
+            args[r].part = SEQUENCE_SLOPES;
+            op_test_status(t, "slopes", t->engine->sequence_loss(t->context, &args[r]));
+            device_get(t, t->stat, args[r].row_scale, row_scale + begin[first[r]], args[r].rows);
+            const double *mine = values_from(t, DTYPE_F64, args[r].totals, SEQUENCE_TOTALS);
+            for (int i = 0; i < SEQUENCE_TOTALS; i++)
+                totals[i] += mine[i];
+        }
+        assert_close("row_scale", row_scale, whole.row_scale, ROWS, 0, t->eps);
+        assert_close("totals", totals, whole.totals, SEQUENCE_TOTALS, 1e-14, 1e-14);
+        args[0].batch_sums = NULL;
+        op_test_refused(t, "sequence_loss", t->engine->sequence_loss(t->context, &args[0]));
+        args[1].loss = LOSS_FLAT_PAIR;
+        op_test_refused(t, "sequence_loss", t->engine->sequence_loss(t->context, &args[1]));
+        op_test_close(t);
+    }
+}
+
 static void test_contract(void **state)
 {
     (void)state;
@@ -309,7 +358,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_check_values), cmocka_unit_test(test_slopes),
                                        cmocka_unit_test(test_forms), cmocka_unit_test(test_large),
-                                       cmocka_unit_test(test_not_finite), cmocka_unit_test(test_same_bits),
+                                       cmocka_unit_test(test_parts), cmocka_unit_test(test_not_finite), cmocka_unit_test(test_same_bits),
                                        cmocka_unit_test(test_contract)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

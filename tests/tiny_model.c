@@ -110,6 +110,46 @@ void tiny_open(struct tiny *tiny, const char *directory, const char *engine, int
     tiny_pack(tiny, true);
 }
 
+/* Both matrices of every module away from zero, rounded to float. */
+static void adapters_make(struct tiny *tiny, int64_t rank)
+{
+    struct error error = {0};
+    const struct model *model = &tiny->model;
+    OK(lora_random(&tiny->model, 3, &error));
+    double *value = tiny_read(tiny, model->lora.param, model->lora.elements);
+    for (int m = 0; m < model->lora.modules; m++) {
+        const struct lora_module *module = &model->lora.module[m];
+        for (int64_t i = 0; i < model->tensor[module->tensor].rows * rank; i++) {
+            assert_true(value[module->b + i] == 0);
+            value[module->b + i] = (float)(0.3 * (sample_uniform(21, (uint64_t)(module->b + i)) - 0.5));
+        }
+    }
+    tiny_write(tiny, model->lora.param, value, model->lora.elements);
+    free(value);
+}
+
+void tiny_remake(struct tiny *tiny, enum recompute recompute, const struct lora_options *options)
+{
+    struct error error = {0};
+    struct model *model = &tiny->model;
+    double *weights = tiny_read(tiny, model->param, model->elements);
+    const struct model_config config = model->config;
+    const enum dtype dtype = model->dtype;
+    model_free(model);
+    OK(model_create(model, &config, dtype, &error));
+    if (options)
+        OK(lora_create(&model->lora, model, options, &error));
+    model->recompute = recompute;
+    OK(model_plan(model, true, 640, 320, 32, &error));
+    OK(memory_plan_add(&model->plan, MEMORY_SCRATCH, "totals", SEQUENCE_TOTALS, sizeof(double), (void **)&tiny->totals,
+                       &error));
+    OK(model_allocate(model, &tiny->device, &error));
+    tiny_write(tiny, model->param, weights, model->elements);
+    free(weights);
+    if (options)
+        adapters_make(tiny, options->rank);
+}
+
 void tiny_close(struct tiny *tiny)
 {
     batch_free(&tiny->batch, &tiny->device);
@@ -141,7 +181,7 @@ double tiny_step(struct tiny *tiny, int divergence)
                                            .divergence = divergence,
                                            .scale = 1.0 / tiny->groups,
                                            .sequences = tiny->batch.sequences,
-                                           .rows = tiny->batch.heads,
+                                           .rows = tiny->batch.real_heads,
                                            .begin = tiny->batch.device.sequence_begin,
                                            .logprob = head->logprob,
                                            .p = head->p,

@@ -19,15 +19,20 @@ struct tiny {
 
 /* Writes config.json of the tiny model into a folder; extra is added to the object ("\"mlp_bias\": true,"). */
 void tiny_config(const char *directory, const char *extra);
-/* Opens an engine of op_test_engines with so many threads; the type that models have on it. */
+/* Opens an engine of op_test_engines, or "emu" (what FLAT_EMU names, if it is set), with so many threads; the type that
+ * models have on it. */
 enum dtype tiny_device_open(struct device *device, const char *engine, int threads);
-/* Opens an engine, makes the model of a folder with random weights (larger than
+/* Opens an engine of op_test_engines with so many threads, makes the model of a folder with random weights (larger than
  * usual, so that no gradient is lost in rounding), and `pairs` groups of two answers. */
 void tiny_open(struct tiny *tiny, const char *directory, const char *engine, int threads, bool training, int pairs);
+/* Makes the model once more, with the same weights, at a level of recompute and, unless NULL, with adapters whose B is
+ * not zero. */
+void tiny_remake(struct tiny *tiny, enum recompute recompute, const struct lora_options *options);
 void tiny_close(struct tiny *tiny);
 /* Packs the groups, shared or not. */
 void tiny_pack(struct tiny *tiny, bool shared);
-/* Forward, FLAT loss (divergence, pair averages) and, when training, backward into zeroed gradients. The loss. */
+/* Forward, FLAT loss (divergence, pair averages) and, when training, backward into zeroed gradients. The loss; what it is
+ * made of stays in tiny->totals. */
 double tiny_step(struct tiny *tiny, int divergence);
 /* count values of the parameter or gradient arena as double; free(). */
 double *tiny_read(struct tiny *tiny, const void *from, int64_t count);

@@ -1,17 +1,20 @@
-/* command_train.c - `flat unlearn`, `flat finetune` and `flat plan`: one run from a config to a saved model. */
+/* command_train.c - `flat unlearn` and `flat finetune`: one run from a config to a saved model. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../io/json.h"
+#include "../train/agreement.h"
 #include "../train/run_log.h"
 #include "../util/clock.h"
 #include "../util/file.h"
+#include "../util/interrupt.h"
 #include "../util/progress.h"
 #include "commands.h"
 
 struct training {
     struct invocation *run;
+    struct comm *comm;
     struct trainer trainer;
     struct run_log log;
     struct progress progress;
@@ -21,7 +24,24 @@ struct training {
 static void training_warn(void *user, const char *text)
 {
     struct training *training = user;
-    log_warning(&training->run->log, "%s", text);
+    if (training->comm)
+        log_warning(&training->run->log, "rank %d: %s", comm_rank(training->comm), text);
+    else
+        log_warning(&training->run->log, "%s", text);
+}
+
+/* A failure that all ranks have: rank 0 is the one that prints it. */
+static int training_shared(const struct training *training, int status, struct error *error)
+{
+    if (status && comm_rank(training->comm))
+        *error->text = 0;
+    return status;
+}
+
+/* A failure of one rank becomes that of all. */
+static int training_agree(const struct training *training, int status, struct error *error)
+{
+    return training_shared(training, comm_status(training->comm, status, error), error);
 }
 
 /* output_dir/checkpoint-<step>: the model as it is now, in a folder of its own. */
@@ -33,11 +53,8 @@ static int checkpoint_save(struct training *training, int64_t step, struct error
     return status ? status : trainer_save(&training->trainer, path, error);
 }
 
-static int training_step(void *user, const struct step_record *record, struct error *error)
+static void training_show(struct training *training, const struct step_record *record)
 {
-    struct training *training = user;
-    const struct settings *settings = &training->run->line.settings;
-    bool keep = record->step % settings->logging_steps == 0 || record->step == record->total_steps;
     const double rate = record->seconds > 0 ? (double)record->tokens / record->seconds : 0;
     const struct progress_metric flat[] = {{"loss", record->loss, NULL},
                                            {"P(template)", record->prob_template, NULL},
@@ -50,11 +67,23 @@ static int training_step(void *user, const struct step_record *record, struct er
         progress_step(&training->progress, record->step, flat, sizeof flat / sizeof *flat);
     else
         progress_step(&training->progress, record->step, plain, sizeof plain / sizeof *plain);
-    int status = keep ? run_log_step(&training->log, &training->trainer, record, true, error) : STATUS_OK;
+}
+
+static int training_step(void *user, const struct step_record *record, struct error *error)
+{
+    struct training *training = user;
+    const struct settings *settings = &training->run->line.settings;
+    bool keep = record->step % settings->logging_steps == 0 || record->step == record->total_steps;
+    int status = STATUS_OK;
+    if (!comm_rank(training->comm)) {
+        training_show(training, record);
+        status = keep ? run_log_step(&training->log, &training->trainer, record, true, error) : STATUS_OK;
+    }
     bool epoch_ends = record->step % training->trainer.steps_per_epoch == 0 && record->step < record->total_steps;
-    if (!status && epoch_ends && !strcmp(settings->save_strategy, "epoch"))
-        status = checkpoint_save(training, record->step, error);
-    return status;
+    if (!epoch_ends || strcmp(settings->save_strategy, "epoch"))
+        return status;
+    status = comm_status(training->comm, status, error); /* saving takes all ranks */
+    return status ? status : checkpoint_save(training, record->step, error);
 }
 
 /* The output must be new, or its overwriting asked for; the model that is read must never be written over. */
@@ -84,12 +113,6 @@ static int output_check(const struct settings *settings, struct error *error)
     return STATUS_OK;
 }
 
-/* What a plan, which opens no device, supposes: bf16 on a GPU that is asked for, float otherwise. */
-static enum dtype planned_dtype(const struct settings *settings)
-{
-    return !strcmp(settings->device, "cuda") ? DTYPE_BF16 : DTYPE_F32;
-}
-
 static int describe_run(struct training *training, struct error *error)
 {
     struct buffer text = {0};
@@ -115,9 +138,13 @@ static void announce(struct training *training)
     log_info(log, "%s: %s", device->engine->name, device->engine->describe(device->context));
     log_info(log, "%s, %lld parameters, %d rows, %lld steps", trainer->model.config.family->model_type,
              (long long)trainer->model.elements, trainer->examples.data.rows, (long long)trainer->total_steps);
+    for (int rank = 0; training->comm && rank < comm_size(training->comm); rank++)
+        log_info(log, "%s", comm_describe(training->comm, rank));
     if (trainer->model.lora.modules)
         log_info(log, "LoRA: %lld parameters of %d modules are trained, the model is frozen",
                  (long long)trainer->model.lora.elements, trainer->model.lora.modules);
+    if (training->run->line.settings.cuda_graphs && !trainer->graphs)
+        log_warning(log, "cuda_graphs: device %s has no graphs; the run goes on without", device->engine->name);
     if (trainer->examples.max_length < training->run->line.settings.max_length)
         log_info(log, "max_length is %lld here: the model has no more positions", (long long)trainer->examples.max_length);
     if (trainer->examples.cut)
@@ -126,111 +153,116 @@ static void announce(struct training *training)
                     (long long)trainer->examples.max_length);
 }
 
-int command_train(struct invocation *run, bool finetune, struct error *error)
+/* The settings that all ranks must have alike: without paths, and without what changes no number. */
+static int settings_shared(const struct training *training, struct buffer *text, struct error *error)
 {
-    const struct settings *settings = &run->line.settings;
-    struct training training = {.run = run};
-    double start = clock_seconds();
-    int status = output_check(settings, error);
-    if (status)
-        return status;
-    struct device device; /* opened first: the memory that a run needs depends on what it stores */
-    status = device_open(&device, settings->device, 0, (int)settings->threads, error);
-    if (status)
-        return status;
-    status = trainer_prepare(&training.trainer, settings, finetune, device.engine->dtype, error);
-    if (status) {
-        device_close(&device);
-        return status;
-    }
-    status = trainer_start(&training.trainer, &device, error);
-    if (!status)
-        status = run_log_open(&training.log, settings->output_dir, error);
-    if (!status)
-        status = describe_run(&training, error);
-    if (!status) {
-        announce(&training);
-        if (settings->profile)
-            status = profile_attach(&training.profile, &training.trainer.device, error);
-    }
-    if (!status) {
-        progress_begin(&training.progress, &run->log, finetune ? "finetune" : "unlearn", 0, training.trainer.total_steps,
-                       settings->logging_steps);
-        status = trainer_run(&training.trainer, training_step, &training, training_warn, error);
-        progress_end(&training.progress);
-        if (settings->profile)
-            profile_print(&training.profile, stderr);
-    }
-    if (!status)
-        status = trainer_save(&training.trainer, settings->output_dir, error);
-    if (!status)
-        status = run_log_finish(&training.log, &training.trainer, clock_seconds() - start, error);
-    if (!status)
-        log_info(&run->log, "saved %s in %.1f s%s", settings->output_dir, clock_seconds() - start,
-                 training.trainer.nonfinite ? "; some steps were skipped, see the warnings" : "");
-    run_log_close(&training.log);
-    trainer_free(&training.trainer);
+    static const char *const own[] = {"model_name_or_path", "forget_data", "train_data", "output_dir",
+                                      "overwrite_output_dir", "adapter", "nproc_per_node", "device", "threads", "quiet",
+                                      "profile"};
+    cJSON *json = settings_to_json(&training->run->line, error);
+    if (!json)
+        return STATUS_MEMORY;
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+        cJSON_DeleteItemFromObjectCaseSensitive(json, own[i]);
+    cJSON_DeleteItemFromObjectCaseSensitive(cJSON_GetObjectItemCaseSensitive(json, "template"), "file");
+    int status = json_print(json, text, error);
+    cJSON_Delete(json);
     return status;
 }
 
-/* Forward and backward of one epoch's rows: 2 flops a multiply-add, backward twice the forward (attention 2.5 times); of a
- * frozen weight backward once, for there is no gradient of its own. */
-static double epoch_flops(const struct trainer *trainer)
+/* Meets the others, opens the device, reads everything but the weights, and makes sure that all have read the same. */
+static int training_prepare(struct training *training, bool finetune, struct device *device, struct error *error)
 {
-    const struct model_config *c = &trainer->model.config;
-    const struct batch_size *size = &trainer->epoch_size;
-    const double rate = trainer->model.lora.modules ? 4 : 6;
-    double layers = 0;
-    for (int i = 0; i < trainer->model.tensors; i++) {
-        const struct model_tensor *tensor = &trainer->model.tensor[i];
-        if (tensor->from->slot >= SLOT_LAYER)
-            layers += (double)tensor->rows * (double)(tensor->cols ? tensor->cols : 0);
-    }
-    const int heads = (int)c->num_attention_heads, dim = (int)c->head_dim;
-    return (rate * layers + 6 * (double)trainer->model.lora.elements) * (double)size->rows +
-           rate * (double)c->vocab_size * (double)c->hidden_size * (double)size->heads +
-           (double)c->num_hidden_layers * ((double)attention_forward_flops(size->visible_keys, heads, dim) +
-                                           (double)attention_backward_flops(size->visible_keys, heads, dim));
-}
-
-static void plan_print(const struct trainer *trainer)
-{
-    const struct model *model = &trainer->model;
-    const struct memory_plan *plan = &model->plan;
-    const int64_t trained = model_trainable(model).elements;
-    const double mib = 1.0 / (1 << 20), steps = trainer->steps_per_epoch;
-    printf("model          %s, %lld parameters in %d tensors, planned in %s\n", model->config.family->model_type,
-           (long long)model->elements, model->tensors, dtype_name(model->dtype));
-    if (model->lora.modules)
-        printf("trained        %lld parameters: adapters of rank %lld on %d modules\n", (long long)trained,
-               (long long)model->lora.options.rank, model->lora.modules);
-    printf("data           %d rows; an epoch feeds %lld tokens and predicts %lld answer tokens\n",
-           trainer->examples.data.rows, (long long)trainer->epoch_size.rows, (long long)trainer->epoch_size.heads);
-    printf("steps          %d an epoch, %lld in all; largest micro-batch %lld tokens, %lld answer tokens\n",
-           trainer->steps_per_epoch, (long long)trainer->total_steps, (long long)trainer->max_rows,
-           (long long)trainer->max_heads);
-    for (int class = 0; class < MEMORY_CLASSES; class++)
-        if (plan->bytes[class])
-            printf("%-14s %12.1f MiB\n", memory_class_name((enum memory_class)class), mib * (double)plan->bytes[class]);
-    printf("%-14s %12.1f MiB of device memory\n", "total", mib * (double)memory_plan_total(plan));
-    printf("work           %.4g flops a step on average: matrix products and attention, forward and backward\n",
-           epoch_flops(trainer) / steps);
-    printf("optimizer      %.4g bytes a step: gradient norm and AdamW\n",
-           (double)(adamw_norm_bytes(trained, model->dtype) +
-                    adamw_step_bytes(trained, model->dtype, model->dtype, false)));
-    if (trainer->examples.cut)
-        printf("warning        %lld sequences are cut at max_length\n", (long long)trainer->examples.cut);
-}
-
-int command_plan(struct invocation *run, struct error *error)
-{
-    const struct settings *settings = &run->line.settings;
-    struct trainer trainer;
-    bool finetune = *settings->train_data && !*settings->forget_data;
-    int status = trainer_prepare(&trainer, settings, finetune, planned_dtype(settings), error);
+    const struct settings *settings = &training->run->line.settings;
+    struct comm_place place;
+    struct buffer text = {0};
+    int status = comm_place_find(&place, error);
+    if (!status)
+        status = comm_open(&training->comm, &place, error);
     if (status)
         return status;
-    plan_print(&trainer);
-    trainer_free(&trainer);
-    return stdout_finish(error);
+    const int rank = comm_rank(training->comm);
+    if (training->comm && *settings->dump_step)
+        status = error_set(error, STATUS_USAGE, "dump_step: the gradients of several ranks lie with all of them; run one");
+    if (!status && !rank)
+        status = output_check(settings, error);
+    if (!status) /* before the rest: the memory that a run needs depends on what the device stores */
+        status = device_open(device, settings->device, comm_place_device(&place), (int)settings->threads, error);
+    status = training_agree(training, status, error);
+    if (!status)
+        status = comm_attach(training->comm, device, error);
+    if (status)
+        return status;
+    const struct world world = {training->comm, rank, comm_size(training->comm), place.local_size};
+    status = trainer_prepare(&training->trainer, settings, finetune, device->engine->dtype, &world, error);
+    if (!status)
+        status = settings_shared(training, &text, error);
+    status = training_agree(training, status, error);
+    if (!status)
+        status = training_shared(training, agreement_check(&training->trainer, text.data, error), error);
+    buffer_free(&text);
+    return status;
+}
+
+/* Memory, weights, and the folder that rank 0 writes. */
+static int training_start(struct training *training, struct device *device, struct error *error)
+{
+    const struct settings *settings = &training->run->line.settings;
+    const bool writes = !comm_rank(training->comm);
+    int status = trainer_start(&training->trainer, device, error);
+    if (!status && writes)
+        status = run_log_open(&training->log, settings->output_dir, error);
+    if (!status && writes)
+        status = describe_run(training, error);
+    if (!status && writes)
+        announce(training);
+    if (!status && settings->profile)
+        status = profile_attach(&training->profile, &training->trainer.device, error);
+    return training_agree(training, status, error);
+}
+
+static int training_run(struct training *training, bool finetune, double start, struct error *error)
+{
+    const struct settings *settings = &training->run->line.settings;
+    struct trainer *trainer = &training->trainer;
+    const bool writes = !comm_rank(training->comm);
+    if (writes)
+        progress_begin(&training->progress, &training->run->log, finetune ? "finetune" : "unlearn", 0,
+                       trainer->total_steps, settings->logging_steps);
+    interrupt_catch(!training->comm);
+    int status = trainer_run(trainer, training_step, training, training_warn, error);
+    interrupt_release();
+    if (writes)
+        progress_end(&training->progress);
+    if (writes && settings->profile)
+        profile_print(&training->profile, stderr);
+    if (!status)
+        status = trainer_save(trainer, settings->output_dir, error);
+    if (!trainer->aborted)
+        status = training_shared(training, status, error);
+    if (status || !writes)
+        return status;
+    status = run_log_finish(&training->log, trainer, clock_seconds() - start, error);
+    if (!status)
+        log_info(&training->run->log, "saved %s in %.1f s%s", settings->output_dir, clock_seconds() - start,
+                 trainer->nonfinite ? "; some steps were skipped, see the warnings" : "");
+    return status;
+}
+
+int command_train(struct invocation *run, bool finetune, struct error *error)
+{
+    struct training training = {.run = run};
+    struct device device = {0};
+    const double start = clock_seconds();
+    int status = training_prepare(&training, finetune, &device, error);
+    if (!status)
+        status = training_start(&training, &device, error);
+    if (!status)
+        status = training_run(&training, finetune, start, error);
+    comm_close(training.comm);
+    run_log_close(&training.log);
+    if (!training.trainer.device.context) /* not taken over yet */
+        device_close(&device);
+    trainer_free(&training.trainer);
+    return status;
 }

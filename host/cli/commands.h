@@ -17,7 +17,9 @@ int command_train(struct invocation *run, bool finetune, struct error *error);
 int command_plan(struct invocation *run, struct error *error);
 int command_score(struct invocation *run, struct error *error);
 int command_generate(struct invocation *run, struct error *error);
+int command_bench(struct invocation *run, struct error *error);
 int command_tokenize(struct invocation *run, struct error *error);
+int command_bench(struct invocation *run, struct error *error);
 
 /* score and generate: whether a prompt template was asked for, so that --data holds question and answer rows. */
 bool rows_wanted(const struct invocation *run);

@@ -7,6 +7,7 @@
 #include "../io/json.h"
 #include "../util/version.h"
 #include "commands.h"
+#include "launcher.h"
 #include "plot.h"
 
 int stdout_finish(struct error *error)
@@ -56,6 +57,7 @@ static int command_dispatch(struct invocation *run, const struct command *comman
     case COMMAND_SCORE: return command_score(run, error);
     case COMMAND_GENERATE: return command_generate(run, error);
     case COMMAND_TOKENIZE: return command_tokenize(run, error);
+    case COMMAND_BENCH: return command_bench(run, error);
     default: return plot_run(run->line.arguments.argument, run->line.settings.output, error);
     }
 }
@@ -95,11 +97,14 @@ int main(int argc, char **argv)
         status = settings_parse(&run.line, command, argc - 2, argv + 2, &error);
     if (!status) {
         log_init(&run.log, stderr, run.line.settings.quiet);
-        status = command_dispatch(&run, command, &error);
+        if (!launcher_wanted(&run.line, &status, &error))
+            status = command_dispatch(&run, command, &error);
+        else if (!status)
+            status = launcher_run((int)run.line.settings.nproc_per_node, argv, &run.log, &error);
     }
     if (command)
         settings_free(&run.line);
-    if (status)
+    if (status && *error.text) /* of several ranks one speaks for all */
         log_error(&run.log, &error);
     return status;
 }

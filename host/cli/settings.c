@@ -15,6 +15,7 @@
 #define TOKENIZE COMMAND_TOKENIZE
 #define PLAN COMMAND_PLAN
 #define PLOT COMMAND_PLOT
+#define BENCH COMMAND_BENCH
 #define TRAIN (UNLEARN | FINETUNE | PLAN)
 #define FORGET (UNLEARN | PLAN)
 #define INFER (SCORE | GENERATE)
@@ -30,6 +31,7 @@ static const struct command commands[] = {
     {"tokenize", TOKENIZE, NULL, false, "Text lines in, JSON lists of token ids out"},
     {"plan", PLAN, "CONFIG", false, "Memory, steps and work of a run, without loading the model"},
     {"plot", PLOT, "RUN_DIR", true, "Draws the curves of a run as SVG"},
+    {"bench", BENCH, "kernels|step|comm", true, "Measures every op against the device's limits, whole steps, or collectives"},
 };
 
 #define DIVERGENCES "total_variation|jensen_shannon|pearson|kl|jeffrey|reverse_kl|squared_hellinger|neyman"
@@ -127,8 +129,24 @@ static const struct option table[] = {
      1, COUNT_MAX, NULL, NULL, 0, "rows of a micro-batch"},
     {"gradient_accumulation_steps", OPTION_INT, FIELD(gradient_accumulation_steps), "4", "Length and batches", TRAIN, 0,
      1, COUNT_MAX, NULL, NULL, 0, "micro-batches of an optimizer step"},
+    {"gradient_checkpointing", OPTION_CHOICE, FIELD(gradient_checkpointing), "none", "Length and batches", TRAIN, 0, 0, 0,
+     "none|selective|full", NULL, 0,
+     "activations that the backward pass computes again, for less memory: norms and activation functions, or whole layers"},
 
-    {"model", OPTION_STRING, FIELD(model), "", "Input", INFER | TOKENIZE, INFER | TOKENIZE, 0, 0, NULL, "DIR", 0,
+    {"nproc_per_node", OPTION_INT, FIELD(nproc_per_node), "1", "Several ranks", UNLEARN | FINETUNE | BENCH, 0, 1, 64, NULL,
+     NULL, 0, "start so many ranks on this host, a GPU each; or let torchrun, mpirun or srun start them"},
+    {"zero", OPTION_INT, FIELD(zero), "1", "Several ranks", TRAIN, 0, 0, 1, NULL, NULL, 0,
+     "1 splits moments and master weights among the ranks, 0 keeps all of them on each; the same results"},
+    {"grad_reduce_dtype", OPTION_CHOICE, FIELD(grad_reduce_dtype), "model", "Several ranks", TRAIN, 0, 0, 0,
+     "model|float32", NULL, 0, "what gradients are summed in over micro-batches and ranks; model is bf16 on a GPU"},
+    {"ddp_bucket_cap_mb", OPTION_DOUBLE, FIELD(ddp_bucket_cap_mb), "0", "Several ranks", TRAIN, 0, 0, COUNT_MAX, NULL,
+     NULL, 0, "MB of gradients that are summed over the ranks at a time; 0 is 25 on one host and 256 on several"},
+    {"world_size", OPTION_INT, FIELD(world_size), "1", "Several ranks", PLAN, 0, 1, 16384, NULL, NULL, 0,
+     "GPUs to plan for: memory of each, bytes between them, time of a step"},
+    {"cluster", OPTION_STRING, FIELD(cluster), "", "Several ranks", PLAN, 0, 0, 0, NULL, "FILE", 0,
+     "measured rates of a GPU and of the wires, as JSON; without, those of H200 hosts"},
+
+    {"model", OPTION_STRING, FIELD(model), "", "Input", INFER | TOKENIZE | BENCH, INFER | TOKENIZE, 0, 0, NULL, "DIR", 0,
      "Hugging Face model folder"},
     {"data", OPTION_STRING, FIELD(data), "", "Input", INFER, SCORE, 0, 0, NULL, "FILE", 0,
      "JSON lines with \"prompt\" (and \"answer\" to score); with --prompt_template, question and answer rows"},
@@ -150,21 +168,49 @@ static const struct option table[] = {
      "without the beginning-of-sequence and other special tokens"},
     {"output", OPTION_STRING, FIELD(output), "", "Output", PLOT, PLOT, 0, 0, NULL, "FILE.svg", 'o', "file to write"},
 
+    {"list", OPTION_BOOL, FIELD(list), "false", "Measurement", BENCH, 0, 0, 0, NULL, NULL, 0,
+     "print the names of what would be measured"},
+    {"filter", OPTION_STRING, FIELD(filter), "", "Measurement", BENCH, 0, 0, 0, NULL, "TEXT", 0,
+     "measure only what has this in its name"},
+    {"quick", OPTION_BOOL, FIELD(quick), "false", "Measurement", BENCH, 0, 0, 0, NULL, NULL, 0,
+     "the fewest rows of every shape; half a second a case unless --time_budget says otherwise"},
+    {"samples", OPTION_INT, FIELD(samples), "0", "Measurement", BENCH, 0, 0, COUNT_MAX, NULL, NULL, 0,
+     "samples of each case; 0 is 50 of kernels and comm, 10 of steps"},
+    {"pairs", OPTION_INT, FIELD(pairs), "0", "Measurement", BENCH, 0, 0, 100000, NULL, NULL, 0,
+     "step: pairs of an optimizer step; 0 is 32 on a GPU and 4 on a CPU (4 and 1 of long documents)"},
+    {"models_dir", OPTION_STRING, FIELD(models_dir), "benches/models", "Measurement", BENCH, 0, 0, 0, NULL, "DIR", 0,
+     "step: folders with a config.json each, run with random weights; --model takes one with its own"},
+    {"time_budget", OPTION_DOUBLE, FIELD(time_budget), "0", "Measurement", BENCH, 0, 0, HUGE_VAL, NULL, NULL, 0,
+     "seconds after which a case makes do with fewer samples (5 of kernels, 3 of steps); 0 takes them all"},
+    {"json", OPTION_STRING, FIELD(json), "", "Measurement", BENCH, 0, 0, 0, NULL, "FILE", 0, "also write the figures there"},
+    {"csv", OPTION_STRING, FIELD(csv), "", "Measurement", BENCH, 0, 0, 0, NULL, "FILE", 0,
+     "also write the figures there, a line a case"},
+    {"baseline", OPTION_STRING, FIELD(baseline), "", "Measurement", BENCH, 0, 0, 0, NULL, "FILE", 0,
+     "an earlier --json; exit code 1 when a case has become slower beyond the noise of both"},
+    {"peers", OPTION_STRING, FIELD(peers), "", "Measurement", BENCH, 0, 0, 0, NULL, "FILE", 0,
+     "times of other programs by the same names; shows the fastest"},
+    {"min_bytes", OPTION_INT, FIELD(min_bytes), "1024", "Measurement", BENCH, 0, 4, EXACT_MAX, NULL, NULL, 0,
+     "comm: smallest buffer; the next ones are twice as large each"},
+    {"max_bytes", OPTION_INT, FIELD(max_bytes), "67108864", "Measurement", BENCH, 0, 4, EXACT_MAX, NULL, NULL, 0,
+     "comm: largest buffer"},
+
     {"seed", OPTION_INT, FIELD(seed), "42", "Run", TRAIN | GENERATE, 0, 0, EXACT_MAX, NULL, NULL, 0,
      "of the order of rows, template answers and sampling"},
-    {"device", OPTION_CHOICE, FIELD(device), "auto", "Run", TRAIN | INFER, 0, 0, 0, "auto|cpu|cuda", NULL, 0,
+    {"device", OPTION_CHOICE, FIELD(device), "auto", "Run", TRAIN | INFER | BENCH, 0, 0, 0, "auto|cpu|cuda", NULL, 0,
      "where to compute; auto takes a GPU when there is one"},
-    {"threads", OPTION_INT, FIELD(threads), "0", "Run", TRAIN | INFER, 0, 0, 4096, NULL, NULL, 0,
+    {"threads", OPTION_INT, FIELD(threads), "0", "Run", TRAIN | INFER | BENCH, 0, 0, 4096, NULL, NULL, 0,
      "CPU threads; 0 is all"},
     {"logging_steps", OPTION_INT, FIELD(logging_steps), "1", "Run", TRAIN, 0, 1, COUNT_MAX, NULL, NULL, 0,
      "steps between two lines of metrics.jsonl and of progress in a pipe"},
     {"save_strategy", OPTION_CHOICE, FIELD(save_strategy), "no", "Run", TRAIN, 0, 0, 0, "no|epoch", NULL, 0,
      "epoch: also save the model of every epoch in output_dir/checkpoint-STEP"},
+    {"cuda_graphs", OPTION_BOOL, FIELD(cuda_graphs), "false", "Run", TRAIN, 0, 0, 0, NULL, NULL, 0,
+     "capture forward and backward passes and replay them; batches are padded to few shapes, 2 % on average"},
     {"profile", OPTION_BOOL, FIELD(profile), "false", "Run", UNLEARN | FINETUNE, 0, 0, 0, NULL, NULL, 0,
      "time every op and print a table at the end, against the device's measured limits"},
     {"dump_step", OPTION_STRING, FIELD(dump_step), "", "Run", TRAIN, 0, 0, 0, NULL, "DIR", 0,
      "write batch, log-probs, loss, token weights and gradients of the first step there"},
-    {"quiet", OPTION_BOOL, FIELD(quiet), "false", "Run", TRAIN | INFER | TOKENIZE | PLOT, 0, 0, 0, NULL, NULL, 0,
+    {"quiet", OPTION_BOOL, FIELD(quiet), "false", "Run", TRAIN | INFER | TOKENIZE | PLOT | BENCH, 0, 0, 0, NULL, NULL, 0,
      "only warnings and errors on stderr"},
 };
 
@@ -274,6 +320,8 @@ static int settings_check(struct command_line *line, struct error *error)
         status = check_lora(line, error);
     if (!status && bit == PLAN && !*s->forget_data == !*s->train_data)
         status = error_set(error, STATUS_USAGE, "forget_data: 'flat plan' needs either forget_data or train_data");
+    if (!status && bit == BENCH && s->quick && !settings_given(line, "time_budget"))
+        line->settings.time_budget = 0.5;
     if (!status && bit == GENERATE && settings_given(line, "prompt") == !!*s->data)
         status = error_set(error, STATUS_USAGE, "--prompt: 'flat generate' needs either --prompt TEXT or --data FILE");
     return status;

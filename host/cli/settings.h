@@ -16,6 +16,7 @@ enum command_bit {
     COMMAND_TOKENIZE = 1u << 4,
     COMMAND_PLAN = 1u << 5,
     COMMAND_PLOT = 1u << 6,
+    COMMAND_BENCH = 1u << 7,
 };
 
 /* One parsed command line. Strings of settings belong to options. Do not copy it by value: options points into it. */

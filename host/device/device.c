@@ -23,24 +23,29 @@ static void program_directory(char *out, size_t bytes)
         *slash = 0;
 }
 
-/* Loads libflat_<name>.so from the first place that has it. */
-static int library_load(struct device *device, const char *name, struct error *error)
+bool device_library(const char *name, char *path, size_t bytes)
 {
     static const char *const place[] = {"%s/libflat_%s.so", "%s/../libflat_%s.so", "%s/../lib/flat/libflat_%s.so"};
-    char directory[PATH_MAX], path[PATH_MAX + 128];
+    char directory[PATH_MAX];
     program_directory(directory, sizeof directory);
-    for (size_t i = 0; i < sizeof place / sizeof *place; i++) {
-        snprintf(path, sizeof path, place[i], directory, name);
-        if (access(path, R_OK) == 0) {
-            /* never unmapped: threads of the engine's OpenMP and BLAS runtimes outlive the context */
-            device->library = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
-            if (!device->library)
-                return error_set(error, STATUS_RUNTIME, "device %s: the plugin cannot be loaded: %s", name, dlerror());
-            return STATUS_OK;
-        }
-    }
-    return error_set(error, STATUS_USAGE, "device %s: no libflat_%s.so beside the program in %s; build it with make, "
-                     "or choose another --device", name, name, directory);
+    for (size_t i = 0; i < sizeof place / sizeof *place; i++)
+        if ((size_t)snprintf(path, bytes, place[i], directory, name) < bytes && access(path, R_OK) == 0)
+            return true;
+    snprintf(path, bytes, "%s", directory);
+    return false;
+}
+
+static int library_load(struct device *device, const char *name, struct error *error)
+{
+    char path[PATH_MAX + 128];
+    if (!device_library(name, path, sizeof path))
+        return error_set(error, STATUS_USAGE, "device %s: no libflat_%s.so beside the program in %s; build it with make, "
+                         "or choose another --device", name, name, path);
+    /* never unmapped: threads of the engine's OpenMP and BLAS runtimes outlive the context */
+    device->library = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+    if (!device->library)
+        return error_set(error, STATUS_RUNTIME, "device %s: the plugin cannot be loaded: %s", name, dlerror());
+    return STATUS_OK;
 }
 
 static int engine_open(struct device *device, const char *name, int device_index, int threads, struct error *error)

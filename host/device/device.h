@@ -17,6 +17,9 @@ struct device {
 int device_open(struct device *device, const char *name, int device_index, int threads, struct error *error);
 void device_close(struct device *device);
 
+/* Path of the plugin libflat_<name>.so, looked for as above; false with the program's folder where there is none. */
+bool device_library(const char *name, char *path, size_t bytes);
+
 /* Turns the op_status of a call into a status, with the engine's text and the name of the call in *error. */
 int device_status(struct device *device, const char *call, int op_status, struct error *error);
 

@@ -17,8 +17,8 @@ static const char *const op_names[] = {ENGINE_OPS(X)};
 static void attention_cost(const struct profile *profile, const struct attention_args *a, bool backward, double *bytes,
                            double *flops)
 {
-    const double row = (double)a->head_dim * (double)dtype_size(a->dtype) * (double)a->rows;
-    *bytes = row * (backward ? 4 * a->heads + 4 * a->kv_heads : 2 * a->heads + 2 * a->kv_heads);
+    *bytes = (double)(backward ? attention_backward_bytes(a->rows, a->heads, a->kv_heads, a->head_dim, a->dtype)
+                               : attention_forward_bytes(a->rows, a->heads, a->kv_heads, a->head_dim, a->dtype));
     *flops = (double)(backward ? attention_backward_flops(profile->visible_keys, a->heads, a->head_dim)
                                : attention_forward_flops(profile->visible_keys, a->heads, a->head_dim));
 }

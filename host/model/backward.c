@@ -16,7 +16,7 @@ static int linear_backward(struct model *model, int64_t rows, int64_t in, int64_
     if (model->grad)
         status = device_run(model->device, error, linear_backward_weight,
                             &((struct linear_backward_weight_args){.dtype = model->dtype,
-                                                                   .grad_dtype = model->dtype,
+                                                                   .grad_dtype = model->grad_dtype,
                                                                    .rows = rows,
                                                                    .in = in,
                                                                    .out = out,
@@ -63,7 +63,7 @@ static int head_bias_backward(struct model *model, const struct batch *batch, st
     if (!status)
         status = device_run(model->device, error, linear_backward_weight,
                             &((struct linear_backward_weight_args){.dtype = model->dtype,
-                                                                   .grad_dtype = model->dtype,
+                                                                   .grad_dtype = model->grad_dtype,
                                                                    .rows = batch->heads,
                                                                    .in = 1,
                                                                    .out = model->config.vocab_size,
@@ -93,7 +93,7 @@ static int head_backward(struct model *model, const struct batch *batch, struct 
         status = device_run(model->device, error, norm_backward,
                             &((struct norm_backward_args){.kind = c->norm,
                                                           .dtype = model->dtype,
-                                                          .grad_dtype = model->dtype,
+                                                          .grad_dtype = model->grad_dtype,
                                                           .rows = batch->heads,
                                                           .cols = c->hidden_size,
                                                           .x = h->sum,
@@ -129,7 +129,7 @@ static int norm_half(struct model *model, const struct batch *batch, int layer, 
     return device_run(model->device, error, norm_backward,
                       &((struct norm_backward_args){.kind = c->norm,
                                                     .dtype = model->dtype,
-                                                    .grad_dtype = model->dtype,
+                                                    .grad_dtype = model->grad_dtype,
                                                     .rows = batch->rows,
                                                     .cols = c->hidden_size,
                                                     .x = second ? a->middle : a->input,
@@ -199,7 +199,7 @@ static int attention_half(struct model *model, const struct batch *batch, int la
 static int embedding_half(struct model *model, const struct batch *batch, struct error *error)
 {
     struct embedding_backward_args args = {.dtype = model->dtype,
-                                           .grad_dtype = model->dtype,
+                                           .grad_dtype = model->grad_dtype,
                                            .buckets = batch->tokens,
                                            .cols = model->config.hidden_size,
                                            .bucket_id = batch->device.token_id,
@@ -219,15 +219,34 @@ static int embedding_half(struct model *model, const struct batch *batch, struct
     return device_run(model->device, error, embedding_backward, &args);
 }
 
-int model_backward(struct model *model, const struct batch *batch, struct error *error)
+int model_backward_by_layer(struct model *model, const struct batch *batch, model_layer_hook hook, void *user,
+                            struct error *error)
 {
+    const int layers = (int)model->config.num_hidden_layers;
     int status = head_backward(model, batch, error);
-    for (int layer = (int)model->config.num_hidden_layers - 1; layer >= 0 && !status; layer--) {
-        status = feed_forward_half(model, batch, layer, error);
+    if (!status)
+        status = hook(user, layers, error);
+    for (int layer = layers - 1; layer >= 0 && !status; layer--) {
+        status = model_recompute(model, batch, layer, error);
+        if (!status)
+            status = feed_forward_half(model, batch, layer, error);
         if (!status)
             status = attention_half(model, batch, layer, error);
+        if (!status)
+            status = hook(user, layer, error);
     }
     if (!status && model->grad)
         status = embedding_half(model, batch, error);
-    return status;
+    return status ? status : hook(user, -1, error);
+}
+
+static int nobody_waits(void *user, int layer, struct error *error)
+{
+    (void)user, (void)layer, (void)error;
+    return STATUS_OK;
+}
+
+int model_backward(struct model *model, const struct batch *batch, struct error *error)
+{
+    return model_backward_by_layer(model, batch, nobody_waits, NULL, error);
 }

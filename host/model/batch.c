@@ -38,6 +38,14 @@ void batch_group_size(const struct batch_sequence *sequences, int count, bool sh
     }
 }
 
+int64_t batch_bucket(int64_t n)
+{
+    int64_t step = 16;
+    while (step <= n / 32)
+        step *= 2;
+    return (n + step - 1) / step * step;
+}
+
 /* Lays the arrays out in one block of int32 for the given counts; returns its size in elements. */
 static size_t arrays_layout(struct batch_arrays *a, int32_t *base, size_t rows, size_t heads, size_t sequences)
 {
@@ -45,10 +53,10 @@ static size_t arrays_layout(struct batch_arrays *a, int32_t *base, size_t rows, 
 #define TAKE(field, count) (a->field = base ? base + used : NULL, used += ((size_t)(count) + 15) & ~(size_t)15)
     TAKE(ids, rows);
     TAKE(positions, rows);
-    TAKE(group_begin, sequences + 1);
+    TAKE(group_begin, sequences + 2); /* one of padding, as with the segments */
     int32_t *segment;
     segment = base ? base + used : NULL;
-    used += (2 * sequences * sizeof(struct attention_segment) / sizeof(int32_t) + 15) & ~(size_t)15;
+    used += ((2 * sequences + 1) * sizeof(struct attention_segment) / sizeof(int32_t) + 15) & ~(size_t)15;
     a->segment = (struct attention_segment *)(void *)segment;
     TAKE(head_row, heads);
     TAKE(target, heads);
@@ -75,6 +83,7 @@ int batch_create(struct batch *batch, struct device *device, int64_t max_rows, i
                          (long long)max_rows);
     struct batch_arrays unused;
     size_t count = arrays_layout(&unused, NULL, (size_t)max_rows, (size_t)max_heads, (size_t)max_sequences);
+    batch->max_rows = max_rows, batch->max_heads = max_heads, batch->max_sequences = max_sequences;
     batch->blob_bytes = count * sizeof(int32_t);
     batch->host_blob = memory_array(count, sizeof(int32_t), error);
     if (!batch->host_blob)
@@ -177,20 +186,43 @@ static int sequences_check(const struct batch_sequence *sequences, int count, in
     return STATUS_OK;
 }
 
-int batch_pack(struct batch *batch, struct device *device, const struct batch_sequence *sequences,
-               const int32_t *group_first, int groups, bool shared, int64_t vocab_size, struct error *error)
+/* Empty buckets up to `padded`. */
+static int32_t bucket_pad(int32_t buckets, int32_t padded, int32_t *id, int32_t *begin)
 {
-    int status = sequences_check(sequences, group_first[groups], vocab_size, error);
-    if (status)
-        return status;
-    batch->rows = batch->heads = batch->groups = batch->segments = batch->sequences = batch->max_position = 0;
-    batch->visible_keys = 0;
+    for (int32_t b = buckets; b < padded; b++) {
+        id[b] = 0;
+        begin[b + 1] = begin[buckets];
+    }
+    return padded;
+}
+
+/* Rounds everything up: see the head of batch.h. A padded batch has rows, so that head rows have one to read. */
+static void pad(struct batch *batch, int64_t rows, int64_t heads)
+{
     struct batch_arrays *a = &batch->host;
-    a->group_begin[0] = a->sequence_begin[0] = 0;
-    for (int g = 0; g < groups; g++)
-        group_append(batch, sequences + group_first[g], group_first[g + 1] - group_first[g], shared);
+    const int32_t groups = (int32_t)batch->max_sequences + 1, segments = 2 * (int32_t)batch->max_sequences + 1;
+    for (int32_t i = batch->rows; i < rows; i++)
+        a->ids[i] = a->positions[i] = 0;
+    for (int32_t i = batch->heads; i < heads; i++)
+        a->head_row[i] = a->target[i] = 0;
+    a->segment[batch->segments] = (struct attention_segment){batch->rows, (int32_t)rows - batch->rows, batch->rows, 0, 0, 0};
+    for (int32_t i = batch->segments + 1; i < segments; i++)
+        a->segment[i] = (struct attention_segment){(int32_t)rows, 0, (int32_t)rows, 0, 0, 0};
+    for (int32_t i = batch->groups + 1; i <= groups; i++)
+        a->group_begin[i] = segments;
+    batch->tokens = bucket_pad(batch->tokens, (int32_t)rows, a->token_id, a->token_begin);
+    batch->distinct_positions = bucket_pad(batch->distinct_positions, (int32_t)rows, a->position_id, a->position_begin);
+    batch->answer_rows = bucket_pad(batch->answer_rows, (int32_t)heads, a->row_id, a->row_begin);
+    batch->rows = (int32_t)rows, batch->heads = (int32_t)heads;
+    batch->groups = groups, batch->segments = segments;
+}
+
+/* Buckets, padding up to so many rows and head rows, and the copy. */
+static int pack_finish(struct batch *batch, struct device *device, int64_t rows, int64_t heads, struct error *error)
+{
+    struct batch_arrays *a = &batch->host;
     int32_t most = batch->rows > batch->heads ? batch->rows : batch->heads;
-    struct keyed *work = memory_array((size_t)most, sizeof *work, error);
+    struct keyed *work = memory_array((size_t)most + 1, sizeof *work, error);
     if (!work)
         return STATUS_MEMORY;
     batch->tokens = bucket(work, a->ids, batch->rows, a->token_id, a->token_begin, a->token_rows);
@@ -198,5 +230,35 @@ int batch_pack(struct batch *batch, struct device *device, const struct batch_se
                                        a->position_rows);
     batch->answer_rows = bucket(work, a->head_row, batch->heads, a->row_id, a->row_begin, a->row_heads);
     free(work);
+    batch->real_rows = batch->rows, batch->real_heads = batch->heads, batch->real_segments = batch->segments;
+    if (batch->padded)
+        pad(batch, rows, heads);
     return device_copy_in(device, batch->device_blob, batch->host_blob, batch->blob_bytes, error);
+}
+
+static void pack_begin(struct batch *batch)
+{
+    batch->rows = batch->heads = batch->groups = batch->segments = batch->sequences = batch->max_position = 0;
+    batch->visible_keys = 0;
+    batch->host.group_begin[0] = batch->host.sequence_begin[0] = 0;
+}
+
+int batch_pack(struct batch *batch, struct device *device, const struct batch_sequence *sequences,
+               const int32_t *group_first, int groups, bool shared, int64_t vocab_size, struct error *error)
+{
+    int status = sequences_check(sequences, group_first[groups], vocab_size, error);
+    if (status)
+        return status;
+    pack_begin(batch);
+    for (int g = 0; g < groups; g++)
+        group_append(batch, sequences + group_first[g], group_first[g + 1] - group_first[g], shared);
+    const int64_t rows = batch_bucket(batch->rows), heads = batch_bucket(batch->heads);
+    return pack_finish(batch, device, rows < batch->max_rows ? rows : batch->max_rows,
+                       heads < batch->max_heads ? heads : batch->max_heads, error);
+}
+
+int batch_pack_padding(struct batch *batch, struct device *device, struct error *error)
+{
+    pack_begin(batch);
+    return pack_finish(batch, device, batch->max_rows, batch->max_heads, error);
 }

@@ -6,6 +6,11 @@
  * the last id of a sequence is only a target and never fed. The row at position t-1 predicts target ids[t]; head rows
  * (one a target) are listed sequence by sequence and may name a prefix row more than once.
  *
+ * Padded, a batch has one of few shapes, so that what was captured for one can be replayed for others: rows and head
+ * rows are rounded up to batch_bucket, everything else to what these allow. The rows added are a group of their own,
+ * ids 0 at position 0, which no other row sees; the head rows added are in no sequence. Their loss weights are 0, and
+ * with them all that they add to gradients.
+ *
  * Cost: two passes over the ids and two counting sorts; one copy to the device.
  */
 #ifndef FLAT_MODEL_BATCH_H
@@ -35,8 +40,11 @@ struct batch_arrays {
 };
 
 struct batch {
+    bool padded; /* set after batch_create: batches to come are padded */
     int32_t rows, heads, groups, segments, sequences;
     int32_t tokens, distinct_positions, answer_rows; /* buckets of the three kinds */
+    int32_t real_rows, real_heads, real_segments;    /* without padding */
+    int64_t max_rows, max_heads, max_sequences;      /* room */
     int32_t max_position;
     int64_t visible_keys; /* as in struct batch_size */
     struct batch_arrays host, device;
@@ -53,6 +61,10 @@ struct batch_size {
 /* Adds what a group will take to *size, without packing it. shared false: as separate sequences. */
 void batch_group_size(const struct batch_sequence *sequences, int count, bool shared, struct batch_size *size);
 
+/* The smallest padded size that n rows or head rows fit in: a multiple of a sixteenth of the power of two at or below n,
+ * and of 16. Beyond 256 that adds a sixteenth at most, and 2 % on average. */
+int64_t batch_bucket(int64_t n);
+
 /* Allocates room for at most so many rows, head rows, sequences and groups. */
 int batch_create(struct batch *batch, struct device *device, int64_t max_rows, int64_t max_heads, int64_t max_sequences,
                  struct error *error);
@@ -62,5 +74,7 @@ void batch_free(struct batch *batch, struct device *device);
  * on its own (the plain form that the shared one is tested against). Ids must be below vocab_size. */
 int batch_pack(struct batch *batch, struct device *device, const struct batch_sequence *sequences,
                const int32_t *group_first, int groups, bool shared, int64_t vocab_size, struct error *error);
+/* Nothing but padding, as large as there is room for. */
+int batch_pack_padding(struct batch *batch, struct device *device, struct error *error);
 
 #endif

@@ -86,8 +86,18 @@ struct rope_args model_rope_args(const struct model *model, const struct batch *
                               .x = qkv};
 }
 
+/* What a pass over a layer is for. */
+enum pass { PASS_FORWARD, PASS_AGAIN };
+
+/* Whether the output of a half matters: in a pass for the backward pass nothing reads the layer's own, but a LoRA
+ * adapter's x A^T comes with it. */
+static bool output_needed(const struct model *model, enum pass pass)
+{
+    return pass == PASS_FORWARD || model->lora.options.rank;
+}
+
 static int attention_half(struct model *model, const struct batch *batch, int layer, layer_keys_hook hook, void *user,
-                          struct error *error)
+                          enum pass pass, struct error *error)
 {
     const struct model_config *c = &model->config;
     struct layer_activations *a = activations_of(model, layer);
@@ -106,13 +116,26 @@ static int attention_half(struct model *model, const struct batch *batch, int la
     attention.k = keys.k, attention.v = keys.v, attention.kv_stride = keys.stride;
     if (!status)
         status = device_run(model->device, error, attention_forward, &attention);
-    if (!status)
+    if (!status && (!c->family->parallel || output_needed(model, pass)))
         status = linear(model, batch->rows, q, c->hidden_size, a->attention, layer, SLOT_O_WEIGHT, SLOT_O_BIAS,
                         model->attention_out, false, error);
     return status;
 }
 
-static int feed_forward_half(struct model *model, const struct batch *batch, int layer, struct error *error)
+static int activation(struct model *model, const struct batch *batch, int layer, struct error *error)
+{
+    const struct layer_activations *a = activations_of(model, layer);
+    return device_run(model->device, error, activation_forward,
+                      &((struct activation_args){.kind = model->config.activation,
+                                                 .dtype = model->dtype,
+                                                 .rows = batch->rows,
+                                                 .cols = model->config.intermediate_size,
+                                                 .x = a->up,
+                                                 .y = a->activated}));
+}
+
+static int feed_forward_half(struct model *model, const struct batch *batch, int layer, enum pass pass,
+                             struct error *error)
 {
     const struct model_config *c = &model->config;
     struct layer_activations *a = activations_of(model, layer);
@@ -121,49 +144,72 @@ static int feed_forward_half(struct model *model, const struct batch *batch, int
     int status = linear(model, batch->rows, c->hidden_size, up, parallel ? a->norm1 : a->norm2, layer, SLOT_UP_WEIGHT,
                         SLOT_UP_BIAS, a->up, false, error);
     if (!status)
-        status = device_run(model->device, error, activation_forward,
-                            &((struct activation_args){.kind = c->activation,
-                                                       .dtype = model->dtype,
-                                                       .rows = batch->rows,
-                                                       .cols = c->intermediate_size,
-                                                       .x = a->up,
-                                                       .y = a->activated}));
-    if (!status)
+        status = activation(model, batch, layer, error);
+    if (!status && output_needed(model, pass))
         status = linear(model, batch->rows, c->intermediate_size, c->hidden_size, a->activated, layer, SLOT_DOWN_WEIGHT,
                         SLOT_DOWN_BIAS, model_branch(model), parallel, error);
+    return status;
+}
+
+/* Norm 1 or 2 of a layer. x + residual is normalised and kept as `sum`; without a residual x is. */
+static int norm(struct model *model, const struct batch *batch, int layer, bool second, const void *x,
+                const void *residual, void *sum, struct error *error)
+{
+    const struct model_config *c = &model->config;
+    const struct layer_activations *a = activations_of(model, layer);
+    return device_run(model->device, error, norm_forward,
+                      &((struct norm_args){.kind = c->norm,
+                                           .dtype = model->dtype,
+                                           .rows = batch->rows,
+                                           .cols = c->hidden_size,
+                                           .eps = c->norm_eps,
+                                           .x = x,
+                                           .residual = residual,
+                                           .sum = residual ? sum : NULL,
+                                           .weight = model_param(model, layer, second ? SLOT_NORM2_WEIGHT : SLOT_NORM1_WEIGHT),
+                                           .bias = model_param(model, layer, second ? SLOT_NORM2_BIAS : SLOT_NORM1_BIAS),
+                                           .y = second ? a->norm2 : a->norm1,
+                                           .rstd = second ? a->rstd2 : a->rstd1,
+                                           .mean = second ? a->mean2 : a->mean1}));
+}
+
+/* All of a layer after norm 1. */
+static int layer_rest(struct model *model, const struct batch *batch, int layer, layer_keys_hook hook, void *user,
+                      enum pass pass, struct error *error)
+{
+    struct layer_activations *a = activations_of(model, layer);
+    int status = attention_half(model, batch, layer, hook, user, pass, error);
+    if (!status && !model->config.family->parallel)
+        status = norm(model, batch, layer, true, model->attention_out, a->input, a->middle, error);
+    if (!status)
+        status = feed_forward_half(model, batch, layer, pass, error);
     return status;
 }
 
 int model_forward_layer(struct model *model, const struct batch *batch, int layer, layer_keys_hook hook, void *user,
                         struct error *error)
 {
-    const struct model_config *c = &model->config;
     struct layer_activations *a = activations_of(model, layer);
-    struct norm_args norm = {.kind = c->norm, .dtype = model->dtype, .rows = batch->rows, .cols = c->hidden_size,
-                             .eps = c->norm_eps};
-    norm.x = layer ? model_branch(model) : a->input;
-    norm.residual = layer ? model_stream(model, layer - 1) : NULL;
-    norm.sum = layer ? a->input : NULL;
-    norm.weight = model_param(model, layer, SLOT_NORM1_WEIGHT);
-    norm.bias = model_param(model, layer, SLOT_NORM1_BIAS);
-    norm.y = a->norm1, norm.rstd = a->rstd1, norm.mean = a->mean1;
-    int status = device_run(model->device, error, norm_forward, &norm);
-    if (!status)
-        status = attention_half(model, batch, layer, hook, user, error);
-    norm.x = model->attention_out;
-    norm.residual = a->input;
-    norm.sum = a->middle;
-    norm.weight = model_param(model, layer, SLOT_NORM2_WEIGHT);
-    norm.bias = model_param(model, layer, SLOT_NORM2_BIAS);
-    norm.y = a->norm2, norm.rstd = a->rstd2, norm.mean = a->mean2;
-    if (!status && !c->family->parallel)
-        status = device_run(model->device, error, norm_forward, &norm);
-    if (!status)
-        status = feed_forward_half(model, batch, layer, error);
-    return status;
+    int status = layer ? norm(model, batch, layer, false, model_branch(model), model_stream(model, layer - 1), a->input,
+                              error)
+                       : norm(model, batch, layer, false, a->input, NULL, NULL, error);
+    return status ? status : layer_rest(model, batch, layer, hook, user, PASS_FORWARD, error);
 }
 
-int model_forward_body(struct model *model, const struct batch *batch, struct error *error)
+int model_recompute(struct model *model, const struct batch *batch, int layer, struct error *error)
+{
+    const struct layer_activations *a = activations_of(model, layer);
+    if (model->recompute == RECOMPUTE_NONE || layer == model->config.num_hidden_layers - 1)
+        return STATUS_OK;
+    int status = norm(model, batch, layer, false, a->input, NULL, NULL, error);
+    if (status || model->recompute == RECOMPUTE_FULL)
+        return status ? status : layer_rest(model, batch, layer, NULL, NULL, PASS_AGAIN, error);
+    if (!model->config.family->parallel)
+        status = norm(model, batch, layer, true, a->middle, NULL, NULL, error);
+    return status ? status : activation(model, batch, layer, error);
+}
+
+int model_accepts(const struct model *model, const struct batch *batch, struct error *error)
 {
     const struct model_config *c = &model->config;
     if (batch->rows > model->max_rows || batch->heads > model->max_heads || batch->sequences > model->max_sequences)
@@ -172,13 +218,22 @@ int model_forward_body(struct model *model, const struct batch *batch, struct er
     if (batch->max_position >= c->max_position_embeddings)
         return error_set(error, STATUS_USAGE, "a sequence of %d tokens is longer than the model's %lld positions; lower "
                          "max_length", (int)batch->max_position + 1, (long long)c->max_position_embeddings);
-    if (model->device->profile)
-        model->device->profile->visible_keys = batch->visible_keys;
     if (c->sliding_window && batch->max_position >= c->sliding_window)
         return error_set(error, STATUS_USAGE, "a sequence of %d tokens is longer than the model's sliding window of %lld, "
                          "which is not supported; lower max_length", (int)batch->max_position + 1,
                          (long long)c->sliding_window);
-    int status = device_run(model->device, error, embedding_forward,
+    return STATUS_OK;
+}
+
+int model_forward_body(struct model *model, const struct batch *batch, struct error *error)
+{
+    const struct model_config *c = &model->config;
+    int status = model_accepts(model, batch, error);
+    if (status)
+        return status;
+    if (model->device->profile)
+        model->device->profile->visible_keys = batch->visible_keys;
+    status = device_run(model->device, error, embedding_forward,
                             &((struct embedding_args){.dtype = model->dtype,
                                                       .rows = batch->rows,
                                                       .cols = c->hidden_size,
@@ -248,5 +303,8 @@ int model_forward(struct model *model, const struct batch *batch, struct error *
                                                     .q = h->q,
                                                     .lse = h->lse,
                                                     .write_gradient = model->training}));
+    if (!status && model->training && batch->padded)
+        status = device_zero(model->device, h->row_scale, (size_t)batch->heads * dtype_size(dtype_stat(model->dtype)),
+                             error);
     return status;
 }

@@ -168,6 +168,30 @@ const struct lora_module *lora_find(const struct lora *lora, int tensor)
     return NULL;
 }
 
+/* Whether the k-th modules of all layers share one buffer, and the layer that has the most: its modules' own. */
+static bool reduced_shared(const struct model *model, int *widest)
+{
+    const struct lora *lora = &model->lora;
+    int most = -1;
+    for (int l = 0; l < (int)model->config.num_hidden_layers; l++)
+        if (lora->layer_begin[l + 1] - lora->layer_begin[l] > most) {
+            most = lora->layer_begin[l + 1] - lora->layer_begin[l];
+            *widest = l;
+        }
+    return model->recompute == RECOMPUTE_FULL;
+}
+
+void lora_share(struct model *model)
+{
+    const struct lora *lora = &model->lora;
+    int widest = 0;
+    if (!lora->options.rank || !reduced_shared(model, &widest))
+        return;
+    for (int l = 0; l < (int)model->config.num_hidden_layers; l++)
+        for (int m = lora->layer_begin[l]; m < lora->layer_begin[l + 1]; m++)
+            lora->module[m].reduced = lora->module[lora->layer_begin[widest] + m - lora->layer_begin[l]].reduced;
+}
+
 int lora_plan(struct model *model, int64_t rows, struct error *error)
 {
     struct lora *lora = &model->lora;
@@ -178,8 +202,12 @@ int lora_plan(struct model *model, int64_t rows, struct error *error)
         return STATUS_OK;
     int status = memory_plan_add(plan, MEMORY_PARAM, "LoRA parameters", lora->elements, s, &lora->param, error);
     if (!status && model->training)
-        status = memory_plan_add(plan, MEMORY_GRAD, "LoRA gradients", lora->elements, s, &lora->grad, error);
-    for (int m = 0; m < lora->modules && !status; m++)
+        status = memory_plan_add(plan, MEMORY_GRAD, "LoRA gradients", lora->elements,
+                                 dtype_size(model->grad_dtype), &lora->grad, error);
+    int widest = 0, first = 0, end = lora->modules;
+    if (reduced_shared(model, &widest))
+        first = lora->layer_begin[widest], end = lora->layer_begin[widest + 1];
+    for (int m = first; m < end && !status; m++)
         status = memory_plan_add(plan, MEMORY_ACTIVATION, "LoRA x A^T", reduced, s, &lora->module[m].reduced, error);
     if (!status && model->training)
         status = memory_plan_add(plan, MEMORY_SCRATCH, "d LoRA x A^T", reduced, s, &lora->dreduced, error);
@@ -227,8 +255,8 @@ static bool view_take(const struct model *model, int layer, enum slot slot, cons
                           .a = (char *)lora->param + a, .b = (char *)lora->param + b, .reduced = module->reduced,
                           .column = (size_t)((tensor->offset - place->offset) / tensor->cols) * s};
     if (lora->grad) {
-        view->da = (char *)lora->grad + a;
-        view->db = (char *)lora->grad + b;
+        view->da = (char *)lora->grad + (size_t)module->a * dtype_size(model->grad_dtype);
+        view->db = (char *)lora->grad + (size_t)module->b * dtype_size(model->grad_dtype);
     }
     return true;
 }
@@ -268,7 +296,7 @@ static int module_backward(struct model *model, int64_t rows, const struct view 
     const void *dy = (const char *)slot_dy + v->column;
     void *dreduced = model->lora.dreduced;
     struct linear_backward_weight_args weight = {.dtype = model->dtype,
-                                                 .grad_dtype = model->dtype,
+                                                 .grad_dtype = model->grad_dtype,
                                                  .rows = rows,
                                                  .in = v->rank,
                                                  .out = v->out,

@@ -27,7 +27,7 @@ struct lora_options {
 struct lora_module {
     int tensor;    /* of model->tensor: the weight that is adapted, [out, in] */
     int64_t a, b;  /* where A and B begin in the arena, in elements */
-    void *reduced; /* scale x A^T of the last forward pass [rows, rank] */
+    void *reduced; /* scale x A^T of the last forward pass [rows, rank]; layers that are recomputed share it */
 };
 
 /* What is adapted and where it lies. Buffers are NULL until the model is allocated. */
@@ -51,6 +51,8 @@ const struct lora_module *lora_find(const struct lora *lora, int tensor);
 
 /* Declares parameters, gradients and activations for at most so many rows. */
 int lora_plan(struct model *model, int64_t rows, struct error *error);
+/* After the memory is there: where layers are recomputed, they share the buffers of their modules. */
+void lora_share(struct model *model);
 /* As PEFT initialises: A uniform in +-1 / sqrt(in) (Kaiming with a = sqrt 5), B zero. Depends on the seed and the
  * place in the arena only. */
 int lora_random(struct model *model, uint64_t seed, struct error *error);

@@ -116,7 +116,7 @@ static int tensors_list(struct model *model, struct error *error)
 
 int model_create(struct model *model, const struct model_config *config, enum dtype dtype, struct error *error)
 {
-    *model = (struct model){.config = *config, .dtype = dtype};
+    *model = (struct model){.config = *config, .dtype = dtype, .grad_dtype = dtype};
     model->layer = memory_array((size_t)config->num_hidden_layers * SLOTS, sizeof *model->layer, error);
     if (!model->layer)
         return STATUS_MEMORY;
@@ -129,37 +129,65 @@ int model_create(struct model *model, const struct model_config *config, enum dt
     return status;
 }
 
-/* Declarations of one struct layer_activations for `rows` rows. */
-static int activations_plan(struct model *model, struct layer_activations *a, int64_t rows, struct error *error)
+/* One buffer of a struct layer_activations. */
+struct activation {
+    const char *name;
+    int64_t count;
+    size_t bytes;
+    void **slot;
+    enum recompute shared_from; /* from this level on it is not kept */
+};
+enum { ACTIVATIONS = 13 };
+
+static void activations_list(const struct model *model, struct layer_activations *a, int64_t rows,
+                             struct activation item[ACTIVATIONS])
 {
     const struct model_config *c = &model->config;
     const size_t s = dtype_size(model->dtype), stat = dtype_size(dtype_stat(model->dtype));
-    const enum memory_class class = model->training ? MEMORY_ACTIVATION : MEMORY_SCRATCH;
     const int64_t mean = c->norm == NORM_LAYER ? rows : 0, second = c->family->parallel ? 0 : rows;
-    const struct {
-        const char *name;
-        int64_t count;
-        size_t bytes;
-        void **slot;
-    } item[] = {
-        {"layer input", rows * c->hidden_size, s, &a->input},
-        {"norm 1", rows * c->hidden_size, s, &a->norm1},
-        {"norm 1 rstd", rows, stat, &a->rstd1},
-        {"norm 1 mean", mean, stat, &a->mean1},
-        {"qkv", rows * (query_cols(c) + 2 * key_cols(c)), s, &a->qkv},
-        {"attention", rows * query_cols(c), s, &a->attention},
-        {"attention lse", rows * c->num_attention_heads, stat, &a->lse},
-        {"layer middle", second * c->hidden_size, s, &a->middle},
-        {"norm 2", second * c->hidden_size, s, &a->norm2},
-        {"norm 2 rstd", second, stat, &a->rstd2},
-        {"norm 2 mean", second ? mean : 0, stat, &a->mean2},
-        {"feed-forward up", rows * c->intermediate_size * (c->family->gated ? 2 : 1), s, &a->up},
-        {"feed-forward activated", rows * c->intermediate_size, s, &a->activated},
+    const struct activation list[ACTIVATIONS] = {
+        {"layer input", rows * c->hidden_size, s, &a->input, RECOMPUTE_LEVELS},
+        {"norm 1", rows * c->hidden_size, s, &a->norm1, RECOMPUTE_SELECTIVE},
+        {"norm 1 rstd", rows, stat, &a->rstd1, RECOMPUTE_FULL},
+        {"norm 1 mean", mean, stat, &a->mean1, RECOMPUTE_FULL},
+        {"qkv", rows * (query_cols(c) + 2 * key_cols(c)), s, &a->qkv, RECOMPUTE_FULL},
+        {"attention", rows * query_cols(c), s, &a->attention, RECOMPUTE_FULL},
+        {"attention lse", rows * c->num_attention_heads, stat, &a->lse, RECOMPUTE_FULL},
+        {"layer middle", second * c->hidden_size, s, &a->middle, RECOMPUTE_FULL},
+        {"norm 2", second * c->hidden_size, s, &a->norm2, RECOMPUTE_SELECTIVE},
+        {"norm 2 rstd", second, stat, &a->rstd2, RECOMPUTE_FULL},
+        {"norm 2 mean", second ? mean : 0, stat, &a->mean2, RECOMPUTE_FULL},
+        {"feed-forward up", rows * c->intermediate_size * (c->family->gated ? 2 : 1), s, &a->up, RECOMPUTE_FULL},
+        {"feed-forward activated", rows * c->intermediate_size, s, &a->activated, RECOMPUTE_SELECTIVE},
     };
+    memcpy(item, list, sizeof list);
+}
+
+/* Declares one struct layer_activations for `rows` rows: what is kept of each layer, or what they share. */
+static int activations_plan(struct model *model, struct layer_activations *a, bool shared, int64_t rows,
+                            struct error *error)
+{
+    struct activation item[ACTIVATIONS];
+    activations_list(model, a, rows, item);
     int status = STATUS_OK;
-    for (size_t i = 0; i < sizeof item / sizeof *item && !status; i++)
-        status = memory_plan_add(&model->plan, class, item[i].name, item[i].count, item[i].bytes, item[i].slot, error);
+    for (int i = 0; i < ACTIVATIONS && !status; i++)
+        if ((model->recompute >= item[i].shared_from) == shared)
+            status = memory_plan_add(&model->plan, shared || !model->training ? MEMORY_SCRATCH : MEMORY_ACTIVATION,
+                                     item[i].name, item[i].count, item[i].bytes, item[i].slot, error);
     return status;
+}
+
+/* Points every layer at the shared buffers. */
+static void activations_share(struct model *model)
+{
+    struct activation from[ACTIVATIONS], to[ACTIVATIONS];
+    activations_list(model, &model->shared, model->max_rows, from);
+    for (int l = 0; l < (model->training ? (int)model->config.num_hidden_layers : 0); l++) {
+        activations_list(model, &model->activations[l], model->max_rows, to);
+        for (int i = 0; i < ACTIVATIONS; i++)
+            if (model->recompute >= to[i].shared_from)
+                *to[i].slot = *from[i].slot;
+    }
 }
 
 static int head_plan(struct model *model, struct error *error)
@@ -236,6 +264,7 @@ int model_plan(struct model *model, bool training, int64_t max_rows, int64_t max
     const struct model_config *c = &model->config;
     const size_t s = dtype_size(model->dtype), stat = dtype_size(dtype_stat(model->dtype));
     model->training = training;
+    model->recompute = training ? model->recompute : RECOMPUTE_NONE;
     model->max_rows = max_rows, model->max_heads = max_heads, model->max_sequences = max_sequences;
     int kept = training ? (int)c->num_hidden_layers : 1;
     model->activations = memory_array((size_t)kept, sizeof *model->activations, error);
@@ -243,9 +272,12 @@ int model_plan(struct model *model, bool training, int64_t max_rows, int64_t max
         return STATUS_MEMORY;
     int status = memory_plan_add(&model->plan, MEMORY_PARAM, "parameters", model->elements, s, &model->param, error);
     if (!status && training && !model->lora.options.rank)
-        status = memory_plan_add(&model->plan, MEMORY_GRAD, "gradients", model->elements, s, &model->grad, error);
+        status = memory_plan_add(&model->plan, MEMORY_GRAD, "gradients", model->elements, dtype_size(model->grad_dtype),
+                                 &model->grad, error);
     for (int l = 0; l < kept && !status; l++)
-        status = activations_plan(model, &model->activations[l], max_rows, error);
+        status = activations_plan(model, &model->activations[l], false, max_rows, error);
+    if (!status)
+        status = activations_plan(model, &model->shared, true, max_rows, error);
     if (!status)
         status = lora_plan(model, max_rows, error);
     if (!status)
@@ -298,6 +330,10 @@ int model_allocate(struct model *model, struct device *device, struct error *err
 {
     model->device = device;
     int status = memory_plan_commit(&model->plan, device, error);
+    if (!status)
+        activations_share(model);
+    if (!status)
+        lora_share(model);
     if (!status && head_bias_trained(model))
         status = ones_upload(model, error);
     int64_t count = model->rope_positions * (model->config.rotary_dim / 2);
@@ -334,11 +370,16 @@ struct model_trainable model_trainable(const struct model *model)
 {
     const struct lora *lora = &model->lora;
     if (lora->options.rank)
-        return (struct model_trainable){lora->param, lora->grad, model->master, lora->elements, lora->elements};
-    return (struct model_trainable){model->param, model->grad, model->master, model->elements, model->decayed};
+        return (struct model_trainable){lora->param, lora->grad, lora->elements, lora->elements};
+    return (struct model_trainable){model->param, model->grad, model->elements, model->decayed};
 }
 
-static void *slot_address(const struct model *model, void *base, int layer, enum slot slot)
+enum dtype model_arena_dtype(const struct model *model, const void *arena)
+{
+    return arena && (arena == model->grad || arena == model->lora.grad) ? model->grad_dtype : model->dtype;
+}
+
+static void *slot_address(const struct model *model, void *base, enum dtype dtype, int layer, enum slot slot)
 {
     if (slot == SLOT_HEAD_WEIGHT && !model->config.untied)
         slot = SLOT_EMBEDDING;
@@ -346,22 +387,23 @@ static void *slot_address(const struct model *model, void *base, int layer, enum
         return NULL;
     const struct slot_place *place =
         slot < SLOT_LAYER ? &model->global[slot] : &model->layer[(size_t)layer * SLOTS + slot];
-    return place->rows && base ? (char *)base + (size_t)place->offset * dtype_size(model->dtype) : NULL;
+    return place->rows && base ? (char *)base + (size_t)place->offset * dtype_size(dtype) : NULL;
 }
 
 void *model_param(const struct model *model, int layer, enum slot slot)
 {
-    return slot_address(model, model->param, layer, slot);
+    return slot_address(model, model->param, model->dtype, layer, slot);
 }
 
 void *model_grad(const struct model *model, int layer, enum slot slot)
 {
-    return slot_address(model, model->grad, layer, slot);
+    return slot_address(model, model->grad, model->grad_dtype, layer, slot);
 }
 
 void *model_positions(const struct model *model, void *arena)
 {
-    char *table = slot_address(model, arena, 0, SLOT_POSITION);
+    const enum dtype dtype = model_arena_dtype(model, arena);
+    char *table = slot_address(model, arena, dtype, 0, SLOT_POSITION);
     const int64_t skipped = model->config.family->position_offset * model->config.hidden_size;
-    return table ? table + (size_t)skipped * dtype_size(model->dtype) : NULL;
+    return table ? table + (size_t)skipped * dtype_size(dtype) : NULL;
 }

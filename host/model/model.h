@@ -26,7 +26,12 @@ struct model_tensor {
     bool transposed;            /* [cols, rows] in the file */
 };
 
-/* What the forward pass leaves for the backward pass, a layer at a time; in inference all layers share one. */
+/* What the backward pass computes again instead of finding it kept: nothing; the norms' results and the activation
+ * function's, which cost little; or whole layers from their inputs. The bits are the same. */
+enum recompute { RECOMPUTE_NONE, RECOMPUTE_SELECTIVE, RECOMPUTE_FULL, RECOMPUTE_LEVELS };
+
+/* What the forward pass leaves for the backward pass, a layer at a time. What is computed again lies in buffers that
+ * all layers share, and so does everything in inference. */
 struct layer_activations {
     void *input;             /* residual stream entering the layer [rows, hidden] */
     void *norm1, *rstd1, *mean1;
@@ -45,22 +50,40 @@ struct head_activations {
     double *logprob_sum, *prob_sum, *slope_prob, *slope_logprob; /* [sequences] */
 };
 
+/* A run of elements of the arena that is trained, and where the optimizer's state of them begins. */
+struct model_shard {
+    int64_t offset, count, state;
+};
+
+/* The trained weights in float, of the shards that this rank updates; none where the model itself is stored in float or
+ * nothing is trained. gather, where the others' shards are with other ranks, reads any part of the arena. */
+struct master_weights {
+    float *value; /* NULL: none */
+    const struct model_shard *shard;
+    int shards;
+    int (*gather)(void *user, int64_t offset, int64_t count, float *out, struct error *error);
+    void *user;
+};
+
 struct model {
     struct device *device;
     struct model_config config;
     enum dtype dtype;        /* of parameters and activations: the engine's */
+    enum dtype grad_dtype;   /* of parameter gradients: dtype, or DTYPE_F32 when asked before model_plan */
     struct slot_place global[SLOT_LAYER], *layer; /* layer[l * SLOTS + slot] */
     struct model_tensor *tensor;
     int tensors;
     int64_t elements;        /* of the whole arena */
     int64_t decayed;         /* the first so many are matrices (weight decay); norms and biases follow */
-    float *master;           /* see model_trainable */
+    struct master_weights master;
     void *param, *grad;      /* grad NULL in inference, and with LoRA */
     struct lora lora;        /* options.rank 0: everything is trained */
 
     bool training;
+    enum recompute recompute; /* for the backward pass; set before model_plan */
     int64_t max_rows, max_heads, max_sequences;
     struct layer_activations *activations; /* [layers] in training, 1 otherwise */
+    struct layer_activations shared;       /* the buffers that are not a layer's own */
     struct head_activations head;
     void *attention_out, *feed_out;        /* [rows, hidden]: what the next norm adds to the residual stream */
     void *ones, *row_scale;                /* [heads] of dtype: for the gradient of a head's bias */
@@ -84,10 +107,12 @@ void model_free(struct model *model);
 /* What the optimizer works on: the adapters with LoRA, otherwise everything. The first `decayed` elements are matrices. */
 struct model_trainable {
     void *param, *grad;
-    float *master; /* the same weights in float where param is bf16 and an optimizer was planned; NULL otherwise */
     int64_t elements, decayed;
 };
 struct model_trainable model_trainable(const struct model *model);
+
+/* What an arena is stored in: grad_dtype for gradients, dtype for parameters. */
+enum dtype model_arena_dtype(const struct model *model, const void *arena);
 
 /* Address of a slot's parameters or gradients; NULL for SLOTS and when the model has no such slot. layer is ignored for slots
  * outside the layers. A tied head gives the embedding. */
@@ -97,13 +122,25 @@ void *model_grad(const struct model *model, int layer, enum slot slot);
 /* Row of learned positions that position 0 takes, in the parameter or gradient arena; NULL without learned positions. */
 void *model_positions(const struct model *model, void *arena);
 
+/* Whether a batch fits the plan and the model's positions: forward checks it, a replayed graph cannot. */
+int model_accepts(const struct model *model, const struct batch *batch, struct error *error);
 /* Embedding, all layers: leaves the last residual stream as activations[last].middle + feed_out. */
 int model_forward_body(struct model *model, const struct batch *batch, struct error *error);
 /* Body, final norm and lm_head on the answer rows, log-probabilities into model->head. When the model was planned for
- * training, logits become p - onehot. */
+ * training, logits become p - onehot, and the loss
+ * weights of padding become 0. */
 int model_forward(struct model *model, const struct batch *batch, struct error *error);
 /* Adds dL/d(parameters) to the gradient arena, given head.row_scale = -dL/dlogprob of every head row. */
 int model_backward(struct model *model, const struct batch *batch, struct error *error);
+/* The same, telling when the gradients of a layer are complete: first those of the head (layer num_hidden_layers), then
+ * the layers from the last to 0, then the embeddings (-1). */
+typedef int (*model_layer_hook)(void *user, int layer, struct error *error);
+int model_backward_by_layer(struct model *model, const struct batch *batch, model_layer_hook hook, void *user,
+                            struct error *error);
+
+/* Brings back what is not kept of a layer's activations, from what is. The last layer's are still there. For the
+ * backward pass. */
+int model_recompute(struct model *model, const struct batch *batch, int layer, struct error *error);
 
 /* What forward and backward tell the engine of a layer's attention and of rotating its queries and keys. */
 struct attention_args model_attention_args(const struct model *model, const struct batch *batch, void *qkv, void *out,

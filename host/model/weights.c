@@ -154,13 +154,32 @@ void weights_close(struct weights *weights)
     *weights = (struct weights){0};
 }
 
+/* Copies what a shard and elements [offset, offset + count) of the arena have in common, into its master weights or out
+ * of them. */
+static int master_copy(struct model *model, const struct model_shard *shard, int64_t offset, int64_t count,
+                       const float *in, float *out, struct error *error)
+{
+    const int64_t from = offset > shard->offset ? offset : shard->offset;
+    const int64_t end = offset + count < shard->offset + shard->count ? offset + count : shard->offset + shard->count;
+    if (from >= end)
+        return STATUS_OK;
+    float *master = model->master.value + shard->state + (from - shard->offset);
+    const size_t bytes = (size_t)(end - from) * sizeof(float);
+    return in ? device_copy_in(model->device, master, in + (from - offset), bytes, error)
+              : device_copy_out(model->device, out + (from - offset), master, bytes, error);
+}
+
+static bool has_master(const struct model *model, const void *arena)
+{
+    return model->master.value && arena == model_trainable(model).param;
+}
+
 int weights_write(struct model *model, void *arena, int64_t offset, int64_t count, const float *values,
                   struct error *error)
 {
     char *to = (char *)arena + (size_t)offset * dtype_size(model->dtype);
-    const struct model_trainable trained = model_trainable(model);
-    if (trained.master && arena == trained.param) {
-        int status = device_copy_in(model->device, trained.master + offset, values, (size_t)count * sizeof(float), error);
+    for (int i = 0; i < model->master.shards && has_master(model, arena); i++) {
+        int status = master_copy(model, &model->master.shard[i], offset, count, values, NULL, error);
         if (status)
             return status;
     }
@@ -183,18 +202,24 @@ int weights_write(struct model *model, void *arena, int64_t offset, int64_t coun
 int weights_read_back(struct model *model, const void *arena, int64_t offset, int64_t count, float *out,
                       struct error *error)
 {
-    const struct model_trainable trained = model_trainable(model);
-    if (trained.master && arena == trained.param)
-        return device_copy_out(model->device, out, trained.master + offset, (size_t)count * sizeof(float), error);
-    const char *from = (const char *)arena + (size_t)offset * dtype_size(model->dtype);
-    if (model->dtype == DTYPE_F32)
+    int status = STATUS_OK;
+    if (has_master(model, arena)) {
+        if (model->master.gather)
+            return model->master.gather(model->master.user, offset, count, out, error);
+        for (int i = 0; i < model->master.shards && !status; i++)
+            status = master_copy(model, &model->master.shard[i], offset, count, NULL, out, error);
+        return status;
+    }
+    const enum dtype dtype = model_arena_dtype(model, arena);
+    const char *from = (const char *)arena + (size_t)offset * dtype_size(dtype);
+    if (dtype == DTYPE_F32)
         return device_copy_out(model->device, out, from, (size_t)count * sizeof(float), error);
-    void *stored = memory_array((size_t)count, dtype_size(model->dtype), error);
+    void *stored = memory_array((size_t)count, dtype_size(dtype), error);
     if (!stored)
         return STATUS_MEMORY;
-    int status = device_copy_out(model->device, stored, from, (size_t)count * dtype_size(model->dtype), error);
+    status = device_copy_out(model->device, stored, from, (size_t)count * dtype_size(dtype), error);
     for (int64_t i = 0; i < count && !status; i++)
-        out[i] = model->dtype == DTYPE_F64 ? (float)((double *)stored)[i] : float_from_bf16(((uint16_t *)stored)[i]);
+        out[i] = dtype == DTYPE_F64 ? (float)((double *)stored)[i] : float_from_bf16(((uint16_t *)stored)[i]);
     free(stored);
     return status;
 }

@@ -1,62 +1,202 @@
-/* optimizer.c - AdamW over what the run trains: the whole model, or the adapters of LoRA. */
+/* optimizer.c - AdamW over what the run trains: the whole model, or the adapters of LoRA; with several ranks, over the
+ * shards that this one keeps.
+ */
 #include "trainer.h"
+
+enum { STAGING = 1 << 20 };
+
+/* Master weights that travel at a time. */
+static int64_t staging_elements(const struct trainer *trainer)
+{
+    const int64_t elements = model_trainable(&trainer->model).elements;
+    return elements < STAGING ? elements : STAGING;
+}
+
+/* Master weights are spread over the ranks: reading them takes all. */
+static bool master_is_split(const struct trainer *trainer)
+{
+    return trainer->shards.split && trainer->model.dtype == DTYPE_BF16;
+}
 
 int optimizer_plan(struct trainer *trainer, struct error *error)
 {
-    struct memory_plan *plan = &trainer->model.plan;
-    const size_t stat = dtype_size(dtype_stat(trainer->model.dtype));
-    const int64_t elements = model_trainable(&trainer->model).elements;
+    struct model *model = &trainer->model;
+    struct memory_plan *plan = &model->plan;
+    const size_t stat = dtype_size(dtype_stat(model->dtype));
+    const int64_t elements = trainer->shards.state_elements;
     int status = memory_plan_add(plan, MEMORY_OPTIMIZER, "AdamW m", elements, stat, &trainer->m, error);
     if (!status)
         status = memory_plan_add(plan, MEMORY_OPTIMIZER, "AdamW v", elements, stat, &trainer->v, error);
     /* updates of unlearning are far below the spacing of bf16: without a float copy they would be rounded away */
-    if (!status && trainer->model.dtype == DTYPE_BF16)
+    if (!status && model->dtype == DTYPE_BF16)
         status = memory_plan_add(plan, MEMORY_OPTIMIZER, "master weights", elements, sizeof(float),
-                                 (void **)&trainer->model.master, error);
+                                 (void **)&model->master.value, error);
     if (!status)
-        status = memory_plan_add(plan, MEMORY_SCRATCH, "step totals", SEQUENCE_TOTALS, sizeof(double),
+        status = memory_plan_add(plan, MEMORY_OPTIMIZER, "AdamW state", 1, sizeof *trainer->adamw,
+                                 (void **)&trainer->adamw, error);
+    if (!status)
+        status = memory_plan_add(plan, MEMORY_SCRATCH, "step totals and gradient norm", STEP_TOTALS, sizeof(double),
                                  (void **)&trainer->totals, error);
+    if (!status && master_is_split(trainer))
+        status = memory_plan_add(plan, MEMORY_SCRATCH, "master weights on their way", staging_elements(trainer),
+                                 sizeof(float), (void **)&trainer->staging, error);
+    model->master.shard = trainer->shards.kept;
+    model->master.shards = trainer->shards.kept_count;
+    return status;
+}
+
+int optimizer_start(struct trainer *trainer, struct error *error)
+{
+    struct device *device = &trainer->device;
+    const size_t elements = (size_t)trainer->shards.state_elements;
+    const size_t moments = elements * dtype_size(dtype_stat(trainer->model.dtype));
+    int status = device_zero(device, trainer->m, moments, error);
     if (!status)
-        status = memory_plan_add(plan, MEMORY_SCRATCH, "gradient norm", 1, sizeof(double), (void **)&trainer->sum_squares,
-                                 error);
+        status = device_zero(device, trainer->v, moments, error);
+    if (!status)
+        status = device_zero(device, trainer->adamw, sizeof *trainer->adamw, error);
+    if (!status && trainer->model.master.value) /* the padding between tensors takes part in the update */
+        status = device_zero(device, trainer->model.master.value, elements * sizeof(float), error);
     return status;
 }
 
 int optimizer_gradient_norm(struct trainer *trainer, struct error *error)
 {
     const struct model_trainable trained = model_trainable(&trainer->model);
-    return device_run(&trainer->device, error, adamw_norm,
-                      &((struct adamw_norm_args){trainer->model.dtype, trained.elements, trained.grad,
-                                                 trainer->sum_squares, false}));
+    const enum dtype dtype = trainer->model.grad_dtype;
+    const struct shards *shards = &trainer->shards;
+    int status = STATUS_OK;
+    for (int i = 0; i < shards->buckets && !status; i++)
+        status = device_run(&trainer->device, error, adamw_norm,
+                            &((struct adamw_norm_args){.grad_dtype = dtype,
+                                                       .n = shards->own[i].count,
+                                                       .grad = (char *)trained.grad +
+                                                               (size_t)shards->own[i].offset * dtype_size(dtype),
+                                                       .sum_squares = trainer->totals + SUM_SQUARES,
+                                                       .accumulate = i > 0}));
+    if (!status)
+        status = comm_all_reduce(shards->world.comm, DTYPE_F64, trainer->totals, STEP_TOTALS, error);
+    return status ? status : comm_join(shards->world.comm, error);
 }
 
-int optimizer_step(struct trainer *trainer, double rate, struct error *error)
+/* Elements [from, to) of the arena, whose state begins at `state`. */
+static int range_update(struct trainer *trainer, int64_t from, int64_t to, int64_t state, double weight_decay,
+                        struct error *error)
 {
     const struct settings *settings = trainer->settings;
     const struct model *model = &trainer->model;
     const struct model_trainable trained = model_trainable(model);
     const size_t s = dtype_size(model->dtype), stat = dtype_size(dtype_stat(model->dtype));
-    int status = optimizer_gradient_norm(trainer, error);
-    const int64_t from[2] = {0, trained.decayed}, to[2] = {trained.decayed, trained.elements};
-    for (int part = 0; part < 2 && !status; part++)
-        status = device_run(&trainer->device, error, adamw_step,
-                            &((struct adamw_args){.dtype = model->dtype,
-                                                  .grad_dtype = model->dtype,
-                                                  .n = to[part] - from[part],
-                                                  .param = (char *)trained.param + (size_t)from[part] * s,
-                                                  .grad = (char *)trained.grad + (size_t)from[part] * s,
-                                                  .m = (char *)trainer->m + (size_t)from[part] * stat,
-                                                  .v = (char *)trainer->v + (size_t)from[part] * stat,
-                                                  .master = trained.master ? trained.master + from[part] : NULL,
-                                                  .sum_squares = trainer->sum_squares,
-                                                  .max_grad_norm = settings->max_grad_norm,
-                                                  .learning_rate = rate,
-                                                  .beta1 = settings->adam_beta1,
-                                                  .beta2 = settings->adam_beta2,
-                                                  .eps = settings->adam_epsilon,
-                                                  .weight_decay = part == 0 || settings->weight_decay_all
-                                                                      ? settings->weight_decay
-                                                                      : 0,
-                                                  .step = trainer->updates + 1}));
+    if (from >= to)
+        return STATUS_OK;
+    return device_run(&trainer->device, error, adamw_step,
+                      &((struct adamw_args){.dtype = model->dtype,
+                                            .grad_dtype = model->grad_dtype,
+                                            .n = to - from,
+                                            .param = (char *)trained.param + (size_t)from * s,
+                                            .grad = (char *)trained.grad + (size_t)from * dtype_size(model->grad_dtype),
+                                            .m = (char *)trainer->m + (size_t)state * stat,
+                                            .v = (char *)trainer->v + (size_t)state * stat,
+                                            .master = model->master.value ? model->master.value + state : NULL,
+                                            .state = trainer->adamw,
+                                            .beta1 = settings->adam_beta1,
+                                            .beta2 = settings->adam_beta2,
+                                            .eps = settings->adam_epsilon,
+                                            .weight_decay = weight_decay}));
+}
+
+int optimizer_step(struct trainer *trainer, double rate, struct error *error)
+{
+    const struct settings *settings = trainer->settings;
+    const struct shards *shards = &trainer->shards;
+    const int64_t decayed = model_trainable(&trainer->model).decayed;
+    const double of_matrices = settings->weight_decay, of_vectors = settings->weight_decay_all ? of_matrices : 0;
+    int status = device_copy_in(&trainer->device, &trainer->adamw->learning_rate, &rate, sizeof rate, error);
+    if (!status)
+        status = device_run(&trainer->device, error, adamw_prepare,
+                            &((struct adamw_prepare_args){trainer->totals + SUM_SQUARES, settings->max_grad_norm,
+                                                          settings->adam_beta1, settings->adam_beta2, trainer->adamw}));
+    for (int i = 0; i < shards->kept_count && !status; i++) {
+        const struct model_shard *shard = &shards->kept[i];
+        const int64_t end = shard->offset + shard->count;
+        const int64_t matrices_end = decayed < shard->offset ? shard->offset : decayed < end ? decayed : end;
+        status = range_update(trainer, shard->offset, matrices_end, shard->state, of_matrices, error);
+        if (!status)
+            status = range_update(trainer, matrices_end, end, shard->state + (matrices_end - shard->offset), of_vectors,
+                                  error);
+    }
+    return status ? status : shards_gather(shards, &trainer->model, error);
+}
+
+/* Elements [offset, offset + count) of the master weights, at most STAGING of them, from those who keep them to the
+ * staging buffer of all. Every rank calls this with the same range. */
+static int master_exchange(struct trainer *trainer, int64_t offset, int64_t count, struct error *error)
+{
+    const struct shards *shards = &trainer->shards;
+    struct device *device = &trainer->device;
+    int status = STATUS_OK;
+    for (int b = 0; b < shards->buckets && !status; b++)
+        for (int rank = 0; rank < shards->world.size && !status; rank++) {
+            int64_t from, n;
+            shards_slice(shards, b, rank, &from, &n);
+            const int64_t first = from > offset ? from : offset;
+            const int64_t end = from + n < offset + count ? from + n : offset + count;
+            if (first >= end)
+                continue;
+            float *part = trainer->staging + (first - offset);
+            const size_t bytes = (size_t)(end - first) * sizeof(float);
+            if (rank == shards->world.rank)
+                status = device_status(device, "copy",
+                                       device->engine->copy(device->context, part,
+                                                            trainer->model.master.value + shards->own[b].state +
+                                                                (first - from), bytes), error);
+            if (!status)
+                status = comm_broadcast(shards->world.comm, part, bytes, rank, error);
+        }
+    return status ? status : comm_join(shards->world.comm, error);
+}
+
+/* Tells the others which part of the master weights is wanted; count 0: no more. */
+static int master_request(struct trainer *trainer, int64_t request[2], struct error *error)
+{
+    return comm_share(trainer->shards.world.comm, request, 2 * sizeof *request, 0, error);
+}
+
+/* A read of rank 0; the others are in optimizer_serve. */
+static int master_gather(void *user, int64_t offset, int64_t count, float *out, struct error *error)
+{
+    struct trainer *trainer = user;
+    int status = STATUS_OK;
+    for (int64_t done = 0, piece; done < count && !status; done += piece) {
+        piece = count - done < staging_elements(trainer) ? count - done : staging_elements(trainer);
+        status = master_request(trainer, (int64_t[2]){offset + done, piece}, error);
+        if (!status)
+            status = master_exchange(trainer, offset + done, piece, error);
+        if (!status)
+            status = device_copy_out(&trainer->device, out + done, trainer->staging, (size_t)piece * sizeof(float), error);
+    }
+    return status;
+}
+
+void optimizer_share(struct trainer *trainer)
+{
+    if (master_is_split(trainer)) {
+        trainer->model.master.gather = master_gather;
+        trainer->model.master.user = trainer;
+    }
+}
+
+int optimizer_serve(struct trainer *trainer, bool reader, struct error *error)
+{
+    int64_t request[2] = {0, 0};
+    int status = STATUS_OK;
+    if (!master_is_split(trainer))
+        return status;
+    if (reader) {
+        trainer->model.master.gather = NULL;
+        return master_request(trainer, request, error);
+    }
+    while (!status && !(status = master_request(trainer, request, error)) && request[1])
+        status = master_exchange(trainer, request[0], request[1], error);
     return status;
 }

@@ -7,9 +7,9 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 #include "../io/json.h"
+#include "../util/checksum.h"
 #include "../util/file.h"
 #include "../util/version.h"
 
@@ -141,32 +141,18 @@ int run_log_finish(struct run_log *log, const struct trainer *trainer, double se
     return status;
 }
 
-/* XXH3 of a file (as `xxhsum -H3` prints it), so that a run names its inputs; not a defence against forgery. */
 static int checksum_add(cJSON *inputs, const char *path, struct error *error)
 {
-    FILE *file = fopen(path, "rb");
-    XXH3_state_t *state = XXH3_createState();
-    if (!file || !state) {
-        if (file)
-            fclose(file);
-        XXH3_freeState(state);
-        return error_set(error, STATUS_INPUT, "%s: cannot be read: %s", path, strerror(errno));
-    }
-    static const size_t piece_bytes = 1 << 20;
-    char *piece = memory_array(piece_bytes, 1, error);
-    int64_t bytes = 0;
-    XXH3_64bits_reset(state);
-    for (size_t n; piece && (n = fread(piece, 1, piece_bytes, file)) > 0; bytes += (int64_t)n)
-        XXH3_64bits_update(state, piece, n);
-    bool failed = !piece || ferror(file);
-    fclose(file);
-    free(piece);
+    int64_t bytes;
+    uint64_t xxh3;
     char text[32];
-    snprintf(text, sizeof text, "%016llx", (unsigned long long)XXH3_64bits_digest(state));
-    XXH3_freeState(state);
+    int status = file_checksum(path, &bytes, &xxh3, error);
+    if (status)
+        return status;
+    snprintf(text, sizeof text, "%016llx", (unsigned long long)xxh3);
     cJSON *item = cJSON_AddObjectToObject(inputs, path);
-    if (failed || !item || !json_add_int(item, "bytes", bytes) || !json_add_string(item, "xxh3", text))
-        return error_set(error, STATUS_RUNTIME, "%s: cannot be read", path);
+    if (!item || !json_add_int(item, "bytes", bytes) || !json_add_string(item, "xxh3", text))
+        return error_set(error, STATUS_MEMORY, "out of host memory while writing run.json");
     return STATUS_OK;
 }
 
@@ -216,7 +202,11 @@ int run_log_describe(const struct run_log *log, struct trainer *trainer, const c
               json_add_string(json, "device", device->engine->describe(device->context)) &&
               json_add_string(json, "model_type", trainer->model.config.family->model_type) &&
               json_add_int(json, "rows", trainer->examples.data.rows) &&
-              json_add_int(json, "total_steps", trainer->total_steps);
+              json_add_int(json, "total_steps", trainer->total_steps) &&
+              json_add_int(json, "world_size", trainer->deal.ranks);
+    for (int rank = 0; ok && rank < trainer->deal.ranks && trainer->deal.ranks > 1; rank++)
+        cJSON_AddItemToArray(rank ? cJSON_GetObjectItem(json, "ranks") : cJSON_AddArrayToObject(json, "ranks"),
+                             cJSON_CreateString(comm_describe(trainer->shards.world.comm, rank)));
     int status = ok ? inputs_add(json, trainer, error)
                     : error_set(error, STATUS_MEMORY, "out of host memory while writing run.json");
     if (!status)

@@ -5,41 +5,27 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "../util/file.h"
-#include "../util/memory.h"
-#include "schedule.h"
 
-#define NONFINITE_LIMIT 3
+/* Buckets of gradients. Within a host a sum of 25 MB runs at full speed; between hosts a call costs more than its bytes
+ * until it moves some hundreds of MB. */
+#define BUCKET_MB 25
+#define BUCKET_MB_BETWEEN_HOSTS 256
 
-static double seconds_now(void)
+void micro_batch_size(const struct trainer *trainer, const struct epoch *epoch, int i, struct batch_size *size)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
-/* First row of micro-batch i of an epoch, one past its last, and how many micro-batches an epoch has. */
-static int micro_batches(const struct trainer *trainer)
-{
-    int64_t size = trainer->settings->per_device_train_batch_size;
-    return (int)((trainer->examples.data.rows + size - 1) / size);
-}
-
-static void micro_batch_rows(const struct trainer *trainer, int i, int *from, int *to)
-{
-    int64_t size = trainer->settings->per_device_train_batch_size, rows = trainer->examples.data.rows;
-    *from = (int)(i * size);
-    *to = (int)((i + 1) * size < rows ? (i + 1) * size : rows);
+    int from, to;
+    deal_rows(&trainer->deal, i, &from, &to);
+    for (int k = from; k < to; k++)
+        batch_group_size(&epoch->sequence[k * epoch->per_row], epoch->per_row, true, size);
 }
 
 /* Length of the run in steps, and the sizes of its largest micro-batch by building every epoch once. */
 static int run_measure(struct trainer *trainer, struct error *error)
 {
     const struct settings *settings = trainer->settings;
-    int accumulation = (int)settings->gradient_accumulation_steps;
-    trainer->steps_per_epoch = (micro_batches(trainer) + accumulation - 1) / accumulation;
+    trainer->steps_per_epoch = deal_steps(&trainer->deal);
     trainer->total_steps = settings->max_steps >= 0
                                ? settings->max_steps
                                : (int64_t)ceil(settings->num_train_epochs * trainer->steps_per_epoch);
@@ -50,12 +36,9 @@ static int run_measure(struct trainer *trainer, struct error *error)
     for (int64_t number = 0; number < trainer->epochs && !status; number++) {
         struct epoch epoch;
         status = epoch_build(&epoch, &trainer->examples, (int)number, error);
-        for (int i = 0; i < micro_batches(trainer) && !status; i++) {
+        for (int i = 0; i < deal_micro_batches(&trainer->deal) && !status; i++) {
             struct batch_size size = {0};
-            int from, to;
-            micro_batch_rows(trainer, i, &from, &to);
-            for (int k = from; k < to; k++)
-                batch_group_size(&epoch.sequence[k * epoch.per_row], epoch.per_row, true, &size);
+            micro_batch_size(trainer, &epoch, i, &size);
             trainer->max_rows = size.rows > trainer->max_rows ? size.rows : trainer->max_rows;
             trainer->max_heads = size.heads > trainer->max_heads ? size.heads : trainer->max_heads;
             if (number)
@@ -67,6 +50,10 @@ static int run_measure(struct trainer *trainer, struct error *error)
         if (!status)
             trainer->max_sequences = settings->per_device_train_batch_size * epoch.per_row;
         epoch_free(&epoch);
+    }
+    if (settings->cuda_graphs) { /* room for padding */
+        trainer->max_rows = batch_bucket(trainer->max_rows);
+        trainer->max_heads = batch_bucket(trainer->max_heads);
     }
     return status;
 }
@@ -97,8 +84,27 @@ static int lora_prepare(struct trainer *trainer, struct error *error)
     return status;
 }
 
+/* Declares all memory: the model's, and what training adds. */
+static int memory_declare(struct trainer *trainer, const struct world *world, struct error *error)
+{
+    const struct settings *settings = trainer->settings;
+    struct model *model = &trainer->model;
+    const double mb = settings->ddp_bucket_cap_mb > 0 ? settings->ddp_bucket_cap_mb
+                      : world->size > world->local_size ? BUCKET_MB_BETWEEN_HOSTS
+                                                        : BUCKET_MB;
+    if (model->dtype == DTYPE_BF16 && !strcmp(settings->grad_reduce_dtype, "float32"))
+        model->grad_dtype = DTYPE_F32;
+    int status = shards_create(&trainer->shards, model, world, settings->zero, (int64_t)(mb * 1e6), error);
+    if (!status)
+        status = model_plan(model, true, trainer->max_rows, trainer->max_heads, trainer->max_sequences, error);
+    if (!status)
+        status = memory_plan_add(&model->plan, MEMORY_SCRATCH, "probabilities of a round", 2, sizeof(double),
+                                 (void **)&trainer->batch_sums, error);
+    return status ? status : optimizer_plan(trainer, error);
+}
+
 int trainer_prepare(struct trainer *trainer, const struct settings *settings, bool finetune, enum dtype dtype,
-                    struct error *error)
+                    const struct world *world, struct error *error)
 {
     *trainer = (struct trainer){.settings = settings};
     trainer->data_path = finetune ? settings->train_data : settings->forget_data;
@@ -122,14 +128,37 @@ int trainer_prepare(struct trainer *trainer, const struct settings *settings, bo
         status = examples_open(&trainer->examples, settings, trainer->data_path, trainer->method->needs_template,
                                trainer->tokenizer, config.eos_token_ids ? config.eos_token_id[0] : -1,
                                config.max_position_embeddings, error);
+    trainer->deal = (struct deal){trainer->examples.data.rows, settings->per_device_train_batch_size,
+                                  settings->gradient_accumulation_steps, world->size};
     if (!status)
         status = run_measure(trainer, error);
+    if (!strcmp(settings->gradient_checkpointing, "selective"))
+        trainer->model.recompute = RECOMPUTE_SELECTIVE;
+    else if (!strcmp(settings->gradient_checkpointing, "full"))
+        trainer->model.recompute = RECOMPUTE_FULL;
     if (!status)
-        status = model_plan(&trainer->model, true, trainer->max_rows, trainer->max_heads, trainer->max_sequences, error);
-    if (!status)
-        status = optimizer_plan(trainer, error);
+        status = memory_declare(trainer, world, error);
     if (status)
         trainer_free(trainer);
+    return status;
+}
+
+/* A GPU engine's scratch grows to its largest, and libraries wake up, before the first step: a forward and a backward
+ * pass over the largest batch, all padding. */
+static int warm_up(struct trainer *trainer, struct error *error)
+{
+    struct model *model = &trainer->model;
+    const struct model_trainable trained = model_trainable(model);
+    trainer->batch.padded = true;
+    int status = device_zero(&trainer->device, trained.grad, (size_t)trained.elements * dtype_size(model->grad_dtype),
+                             error);
+    if (!status)
+        status = batch_pack_padding(&trainer->batch, &trainer->device, error);
+    if (!status)
+        status = model_forward(model, &trainer->batch, error);
+    if (!status)
+        status = model_backward(model, &trainer->batch, error);
+    trainer->batch.padded = trainer->graphs;
     return status;
 }
 
@@ -142,198 +171,24 @@ int trainer_start(struct trainer *trainer, const struct device *device, struct e
     if (!status)
         status = batch_create(&trainer->batch, &trainer->device, trainer->max_rows, trainer->max_heads,
                               trainer->max_sequences, error);
-    const size_t moments = (size_t)model_trainable(model).elements * dtype_size(dtype_stat(model->dtype));
     if (!status)
-        status = device_zero(&trainer->device, trainer->m, moments, error);
-    if (!status)
-        status = device_zero(&trainer->device, trainer->v, moments, error);
-    if (!status && model->master) /* the padding between tensors takes part in the update */
-        status = device_zero(&trainer->device, model->master, (size_t)model_trainable(model).elements * sizeof(float),
-                             error);
+        status = optimizer_start(trainer, error);
     if (!status)
         status = trainer->from_scratch ? weights_random(model, (uint64_t)settings->seed, error)
                                        : weights_load(&trainer->weights, model, error);
     if (!status && model->lora.options.rank)
         status = *settings->adapter ? adapter_upload(&trainer->adapter, model, error)
                                     : lora_random(model, (uint64_t)settings->seed, error);
+    trainer->graphs = settings->cuda_graphs && trainer->device.engine->graphs;
+    if (!status && trainer->device.engine->graphs)
+        status = warm_up(trainer, error);
     return status;
 }
 
-static int micro_batch_pack(struct trainer *trainer, const struct epoch *epoch, int micro_batch, int *pairs,
-                            struct error *error)
+int trainer_abort(struct trainer *trainer, int status, struct error *error)
 {
-    int from, to;
-    micro_batch_rows(trainer, micro_batch, &from, &to);
-    *pairs = to - from;
-    int32_t *first = memory_array((size_t)(to - from) + 1, sizeof *first, error);
-    if (!first)
-        return STATUS_MEMORY;
-    for (int k = 0; k <= to - from; k++)
-        first[k] = k * epoch->per_row;
-    int status = batch_pack(&trainer->batch, &trainer->device, epoch->sequence + from * epoch->per_row, first, to - from,
-                            true, trainer->model.config.vocab_size, error);
-    free(first);
-    return status;
-}
-
-/* Forward, loss and backward of one micro-batch. */
-static int micro_batch_run(struct trainer *trainer, const struct step_size *size, int pairs, struct error *error)
-{
-    const struct batch *batch = &trainer->batch;
-    struct head_activations *head = &trainer->model.head;
-    struct sequence_args loss = {.dtype = dtype_stat(trainer->model.dtype),
-                                 .sequences = batch->sequences,
-                                 .rows = batch->heads,
-                                 .begin = batch->device.sequence_begin,
-                                 .logprob = head->logprob,
-                                 .p = head->p,
-                                 .logprob_sum = head->logprob_sum,
-                                 .prob_sum = head->prob_sum,
-                                 .slope_prob = head->slope_prob,
-                                 .slope_logprob = head->slope_logprob,
-                                 .row_scale = head->row_scale,
-                                 .totals = trainer->totals};
-    trainer->method->loss_form(trainer->settings, size, pairs, &loss);
-    int status = model_forward(&trainer->model, batch, error);
-    if (!status)
-        status = device_run(&trainer->device, error, sequence_loss, &loss);
-    if (!status)
-        status = model_backward(&trainer->model, batch, error);
-    return status;
-}
-
-static double mean(double sum, double count)
-{
-    return count > 0 ? sum / count : 0;
-}
-
-static int record_read(struct trainer *trainer, struct step_record *record, struct error *error)
-{
-    double totals[SEQUENCE_TOTALS], sum_squares = 0;
-    int status = device_copy_out(&trainer->device, totals, trainer->totals, sizeof totals, error);
-    if (!status)
-        status = device_copy_out(&trainer->device, &sum_squares, trainer->sum_squares, sizeof sum_squares, error);
-    record->loss = totals[TOTAL_LOSS];
-    record->prob_template = mean(totals[TOTAL_TEMPLATE_PROB], totals[TOTAL_TEMPLATES]);
-    record->prob_answer = mean(totals[TOTAL_FORGET_PROB], totals[TOTAL_FORGETS]);
-    record->slope_template = mean(totals[TOTAL_TEMPLATE_SLOPE], totals[TOTAL_UNITS]);
-    record->slope_forget = mean(totals[TOTAL_FORGET_SLOPE], totals[TOTAL_UNITS]);
-    record->share_low = mean(totals[TOTAL_LOW], totals[TOTAL_TOKENS]);
-    record->share_high = mean(totals[TOTAL_HIGH], totals[TOTAL_TOKENS]);
-    record->answer_tokens = (int64_t)totals[TOTAL_TOKENS];
-    record->grad_norm = sqrt(sum_squares);
-    record->skipped = !isfinite(sum_squares) || !isfinite(record->loss);
-    return status;
-}
-
-/* Names the rows whose sums are not finite, by running the step's micro-batches forward once more: the weights have not
- * moved. None found means that only the gradient overflowed. */
-static int nonfinite_report(struct trainer *trainer, const struct epoch *epoch, int first, int last,
-                            const struct step_record *record, struct buffer *text, struct error *error)
-{
-    int found = 0, pairs, status = buffer_printf(text, error, "step %lld: non-finite loss or gradient, update skipped; ",
-                                                 (long long)record->step);
-    double *sums = memory_array((size_t)trainer->max_sequences, sizeof *sums, error);
-    if (!sums)
-        status = STATUS_MEMORY;
-    for (int i = first; i < last && !status; i++) {
-        const struct step_size size = {1, 1, 1};
-        int from, to;
-        micro_batch_rows(trainer, i, &from, &to);
-        status = micro_batch_pack(trainer, epoch, i, &pairs, error);
-        if (!status)
-            status = micro_batch_run(trainer, &size, pairs, error);
-        if (!status)
-            status = device_copy_out(&trainer->device, sums, trainer->model.head.logprob_sum,
-                                     (size_t)trainer->batch.sequences * sizeof *sums, error);
-        for (int s = 0; s < trainer->batch.sequences && !status; s++)
-            if (!isfinite(sums[s]) && found++ < 8)
-                status = buffer_printf(text, error, "%s%s:%d", found > 1 ? ", " : "rows with non-finite log-probability: ",
-                                       trainer->data_path,
-                                       trainer->examples.data.row[epoch->row[from + s / epoch->per_row]].line);
-    }
-    free(sums);
-    if (!status && !found)
-        status = buffer_printf(text, error, "all log-probabilities are finite, the gradient is not");
-    return status;
-}
-
-static int step_dump(struct trainer *trainer, const struct step_record *record, struct error *error)
-{
-    return *trainer->settings->dump_step && record->step == 1
-               ? dump_gradients(trainer, trainer->settings->dump_step, record, error)
-               : STATUS_OK;
-}
-
-static int step_gradients(struct trainer *trainer, const struct epoch *epoch, int first, int last,
-                          struct step_record *record, struct error *error)
-{
-    const struct model_trainable trained = model_trainable(&trainer->model);
-    struct step_size size = {.micro_batches = last - first};
-    for (int i = first; i < last; i++) {
-        int from, to;
-        micro_batch_rows(trainer, i, &from, &to);
-        size.pairs += to - from;
-        for (int s = from * epoch->per_row; s < to * epoch->per_row; s++)
-            size.answer_tokens += epoch->sequence[s].length - epoch->sequence[s].answer_begin;
-    }
-    record->pairs = size.pairs;
-    int status = device_zero(&trainer->device, trainer->totals, SEQUENCE_TOTALS * sizeof(double), error);
-    if (!status)
-        status = device_zero(&trainer->device, trained.grad, (size_t)trained.elements * dtype_size(trainer->model.dtype),
-                             error);
-    for (int i = first; i < last && !status; i++) {
-        int pairs;
-        status = micro_batch_pack(trainer, epoch, i, &pairs, error);
-        if (!status)
-            status = micro_batch_run(trainer, &size, pairs, error);
-        if (!status && record->step == 1 && *trainer->settings->dump_step)
-            status = dump_micro_batch(trainer, trainer->settings->dump_step, i - first, error);
-        record->tokens += trainer->batch.rows;
-    }
-    return status;
-}
-
-static int step_run(struct trainer *trainer, const struct epoch *epoch, int number, int step_in_epoch, trainer_hook hook,
-                    void *user, void (*warn)(void *user, const char *text), struct error *error)
-{
-    double start = seconds_now();
-    int accumulation = (int)trainer->settings->gradient_accumulation_steps, micro = micro_batches(trainer);
-    int first = step_in_epoch * accumulation, last = first + accumulation < micro ? first + accumulation : micro;
-    int64_t step = (int64_t)number * trainer->steps_per_epoch + step_in_epoch;
-    struct step_record record = {.step = step + 1, .total_steps = trainer->total_steps,
-                                 .epoch = number + (double)(step_in_epoch + 1) / trainer->steps_per_epoch,
-                                 .learning_rate = schedule_rate(trainer->settings, step, trainer->total_steps)};
-    int status = step_gradients(trainer, epoch, first, last, &record, error);
-    if (!status && *trainer->settings->dump_step && step == 0) /* before the update, but with the norm known */
-        status = optimizer_gradient_norm(trainer, error);
-    if (!status && *trainer->settings->dump_step && step == 0)
-        status = record_read(trainer, &record, error);
-    if (!status)
-        status = step_dump(trainer, &record, error);
-    if (!status)
-        status = optimizer_step(trainer, record.learning_rate, error);
-    if (!status)
-        status = record_read(trainer, &record, error);
-    if (!status && record.skipped) {
-        struct buffer text = {0};
-        trainer->nonfinite++;
-        trainer->nonfinite_in_row++;
-        status = nonfinite_report(trainer, epoch, first, last, &record, &text, error);
-        if (!status)
-            warn(user, text.data);
-        buffer_free(&text);
-    } else if (!status) {
-        trainer->updates++;
-        trainer->nonfinite_in_row = 0;
-    }
-    trainer->tokens_seen += record.tokens;
-    record.seconds = seconds_now() - start;
-    if (!status)
-        status = hook(user, &record, error);
-    if (!status && trainer->nonfinite_in_row == NONFINITE_LIMIT)
-        status = error_set(error, STATUS_NONFINITE, "step %lld: %d non-finite steps in a row; lower learning_rate, or look "
-                           "at the rows named above; nothing was saved", (long long)record.step, NONFINITE_LIMIT);
+    comm_abort(trainer->shards.world.comm, error->text);
+    trainer->aborted = trainer->shards.world.comm != NULL;
     return status;
 }
 
@@ -344,6 +199,8 @@ int trainer_run(struct trainer *trainer, trainer_hook hook, void *user, void (*w
     for (int64_t number = 0; number < trainer->epochs && !status; number++) {
         struct epoch epoch;
         status = epoch_build(&epoch, &trainer->examples, (int)number, error);
+        if (status)
+            return trainer_abort(trainer, status, error);
         for (int step = 0; step < trainer->steps_per_epoch && !status; step++) {
             if (number * trainer->steps_per_epoch + step >= trainer->total_steps)
                 break;
@@ -354,7 +211,7 @@ int trainer_run(struct trainer *trainer, trainer_hook hook, void *user, void (*w
     return status;
 }
 
-int trainer_save(struct trainer *trainer, const char *out_directory, struct error *error)
+static int model_write(struct trainer *trainer, const char *out_directory, struct error *error)
 {
     struct model *model = &trainer->model;
     const char *base = trainer->settings->model_name_or_path;
@@ -373,11 +230,32 @@ int trainer_save(struct trainer *trainer, const char *out_directory, struct erro
     return status;
 }
 
+int trainer_save(struct trainer *trainer, const char *out_directory, struct error *error)
+{
+    struct comm *comm = trainer->shards.world.comm;
+    const bool writes = trainer->shards.world.rank == 0;
+    struct error served_error = {0};
+    int status = comm_join(comm, error); /* the parameters of the last update */
+    if (!status && writes) {
+        optimizer_share(trainer);
+        status = model_write(trainer, out_directory, error);
+    }
+    int served = optimizer_serve(trainer, writes, &served_error);
+    if (!status && served) {
+        *error = served_error;
+        status = served;
+    }
+    return comm_status(comm, status, error);
+}
+
 void trainer_free(struct trainer *trainer)
 {
-    if (trainer->device.context)
+    if (trainer->device.context) {
+        graph_cache_free(&trainer->graph_cache, &trainer->device);
         batch_free(&trainer->batch, &trainer->device);
+    }
     model_free(&trainer->model);
+    shards_free(&trainer->shards);
     weights_close(&trainer->weights);
     adapter_free(&trainer->adapter);
     examples_close(&trainer->examples);

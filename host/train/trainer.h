@@ -1,17 +1,25 @@
 /* trainer.h - a training run: prepare (everything that can be refused, without a device), start, step, save.
  *
- * One optimizer step is gradient_accumulation_steps micro-batches of per_device_train_batch_size rows of the epoch's
- * order; the last step of an epoch takes what is left. Every number depends on the inputs and the seed only.
+ * One optimizer step is gradient_accumulation_steps micro-batches a rank, of per_device_train_batch_size rows of the
+ * epoch's order (deal.h); the last step of an epoch takes what is left. Every number depends on the inputs, the seed and
+ * the number of ranks only. With several ranks every function is called by all of them; what goes wrong on one of them
+ * in prepare or start comes back on that one, and the caller brings it to the others with comm_status.
  */
 #ifndef FLAT_TRAIN_TRAINER_H
 #define FLAT_TRAIN_TRAINER_H
+#include "../device/graph_cache.h"
 #include "../loss/method.h"
 #include "../model/adapter.h"
 #include "../model/model.h"
 #include "../model/weights.h"
+#include "deal.h"
 #include "examples.h"
+#include "shards.h"
 
-/* What is logged of a step. Probabilities and slopes are means over the step. */
+/* totals of struct trainer: those of sequence.h, then the sum of the gradients' squares; summed over ranks in one call. */
+enum { SUM_SQUARES = SEQUENCE_TOTALS, STEP_TOTALS };
+
+/* What is logged of a step, over all ranks. Probabilities and slopes are means over the step. */
 struct step_record {
     int64_t step, total_steps; /* step counts from 1 */
     double epoch;              /* fractional */
@@ -32,6 +40,8 @@ struct trainer {
     struct adapter adapter;        /* the one a LoRA run starts from; empty without */
     bool from_scratch;
     struct examples examples;
+    struct deal deal;
+    struct shards shards;
     int steps_per_epoch;
     int64_t total_steps;
     int64_t epochs;                /* epochs begun: ceil of num_train_epochs, or what max_steps needs */
@@ -40,36 +50,61 @@ struct trainer {
 
     struct device device;
     struct batch batch;
+    bool graphs;                   /* passes over a micro-batch are captured and replayed */
+    struct graph_cache graph_cache;
     void *m, *v;                   /* AdamW moments */
-    double *totals, *sum_squares;  /* on the device */
+    struct adamw_state *adamw;     /* on the device */
+    double *totals;                /* [STEP_TOTALS] on the device */
+    double *batch_sums;            /* [2] on the device: probabilities of a round's template and forget answers */
+    float *staging;                /* master weights between ranks, at the end */
     int64_t updates;               /* optimizer updates made */
     int nonfinite_in_row;
     int64_t nonfinite;
     int64_t tokens_seen;
+    bool aborted;                  /* this rank failed where the others could not be asked; they were ended */
 };
 
 /* Called after every step; a non-zero return ends the run with that status. */
 typedef int (*trainer_hook)(void *user, const struct step_record *record, struct error *error);
 
 /* Reads config, tokenizer and data, checks the weights against the config, sizes the largest micro-batch and declares
- * all memory. finetune chooses train_data and cross entropy. dtype is the storage the memory is planned for. */
+ * all memory of this rank. finetune chooses train_data and cross entropy. dtype is the storage the memory is planned for. */
 int trainer_prepare(struct trainer *trainer, const struct settings *settings, bool finetune, enum dtype dtype,
-                    struct error *error);
-/* Takes over an open device of that dtype, allocates, loads the weights. trainer_free closes the device. */
+                    const struct world *world, struct error *error);
+/* Takes over an open device of that dtype, allocates, loads the weights. trainer_free closes the device. cuda_graphs
+ * has no effect on an engine without graphs. */
 int trainer_start(struct trainer *trainer, const struct device *device, struct error *error);
-/* All steps. Three non-finite steps in a row: STATUS_NONFINITE. warn(user, text) gets warnings. */
+/* All steps. Three non-finite steps in a row: STATUS_NONFINITE. A signal (interrupt.h) ends the run after a step, with
+ * STATUS_RUNTIME. warn(user, text) gets warnings. A failure is that of all ranks, unless `aborted`. */
 int trainer_run(struct trainer *trainer, trainer_hook hook, void *user, void (*warn)(void *user, const char *text),
                 struct error *error);
-/* The whole model; with LoRA, the model with the adapters merged in or, for lora.output "adapter", a PEFT folder. */
+/* The whole model; with LoRA, the model with the adapters merged in or, for lora.output "adapter", a PEFT folder. Rank 0
+ * writes; the others send it what they keep. */
 int trainer_save(struct trainer *trainer, const char *out_directory, struct error *error);
 void trainer_free(struct trainer *trainer);
 
-/* optimizer.c: moments and the numbers that are read back, in the model's plan. */
+/* For a failure in the middle of what ranks do together, where they cannot be asked: ends the others. */
+int trainer_abort(struct trainer *trainer, int status, struct error *error);
+
+/* step.c: step `step_in_epoch` of epoch `number`, with what comes after it: the hook, and what ends the run. */
+int step_run(struct trainer *trainer, const struct epoch *epoch, int number, int step_in_epoch, trainer_hook hook,
+             void *user, void (*warn)(void *user, const char *text), struct error *error);
+
+/* Adds what micro-batch i of an epoch takes to *size. */
+void micro_batch_size(const struct trainer *trainer, const struct epoch *epoch, int i, struct batch_size *size);
+
+/* optimizer.c: moments, master weights and the numbers that are read back, in the model's plan; cleared by start. */
 int optimizer_plan(struct trainer *trainer, struct error *error);
-/* Sum of the squares of all gradients into trainer->sum_squares. */
+int optimizer_start(struct trainer *trainer, struct error *error);
+/* Sum of the squares of all gradients into totals[SUM_SQUARES], and the totals of all ranks. Once a step. */
 int optimizer_gradient_norm(struct trainer *trainer, struct error *error);
-/* Norm, clipping and update of matrices (decayed) and vectors; the device itself skips a non-finite step. */
+/* Clipping and update of matrices (decayed) and vectors, given the norm; the device itself skips a non-finite step. The
+ * parameters are whole again after a comm_join. */
 int optimizer_step(struct trainer *trainer, double rate, struct error *error);
+/* From here on rank 0 can read all master weights, while the others answer in optimizer_serve until rank 0 calls it as
+ * the reader: every time anew. */
+void optimizer_share(struct trainer *trainer);
+int optimizer_serve(struct trainer *trainer, bool reader, struct error *error);
 
 /* dump.c: writes what is in the device after the micro-batches of a step and before its update. */
 int dump_micro_batch(const struct trainer *trainer, const char *directory, int micro_batch, struct error *error);

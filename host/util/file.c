@@ -170,11 +170,12 @@ int file_writer_commit(struct file_writer *writer, struct error *error)
     errno = 0;
     if (ferror(writer->stream) || fflush(writer->stream) || fsync(fileno(writer->stream)))
         failure = errno ? errno : EIO;
+    /* renamed while it is open, so that file_remove_temporaries finds it until then */
+    if (!failure && rename(writer->temporary, writer->path))
+        failure = errno;
     if (fclose(writer->stream) && !failure)
         failure = errno;
     writer->stream = NULL;
-    if (!failure && rename(writer->temporary, writer->path))
-        failure = errno;
     if (failure) {
         unlink(writer->temporary);
         return write_failed(writer, failure, error);
@@ -190,6 +191,21 @@ void file_writer_abort(struct file_writer *writer)
     fclose(writer->stream);
     writer->stream = NULL;
     unlink(writer->temporary);
+}
+
+void file_remove_temporaries(void)
+{
+    char suffix[32], link[32], path[4160];
+    int length = snprintf(suffix, sizeof suffix, ".tmp-%ld", (long)getpid());
+    long limit = sysconf(_SC_OPEN_MAX);
+    for (int fd = 0; fd < (limit > 0 && limit < 4096 ? limit : 4096); fd++) {
+        snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+        ssize_t used = readlink(link, path, sizeof path - 1);
+        if (used <= length || (size_t)used >= sizeof path - 1 || memcmp(path + used - length, suffix, (size_t)length))
+            continue;
+        path[used] = 0;
+        unlink(path);
+    }
 }
 
 int file_write(const char *path, const void *bytes, size_t length, struct error *error)

@@ -30,7 +30,10 @@ int file_writer_write(struct file_writer *writer, const void *bytes, size_t leng
 int file_writer_commit(struct file_writer *writer, struct error *error);
 /* Gives the file up and removes the temporary. Safe after commit or a failed open. */
 void file_writer_abort(struct file_writer *writer);
-/* The three above in one. */
+/* Removes the temporaries of every file_writer of this process that is open, for a process that ends without closing
+ * them. Allocates nothing and may run in any thread. */
+void file_remove_temporaries(void);
+/* The open, write and commit above in one. */
 int file_write(const char *path, const void *bytes, size_t length, struct error *error);
 /* Byte-for-byte copy through a file_writer. */
 int file_copy(const char *from, const char *to, struct error *error);

@@ -42,7 +42,16 @@ struct settings {
     double num_train_epochs;
     int64_t max_steps; /* -1: by epochs */
     int64_t per_device_train_batch_size, gradient_accumulation_steps;
+    const char *gradient_checkpointing; /* none, selective, full */
     int64_t seed;
+
+    /* several ranks */
+    int64_t nproc_per_node;        /* above 1: this process starts them */
+    int64_t zero;                  /* 1: moments and master weights split among them */
+    const char *grad_reduce_dtype; /* model, float32 */
+    double ddp_bucket_cap_mb;      /* 0: by where the ranks are */
+    int64_t world_size;            /* plan */
+    const char *cluster;           /* plan: file, "" for the built-in figures */
 
     /* run */
     const char *device;    /* auto, cpu, cuda */
@@ -51,6 +60,7 @@ struct settings {
     const char *save_strategy; /* no, epoch */
     const char *dump_step; /* directory, "" when off */
     bool overwrite_output_dir, quiet, profile;
+    bool cuda_graphs;
 
     /* score, generate, tokenize */
     const char *model, *data, *prompt; /* --model, --data, --prompt; "" when not given */
@@ -60,6 +70,14 @@ struct settings {
 
     /* plot */
     const char *output; /* -o */
+
+    /* bench */
+    bool list, quick;
+    const char *filter, *json, *csv, *baseline, *peers; /* "" when not given */
+    const char *models_dir; /* step: folders with a config.json */
+    int64_t samples, pairs; /* 0: the measurement's own */
+    int64_t min_bytes, max_bytes; /* comm: of a buffer */
+    double time_budget; /* seconds a case; 0: none */
 };
 
 #endif

@@ -1,4 +1,4 @@
-/* counter.cpp - bytes of global memory by kernel; see emulation_control.h. */
+/* counter.cpp - bytes of global memory by kernel, calls of the runtime API; see emulation_control.h. */
 #include "emulation_control.h"
 #include "runtime.h"
 
@@ -11,6 +11,8 @@ namespace emu {
 struct kernel_counter {
     std::atomic<uint64_t> read{0}, written{0}, launches{0}, checked_read{0}, checked_written{0};
 };
+
+emu_calls calls;
 
 static std::mutex mutex;
 static std::map<std::string, kernel_counter> counters; /* a node stays where it is for the life of the process */
@@ -70,6 +72,11 @@ static totals add_up(const char *name)
 } // namespace emu
 
 using namespace emu;
+
+extern "C" emu_calls emu_calls_read(void)
+{
+    return calls;
+}
 
 extern "C" void emu_counter_reset(void)
 {

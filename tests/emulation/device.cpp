@@ -111,6 +111,7 @@ extern "C" {
 
 cudaError_t CUDARTAPI cudaMemcpy(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind)
 {
+    calls.waits++;
     const copy_shape copy = {(char *)to, bytes, (const char *)from, bytes, bytes, 1};
     const cudaError_t status = copy_queue(copy, kind, nullptr, true, "cudaMemcpy");
     return status != cudaSuccess ? status : device_status();
@@ -156,11 +157,13 @@ cudaError_t CUDARTAPI cudaMemset(void *to, int value, size_t bytes)
 
 cudaError_t CUDARTAPI cudaMalloc(void **pointer, size_t bytes)
 {
+    calls.allocations++;
     return capture_forbids("cudaMalloc") ? cudaErrorStreamCaptureUnsupported : device_alloc(pointer, bytes);
 }
 
 cudaError_t CUDARTAPI cudaFree(void *pointer)
 {
+    calls.allocations++;
     if (capture_forbids("cudaFree"))
         return cudaErrorStreamCaptureUnsupported;
     streams_drain();
@@ -169,6 +172,7 @@ cudaError_t CUDARTAPI cudaFree(void *pointer)
 
 cudaError_t CUDARTAPI cudaMallocHost(void **pointer, size_t bytes)
 {
+    calls.allocations++;
     *pointer = aligned_alloc(4096, (bytes + 4095) & ~(size_t)4095);
     if (!*pointer)
         return cudaErrorMemoryAllocation;
@@ -183,6 +187,7 @@ cudaError_t CUDARTAPI cudaHostAlloc(void **pointer, size_t bytes, unsigned)
 
 cudaError_t CUDARTAPI cudaFreeHost(void *pointer)
 {
+    calls.allocations++;
     streams_drain();
     if (pointer && !pinned.erase(pointer))
         return misuse(cudaErrorInvalidValue, "cudaFreeHost of a pointer that cudaMallocHost did not return");

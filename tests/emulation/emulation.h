@@ -34,7 +34,12 @@
 /* Twins are inlined into the kernel, so that a report of the checker can name the kernel's line. */
 #define EMU_INLINE static inline __attribute__((always_inline))
 
+/* This very library: its NCCL is that of nccl.cpp. */
+#define NCCL_LIBRARY (::emu::library_path())
+
 namespace emu {
+
+const char *library_path();
 
 /* The running CUDA thread as seen by its operating system thread: a block never moves to another one. */
 struct thread_view {

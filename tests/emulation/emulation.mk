@@ -19,7 +19,8 @@ CUDA_HOME ?= /usr/local/cuda
 # Everything in kernels/ that is CUDA; with no kernel there yet the library holds the emulation alone.
 EMU_KERNELS ?= $(wildcard kernels/*.cu)
 EMU_RUNTIME := $(addprefix $(EMU_DIR)/,scheduler.cpp fiber.cpp block_memory.cpp launch.cpp counter.cpp atomic.cpp \
-    memory.cpp stream.cpp device.cpp cublaslt_plan.cpp cublaslt_matmul.cpp)
+    memory.cpp stream.cpp device.cpp cublaslt_plan.cpp cublaslt_matmul.cpp \
+    nccl.cpp nccl_hub.cpp nccl_check.cpp)
 EMU_SELFTEST := $(addprefix $(EMU_DIR)/,bugs.cu demo.cu selftest.cu selftest_device.cu selftest_host.cu \
     selftest_matmul.cu)
 

@@ -28,6 +28,13 @@ EMU_EXPORT bool emu_counter_read_checked(const char *name, uint64_t *read, uint6
 /* Name of the index-th kernel that has run since the reset, or NULL beyond the last. */
 EMU_EXPORT const char *emu_counter_name(int index);
 
+/* Calls of the runtime API so far: those that allocate or free memory of the device or pinned memory, those that make
+ * the host wait for the device, and launches of graphs. Creating and destroying the runtime's objects is not counted. */
+struct emu_calls {
+    uint64_t allocations, waits, graph_launches;
+};
+EMU_EXPORT struct emu_calls emu_calls_read(void);
+
 /* Schedule from now on: 0 in order, others at random. Starts as the environment's EMU_SEED. */
 EMU_EXPORT void emu_seed_set(uint64_t seed);
 

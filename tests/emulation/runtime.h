@@ -3,6 +3,7 @@
 #define FLAT_EMULATION_RUNTIME_H
 
 #include "emulation.h"
+#include "emulation_control.h"
 
 #include <functional>
 #include <memory>
@@ -148,6 +149,10 @@ void device_arena(const char **begin, const char **end);
 size_t device_used();
 cudaError_t device_alloc(void **pointer, size_t bytes);
 cudaError_t device_free(void *pointer);
+
+/* ---- calls of the runtime API ---------------------------------------------------------------------------------- */
+
+extern emu_calls calls; /* what emu_calls_read gives */
 
 /* ---- streams -------------------------------------------------------------------------------------------------- */
 

@@ -165,6 +165,7 @@ cudaError_t CUDARTAPI cudaStreamDestroy(cudaStream_t stream)
 
 cudaError_t CUDARTAPI cudaStreamSynchronize(cudaStream_t stream)
 {
+    calls.waits++;
     if (capture_forbids("cudaStreamSynchronize"))
         return cudaErrorStreamCaptureUnsupported;
     drain(stream);
@@ -180,6 +181,7 @@ cudaError_t CUDARTAPI cudaStreamQuery(cudaStream_t stream)
 
 cudaError_t CUDARTAPI cudaDeviceSynchronize(void)
 {
+    calls.waits++;
     if (capture_forbids("cudaDeviceSynchronize"))
         return cudaErrorStreamCaptureUnsupported;
     streams_drain();
@@ -239,6 +241,7 @@ cudaError_t CUDARTAPI cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event
 
 cudaError_t CUDARTAPI cudaEventSynchronize(cudaEvent_t event)
 {
+    calls.waits++;
     if (capture_forbids("cudaEventSynchronize"))
         return cudaErrorStreamCaptureUnsupported;
     const uint64_t number = event->recorded;
@@ -302,6 +305,7 @@ cudaError_t CUDARTAPI cudaGraphInstantiate(cudaGraphExec_t *executable, cudaGrap
 
 cudaError_t CUDARTAPI cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream)
 {
+    calls.graph_launches++;
     for (const work &item : executable->items) {
         const cudaError_t status = stream_enqueue(stream, item);
         if (status != cudaSuccess)

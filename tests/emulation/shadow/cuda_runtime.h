@@ -109,6 +109,7 @@ struct cudaDeviceProp {
     size_t totalGlobalMem, sharedMemPerBlock, sharedMemPerBlockOptin, sharedMemPerMultiprocessor;
     int regsPerBlock, warpSize, maxThreadsPerBlock, maxThreadsPerMultiProcessor, major, minor, multiProcessorCount;
     int l2CacheSize;
+    int pciBusID, pciDeviceID, pciDomainID;
 };
 
 /* ---- functions ------------------------------------------------------------------------------------------------ */

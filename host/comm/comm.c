@@ -1,0 +1,278 @@
+/* comm.c - see comm.h: opening and closing, and the way of a tensor to the data plane it takes. */
+#include "comm.h"
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../util/memory.h"
+#include "internal.h"
+#include "lane.h"
+#include "watch.h"
+
+enum { SLICE_ELEMENTS = 16, DESCRIBE_BYTES = 512 };
+
+/* ---- open and close --------------------------------------------------------------------------------------------- */
+
+static void comm_free(struct comm *comm)
+{
+    for (int rank = 0; rank < comm->place.size; rank++) {
+        if (comm->values)
+            wire_close(&comm->values[rank]);
+        if (comm->peer)
+            free(comm->peer[rank].describe);
+    }
+    free(comm->values);
+    free(comm->peer);
+    free(comm);
+}
+
+int comm_open(struct comm **out, const struct comm_place *place, struct error *error)
+{
+    *out = NULL;
+    if (place->size <= 1)
+        return STATUS_OK;
+    const size_t size = (size_t)place->size;
+    struct comm *comm = memory_array(1, sizeof *comm, error);
+    int *watch_fds = memory_array(size, sizeof *watch_fds, error);
+    if (!comm || !watch_fds) {
+        free(comm);
+        free(watch_fds);
+        return STATUS_MEMORY;
+    }
+    comm->place = *place;
+    comm->listener = -1;
+    comm->peer = memory_array(size, sizeof *comm->peer, error);
+    comm->values = memory_array(size, sizeof *comm->values, error);
+    for (size_t rank = 0; rank < size; rank++) {
+        watch_fds[rank] = -1;
+        if (comm->values)
+            comm->values[rank] = -1;
+    }
+    int status = comm->peer && comm->values ? rendezvous(comm, watch_fds, error) : STATUS_MEMORY;
+    if (!status)
+        status = watch_open(&comm->watch, place->rank, place->size, comm->peer, watch_fds, error);
+    else
+        for (size_t rank = 0; rank < size; rank++)
+            wire_close(&watch_fds[rank]);
+    free(watch_fds);
+    if (status) {
+        comm_free(comm);
+        return status;
+    }
+    *out = comm;
+    return STATUS_OK;
+}
+
+void comm_close(struct comm *comm)
+{
+    if (!comm)
+        return;
+    lane_close(comm->lane);
+    watch_check(comm->watch, NULL, NULL);
+    if (comm->device && comm->device->engine->comm_close)
+        comm->device->engine->comm_close(comm->device->context, atomic_load(&comm->aborted));
+    watch_close(comm->watch);
+    comm_free(comm);
+}
+
+void comm_abort(struct comm *comm, const char *reason)
+{
+    if (!comm)
+        return;
+    atomic_store(&comm->aborted, true);
+    watch_abort(comm->watch, reason);
+}
+
+int comm_rank(const struct comm *comm) { return comm ? comm->place.rank : 0; }
+
+int comm_size(const struct comm *comm) { return comm ? comm->place.size : 1; }
+
+const char *comm_describe(const struct comm *comm, int rank)
+{
+    return comm && rank >= 0 && rank < comm->place.size && comm->peer[rank].describe ? comm->peer[rank].describe : "";
+}
+
+/* ---- attach ----------------------------------------------------------------------------------------------------- */
+
+static const char *device_failure(void *user)
+{
+    struct device *device = user;
+    return device->engine->comm_failure(device->context);
+}
+
+/* NCCL. A rank that fails in comm_open leaves the others waiting there: they end by the heartbeat. */
+static int attach_engine(struct comm *comm, char *name, size_t name_bytes, struct error *error)
+{
+    struct device *device = comm->device;
+    const struct engine *engine = device->engine;
+    unsigned char id[ENGINE_COMM_ID_BYTES] = {0};
+    int status = device_status(device, "comm_load", engine->comm_load(device->context, name, name_bytes), error);
+    if (!status && comm->place.rank == 0)
+        status = device_status(device, "comm_id", engine->comm_id(device->context, id), error);
+    status = comm_status(comm, status, error);
+    if (!status)
+        status = comm_share(comm, id, sizeof id, 0, error);
+    if (status)
+        return status;
+    status = device_status(device, "comm_open",
+                           engine->comm_open(device->context, id, comm->place.rank, comm->place.size), error);
+    if (status)
+        comm_abort(comm, error ? error->text : "its communicator cannot be made");
+    else
+        watch_check(comm->watch, device_failure, device);
+    return status;
+}
+
+/* The library for MPI, where mpirun started us and it was built; all ranks take it or none. */
+static int mpi_find(struct comm *comm, flat_mpi_fn *function, struct error *error)
+{
+    char path[4096];
+    void *library = NULL, *symbol = NULL;
+    if (!strcmp(comm->place.launcher, "mpirun") && device_library("mpi", path, sizeof path))
+        library = dlopen(path, RTLD_NOW | RTLD_GLOBAL | RTLD_NODELETE); /* global: Open MPI loads parts that need it */
+    if (library)
+        symbol = dlsym(library, "flat_mpi");
+    memcpy(function, &symbol, sizeof *function);
+    int64_t missing = !symbol;
+    int status = comm_max(comm, &missing, error);
+    if (missing)
+        *function = NULL;
+    return status;
+}
+
+static int attach_lane(struct comm *comm, char *name, size_t name_bytes, struct error *error)
+{
+    struct transport transport = {0};
+    flat_mpi_fn mpi = NULL;
+    int status = mpi_find(comm, &mpi, error);
+    if (!status && mpi)
+        mpi(&transport, comm->place.rank, comm->place.size);
+    else if (!status)
+        status = mesh_open(&transport, comm, error);
+    if (!status)
+        status = lane_open(&comm->lane, comm, &transport, error);
+    snprintf(name, name_bytes, "%s", transport.name ? transport.name : "");
+    return comm_status(comm, status, error);
+}
+
+static int describe_all(struct comm *comm, const char *plane, struct error *error)
+{
+    struct device *device = comm->device;
+    const size_t size = (size_t)comm->place.size;
+    char own[DESCRIBE_BYTES], *all = memory_array(size, DESCRIBE_BYTES, error);
+    struct comm_peer *peer = &comm->peer[comm->place.rank];
+    if (!all)
+        return STATUS_MEMORY;
+    snprintf(own, sizeof own, "rank %d: host %s, process %ld, %s: %.256s, %s", comm->place.rank, peer->host,
+             peer->process, device->engine->name, device->engine->describe(device->context), plane);
+    int status = values_gather(comm, "describe", own, sizeof own, NULL, all, size * DESCRIBE_BYTES, error);
+    for (size_t rank = 0; !status && rank < size; rank++) {
+        all[(rank + 1) * DESCRIBE_BYTES - 1] = 0;
+        free(comm->peer[rank].describe);
+        comm->peer[rank].describe = memory_string(all + rank * DESCRIBE_BYTES, error);
+        status = comm->peer[rank].describe ? STATUS_OK : STATUS_MEMORY;
+    }
+    free(all);
+    return status;
+}
+
+int comm_attach(struct comm *comm, struct device *device, struct error *error)
+{
+    char plane[64] = "";
+    if (!comm)
+        return STATUS_OK;
+    int status = comm_same(comm, "device", device->engine->name, error);
+    if (status)
+        return status;
+    comm->device = device;
+    status = device->engine->comm_load ? attach_engine(comm, plane, sizeof plane, error)
+                                       : attach_lane(comm, plane, sizeof plane, error);
+    return status ? status : describe_all(comm, plane, error);
+}
+
+/* ---- device tensors --------------------------------------------------------------------------------------------- */
+
+void comm_slice(const struct comm *comm, int64_t n, int rank, int64_t *from, int64_t *count)
+{
+    const int size = comm_size(comm);
+    const int64_t slice = size == 1 ? n : n / size / SLICE_ELEMENTS * SLICE_ELEMENTS;
+    *from = rank * slice;
+    *count = rank == size - 1 ? n - *from : slice;
+}
+
+static int64_t slice_of(const struct comm *comm, int64_t n)
+{
+    int64_t from, count;
+    comm_slice(comm, n, 0, &from, &count);
+    return count;
+}
+
+static int tensor_check(struct comm *comm, const char *call, const void *buffer, int64_t n, struct error *error)
+{
+    if (!comm->device)
+        return error_set(error, STATUS_RUNTIME, "%s: no device is attached", call);
+    if (n < 0 || (n && !buffer))
+        return error_set(error, STATUS_RUNTIME, "%s: %lld elements at %p", call, (long long)n, buffer);
+    watch_call(comm->watch);
+    return STATUS_OK;
+}
+
+int comm_reduce_scatter(struct comm *comm, enum dtype dtype, void *buffer, int64_t n, struct error *error)
+{
+    int status = comm ? tensor_check(comm, "reduce_scatter", buffer, n, error) : STATUS_OK;
+    if (!comm || status || !n)
+        return status;
+    if (comm->lane)
+        return lane_queue(comm->lane, LANE_REDUCE_SCATTER, dtype, buffer, n, 0, error);
+    struct device *device = comm->device;
+    return device_status(device, "reduce_scatter", device->engine->comm_reduce_scatter(device->context, dtype, buffer, n,
+                                                                                       slice_of(comm, n)), error);
+}
+
+int comm_all_gather(struct comm *comm, enum dtype dtype, void *buffer, int64_t n, struct error *error)
+{
+    int status = comm ? tensor_check(comm, "all_gather", buffer, n, error) : STATUS_OK;
+    if (!comm || status || !n)
+        return status;
+    if (comm->lane)
+        return lane_queue(comm->lane, LANE_ALL_GATHER, dtype, buffer, n, 0, error);
+    struct device *device = comm->device;
+    return device_status(device, "all_gather", device->engine->comm_all_gather(device->context, dtype, buffer, n,
+                                                                               slice_of(comm, n)), error);
+}
+
+int comm_all_reduce(struct comm *comm, enum dtype dtype, void *buffer, int64_t n, struct error *error)
+{
+    if (!comm)
+        return STATUS_OK;
+    if (comm->lane) {
+        int status = tensor_check(comm, "all_reduce", buffer, n, error);
+        return status || !n ? status : lane_queue(comm->lane, LANE_ALL_REDUCE, dtype, buffer, n, 0, error);
+    }
+    int status = comm_reduce_scatter(comm, dtype, buffer, n, error);
+    return status ? status : comm_all_gather(comm, dtype, buffer, n, error);
+}
+
+int comm_broadcast(struct comm *comm, void *buffer, size_t bytes, int root, struct error *error)
+{
+    int status = comm ? tensor_check(comm, "broadcast", buffer, (int64_t)bytes, error) : STATUS_OK;
+    if (!comm || status || !bytes)
+        return status;
+    if (root < 0 || root >= comm->place.size)
+        return error_set(error, STATUS_RUNTIME, "broadcast from rank %d of %d", root, comm->place.size);
+    if (comm->lane)
+        return lane_queue(comm->lane, LANE_BROADCAST, DTYPE_F32, buffer, (int64_t)bytes, root, error);
+    struct device *device = comm->device;
+    return device_status(device, "broadcast", device->engine->comm_broadcast(device->context, buffer, bytes, root), error);
+}
+
+int comm_join(struct comm *comm, struct error *error)
+{
+    if (!comm || !comm->device)
+        return STATUS_OK;
+    if (comm->lane)
+        return lane_join(comm->lane, error);
+    return device_status(comm->device, "join", comm->device->engine->comm_join(comm->device->context), error);
+}

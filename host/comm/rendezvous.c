@@ -1,0 +1,254 @@
+/* rendezvous.c - how the ranks of a run find each other: all connect to rank 0, say who they are, and hear from it who
+ * all of them are, or why the run does not begin.
+ *
+ * Two connections a rank, for host values and for heartbeats. What does not begin with our magic is a stranger (a port
+ * scanner, say) and is ignored; another version, another world size or a rank that comes twice ends the run, for
+ * everyone with the same line.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "../util/clock.h"
+#include "../util/memory.h"
+#include "../util/version.h"
+#include "internal.h"
+
+#define HELLO_SECONDS 3.0   /* for a connection to say who it is */
+#define LOOK_SECONDS 0.25   /* between two looks whether those who came are still there */
+#define PATIENCE_SECONDS 10 /* rank 0 may have begun to wait so much later than this rank */
+
+struct answer {
+    int32_t status, ranks;
+    uint64_t key;
+    char text[512];
+};
+
+/* One rank in the list that everybody gets. */
+struct entry {
+    int64_t process;
+    char host[65], address[WIRE_ADDRESS_BYTES];
+};
+
+static void hello_fill(const struct comm *comm, enum comm_channel channel, struct comm_hello *hello)
+{
+    *hello = (struct comm_hello){.protocol = COMM_PROTOCOL, .rank = comm->place.rank, .size = comm->place.size,
+                                 .channel = channel, .process = getpid()};
+    memcpy(hello->magic, COMM_MAGIC, sizeof hello->magic);
+    snprintf(hello->version, sizeof hello->version, "%s (%s)", FLAT_VERSION, version_commit());
+    if (gethostname(hello->host, sizeof hello->host - 1))
+        snprintf(hello->host, sizeof hello->host, "unknown");
+}
+
+/* ---- rank 0 ----------------------------------------------------------------------------------------------------- */
+
+static int hello_check(const struct comm *comm, const struct comm_hello *hello, int *const fds[CHANNELS],
+                       struct error *error)
+{
+    struct comm_hello own;
+    hello_fill(comm, CHANNEL_VALUES, &own);
+    if (hello->protocol != own.protocol || strcmp(hello->version, own.version))
+        return error_set(error, STATUS_USAGE, "rank %d (host %s) is flat %s of protocol %d, rank 0 is flat %s of protocol "
+                         "%d; start the same program everywhere", hello->rank, hello->host, hello->version,
+                         hello->protocol, own.version, own.protocol);
+    if (hello->size != own.size)
+        return error_set(error, STATUS_USAGE, "rank %d (host %s) was started with %d ranks, rank 0 with %d", hello->rank,
+                         hello->host, hello->size, own.size);
+    if (hello->rank < 1 || hello->rank >= own.size || hello->channel < 0 || hello->channel >= CHANNELS)
+        return error_set(error, STATUS_USAGE, "host %s: process %lld came as rank %d of %d", hello->host,
+                         (long long)hello->process, hello->rank, own.size);
+    if (fds[hello->channel][hello->rank] >= 0)
+        return error_set(error, STATUS_USAGE, "rank %d came twice: process %ld of host %s and process %lld of host %s; "
+                         "each needs a RANK of its own", hello->rank, comm->peer[hello->rank].process,
+                         comm->peer[hello->rank].host, (long long)hello->process, hello->host);
+    return STATUS_OK;
+}
+
+/* Names those who are not there. */
+static int missing_error(const struct comm *comm, int *const fds[CHANNELS], struct error *error)
+{
+    char list[256] = "";
+    size_t used = 0;
+    int missing = 0;
+    for (int rank = 1; rank < comm->place.size; rank++) {
+        if (fds[CHANNEL_VALUES][rank] >= 0 && fds[CHANNEL_WATCH][rank] >= 0)
+            continue;
+        if (++missing <= 24)
+            used += (size_t)snprintf(list + used, sizeof list - used, "%s%d", missing > 1 ? ", " : "", rank);
+    }
+    return error_set(error, STATUS_PEER, "rank%s %s%s of %d did not come to %s port %d within %.0f s; see what %s, or raise "
+                     "FLAT_COMM_TIMEOUT", missing > 1 ? "s" : "", list, missing > 24 ? ", ..." : "", comm->place.size,
+                     comm->place.address, comm->place.port, comm->place.timeout_seconds,
+                     missing > 1 ? "they said" : "it said");
+}
+
+/* Somebody who came and has gone again. */
+static int gone_check(const struct comm *comm, int *const fds[CHANNELS], struct error *error)
+{
+    char byte;
+    for (int rank = 1; rank < comm->place.size; rank++)
+        for (int channel = 0; channel < CHANNELS; channel++) {
+            const int fd = fds[channel][rank];
+            ssize_t got = fd >= 0 ? recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) : 1;
+            if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR))
+                return error_set(error, STATUS_PEER, "rank %d (host %s, process %ld) is lost: it came and ended before all "
+                                 "the others were there", rank, comm->peer[rank].host, comm->peer[rank].process);
+        }
+    return STATUS_OK;
+}
+
+static void answers_send(const struct comm *comm, int *const fds[CHANNELS], const struct answer *answer,
+                         const struct entry *list)
+{
+    const double deadline = clock_seconds() + HELLO_SECONDS;
+    for (int rank = 1; rank < comm->place.size; rank++)
+        for (int channel = 0; channel < CHANNELS; channel++) {
+            const int fd = fds[channel][rank];
+            if (fd < 0 || !wire_send(fd, answer, sizeof *answer, deadline))
+                continue; /* whoever has gone is the heartbeat's business */
+            if (channel == CHANNEL_VALUES && list)
+                wire_send(fd, list, (size_t)comm->place.size * sizeof *list, deadline);
+        }
+}
+
+/* Takes connections until all are there. */
+static int ranks_gather(struct comm *comm, int listener, int *const fds[CHANNELS], struct error *error)
+{
+    const double deadline = clock_seconds() + comm->place.timeout_seconds;
+    int status = STATUS_OK;
+    for (int wanted = CHANNELS * (comm->place.size - 1); !status && wanted;) {
+        char from[WIRE_ADDRESS_BYTES];
+        struct comm_hello hello;
+        const double now = clock_seconds(), look = now + LOOK_SECONDS;
+        int fd = wire_accept(listener, look < deadline ? look : deadline, from);
+        if (fd < 0) {
+            status = gone_check(comm, fds, error);
+            if (!status && clock_seconds() >= deadline)
+                status = missing_error(comm, fds, error);
+            continue;
+        }
+        if (!wire_receive(fd, &hello, sizeof hello, now + HELLO_SECONDS) || memcmp(hello.magic, COMM_MAGIC, 8)) {
+            close(fd);
+            continue;
+        }
+        hello.version[sizeof hello.version - 1] = hello.host[sizeof hello.host - 1] = 0;
+        status = hello_check(comm, &hello, fds, error);
+        if (status) {
+            struct answer refusal = {.status = status};
+            snprintf(refusal.text, sizeof refusal.text, "%.511s", error->text);
+            wire_send(fd, &refusal, sizeof refusal, now + HELLO_SECONDS);
+            close(fd);
+            continue;
+        }
+        struct comm_peer *peer = &comm->peer[hello.rank];
+        memcpy(peer->host, hello.host, sizeof peer->host);
+        peer->process = (long)hello.process;
+        snprintf(peer->address, sizeof peer->address, "%s", wire_is_loopback(from) ? "" : from);
+        fds[hello.channel][hello.rank] = fd;
+        wanted--;
+    }
+    return status;
+}
+
+static int key_make(uint64_t *key, struct error *error)
+{
+    if (getentropy(key, sizeof *key))
+        return error_set(error, STATUS_RUNTIME, "no random numbers from the system: %s", strerror(errno));
+    return STATUS_OK;
+}
+
+static int rendezvous_root(struct comm *comm, int *watch_fds, struct error *error)
+{
+    int *const fds[CHANNELS] = {comm->values, watch_fds};
+    struct error own = {0};
+    int listener, bound;
+    struct entry *list = memory_array((size_t)comm->place.size, sizeof *list, error);
+    if (!list)
+        return STATUS_MEMORY;
+    int status = wire_listen(&listener, comm->place.address, comm->place.port, &bound, &own);
+    if (!status)
+        status = key_make(&comm->key, &own);
+    if (!status)
+        status = ranks_gather(comm, listener, fds, &own);
+    struct answer answer = {.status = status, .ranks = comm->place.size, .key = comm->key};
+    snprintf(answer.text, sizeof answer.text, "%.511s", own.text);
+    for (int rank = 0; rank < comm->place.size; rank++) {
+        struct comm_peer *peer = &comm->peer[rank];
+        list[rank].process = peer->process;
+        memcpy(list[rank].host, peer->host, sizeof peer->host);
+        memcpy(list[rank].address, peer->address, sizeof peer->address);
+    }
+    answers_send(comm, fds, &answer, status ? NULL : list);
+    wire_close(&listener);
+    free(list);
+    return status ? error_set(error, status, "%s", own.text) : STATUS_OK;
+}
+
+/* ---- the others ------------------------------------------------------------------------------------------------- */
+
+static int answer_receive(struct comm *comm, int fd, double deadline, struct answer *answer, struct error *error)
+{
+    if (!wire_receive(fd, answer, sizeof *answer, deadline))
+        return error_set(error, STATUS_PEER, "rank 0 (%s port %d) is lost before all ranks had come: %s",
+                         comm->place.address, comm->place.port, wire_reason(errno));
+    answer->text[sizeof answer->text - 1] = 0;
+    if (answer->status)
+        return error_set(error, answer->status, "%s", answer->text);
+    if (answer->ranks != comm->place.size)
+        return error_set(error, STATUS_RUNTIME, "%s port %d: what answers there is not rank 0 of this program",
+                         comm->place.address, comm->place.port);
+    comm->key = answer->key;
+    return STATUS_OK;
+}
+
+static int list_receive(struct comm *comm, double deadline, struct error *error)
+{
+    for (int rank = 0; rank < comm->place.size; rank++) {
+        struct entry entry;
+        if (!wire_receive(comm->values[0], &entry, sizeof entry, deadline))
+            return error_set(error, STATUS_PEER, "rank 0 (%s port %d) is lost at the start: %s", comm->place.address,
+                             comm->place.port, wire_reason(errno));
+        struct comm_peer *peer = &comm->peer[rank];
+        snprintf(peer->host, sizeof peer->host, "%.64s", entry.host);
+        snprintf(peer->address, sizeof peer->address, "%.255s", entry.address);
+        peer->process = (long)entry.process;
+    }
+    return STATUS_OK;
+}
+
+static int rendezvous_other(struct comm *comm, int *watch_fds, struct error *error)
+{
+    int *const fds[CHANNELS] = {comm->values, watch_fds};
+    const double deadline = clock_seconds() + comm->place.timeout_seconds;
+    struct answer answer;
+    int status = STATUS_OK;
+    for (int channel = 0; !status && channel < CHANNELS; channel++) {
+        struct comm_hello hello;
+        hello_fill(comm, channel, &hello);
+        status = wire_connect(fds[channel], comm->place.address, comm->place.port, deadline, error);
+        if (status == STATUS_PEER)
+            error_set(error, STATUS_PEER, "rank 0 did not answer at %s port %d within %.0f s; is it started, and does "
+                      "MASTER_ADDR name its host?", comm->place.address, comm->place.port, comm->place.timeout_seconds);
+        else if (!status && !wire_send(*fds[channel], &hello, sizeof hello, deadline))
+            status = error_set(error, STATUS_PEER, "rank 0 (%s port %d) hung up: %s", comm->place.address,
+                               comm->place.port, wire_reason(errno));
+    }
+    for (int channel = 0; !status && channel < CHANNELS; channel++) {
+        status = answer_receive(comm, *fds[channel], deadline + PATIENCE_SECONDS, &answer, error);
+        if (!status && channel == CHANNEL_VALUES)
+            status = list_receive(comm, deadline + PATIENCE_SECONDS, error);
+    }
+    return status;
+}
+
+int rendezvous(struct comm *comm, int *watch_fds, struct error *error)
+{
+    struct comm_hello own;
+    hello_fill(comm, CHANNEL_VALUES, &own);
+    memcpy(comm->peer[comm->place.rank].host, own.host, sizeof own.host);
+    comm->peer[comm->place.rank].process = getpid();
+    return comm->place.rank ? rendezvous_other(comm, watch_fds, error) : rendezvous_root(comm, watch_fds, error);
+}

@@ -1,0 +1,232 @@
+/* values.c - host values of all ranks: gathered at rank 0 in the order of ranks, combined there, and sent back.
+ *
+ * Cost: two small messages a rank and call, through rank 0. For tensors there are the collectives.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../util/memory.h"
+#include "internal.h"
+#include "watch.h"
+
+/* What a rank is about to do, so that ranks which differ are told instead of mixed up. */
+struct header {
+    char call[48];
+    uint64_t bytes;
+};
+
+/* Rank 0's answer: bytes of the result, or, where `differs` is set, of a text. */
+struct reply {
+    uint64_t bytes;
+    int64_t differs;
+};
+
+static void value_send(struct comm *comm, int rank, const void *bytes, size_t count)
+{
+    if (!wire_send(comm->values[rank], bytes, count, 0))
+        watch_lose(comm->watch, rank, wire_reason(errno));
+}
+
+static void value_receive(struct comm *comm, int rank, void *bytes, size_t count)
+{
+    if (!wire_receive(comm->values[rank], bytes, count, 0))
+        watch_lose(comm->watch, rank, wire_reason(errno));
+}
+
+static void reply_send(struct comm *comm, const void *bytes, size_t count, bool differs)
+{
+    for (int rank = 1; rank < comm->place.size; rank++) {
+        value_send(comm, rank, &(struct reply){count, differs}, sizeof(struct reply));
+        value_send(comm, rank, bytes, count);
+    }
+}
+
+static int round_root(struct comm *comm, const struct header *own_header, const void *own, combine_fn combine,
+                      void *result, size_t result_bytes, struct error *error)
+{
+    const size_t bytes = own_header->bytes;
+    char *all = memory_array((size_t)comm->place.size, bytes ? bytes : 1, error);
+    if (!all)
+        return STATUS_MEMORY;
+    if (bytes)
+        memcpy(all, own, bytes);
+    for (int rank = 1; rank < comm->place.size; rank++) {
+        struct header header;
+        value_receive(comm, rank, &header, sizeof header);
+        if (memcmp(&header, own_header, sizeof header)) {
+            free(all);
+            error_set(error, STATUS_RUNTIME, "rank %d makes the call %.47s of %llu bytes where rank 0 makes %s of %zu: the "
+                      "ranks do not run the same program", rank, header.call, (unsigned long long)header.bytes,
+                      own_header->call, bytes);
+            reply_send(comm, error->text, strlen(error->text) + 1, true);
+            return STATUS_RUNTIME;
+        }
+        value_receive(comm, rank, all + (size_t)rank * bytes, bytes);
+    }
+    if (combine)
+        combine(all, bytes, comm->place.size, result);
+    else if (result_bytes)
+        memcpy(result, all, result_bytes);
+    free(all);
+    reply_send(comm, result, result_bytes, false);
+    return STATUS_OK;
+}
+
+int values_gather(struct comm *comm, const char *call, const void *own, size_t bytes, combine_fn combine, void *result,
+                 size_t result_bytes, struct error *error)
+{
+    struct error unused; /* rank 0 tells the others, whether its caller wants to know or not */
+    struct header header = {.bytes = bytes};
+    struct reply reply;
+    error = error ? error : &unused;
+    snprintf(header.call, sizeof header.call, "%s", call);
+    watch_call(comm->watch);
+    if (comm->place.rank == 0)
+        return round_root(comm, &header, own, combine, result, result_bytes, error);
+    value_send(comm, 0, &header, sizeof header);
+    value_send(comm, 0, own, bytes);
+    value_receive(comm, 0, &reply, sizeof reply);
+    if (reply.differs) {
+        char text[sizeof error->text] = "";
+        value_receive(comm, 0, text, reply.bytes < sizeof text ? reply.bytes : sizeof text - 1);
+        return error_set(error, STATUS_RUNTIME, "%s", text);
+    }
+    value_receive(comm, 0, result, result_bytes);
+    return STATUS_OK;
+}
+
+/* ---- sums, maxima, barrier -------------------------------------------------------------------------------------- */
+
+static void combine_sum(const void *all, size_t bytes, int size, void *result)
+{
+    const double *values = all;
+    double *sum = result;
+    const size_t count = bytes / sizeof *sum;
+    memcpy(sum, values, bytes);
+    for (size_t i = 0; i < count; i++)
+        for (int rank = 1; rank < size; rank++)
+            sum[i] += values[(size_t)rank * count + i];
+}
+
+int comm_sum(struct comm *comm, double *values, int count, struct error *error)
+{
+    const size_t bytes = (size_t)count * sizeof *values;
+    return comm ? values_gather(comm, "sum", values, bytes, combine_sum, values, bytes, error) : STATUS_OK;
+}
+
+static void combine_max(const void *all, size_t bytes, int size, void *result)
+{
+    const int64_t *values = all;
+    int64_t most = values[0];
+    for (int rank = 1; rank < size; rank++)
+        most = values[rank] > most ? values[rank] : most;
+    memcpy(result, &most, bytes);
+}
+
+int comm_max(struct comm *comm, int64_t *value, struct error *error)
+{
+    return comm ? values_gather(comm, "max", value, sizeof *value, combine_max, value, sizeof *value, error) : STATUS_OK;
+}
+
+int comm_barrier(struct comm *comm, struct error *error)
+{
+    return comm ? values_gather(comm, "barrier", "", 0, NULL, NULL, 0, error) : STATUS_OK;
+}
+
+int comm_share(struct comm *comm, void *bytes, size_t count, int root, struct error *error)
+{
+    char call[48];
+    const uint64_t own = count;
+    if (!comm)
+        return STATUS_OK;
+    if (root < 0 || root >= comm->place.size)
+        return error_set(error, STATUS_RUNTIME, "share from rank %d of %d", root, comm->place.size);
+    snprintf(call, sizeof call, "share %zu from rank %d", count, root);
+    int status = values_gather(comm, call, &own, sizeof own, combine_max, (uint64_t[1]){0}, sizeof own, error);
+    if (status)
+        return status;
+    if (comm->place.rank && comm->place.rank == root)
+        value_send(comm, 0, bytes, count);
+    else if (comm->place.rank)
+        value_receive(comm, 0, bytes, count);
+    else if (root)
+        value_receive(comm, root, bytes, count);
+    for (int rank = 1; comm->place.rank == 0 && rank < comm->place.size; rank++)
+        if (rank != root)
+            value_send(comm, rank, bytes, count);
+    return STATUS_OK;
+}
+
+/* ---- agreement -------------------------------------------------------------------------------------------------- */
+
+/* Around the first byte that differs. */
+struct difference {
+    int64_t rank; /* 0: none */
+    char ours[96], theirs[96];
+};
+
+static void combine_same(const void *all, size_t bytes, int size, void *result)
+{
+    struct difference found = {0};
+    const char *ours = all;
+    for (int rank = 1; rank < size && !found.rank; rank++) {
+        const char *theirs = ours + (size_t)rank * bytes;
+        size_t at = 0;
+        while (at < bytes && ours[at] == theirs[at])
+            at++;
+        if (at == bytes)
+            continue;
+        size_t start = at > 32 ? at - 32 : 0;
+        found.rank = rank;
+        snprintf(found.ours, sizeof found.ours, "%.95s", ours + start);
+        snprintf(found.theirs, sizeof found.theirs, "%.95s", theirs + start);
+    }
+    memcpy(result, &found, sizeof found);
+}
+
+int comm_same(struct comm *comm, const char *what, const char *text, struct error *error)
+{
+    struct difference found;
+    int64_t length = (int64_t)strlen(text) + 1;
+    if (!comm)
+        return STATUS_OK;
+    int status = comm_max(comm, &length, error);
+    char *padded = status ? NULL : memory_array((size_t)length, 1, error);
+    if (!padded)
+        return status ? status : STATUS_MEMORY;
+    memcpy(padded, text, strlen(text));
+    status = values_gather(comm, "same", padded, (size_t)length, combine_same, &found, sizeof found, error);
+    free(padded);
+    if (status || !found.rank)
+        return status;
+    return error_set(error, STATUS_USAGE, "%s: rank %lld (host %s) has '%s', rank 0 has '%s'; all ranks need the same", what,
+                     (long long)found.rank, comm->peer[found.rank].host, found.theirs, found.ours);
+}
+
+struct verdict {
+    int32_t status, rank;
+    char text[sizeof((struct error *)0)->text];
+};
+
+static void combine_status(const void *all, size_t bytes, int size, void *result)
+{
+    const struct verdict *verdicts = all, *first = &verdicts[0];
+    for (int rank = 1; rank < size && !first->status; rank++)
+        first = verdicts[rank].status ? &verdicts[rank] : first;
+    memcpy(result, first, bytes);
+}
+
+int comm_status(struct comm *comm, int status, struct error *error)
+{
+    if (!comm)
+        return status;
+    struct verdict own = {.status = status, .rank = comm->place.rank}, first;
+    if (status && error)
+        snprintf(own.text, sizeof own.text, "%s", error->text);
+    int failed = values_gather(comm, "status", &own, sizeof own, combine_status, &first, sizeof first, error);
+    if (failed || !first.status || first.rank == comm->place.rank)
+        return failed ? failed : first.status;
+    return error_set(error, first.status, "rank %d (host %s): %.900s", first.rank, comm->peer[first.rank].host, first.text);
+}

@@ -1,0 +1,14 @@
+/* agreement.h - what all ranks must have alike before the first step: version, settings, data, tokens, weights.
+ *
+ * Paths may differ from host to host; what lies there may not. Data and configs are compared by checksum, the first
+ * epoch's ids as a whole (so tokenizer, templates and order are with them), weights by the names and sizes of their files.
+ */
+#ifndef FLAT_TRAIN_AGREEMENT_H
+#define FLAT_TRAIN_AGREEMENT_H
+#include "trainer.h"
+
+/* After trainer_prepare. config: the settings as text, without what may differ. STATUS_USAGE on every rank, with the first
+ * rank that differs and what it has. Nothing with one rank. */
+int agreement_check(struct trainer *trainer, const char *config, struct error *error);
+
+#endif

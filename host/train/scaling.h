@@ -1,0 +1,59 @@
+/* scaling.h - what a step costs on W GPUs: bytes between them and time, from figures that were measured on one cluster.
+ *
+ * A rank's step is `rounds` micro-batches, the sums of gradients, the update of its slices and the copies of the new
+ * parameters. With n trained elements of g bytes of gradient and p of parameter, in B buckets:
+ *
+ *   compute   = rounds * flops of a micro-batch / compute rate, times 1 + overlap_slowdown when W > 1
+ *   collective(bytes) = (W - 1) / W * bytes / bus + B (W - 1) hop          a ring; bus: of the host, or between hosts
+ *   reduce    = collective(n g), twice that without split (a sum to all is a reduce-scatter and an all-gather)
+ *   window    = 2/3 of the last micro-batch's compute: its backward pass, which the sums run beside
+ *   tail      = reduce * (elements of the buckets that the pass completes last) / n: nothing runs beside these
+ *   exposed   = max(reduce - window, tail)
+ *   gather    = collective(n p) with split, 0 otherwise
+ *   optimizer = own elements * (bytes of the norm and of AdamW) / memory rate
+ *   step      = compute + exposed + gather + optimizer
+ *
+ * Left out: loading, the log, stragglers, and a host's share of a network that others use too.
+ */
+#ifndef FLAT_TRAIN_SCALING_H
+#define FLAT_TRAIN_SCALING_H
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "../util/error.h"
+
+/* Per GPU. Bus rates as nccl-tests prints them (busbw), of reduce-scatter and all-gather. */
+struct cluster {
+    char name[128];
+    int gpus_per_host;
+    double compute_flops;     /* a second: forward and backward as a whole, not of the matrix products alone */
+    double memory_bytes;      /* a second, of a kernel that streams */
+    double host_bus_bytes;    /* a second, among the GPUs of one host */
+    double network_bus_bytes; /* a second, among those of several */
+    double hop_seconds;       /* of one message of the ring */
+    double overlap_slowdown;  /* of compute while sums run beside it: 0.05 */
+};
+
+/* The built-in figures, or those of a JSON file: name, gpus_per_host, compute_tflops, memory_gb_per_second,
+ * host_bus_gb_per_second, network_bus_gb_per_second, hop_microseconds, overlap_slowdown, all of them. */
+int cluster_read(struct cluster *cluster, const char *path, struct error *error);
+
+struct scaling_work {
+    int ranks, rounds;
+    bool split;
+    double micro_batch_flops;
+    int64_t elements, own_elements, tail_elements; /* own: of the rank that has most */
+    double grad_bytes, param_bytes;                /* an element */
+    double optimizer_bytes;                        /* an element, norm and AdamW */
+    int buckets;
+};
+
+struct scaling {
+    double compute, reduce, exposed, gather, optimizer, step; /* seconds */
+    double wire_bytes; /* that a rank sends a step */
+    double efficiency; /* time of one GPU alone with the same rounds, against step */
+};
+
+struct scaling scaling_estimate(const struct cluster *cluster, const struct scaling_work *work);
+
+#endif

@@ -1,0 +1,319 @@
+/* step.c - one optimizer step: its micro-batches in rounds, the sums over ranks, the update and the record; see trainer.h. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../util/clock.h"
+#include "../util/interrupt.h"
+#include "../util/memory.h"
+#include "schedule.h"
+#include "trainer.h"
+
+#define NONFINITE_LIMIT 3
+
+static int micro_batch_pack(struct trainer *trainer, const struct epoch *epoch, int micro_batch, int *pairs,
+                            struct error *error)
+{
+    int from, to;
+    deal_rows(&trainer->deal, micro_batch, &from, &to);
+    *pairs = to - from;
+    int32_t *first = memory_array((size_t)(to - from) + 1, sizeof *first, error);
+    if (!first)
+        return STATUS_MEMORY;
+    for (int k = 0; k <= to - from; k++)
+        first[k] = k * epoch->per_row;
+    int status = batch_pack(&trainer->batch, &trainer->device, epoch->sequence + from * epoch->per_row, first, to - from,
+                            true, trainer->model.config.vocab_size, error);
+    free(first);
+    return status;
+}
+
+/* What a rank does in one round of a step. */
+struct round {
+    int micro_batch; /* of the epoch; -1: nothing is left for this rank */
+    bool last;       /* gradients are complete after it */
+    bool common;     /* the batch form over the micro-batches of all ranks */
+    int pairs;       /* of this micro-batch, or of all of the round when common */
+};
+
+/* Sums, loss and token weights of what the model's forward pass has left. A common loss takes the sums of all ranks, also
+ * of those that have no micro-batch. */
+static int round_loss(struct trainer *trainer, const struct step_size *size, const struct round *round,
+                      struct error *error)
+{
+    const struct batch *batch = &trainer->batch;
+    struct head_activations *head = &trainer->model.head;
+    struct comm *comm = trainer->shards.world.comm;
+    struct sequence_args loss = {.dtype = dtype_stat(trainer->model.dtype),
+                                 .sequences = round->micro_batch < 0 ? 0 : batch->sequences,
+                                 .rows = round->micro_batch < 0 ? 0 : batch->real_heads,
+                                 .begin = batch->device.sequence_begin,
+                                 .logprob = head->logprob,
+                                 .p = head->p,
+                                 .logprob_sum = head->logprob_sum,
+                                 .prob_sum = head->prob_sum,
+                                 .slope_prob = head->slope_prob,
+                                 .slope_logprob = head->slope_logprob,
+                                 .row_scale = head->row_scale,
+                                 .totals = trainer->totals,
+                                 .batch_sums = trainer->batch_sums,
+                                 .count_loss = trainer->shards.world.rank == 0};
+    trainer->method->loss_form(trainer->settings, size, round->pairs, &loss);
+    if (!round->common)
+        return device_run(&trainer->device, error, sequence_loss, &loss);
+    loss.part = SEQUENCE_SUMS;
+    int status = device_run(&trainer->device, error, sequence_loss, &loss);
+    if (!status)
+        status = comm_all_reduce(comm, DTYPE_F64, trainer->batch_sums, 2, error);
+    if (!status)
+        status = comm_join(comm, error);
+    loss.part = SEQUENCE_SLOPES;
+    return status ? status : device_run(&trainer->device, error, sequence_loss, &loss);
+}
+
+enum pass { PASS_FORWARD, PASS_BACKWARD };
+
+static int forward_pass(void *user, struct error *error)
+{
+    struct trainer *trainer = user;
+    return model_forward(&trainer->model, &trainer->batch, error);
+}
+
+static int backward_pass(void *user, struct error *error)
+{
+    struct trainer *trainer = user;
+    return model_backward(&trainer->model, &trainer->batch, error);
+}
+
+/* A pass over the packed micro-batch: run, or replayed for a batch of the same padded shape. */
+static int pass_run(struct trainer *trainer, enum pass pass, struct error *error)
+{
+    int (*const work)(void *user, struct error *error) = pass == PASS_FORWARD ? forward_pass : backward_pass;
+    if (!trainer->graphs)
+        return work(trainer, error);
+    const struct graph_key key = {(int)pass, trainer->batch.rows, trainer->batch.heads};
+    int status = model_accepts(&trainer->model, &trainer->batch, error);
+    return status ? status : graph_cache_run(&trainer->graph_cache, &trainer->device, key, work, trainer, error);
+}
+
+static int layer_done(void *user, int layer, struct error *error)
+{
+    struct trainer *trainer = user;
+    return shards_reduce(&trainer->shards, &trainer->model, layer, error);
+}
+
+/* Forward, loss and backward of one micro-batch. The loss lies between two graphs: its scale and what it covers change from
+ * batch to batch. Where sums over ranks follow the backward pass layer by layer, it is run and not replayed: they are not
+ * of the device's queue. */
+static int round_run(struct trainer *trainer, const struct epoch *epoch, const struct step_size *size,
+                     struct round *round, struct error *error)
+{
+    struct model *model = &trainer->model;
+    const bool sums = round->last && trainer->shards.world.comm;
+    int status = STATUS_OK, own_pairs;
+    if (round->micro_batch >= 0) {
+        status = micro_batch_pack(trainer, epoch, round->micro_batch, &own_pairs, error);
+        if (!status)
+            status = pass_run(trainer, PASS_FORWARD, error);
+        round->pairs = round->common ? round->pairs : own_pairs;
+    }
+    if (!status && (round->micro_batch >= 0 || round->common))
+        status = round_loss(trainer, size, round, error);
+    if (!status && round->micro_batch < 0)
+        return sums ? shards_reduce(&trainer->shards, model, -1, error) : STATUS_OK;
+    if (!status)
+        status = sums ? model_backward_by_layer(model, &trainer->batch, layer_done, trainer, error)
+                      : pass_run(trainer, PASS_BACKWARD, error);
+    return status;
+}
+
+static double mean(double sum, double count)
+{
+    return count > 0 ? sum / count : 0;
+}
+
+/* The one wait of a step for the device. */
+static int record_read(struct trainer *trainer, struct step_record *record, struct error *error)
+{
+    double totals[STEP_TOTALS] = {0};
+    int status = device_copy_out(&trainer->device, totals, trainer->totals, sizeof totals, error);
+    const double sum_squares = totals[SUM_SQUARES];
+    record->loss = totals[TOTAL_LOSS];
+    record->prob_template = mean(totals[TOTAL_TEMPLATE_PROB], totals[TOTAL_TEMPLATES]);
+    record->prob_answer = mean(totals[TOTAL_FORGET_PROB], totals[TOTAL_FORGETS]);
+    record->slope_template = mean(totals[TOTAL_TEMPLATE_SLOPE], totals[TOTAL_UNITS]);
+    record->slope_forget = mean(totals[TOTAL_FORGET_SLOPE], totals[TOTAL_UNITS]);
+    record->share_low = mean(totals[TOTAL_LOW], totals[TOTAL_TOKENS]);
+    record->share_high = mean(totals[TOTAL_HIGH], totals[TOTAL_TOKENS]);
+    record->answer_tokens = (int64_t)totals[TOTAL_TOKENS];
+    record->grad_norm = sqrt(sum_squares);
+    record->skipped = !isfinite(sum_squares) || !isfinite(record->loss);
+    return status;
+}
+
+/* Names the rows of this rank whose sums are not finite, by running its micro-batches of the step forward once more: the
+ * weights have not moved. None found on any rank means that only the gradient overflowed. */
+static int nonfinite_report(struct trainer *trainer, const struct epoch *epoch, struct deal_step step,
+                            const struct step_record *record, struct buffer *text, struct error *error)
+{
+    const struct step_size size = {1, 1, 1};
+    int found = 0, pairs, status = buffer_printf(text, error, "step %lld: non-finite loss or gradient, update skipped; ",
+                                                 (long long)record->step);
+    double *sums = memory_array((size_t)trainer->max_sequences, sizeof *sums, error);
+    if (!sums)
+        status = STATUS_MEMORY;
+    for (int k = 0; k < deal_rounds(&trainer->deal, step) && !status; k++) {
+        struct round round = {.micro_batch = deal_micro_batch(&trainer->deal, step, k, trainer->shards.world.rank)};
+        int from, to;
+        if (round.micro_batch < 0)
+            break;
+        deal_rows(&trainer->deal, round.micro_batch, &from, &to);
+        status = micro_batch_pack(trainer, epoch, round.micro_batch, &pairs, error);
+        round.pairs = pairs;
+        if (!status)
+            status = pass_run(trainer, PASS_FORWARD, error);
+        if (!status)
+            status = round_loss(trainer, &size, &round, error);
+        if (!status)
+            status = device_copy_out(&trainer->device, sums, trainer->model.head.logprob_sum,
+                                     (size_t)trainer->batch.sequences * sizeof *sums, error);
+        for (int s = 0; s < trainer->batch.sequences && !status; s++)
+            if (!isfinite(sums[s]) && found++ < 8)
+                status = buffer_printf(text, error, "%s%s:%d", found > 1 ? ", " : "rows with non-finite log-probability: ",
+                                       trainer->data_path,
+                                       trainer->examples.data.row[epoch->row[from + s / epoch->per_row]].line);
+    }
+    free(sums);
+    if (!status && !found)
+        status = buffer_printf(text, error, "all log-probabilities%s are finite, the gradient is not",
+                               trainer->shards.world.size > 1 ? " of this rank" : "");
+    return status;
+}
+
+/* What the step's loss is averaged over and what is logged of its size, from the order of the epoch: no rank needs to
+ * ask another. */
+static struct step_size step_measure(const struct trainer *trainer, const struct epoch *epoch, struct deal_step step,
+                                     bool common, struct step_record *record)
+{
+    struct step_size size = {.micro_batches = common ? deal_rounds(&trainer->deal, step) : step.last - step.first};
+    struct batch_size rows = {0};
+    int from, to, unused;
+    deal_rows(&trainer->deal, step.first, &from, &unused);
+    deal_rows(&trainer->deal, step.last - 1, &unused, &to);
+    size.pairs = to - from;
+    for (int s = from * epoch->per_row; s < to * epoch->per_row; s++)
+        size.answer_tokens += epoch->sequence[s].length - epoch->sequence[s].answer_begin;
+    for (int i = step.first; i < step.last; i++)
+        micro_batch_size(trainer, epoch, i, &rows);
+    record->pairs = size.pairs;
+    record->tokens = rows.rows;
+    return size;
+}
+
+/* Pairs of all micro-batches of a round. */
+static int round_pairs(const struct trainer *trainer, struct deal_step step, int round)
+{
+    const int first = step.first + round * trainer->deal.ranks, last = first + trainer->deal.ranks;
+    int from, to, unused;
+    deal_rows(&trainer->deal, first, &from, &unused);
+    deal_rows(&trainer->deal, (last < step.last ? last : step.last) - 1, &unused, &to);
+    return to - from;
+}
+
+static int step_gradients(struct trainer *trainer, const struct epoch *epoch, struct deal_step step,
+                          struct step_record *record, struct error *error)
+{
+    const struct settings *settings = trainer->settings;
+    const struct model_trainable trained = model_trainable(&trainer->model);
+    const bool common = trainer->deal.ranks > 1 && trainer->method->needs_template &&
+                        !strcmp(settings->flat_average, "batch") && !strcmp(settings->flat_average_scope, "global");
+    const struct step_size size = step_measure(trainer, epoch, step, common, record);
+    const int rounds = deal_rounds(&trainer->deal, step);
+    int status = device_zero(&trainer->device, trainer->totals, STEP_TOTALS * sizeof(double), error);
+    if (!status)
+        status = device_zero(&trainer->device, trained.grad,
+                             (size_t)trained.elements * dtype_size(trainer->model.grad_dtype), error);
+    if (!status)
+        status = comm_join(trainer->shards.world.comm, error); /* the parameters of the last update */
+    for (int k = 0; k < rounds && !status; k++) {
+        struct round round = {.micro_batch = deal_micro_batch(&trainer->deal, step, k, trainer->shards.world.rank),
+                              .last = k == rounds - 1,
+                              .common = common,
+                              .pairs = round_pairs(trainer, step, k)};
+        status = round_run(trainer, epoch, &size, &round, error);
+        if (!status && record->step == 1 && *settings->dump_step)
+            status = dump_micro_batch(trainer, settings->dump_step, k, error);
+    }
+    return status ? status : shards_reduce_finish(&trainer->shards, error);
+}
+
+/* Gradients, update and record of one step. */
+static int step_compute(struct trainer *trainer, const struct epoch *epoch, struct deal_step step,
+                        struct step_record *record, struct error *error)
+{
+    int status = step_gradients(trainer, epoch, step, record, error);
+    if (!status)
+        status = optimizer_gradient_norm(trainer, error);
+    if (!status && *trainer->settings->dump_step && record->step == 1) {
+        status = record_read(trainer, record, error);
+        if (!status)
+            status = dump_gradients(trainer, trainer->settings->dump_step, record, error);
+    }
+    if (!status)
+        status = optimizer_step(trainer, record->learning_rate, error);
+    if (!status)
+        status = record_read(trainer, record, error);
+    return status;
+}
+
+/* The ranks go on together, or end together: with the error of one of them, or because a signal came to one. */
+static int boundary_agree(struct trainer *trainer, const struct step_record *record, int status, struct error *error)
+{
+    enum { FAILED = 1 << 16 }; /* above every signal */
+    struct comm *comm = trainer->shards.world.comm;
+    int64_t verdict = status ? FAILED : interrupt_pending();
+    int agreed = comm_max(comm, &verdict, error);
+    if (agreed)
+        return agreed;
+    if (verdict == FAILED)
+        return comm_status(comm, status, error);
+    if (verdict && record->step < record->total_steps)
+        return error_set(error, STATUS_RUNTIME, "stopped by %s after step %lld of %lld; nothing was saved",
+                         interrupt_name((int)verdict), (long long)record->step, (long long)record->total_steps);
+    return STATUS_OK;
+}
+
+int step_run(struct trainer *trainer, const struct epoch *epoch, int number, int step_in_epoch, trainer_hook hook,
+             void *user, void (*warn)(void *user, const char *text), struct error *error)
+{
+    double start = clock_seconds();
+    const struct deal_step deal = deal_step_of(&trainer->deal, step_in_epoch);
+    int64_t step = (int64_t)number * trainer->steps_per_epoch + step_in_epoch;
+    struct step_record record = {.step = step + 1, .total_steps = trainer->total_steps,
+                                 .epoch = number + (double)(step_in_epoch + 1) / trainer->steps_per_epoch,
+                                 .learning_rate = schedule_rate(trainer->settings, step, trainer->total_steps)};
+    int status = step_compute(trainer, epoch, deal, &record, error);
+    if (status)
+        return trainer_abort(trainer, status, error);
+    if (record.skipped) {
+        struct buffer text = {0};
+        trainer->nonfinite++;
+        trainer->nonfinite_in_row++;
+        status = nonfinite_report(trainer, epoch, deal, &record, &text, error);
+        if (!status)
+            warn(user, text.data);
+        buffer_free(&text);
+    } else {
+        trainer->updates++;
+        trainer->nonfinite_in_row = 0;
+    }
+    trainer->tokens_seen += record.tokens;
+    record.seconds = clock_seconds() - start;
+    if (!status)
+        status = hook(user, &record, error);
+    status = boundary_agree(trainer, &record, status, error);
+    if (!status && trainer->nonfinite_in_row == NONFINITE_LIMIT)
+        status = error_set(error, STATUS_NONFINITE, "step %lld: %d non-finite steps in a row; lower learning_rate, or look "
+                           "at the rows named above; nothing was saved", (long long)record.step, NONFINITE_LIMIT);
+    return status;
+}

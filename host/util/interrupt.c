@@ -1,0 +1,43 @@
+/* interrupt.c - see interrupt.h. */
+#include "interrupt.h"
+
+#include <signal.h>
+#include <stddef.h>
+
+/* A handler is given nothing but the number, so what it leaves must be a global. */
+static volatile sig_atomic_t noted;
+
+static const int caught[] = {SIGINT, SIGTERM, SIGUSR1};
+
+static void note(int signal_number)
+{
+    noted = signal_number;
+}
+
+void interrupt_catch(bool second_kills)
+{
+    noted = 0;
+    for (size_t i = 0; i < sizeof caught / sizeof *caught; i++) {
+        struct sigaction action = {.sa_handler = note, .sa_flags = SA_RESTART};
+        sigemptyset(&action.sa_mask);
+        if (second_kills && caught[i] == SIGINT)
+            action.sa_flags |= (int)SA_RESETHAND;
+        sigaction(caught[i], &action, NULL); /* fails for an unknown signal only */
+    }
+}
+
+void interrupt_release(void)
+{
+    for (size_t i = 0; i < sizeof caught / sizeof *caught; i++)
+        signal(caught[i], SIG_DFL);
+}
+
+int interrupt_pending(void)
+{
+    return noted;
+}
+
+const char *interrupt_name(int signal_number)
+{
+    return signal_number == SIGINT ? "SIGINT" : signal_number == SIGTERM ? "SIGTERM" : "SIGUSR1";
+}

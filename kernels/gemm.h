@@ -1,0 +1,22 @@
+/* gemm.h - the matrix product that the rooms of the CPU engine are made of; private to it. */
+#ifndef FLAT_KERNELS_GEMM_H
+#define FLAT_KERNELS_GEMM_H
+#include "cpu.h"
+
+/* c [m, n] = scale op(a) op(b), or added to c; op(a) is m x k, op(b) k x n. All are row-major as stored, with rows
+ * *_stride elements apart: a is [m, k], or [k, m] when a_transposed, b [k, n], or [n, k] when b_transposed. */
+struct gemm {
+    bool a_transposed, b_transposed, accumulate;
+    int64_t m, n, k;
+    const real *a, *b;
+    real *c, scale;
+    int64_t a_stride, b_stride, c_stride;
+};
+
+/* Bytes of scratch memory, aligned to 64, that gemm_compute wants; no product with smaller sizes wants more. */
+size_t gemm_scratch(int64_t m, int64_t n, int64_t k, int threads);
+
+/* Computes the product on so many threads, whose number does not change the bits. k = 0 leaves c alone. */
+void gemm_compute(const struct gemm *gemm, int threads, void *scratch);
+
+#endif
