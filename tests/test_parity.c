@@ -18,8 +18,8 @@ enum { PROMPTS = 3, ROWS_MAX = 200 };
 
 /* Largest errors: absolute of a log-probability; of a loss relative to its two terms; of a tensor's gradient and of its
  * change by AdamW relative to the norm. They are about ten times what is measured; in double that is the goldens' own
- * storage as float and as 11 digits. The CUDA engine runs emulated. In bf16 a folder's bounds are twice what transformers
- * in bf16 is itself off by, where that is more. */
+ * storage as float and as 11 digits. The CUDA engine runs emulated. In bf16 a folder's bounds are twice what
+ * transformers in bf16 is itself off by, where that is more. */
 static const struct bounds {
     const char *engine;
     double logprob, loss, gradient, update;
