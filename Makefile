@@ -199,7 +199,7 @@ parity: deps $(PARITY)/venv/installed
 	@FLAT_PARITY_OUT=$(PARITY)/out $(BUILD)/tests/test_parity
 	@$(PARITY)/venv/bin/python tests/parity/check_output.py --all $(PARITY)/out
 parity-table: deps
-	@$(MAKE) --no-print-directory $(BUILD)/tests/test_parity $(ENGINES)
+	@$(MAKE) --no-print-directory $(BUILD)/tests/test_parity $(ENGINES) >&2
 	@FLAT_BUILD=$(BUILD) FLAT_PARITY_TABLE=$(BUILD)/parity-table.md tests/run $(BUILD)/tests/test_parity >&2
 	@cat $(BUILD)/parity-table.md
 # torch is the system's: Debian's python3-torch or a newer one.
