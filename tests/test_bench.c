@@ -165,6 +165,8 @@ static void test_refusals(void **state)
         {"bench kernels --sample 5", "did you mean --samples?"},
         {"bench kernels --learning_rate 1", "learning_rate"},
         {"bench kernels --threads x", "threads"},
+        {"bench step --nproc_per_node 2", "nproc_per_node: 'flat bench step' measures one process"},
+        {"bench kernels --predict", "predict: only 'flat bench step' can"},
     };
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         struct program_result result = program_line("%s", refused[i].line);
@@ -242,6 +244,18 @@ static void test_step(void **state)
     assert_true(fabs(share - 1) < 1e-9);
     cJSON_Delete(tree);
     program_free(&run);
+
+    struct program_result predicted = program_line("bench step --predict --filter shared --models_dir %s/models --json %s/plan.json",
+                                                   temporary, temporary);
+    program_expect(&predicted, STATUS_OK);
+    assert_non_null(strstr(predicted.out, "NOT MEASURED"));
+    tree = json_read(temporary_path("plan.json"), &error);
+    assert_non_null(tree);
+    const cJSON *planned = step_case(json_member(tree, "cases"), "tiny/tofu/32/shared");
+    assert_true(number(planned, "predicted_seconds") > 0 && number(planned, "planned_bytes") > 0);
+    assert_null(json_member(planned, "seconds"));
+    cJSON_Delete(tree);
+    program_free(&predicted);
 
     struct program_result none = program_line("bench step --models_dir %s/nothing", temporary);
     program_expect_error(&none, STATUS_INPUT, "--models_dir: ");
