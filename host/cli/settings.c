@@ -31,7 +31,7 @@ static const struct command commands[] = {
     {"tokenize", TOKENIZE, NULL, false, "Text lines in, JSON lists of token ids out"},
     {"plan", PLAN, "CONFIG", false, "Memory, steps and work of a run, without loading the model"},
     {"plot", PLOT, "RUN_DIR", true, "Draws the curves of a run as SVG"},
-    {"bench", BENCH, "kernels|step|comm", true, "Measures every op against the device's limits, whole steps, or collectives"},
+    {"bench", BENCH, "kernels|step|io|comm", true, "Measures ops against the device's limits, whole steps, files, or collectives"},
 };
 
 #define DIVERGENCES "total_variation|jensen_shannon|pearson|kl|jeffrey|reverse_kl|squared_hellinger|neyman"
@@ -175,7 +175,7 @@ static const struct option table[] = {
     {"quick", OPTION_BOOL, FIELD(quick), "false", "Measurement", BENCH, 0, 0, 0, NULL, NULL, 0,
      "the fewest rows of every shape; half a second a case unless --time_budget says otherwise"},
     {"samples", OPTION_INT, FIELD(samples), "0", "Measurement", BENCH, 0, 0, COUNT_MAX, NULL, NULL, 0,
-     "samples of each case; 0 is 50 of kernels and comm, 10 of steps"},
+     "samples of each case; 0 is 50 of kernels and comm, 10 of steps, 5 of io"},
     {"predict", OPTION_BOOL, FIELD(predict), "false", "Measurement", BENCH, 0, 0, 0, NULL, NULL, 0,
      "step: memory, flops and time by the rates of 'flat plan', without running anything; needs no GPU"},
     {"pairs", OPTION_INT, FIELD(pairs), "0", "Measurement", BENCH, 0, 0, 100000, NULL, NULL, 0,
