@@ -151,7 +151,7 @@ def compare_part(folder, page):
         page.append(table(("", "ms", "rounds, ms", "pairs/s", "time / flat.c's", "loss"), [
             (WAY_TEXT.get(s["way"], "PyTorch, " + s["way"]), "%.0f" % (1e3 * s["seconds"]["median"]),
              ", ".join("%.0f" % (1e3 * v) for v in s["seconds"]["rounds"]), "%.2f" % s["pairs_per_second"],
-             "%.2f" % s["ratio_to_flat"], "%.6g" % data["losses"].get(s["way"], data["losses"]["flat"])) for s in steps]))
+             "%.2f" % s["ratio_to_flat"], "%.6g" % data["losses"][s["way"]]) for s in steps]))
         for way, reason in data["unavailable"].items():
             page.append("Not run: %s (%s).\n" % (way, reason))
         name = "compare-%s.svg" % data["model"]

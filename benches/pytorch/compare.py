@@ -168,6 +168,7 @@ def main():
             with GpuWatch() as watch:
                 if way.startswith("flat"):
                     ours = measure_ours(args, folder, args.samples, "graph" if way == "flat+graph" else "shared")
+                    result["losses"].setdefault(way, ours["loss"])
                     rounds[way].append(ours["seconds"]["median"])
                 else:
                     rounds[way].append(measure_theirs(args, folder, way, args.samples)["median"])
