@@ -141,8 +141,8 @@ static int listener_read(struct comm_place *place, struct error *error)
     if (status || place->listener < 0)
         return status;
     if (getsockopt(place->listener, SOL_SOCKET, SO_ACCEPTCONN, &listening, &length) || !listening)
-        return error_set(error, STATUS_USAGE, "FLAT_LISTENER: descriptor %d does not listen; flat --nproc_per_node sets "
-                         "this, leave it out", place->listener);
+        return error_set(error, STATUS_USAGE, "FLAT_LISTENER: descriptor %d does not listen; flat --nproc_per_node "
+                         "sets this, leave it out", place->listener);
     fcntl(place->listener, F_SETFD, FD_CLOEXEC);
     return STATUS_OK;
 }

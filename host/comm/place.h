@@ -15,12 +15,12 @@ struct comm_place {
 
 /* Reads the environment, in this order:
  *   RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT   torchrun (whose own store holds MASTER_PORT: we meet at
- * the
- *                                                            next one), `flat --nproc_per_node`, or by hand
+ *                                                            the next one), flat --nproc_per_node, or by hand
  *   OMPI_COMM_WORLD_*, PMI_*                                 mpirun of Open MPI; of MPICH and its like
- *   SLURM_PROCID, SLURM_STEP_*                               srun mpirun on several hosts does not say where rank 0 is:
- * MASTER_ADDR must, or a SLURM allocation does. FLAT_COMM_TIMEOUT is timeout_seconds; FLAT_LISTENER is the listener of
- * `flat --nproc_per_node`. Contradictory or half-set variables are STATUS_USAGE, naming the variable. */
+ *   SLURM_PROCID, SLURM_STEP_*                               srun
+ * mpirun on several hosts does not say where rank 0 is: MASTER_ADDR must, or a SLURM allocation does.
+ * FLAT_COMM_TIMEOUT is timeout_seconds, FLAT_LISTENER the listener of flat --nproc_per_node.
+ * Contradictory or half-set variables are STATUS_USAGE, naming the variable. */
 int comm_place_find(struct comm_place *place, struct error *error);
 /* Number of the GPU for device_open: local_rank, or, where CUDA_VISIBLE_DEVICES shows fewer than local_size (as srun
  * does with --gpus-per-task), local_rank modulo those. */
