@@ -5,6 +5,7 @@
 #   make demo               set up, fine-tune a small model, unlearn a part of it, print a table (about a minute)
 #   make test               set up, build and run every test;  make test-<name> runs one, as make test-norm
 #   make bench              measure every op on this machine, checked first (about a minute); make bench-<op>, as bench-norm
+#   make compare            whole steps against PyTorch (as parity);  make report  benches/results/README.md anew
 #   make parity             compare with transformers, live (needs Python with torch; the rest comes from PyPI)
 #   make parity-table       print how far every family is from transformers on every engine
 #   make deps               install the libraries that are missing, or print the line that does
@@ -63,6 +64,9 @@ NVCC_FLAGS := -std=c++17 -O3 -lineinfo -Xptxas -v -Werror all-warnings \
               $(foreach arch,$(CUDA_ARCHS),-gencode=arch=compute_$(arch)$(,)code=sm_$(arch)) \
               $(foreach arch,$(filter-out %a,$(lastword $(CUDA_ARCHS))), \
                   -gencode=arch=compute_$(arch)$(,)code=compute_$(arch))
+
+PYTHON ?= /usr/bin/python3
+PARITY := $(BUILD)/parity
 
 # The CUDA engine on the CPU, for the tests.
 EMU_FLAVOUR := $(if $(SAN),asan,plain)
@@ -182,13 +186,21 @@ bench-%: deps
 	@$(MAKE) --no-print-directory flat
 	@$(BUILD)/flat bench kernels --filter $*
 
+# Whole steps against PyTorch on this machine: make compare COMPARE="--model stories-15m --json FILE"; see the script.
+COMPARE ?= --model stories-15m --json $(BUILD)/compare.json
+.PHONY: compare report
+compare: deps $(PARITY)/venv/installed
+	@$(MAKE) --no-print-directory flat
+	@$(PARITY)/venv/bin/python benches/pytorch/compare.py --flat $(BUILD)/flat $(COMPARE)
+# The page and charts of the committed measurements.
+report:
+	@$(PYTHON) benches/report.py
+
 # No include points from a layer to one on its right.
 arrows:
 	@tools/arrows
 
 # Recomputes the golden models with transformers, compares ours with them, and loads our output folders back there.
-PYTHON ?= /usr/bin/python3
-PARITY := $(BUILD)/parity
 .PHONY: parity parity-table
 parity: deps $(PARITY)/venv/installed
 	@$(MAKE) --no-print-directory $(BUILD)/flat $(BUILD)/tests/test_parity $(ENGINES)
@@ -199,7 +211,7 @@ parity: deps $(PARITY)/venv/installed
 	@FLAT_PARITY_OUT=$(PARITY)/out $(BUILD)/tests/test_parity
 	@$(PARITY)/venv/bin/python tests/parity/check_output.py --all $(PARITY)/out
 parity-table: deps
-	@$(MAKE) --no-print-directory $(BUILD)/tests/test_parity $(ENGINES)
+	@$(MAKE) --no-print-directory $(BUILD)/tests/test_parity $(ENGINES) >&2
 	@FLAT_BUILD=$(BUILD) FLAT_PARITY_TABLE=$(BUILD)/parity-table.md tests/run $(BUILD)/tests/test_parity >&2
 	@cat $(BUILD)/parity-table.md
 # torch is the system's: Debian's python3-torch or a newer one.

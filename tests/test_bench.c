@@ -3,6 +3,7 @@
  */
 #include "temporary.h"
 
+#include <dirent.h>
 #include <math.h>
 
 #include "../benches/step.h"
@@ -165,6 +166,8 @@ static void test_refusals(void **state)
         {"bench kernels --sample 5", "did you mean --samples?"},
         {"bench kernels --learning_rate 1", "learning_rate"},
         {"bench kernels --threads x", "threads"},
+        {"bench step --nproc_per_node 2", "nproc_per_node: 'flat bench step' measures one process"},
+        {"bench kernels --predict", "predict: only 'flat bench step' can"},
     };
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         struct program_result result = program_line("%s", refused[i].line);
@@ -243,6 +246,18 @@ static void test_step(void **state)
     cJSON_Delete(tree);
     program_free(&run);
 
+    struct program_result predicted = program_line("bench step --predict --filter shared --models_dir %s/models --json %s/plan.json",
+                                                   temporary, temporary);
+    program_expect(&predicted, STATUS_OK);
+    assert_non_null(strstr(predicted.out, "NOT MEASURED"));
+    tree = json_read(temporary_path("plan.json"), &error);
+    assert_non_null(tree);
+    const cJSON *planned = step_case(json_member(tree, "cases"), "tiny/tofu/32/shared");
+    assert_true(number(planned, "predicted_seconds") > 0 && number(planned, "planned_bytes") > 0);
+    assert_null(json_member(planned, "seconds"));
+    cJSON_Delete(tree);
+    program_free(&predicted);
+
     struct program_result none = program_line("bench step --models_dir %s/nothing", temporary);
     program_expect_error(&none, STATUS_INPUT, "--models_dir: ");
     temporary_file("tofu_lengths.txt", "7 0 9\n", 6);
@@ -282,12 +297,51 @@ static void test_step_graph(void **state)
     assert_true(emulated_loss("graph") == emulated_loss("shared"));
 }
 
+/* Reads and writes a small model; what was written is gone afterwards. */
+static void test_io(void **state)
+{
+    (void)state;
+    static const char *const name[] = {"config.json", "model.safetensors"};
+    struct error error = {0};
+    assert_int_equal(file_make_directory(temporary_path("io"), &error), STATUS_OK);
+    assert_int_equal(file_make_directory(temporary_path("io/model"), &error), STATUS_OK);
+    for (int i = 0; i < 2; i++) {
+        char from[256], to[600];
+        snprintf(from, sizeof from, "tests/golden/models/llama_tied/%s", name[i]);
+        snprintf(to, sizeof to, "%s/io/model/%s", temporary, name[i]);
+        assert_int_equal(file_copy(from, to, &error), STATUS_OK);
+    }
+    struct program_result run = program_line("bench io --device cpu --samples 2 --model %s/io/model --json %s/io.json", temporary,
+                                             temporary);
+    program_expect(&run, STATUS_OK);
+    cJSON *tree = json_read(temporary_path("io.json"), &error);
+    assert_non_null(tree);
+    assert_true(number(tree, "bytes") > 1000);
+    assert_int_equal(cJSON_GetArraySize(json_member(tree, "cases")), 6);
+    assert_true(number(json_member(step_case(json_member(tree, "cases"), "save"), "seconds"), "median") > 0);
+    cJSON_Delete(tree);
+    program_free(&run);
+
+    DIR *folder = opendir(temporary_path("io"));
+    assert_non_null(folder);
+    for (const struct dirent *entry; (entry = readdir(folder));)
+        assert_true(entry->d_name[0] == '.' || !strcmp(entry->d_name, "model"));
+    closedir(folder);
+    struct program_result missing = program_line("bench io --device cpu --model %s/nothing", temporary);
+    program_expect_error(&missing, STATUS_INPUT, "nothing");
+    struct program_result none = program_line("bench io --device cpu");
+    program_expect_error(&none, STATUS_USAGE, "'flat bench io' needs a model folder");
+    program_free(&missing);
+    program_free(&none);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_statistics),      cmocka_unit_test(test_compare),      cmocka_unit_test(test_slower_beyond_the_noise),
         cmocka_unit_test(test_list_and_filter), cmocka_unit_test(test_json_and_csv), cmocka_unit_test(test_baseline),
         cmocka_unit_test(test_refusals),        cmocka_unit_test(test_step),         cmocka_unit_test(test_step_graph),
+        cmocka_unit_test(test_io),
     };
     return cmocka_run_group_tests(tests, temporary_make, temporary_remove);
 }
