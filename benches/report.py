@@ -199,14 +199,17 @@ def predicted_part(page):
              "%.0f" % (c["pairs"] / c["predicted_seconds"])) for c in cases if c["rung"] in ("padded", "shared")], 4))
     path = os.path.join(RESULTS, "predicted", "bytes.txt")
     if os.path.exists(path):
-        rows = []
-        for line in open(path):
+        lines, groups = open(path).read().splitlines(), {}
+        for line in lines:
             found = re.match(r"emu-(\S+) (.*): (\d+) bytes in (\d+) launches, the card says (\d+) \(([+-][\d.]+) %\)", line)
             if found:
-                rows.append((found[2], found[1], found[4], "{:,}".format(int(found[3])), "{:,}".format(int(found[5])), found[6]))
+                groups.setdefault((found[2], found[1]), []).append((int(found[3]), int(found[5]), float(found[6])))
+        rows = [(op, kind, len(cases), "{:,}".format(max(cases)[0]), "{:,}".format(max(cases)[1]),
+                 "%+.1f to %+.1f" % (min(c[2] for c in cases), max(c[2] for c in cases)))
+                for (op, kind), cases in groups.items()]
         page.append("### Bytes that the CUDA kernels move\n\nCounted by the emulation that runs the `.cu` files on a CPU, on small "
-                    "shapes (`make test-<op>`), against the ops' cards. Bytes, not time.\n")
-        page.append(table(("op", "type", "launches", "counted", "card", "off by, %"), rows, 2))
+                    "shapes, against the ops' cards. Bytes, not time. %s.\n" % lines[0].lstrip("# "))
+        page.append(table(("op", "type", "shapes", "counted, largest", "by the card", "off by, %"), rows, 2))
 
 
 def main():
