@@ -20,6 +20,8 @@ int ranks_port(void);
  * value %r is the rank, an empty one unsets the name. */
 void ranks_start(struct ranks *ranks, int size, const char *const *argv, const char *extra);
 void ranks_start_at(struct ranks *ranks, int port, int size, const char *const *argv, const char *extra);
+/* Until every rank has said `text`; the test fails after a minute. */
+void ranks_await(const struct ranks *ranks, const char *text);
 /* Waits for those that still run; whoever takes longer than `seconds` is killed, and the test fails. */
 void ranks_wait(struct ranks *ranks, double seconds);
 /* The same without waiting for the rank `stopped`, which is killed when the others have ended; -1: for all. */

@@ -63,7 +63,8 @@ static void test_kills(void **state)
         struct ranks ranks;
         const int victim = run % 3;
         ranks_start(&ranks, 3, SCENARIO("work"), extra);
-        usleep(1000000u + 37000u * (unsigned)run);
+        ranks_await(&ranks, "launcher");
+        usleep(100000u + 37000u * (unsigned)run);
         kill(ranks.pid[victim], SIGKILL);
         const double start = clock_seconds();
         ranks_wait(&ranks, 60);

@@ -1,9 +1,11 @@
 /* place.c - see place.h. */
 #include "place.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 /* Ports made from a job's number lie below those that Linux hands out by itself (32768 and up). */
 enum { SIZE_MAX_RANKS = 16384, PORT_FIRST = 10000, PORT_COUNT = 20000 };
@@ -131,6 +133,20 @@ static int is_loopback(const char *address)
     return !strcmp(address, "localhost") || !strncmp(address, "127.", 4) || !strcmp(address, "::1");
 }
 
+static int listener_read(struct comm_place *place, struct error *error)
+{
+    int listening = 0;
+    socklen_t length = sizeof listening;
+    int status = place->rank ? STATUS_OK : variable_int("FLAT_LISTENER", 3, 1 << 20, &place->listener, error);
+    if (status || place->listener < 0)
+        return status;
+    if (getsockopt(place->listener, SOL_SOCKET, SO_ACCEPTCONN, &listening, &length) || !listening)
+        return error_set(error, STATUS_USAGE, "FLAT_LISTENER: descriptor %d does not listen; flat --nproc_per_node "
+                         "sets this, leave it out", place->listener);
+    fcntl(place->listener, F_SETFD, FD_CLOEXEC);
+    return STATUS_OK;
+}
+
 static int find_by_environment(struct comm_place *place, struct error *error)
 {
     int other = -1;
@@ -156,10 +172,11 @@ static int find_by_environment(struct comm_place *place, struct error *error)
                              "port above it; give torchrun a smaller --master_port");
     } else if (variable("FLAT_LAUNCHER")) {
         place->launcher = "flat";
+        status = listener_read(place, error);
     }
     if (!place->local_size && is_loopback(place->address))
         place->local_size = place->size;
-    return STATUS_OK;
+    return status;
 }
 
 static int find_by_mpi(struct comm_place *place, const struct names *names, struct error *error)
@@ -233,7 +250,7 @@ static int find_by_srun(struct comm_place *place, struct error *error)
 
 int comm_place_find(struct comm_place *place, struct error *error)
 {
-    *place = (struct comm_place){.size = 1, .local_size = 1, .timeout_seconds = TIMEOUT_SECONDS, .launcher = "none"};
+    *place = (struct comm_place){.size = 1, .local_size = 1, .listener = -1, .launcher = "none"};
     int timeout = TIMEOUT_SECONDS;
     int status = variable_int("FLAT_COMM_TIMEOUT", 1, 86400, &timeout, error);
     place->timeout_seconds = timeout;

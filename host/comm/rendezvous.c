@@ -169,11 +169,12 @@ static int rendezvous_root(struct comm *comm, int *watch_fds, struct error *erro
 {
     int *const fds[CHANNELS] = {comm->values, watch_fds};
     struct error own = {0};
-    int listener, bound;
+    int listener = comm->place.listener, bound;
     struct entry *list = memory_array((size_t)comm->place.size, sizeof *list, error);
     if (!list)
         return STATUS_MEMORY;
-    int status = wire_listen(&listener, comm->place.address, comm->place.port, &bound, &own);
+    int status = listener >= 0 ? STATUS_OK
+                               : wire_listen(&listener, comm->place.address, comm->place.port, &bound, &own);
     if (!status)
         status = key_make(&comm->key, &own);
     if (!status)

@@ -101,18 +101,26 @@ static void watch_farewell(struct watch *watch)
 
 /* ---- the end ---------------------------------------------------------------------------------------------------- */
 
-static _Noreturn void watch_end(struct watch *watch, const char *text)
+/* One line in one write, under a progress line that may stand there; a reader that does not read cannot hold us up. */
+static void line_print(const struct watch *watch, const char *text)
 {
     char line[640];
-    int length = snprintf(line, sizeof line, "error: %s; rank %d stops\n", text, watch->rank);
-    while (write(STDERR_FILENO, line, (size_t)length) < 0 && errno == EINTR)
-        ;
+    struct pollfd ready = {.fd = STDERR_FILENO, .events = POLLOUT};
+    int length = snprintf(line, sizeof line, "%serror: %s; rank %d stops\n", isatty(STDERR_FILENO) ? "\n" : "", text,
+                          watch->rank);
+    if (poll(&ready, 1, (int)(FAREWELL_SECONDS * 1000)) == 1 && write(STDERR_FILENO, line, (size_t)length) < 0)
+        return; /* nobody is there to be told */
+}
+
+static _Noreturn void watch_end(struct watch *watch, const char *text)
+{
     if (watch->rank == 0) {
         struct message lost = {.kind = MESSAGE_LOST};
         snprintf(lost.text, sizeof lost.text, "%s", text);
         watch_tell(watch, &lost);
     }
     file_remove_temporaries();
+    line_print(watch, text);
     if (watch->rank == 0)
         watch_farewell(watch);
     _exit(STATUS_PEER);
