@@ -104,10 +104,11 @@ cJSON *bench_context_json(const struct settings *settings, const struct device *
     load[strcspn(load, " ")] = 0;
     bool ok = context && json_add_string(context, "date", date) && json_add_string(context, "commit", version_commit()) &&
               json_add_string(context, "processor", processor) && json_add_string(context, "load", load) &&
-              json_add_string(context, "engine", device->engine->name) &&
-              json_add_string(context, "device", device->engine->describe(device->context)) &&
               json_add_number(context, "time_budget", settings->time_budget) &&
               json_add_bool(context, "quick", settings->quick);
+    if (ok && device->engine)
+        ok = json_add_string(context, "engine", device->engine->name) &&
+             json_add_string(context, "device", device->engine->describe(device->context));
     if (ok)
         return context;
     cJSON_Delete(context);

@@ -9,6 +9,7 @@
 #include "activation.h"
 #include "adamw.h"
 #include "attention.h"
+#include "cast.h"
 #include "embedding.h"
 #include "linear.h"
 #include "logprob.h"
@@ -47,6 +48,7 @@ struct engine_graph;
     X(logprob_forward, logprob_args)                                                                          \
     X(logprob_backward, logprob_backward_args)                                                                \
     X(row_scale, row_scale_args)                                                                              \
+    X(cast, cast_args)                                                                                        \
     X(sequence_loss, sequence_args)                                                                           \
     X(adamw_norm, adamw_norm_args)                                                                            \
     X(adamw_prepare, adamw_prepare_args)                                                                      \

@@ -171,8 +171,8 @@ void ranks_run(struct ranks *ranks, int size, const char *const *argv, const cha
 void ranks_expect(const struct ranks *ranks, int rank, int status, const char *wanted)
 {
     if (ranks->status[rank] != status || !strstr(ranks->text[rank], wanted))
-        fail_msg("rank %d: exit code %d, expected %d and \"%s\"; it said: %s", rank, ranks->status[rank], status, wanted,
-                 ranks->text[rank]);
+        fail_msg("rank %d: exit code %d, expected %d and \"%s\"; it said: %s", rank, ranks->status[rank], status,
+                 wanted, ranks->text[rank]);
 }
 
 void ranks_free(struct ranks *ranks)

@@ -46,7 +46,7 @@ static void open_with_lora(struct tiny *tiny, const char *engine, const char *co
 {
     temporary_file("config.json", config, strlen(config));
     tiny_open(tiny, temporary, engine, 2, true, 3);
-    tiny_remake(tiny, RECOMPUTE_NONE, options);
+    tiny_remake(tiny, &(struct tiny_options){.lora = options});
 }
 
 static double loss_at(struct tiny *tiny, void *address, double value)

@@ -36,7 +36,8 @@ static void check(const char *engine, const char *text, const struct lora_option
     temporary_file("config.json", text, strlen(text));
     tiny_open(&tiny, temporary, engine, 2, true, 4);
     for (int level = RECOMPUTE_NONE; level < RECOMPUTE_LEVELS; level++) {
-        tiny_remake(&tiny, (enum recompute)level, options->rank ? options : NULL);
+        tiny_remake(&tiny, &(struct tiny_options){.recompute = (enum recompute)level,
+                                                  .lora = options->rank ? options : NULL});
         const struct model_trainable trained = model_trainable(&tiny.model);
         const double loss = tiny_step(&tiny, DIVERGENCE_KL);
         double *gradient = tiny_read(&tiny, trained.grad, trained.elements);

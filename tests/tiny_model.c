@@ -128,7 +128,7 @@ static void adapters_make(struct tiny *tiny, int64_t rank)
     free(value);
 }
 
-void tiny_remake(struct tiny *tiny, enum recompute recompute, const struct lora_options *options)
+void tiny_remake(struct tiny *tiny, const struct tiny_options *options)
 {
     struct error error = {0};
     struct model *model = &tiny->model;
@@ -137,17 +137,18 @@ void tiny_remake(struct tiny *tiny, enum recompute recompute, const struct lora_
     const enum dtype dtype = model->dtype;
     model_free(model);
     OK(model_create(model, &config, dtype, &error));
-    if (options)
-        OK(lora_create(&model->lora, model, options, &error));
-    model->recompute = recompute;
-    OK(model_plan(model, true, 640, 320, 32, &error));
+    if (options->lora)
+        OK(lora_create(&model->lora, model, options->lora, &error));
+    model->recompute = options->recompute;
+    model->wide_logits = options->wide_logits;
+    OK(model_plan(model, !options->inference, 640, 320, 32, &error));
     OK(memory_plan_add(&model->plan, MEMORY_SCRATCH, "totals", SEQUENCE_TOTALS, sizeof(double), (void **)&tiny->totals,
                        &error));
     OK(model_allocate(model, &tiny->device, &error));
     tiny_write(tiny, model->param, weights, model->elements);
     free(weights);
-    if (options)
-        adapters_make(tiny, options->rank);
+    if (options->lora)
+        adapters_make(tiny, options->lora->rank);
 }
 
 void tiny_close(struct tiny *tiny)

@@ -25,9 +25,13 @@ enum dtype tiny_device_open(struct device *device, const char *engine, int threa
 /* Opens an engine of op_test_engines with so many threads, makes the model of a folder with random weights (larger than
  * usual, so that no gradient is lost in rounding), and `pairs` groups of two answers. */
 void tiny_open(struct tiny *tiny, const char *directory, const char *engine, int threads, bool training, int pairs);
-/* Makes the model once more, with the same weights, at a level of recompute and, unless NULL, with adapters whose B is
- * not zero. */
-void tiny_remake(struct tiny *tiny, enum recompute recompute, const struct lora_options *options);
+/* Makes the model once more, with the same weights; adapters get a B that is not zero. */
+struct tiny_options {
+    enum recompute recompute;
+    const struct lora_options *lora; /* NULL: none */
+    bool inference, wide_logits;
+};
+void tiny_remake(struct tiny *tiny, const struct tiny_options *options);
 void tiny_close(struct tiny *tiny);
 /* Packs the groups, shared or not. */
 void tiny_pack(struct tiny *tiny, bool shared);

@@ -183,7 +183,7 @@ static int training_prepare(struct training *training, bool finetune, struct dev
         return status;
     const int rank = comm_rank(training->comm);
     if (training->comm && *settings->dump_step)
-        status = error_set(error, STATUS_USAGE, "dump_step: the gradients of several ranks lie with all of them; run one");
+        status = error_set(error, STATUS_USAGE, "dump_step: no one of several ranks has the whole gradient; use one");
     if (!status && !rank)
         status = output_check(settings, error);
     if (!status) /* before the rest: the memory that a run needs depends on what the device stores */
@@ -209,8 +209,12 @@ static int training_start(struct training *training, struct device *device, stru
 {
     const struct settings *settings = &training->run->line.settings;
     const bool writes = !comm_rank(training->comm);
-    int status = trainer_start(&training->trainer, device, error);
-    if (!status && writes)
+    int status = training_agree(training, trainer_start(&training->trainer, device, error), error);
+    if (!status)
+        status = training_shared(training, agreement_check_weights(&training->trainer, error), error);
+    if (status)
+        return status;
+    if (writes)
         status = run_log_open(&training->log, settings->output_dir, error);
     if (!status && writes)
         status = describe_run(training, error);
@@ -234,16 +238,20 @@ static int training_run(struct training *training, bool finetune, double start, 
     interrupt_release();
     if (writes)
         progress_end(&training->progress);
+    if (!status && settings->profile)
+        status = profile_finish(&training->profile, &trainer->device, error);
     if (writes && settings->profile)
         profile_print(&training->profile, stderr);
     if (!status)
         status = trainer_save(trainer, settings->output_dir, error);
     if (!trainer->aborted)
         status = training_shared(training, status, error);
-    if (status || !writes)
+    if (status)
         return status;
-    status = run_log_finish(&training->log, trainer, clock_seconds() - start, error);
-    if (!status)
+    if (writes)
+        status = run_log_finish(&training->log, trainer, clock_seconds() - start, error);
+    status = training_agree(training, status, error);
+    if (!status && writes)
         log_info(&training->run->log, "saved %s in %.1f s%s", settings->output_dir, clock_seconds() - start,
                  trainer->nonfinite ? "; some steps were skipped, see the warnings" : "");
     return status;

@@ -7,8 +7,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../util/clock.h"
-
 /* Folder of the running program, without the last slash. */
 static void program_directory(char *out, size_t bytes)
 {
@@ -101,20 +99,27 @@ int device_status(struct device *device, const char *call, int op_status, struct
 
 void device_op_begin(struct device *device)
 {
-    if (!device->profile)
-        return;
-    device->engine->synchronize(device->context); /* a failure will show in the op's own status */
-    device->profile->op_started = clock_seconds();
+    if (device->profile)
+        profile_op_begin(device->profile, device); /* a failure will show in the op's own status */
 }
 
 int device_op_end(struct device *device, enum engine_op op, const char *name, const void *arguments, int op_status,
                   struct error *error)
 {
-    if (device->profile && op_status == OP_OK) {
-        op_status = device->engine->synchronize(device->context);
-        profile_add(device->profile, op, arguments);
-    }
+    if (device->profile && op_status == OP_OK)
+        op_status = profile_op_end(device->profile, device, op, arguments);
     return device_status(device, name, op_status, error);
+}
+
+void device_range_push(struct device *device, const char *name)
+{
+    device->engine->range_push(device->context, name);
+}
+
+int device_range_pop(struct device *device, int status)
+{
+    device->engine->range_pop(device->context);
+    return status;
 }
 
 int device_alloc(struct device *device, void **pointer, size_t bytes, struct error *error)

@@ -95,6 +95,11 @@ static void call_cost(const struct profile *profile, enum engine_op op, const vo
         *bytes = (double)row_scale_bytes(a->rows, a->cols, a->dtype);
         break;
     }
+    case ENGINE_OP_cast: {
+        const struct cast_args *a = arguments;
+        *bytes = (double)cast_bytes(a->n, a->from, a->to);
+        break;
+    }
     case ENGINE_OP_adamw_norm: {
         const struct adamw_norm_args *a = arguments;
         *bytes = (double)adamw_norm_bytes(a->n, a->grad_dtype);
@@ -114,15 +119,42 @@ static void call_cost(const struct profile *profile, enum engine_op op, const vo
     }
 }
 
-void profile_add(struct profile *profile, enum engine_op op, const void *arguments)
+/* Reads the pending marks. */
+static int pending_read(struct profile *profile, struct device *device)
 {
+    int op_status = OP_OK;
+    for (int i = 0; i < profile->pendings && op_status == OP_OK; i++) {
+        double seconds = 0;
+        op_status = device->engine->elapsed(device->context, 2 * i, 2 * i + 1, &seconds);
+        profile->row[profile->pending[i]].seconds += seconds;
+    }
+    profile->pendings = 0;
+    return op_status;
+}
+
+int profile_op_begin(struct profile *profile, struct device *device)
+{
+    return device->engine->mark(device->context, 2 * profile->pendings);
+}
+
+int profile_op_end(struct profile *profile, struct device *device, enum engine_op op, const void *arguments)
+{
+    int op_status = device->engine->mark(device->context, 2 * profile->pendings + 1);
+    if (op_status != OP_OK)
+        return op_status;
     double bytes, flops;
     call_cost(profile, op, arguments, &bytes, &flops);
     struct profile_row *row = &profile->row[op];
     row->calls++;
-    row->seconds += clock_seconds() - profile->op_started;
     row->bytes += bytes;
     row->flops += flops;
+    profile->pending[profile->pendings++] = op;
+    return profile->pendings == PROFILE_PENDING ? pending_read(profile, device) : OP_OK;
+}
+
+int profile_finish(struct profile *profile, struct device *device, struct error *error)
+{
+    return device_status(device, "elapsed", pending_read(profile, device), error);
 }
 
 /* Best of a few copies, read and write counted. */

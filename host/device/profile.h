@@ -1,8 +1,8 @@
 /* profile.h - where the time of a run goes, op by op, against what the device can do.
  *
- * With a profile attached, every op is timed between two synchronisations (on a GPU that costs the overlap between
- * launches: shares are right, the total is an upper bound). Bytes and flops are those of the rooms' cards. The two
- * limits, a copy and a matrix product of 1024 x 1024 x 1024, are measured on the same device when it is attached.
+ * With a profile attached, every op lies between two marks of the device's time, which are read in batches: the device
+ * is not held up, and the time of an op on a GPU includes what it waited for the host. Bytes and flops are those of the
+ * rooms' cards. The two limits, a copy and a matrix product of 1024 x 1024 x 1024, are measured on the same device when it is attached.
  */
 #ifndef FLAT_DEVICE_PROFILE_H
 #define FLAT_DEVICE_PROFILE_H
@@ -23,18 +23,24 @@ struct profile_row {
     double seconds, bytes, flops;
 };
 
+enum { PROFILE_PENDING = ENGINE_MARKS / 2 };
+
 struct profile {
     struct profile_row row[ENGINE_OP_COUNT];
     double copy_bytes_per_second, flops_per_second; /* the limits */
     double attached;                                /* clock_seconds */
-    double op_started;
+    enum engine_op pending[PROFILE_PENDING];        /* ops whose marks have not been read: op i's are 2 i and 2 i + 1 */
+    int pendings;
     int64_t visible_keys;                           /* of the batch at hand: attention's cost is in device memory */
 };
 
 /* Measures the limits and attaches the profile to the device; the caller keeps it alive until the device is closed. */
 int profile_attach(struct profile *profile, struct device *device, struct error *error);
-/* Adds one op that took until now. */
-void profile_add(struct profile *profile, enum engine_op op, const void *arguments);
+/* Before and after an op: the marks, and what the card says of it. An op_status. */
+int profile_op_begin(struct profile *profile, struct device *device);
+int profile_op_end(struct profile *profile, struct device *device, enum engine_op op, const void *arguments);
+/* Waits for the marks that have not been read; before the rows are. */
+int profile_finish(struct profile *profile, struct device *device, struct error *error);
 /* A table for people, slowest first, with what no op accounts for. */
 void profile_print(const struct profile *profile, FILE *stream);
 

@@ -6,6 +6,8 @@
  *
  * Flops: twice the forward products.
  */
+#include <stdio.h>
+
 #include "model.h"
 
 /* dx = dy W (added to dx when accumulate) and, unless W is frozen, dW += dy^T x, dbias += column sums of dy. */
@@ -67,7 +69,7 @@ static int head_bias_backward(struct model *model, const struct batch *batch, st
                                                                    .rows = batch->heads,
                                                                    .in = 1,
                                                                    .out = model->config.vocab_size,
-                                                                   .dy = h->logits,
+                                                                   .dy = h->dlogits,
                                                                    .x = model->row_scale,
                                                                    .dweight = model_grad(model, 0, SLOT_HEAD_BIAS),
                                                                    .accumulate = true}));
@@ -85,7 +87,7 @@ static int head_backward(struct model *model, const struct batch *batch, struct 
     if (!status && model->grad && c->head_bias)
         status = head_bias_backward(model, batch, error);
     if (!status)
-        status = linear_backward(model, batch->heads, c->hidden_size, c->vocab_size, h->logits, h->branch, 0,
+        status = linear_backward(model, batch->heads, c->hidden_size, c->vocab_size, h->dlogits, h->branch, 0,
                                  SLOT_HEAD_WEIGHT, SLOTS, h->input, false, error);
     if (!status)
         status = scale_rows(model, batch->heads, h->input, h->input, error);
@@ -219,34 +221,34 @@ static int embedding_half(struct model *model, const struct batch *batch, struct
     return device_run(model->device, error, embedding_backward, &args);
 }
 
+static int layer_backward(struct model *model, const struct batch *batch, int layer, struct error *error)
+{
+    int status = model_recompute(model, batch, layer, error);
+    if (!status)
+        status = feed_forward_half(model, batch, layer, error);
+    return status ? status : attention_half(model, batch, layer, error);
+}
+
 int model_backward_by_layer(struct model *model, const struct batch *batch, model_layer_hook hook, void *user,
                             struct error *error)
 {
     const int layers = (int)model->config.num_hidden_layers;
     int status = head_backward(model, batch, error);
-    if (!status)
+    if (!status && hook)
         status = hook(user, layers, error);
     for (int layer = layers - 1; layer >= 0 && !status; layer--) {
-        status = model_recompute(model, batch, layer, error);
-        if (!status)
-            status = feed_forward_half(model, batch, layer, error);
-        if (!status)
-            status = attention_half(model, batch, layer, error);
-        if (!status)
+        char name[32];
+        snprintf(name, sizeof name, "layer %d", layer);
+        status = device_range(model->device, name, layer_backward(model, batch, layer, error));
+        if (!status && hook)
             status = hook(user, layer, error);
     }
     if (!status && model->grad)
         status = embedding_half(model, batch, error);
-    return status ? status : hook(user, -1, error);
-}
-
-static int nobody_waits(void *user, int layer, struct error *error)
-{
-    (void)user, (void)layer, (void)error;
-    return STATUS_OK;
+    return status || !hook ? status : hook(user, -1, error);
 }
 
 int model_backward(struct model *model, const struct batch *batch, struct error *error)
 {
-    return model_backward_by_layer(model, batch, nobody_waits, NULL, error);
+    return model_backward_by_layer(model, batch, NULL, NULL, error);
 }

@@ -7,6 +7,7 @@
  * Flops: 2 rows parameters of the layers + 4 head_dim heads visible_keys + 2 heads_rows hidden vocab.
  */
 #include <math.h>
+#include <stdio.h>
 
 #include "model.h"
 
@@ -276,23 +277,47 @@ int model_forward_head(struct model *model, const int32_t *device_head_row, int3
                                                  .mean = h->mean,
                                                  .rstd = h->rstd}));
     if (!status)
-        status = linear(model, heads, c->hidden_size, c->vocab_size, h->norm, 0, SLOT_HEAD_WEIGHT, SLOT_HEAD_BIAS,
-                        h->logits, false, error);
+        status = device_run(model->device, error, linear_forward,
+                            &((struct linear_args){.dtype = model->dtype,
+                                                   .out_dtype = model->logits_dtype,
+                                                   .rows = heads,
+                                                   .in = c->hidden_size,
+                                                   .out = c->vocab_size,
+                                                   .x = h->norm,
+                                                   .weight = model_param(model, 0, SLOT_HEAD_WEIGHT),
+                                                   .bias = model_param(model, 0, SLOT_HEAD_BIAS),
+                                                   .y = h->logits}));
     return status;
 }
 
 int model_forward(struct model *model, const struct batch *batch, struct error *error)
 {
+    return model_forward_by_layer(model, batch, NULL, NULL, error);
+}
+
+int model_forward_by_layer(struct model *model, const struct batch *batch, model_layer_hook hook, void *user,
+                           struct error *error)
+{
     const struct model_config *c = &model->config;
     struct head_activations *h = &model->head;
-    int status = model_forward_body(model, batch, error);
-    for (int layer = 0; layer < c->num_hidden_layers && !status; layer++)
-        status = model_forward_layer(model, batch, layer, NULL, NULL, error);
+    int status = hook ? hook(user, -1, error) : STATUS_OK;
+    if (!status)
+        status = model_forward_body(model, batch, error);
+    for (int layer = 0; layer < c->num_hidden_layers && !status; layer++) {
+        char name[32];
+        snprintf(name, sizeof name, "layer %d", layer);
+        if (hook)
+            status = hook(user, layer, error);
+        if (!status)
+            status = device_range(model->device, name, model_forward_layer(model, batch, layer, NULL, NULL, error));
+    }
+    if (!status && hook)
+        status = hook(user, (int)c->num_hidden_layers, error);
     if (!status)
         status = model_forward_head(model, batch->device.head_row, batch->heads, error);
     if (!status)
         status = device_run(model->device, error, logprob_forward,
-                            &((struct logprob_args){.dtype = model->dtype,
+                            &((struct logprob_args){.dtype = model->logits_dtype,
                                                     .rows = batch->heads,
                                                     .cols = c->vocab_size,
                                                     .stride = c->vocab_size,
@@ -303,6 +328,10 @@ int model_forward(struct model *model, const struct batch *batch, struct error *
                                                     .q = h->q,
                                                     .lse = h->lse,
                                                     .write_gradient = model->training}));
+    if (!status && model->training && h->dlogits != h->logits)
+        status = device_run(model->device, error, cast,
+                            &((struct cast_args){model->logits_dtype, model->dtype, batch->heads * c->vocab_size,
+                                                 h->logits, h->dlogits}));
     if (!status && model->training && batch->padded)
         status = device_zero(model->device, h->row_scale, (size_t)batch->heads * dtype_size(dtype_stat(model->dtype)),
                              error);

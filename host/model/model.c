@@ -196,6 +196,7 @@ static int head_plan(struct model *model, struct error *error)
     struct head_activations *h = &model->head;
     const size_t s = dtype_size(model->dtype), stat = dtype_size(dtype_stat(model->dtype));
     const int64_t heads = model->max_heads, hidden = heads * c->hidden_size;
+    const bool copy = model->training && model->logits_dtype != model->dtype;
     const struct {
         const char *name;
         int64_t count;
@@ -208,7 +209,8 @@ static int head_plan(struct model *model, struct error *error)
         {"head norm", hidden, s, &h->norm},
         {"head rstd", heads, stat, &h->rstd},
         {"head mean", c->norm == NORM_LAYER ? heads : 0, stat, &h->mean},
-        {"logits", heads * c->vocab_size, s, &h->logits},
+        {"logits", heads * c->vocab_size, dtype_size(model->logits_dtype), &h->logits},
+        {"d logits", copy ? heads * c->vocab_size : 0, s, &h->dlogits},
         {"logprob", heads, stat, &h->logprob},
         {"p", heads, stat, &h->p},
         {"1 - p", heads, stat, &h->q},
@@ -265,6 +267,7 @@ int model_plan(struct model *model, bool training, int64_t max_rows, int64_t max
     const size_t s = dtype_size(model->dtype), stat = dtype_size(dtype_stat(model->dtype));
     model->training = training;
     model->recompute = training ? model->recompute : RECOMPUTE_NONE;
+    model->logits_dtype = model->wide_logits && model->dtype == DTYPE_BF16 ? DTYPE_F32 : model->dtype;
     model->max_rows = max_rows, model->max_heads = max_heads, model->max_sequences = max_sequences;
     int kept = training ? (int)c->num_hidden_layers : 1;
     model->activations = memory_array((size_t)kept, sizeof *model->activations, error);
@@ -330,6 +333,8 @@ int model_allocate(struct model *model, struct device *device, struct error *err
 {
     model->device = device;
     int status = memory_plan_commit(&model->plan, device, error);
+    if (!status && model->logits_dtype == model->dtype)
+        model->head.dlogits = model->head.logits;
     if (!status)
         activations_share(model);
     if (!status)

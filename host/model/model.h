@@ -45,7 +45,8 @@ struct layer_activations {
 struct head_activations {
     void *input, *branch, *sum; /* residual rows gathered [heads, hidden] */
     void *norm, *rstd, *mean;
-    void *logits;               /* [heads, vocab]; after a training forward p - onehot */
+    void *logits;               /* [heads, vocab], of logits_dtype; after a training forward p - onehot */
+    void *dlogits;              /* p - onehot for the backward pass, of the model's type: logits itself or a copy */
     void *logprob, *p, *q, *lse, *row_scale;
     double *logprob_sum, *prob_sum, *slope_prob, *slope_logprob; /* [sequences] */
 };
@@ -80,7 +81,9 @@ struct model {
     struct lora lora;        /* options.rank 0: everything is trained */
 
     bool training;
-    enum recompute recompute; /* for the backward pass; set before model_plan */
+    enum recompute recompute;    /* for the backward pass; set before model_plan */
+    enum dtype logits_dtype;     /* the model's; model_plan makes it float for wide_logits */
+    bool wide_logits;            /* logits of a bf16 model are kept in float; set before model_plan */
     int64_t max_rows, max_heads, max_sequences;
     struct layer_activations *activations; /* [layers] in training, 1 otherwise */
     struct layer_activations shared;       /* the buffers that are not a layer's own */
@@ -127,14 +130,16 @@ int model_accepts(const struct model *model, const struct batch *batch, struct e
 /* Embedding, all layers: leaves the last residual stream as activations[last].middle + feed_out. */
 int model_forward_body(struct model *model, const struct batch *batch, struct error *error);
 /* Body, final norm and lm_head on the answer rows, log-probabilities into model->head. When the model was planned for
- * training, logits become p - onehot, and the loss
- * weights of padding become 0. */
+ * training, logits become p - onehot, and the loss weights of padding become 0. */
 int model_forward(struct model *model, const struct batch *batch, struct error *error);
+/* The same, asking before the parameters of a layer are read: of the embeddings (-1), the layers from 0 on, the head
+ * (num_hidden_layers). */
+typedef int (*model_layer_hook)(void *user, int layer, struct error *error);
+int model_forward_by_layer(struct model *model, const struct batch *batch, model_layer_hook hook, void *user,
+                           struct error *error);
 /* Adds dL/d(parameters) to the gradient arena, given head.row_scale = -dL/dlogprob of every head row. */
 int model_backward(struct model *model, const struct batch *batch, struct error *error);
-/* The same, telling when the gradients of a layer are complete: first those of the head (layer num_hidden_layers), then
- * the layers from the last to 0, then the embeddings (-1). */
-typedef int (*model_layer_hook)(void *user, int layer, struct error *error);
+/* The same, telling when the gradients of a layer are complete: in the opposite order. */
 int model_backward_by_layer(struct model *model, const struct batch *batch, model_layer_hook hook, void *user,
                             struct error *error);
 

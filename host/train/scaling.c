@@ -78,10 +78,10 @@ struct scaling scaling_estimate(const struct cluster *cluster, const struct scal
     t.reduce = (work->split ? 1 : 2) * (sums / bus + hops);
     t.gather = work->split ? copies / bus + hops : 0;
     t.wire_bytes = work->split ? sums + copies : 2 * sums;
-    const double window = 2.0 / 3 * t.compute / work->rounds, tail = t.reduce * (double)work->tail_elements / n;
-    t.exposed = fmax(t.reduce - window, tail);
+    const double micro = t.compute / work->rounds, tail = (double)work->tail_elements / n;
+    t.exposed = fmax(t.reduce - 2 * micro / 3, tail * t.reduce) + fmax(t.gather - micro / 3, tail * t.gather);
     t.optimizer = (double)work->own_elements * work->optimizer_bytes / cluster->memory_bytes;
-    t.step = t.compute + t.exposed + t.gather + t.optimizer;
+    t.step = t.compute + t.exposed + t.optimizer;
     t.efficiency = (alone + n * work->optimizer_bytes / cluster->memory_bytes) / t.step;
     return t;
 }

@@ -43,6 +43,7 @@ struct settings {
     int64_t max_steps; /* -1: by epochs */
     int64_t per_device_train_batch_size, gradient_accumulation_steps;
     const char *gradient_checkpointing; /* none, selective, full */
+    const char *logits_dtype;           /* model, float32 */
     int64_t seed;
 
     /* several ranks */
@@ -72,7 +73,7 @@ struct settings {
     const char *output; /* -o */
 
     /* bench */
-    bool list, quick;
+    bool list, quick, predict;
     const char *filter, *json, *csv, *baseline, *peers; /* "" when not given */
     const char *models_dir; /* step: folders with a config.json */
     int64_t samples, pairs; /* 0: the measurement's own */

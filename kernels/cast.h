@@ -1,0 +1,36 @@
+/* cast.h - the same numbers in another storage type.
+ *
+ * WHAT      y[i] = x[i], rounded to nearest even where y is narrower
+ * SHAPES    x, y [n]
+ * DTYPES    x: from.  y: to
+ * BYTES     cast_bytes: each element read once and written once
+ * NUMERICS  one rounding; NaN stays NaN, infinities and zeros keep their signs
+ * SAME BITS yes
+ * NEEDS     x and y do not overlap
+ * SEEN IN   the loss head with float logits: their gradient, for the products
+ */
+#ifndef FLAT_KERNELS_CAST_H
+#define FLAT_KERNELS_CAST_H
+#include "op.h"
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct cast_args {
+    enum dtype from, to;
+    int64_t n;
+    const void *x;
+    void *y;
+};
+
+static inline int64_t cast_bytes(int64_t n, enum dtype from, enum dtype to)
+{
+    return n * (int64_t)(dtype_size(from) + dtype_size(to));
+}
+
+int cast(struct engine_context *context, const struct cast_args *args);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
