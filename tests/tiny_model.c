@@ -61,6 +61,7 @@ static void sequences_make(struct tiny *tiny, int pairs)
 static void plugin_open(struct device *device, const char *path)
 {
     char text[512] = "";
+    *device = (struct device){0};
     device->library = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     if (!device->library)
         fail_msg("%s", dlerror());
