@@ -152,7 +152,7 @@ static inline void panels_multiply(const struct gemm *g, int64_t depth, const fl
                                    int64_t rows, int64_t cols, bool add)
 {
     vector sum[PANEL_ROWS][VECTORS] = {0};
-    for (int64_t i = 0; i < rows; i++) { /* c may be far away, and waiting for it at the end costs a tenth */
+    for (int64_t i = 0; i < rows; i++) { /* c may be far away; waiting for it at the end costs 3 to 9 % */
         __builtin_prefetch(c + i * g->c_stride, 1);
         __builtin_prefetch(c + i * g->c_stride + cols - 1, 1);
     }
