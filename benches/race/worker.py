@@ -45,7 +45,8 @@ class Worker:
         self.optimizer = models.make_optimizer(self.model)
         blas = next((line.strip(" -") for line in torch.__config__.show().splitlines() if "Math Kernel" in line), "")
         return {"torch": torch.__version__, "transformers": transformers.__version__,
-                "threads": torch.get_num_threads(), "blas": blas or blas_name(), "attention": models.attention_implementation()}
+                "threads": torch.get_num_threads(), "blas": blas or blas_name(),
+                "attention": models.attention_implementation()}
 
     def encode(self, texts):
         tokenizer = tokenizers.Tokenizer.from_file(os.path.join(self.folder, "tokenizer.json"))
