@@ -92,8 +92,10 @@ static int output_check(const struct settings *settings, struct error *error)
     const bool lora = settings->lora_rank || *settings->adapter;
     const bool adapter_only = lora && !strcmp(settings->lora_output, "adapter");
     char from[4096], to[4096], config[4096], adapter[4096];
-    if (!file_is_directory(settings->output_dir))
+    if (!file_exists(settings->output_dir))
         return STATUS_OK;
+    if (!file_is_directory(settings->output_dir))
+        return error_set(error, STATUS_USAGE, "output_dir: %s is a file; choose a folder", settings->output_dir);
     if (realpath(settings->model_name_or_path, from) && realpath(settings->output_dir, to) && !strcmp(from, to))
         return error_set(error, STATUS_USAGE, "output_dir: %s is the folder of the model itself; choose another",
                          settings->output_dir);
