@@ -5,6 +5,7 @@
 #   make demo               set up, fine-tune a small model, unlearn a part of it, print a table (about a minute)
 #   make test               set up, build and run every test;  make test-<name> runs one, as make test-norm
 #   make bench              measure every op on this machine, checked first (about a minute); make bench-<op>, as bench-norm
+#   make compare            whole steps against PyTorch (as parity);  make report  benches/results/README.md anew
 #   make parity             compare with transformers, live (needs Python with torch; the rest comes from PyPI)
 #   make parity-table       print how far every family is from transformers on every engine
 #   make deps               install the libraries that are missing, or print the line that does
@@ -12,7 +13,7 @@
 #   make clean
 #
 #   Settings: SAN=1 debug build with AddressSanitizer and UBSan (in build-san) · BUILD=dir · MARCH=native · V=1 prints
-#             commands · CUDA_ARCHS="80 90a 100" · NVCC= builds without CUDA
+#             commands · CUDA_ARCHS="80 90a 100" · NVCC= builds without CUDA · MPI= without MPI
 #
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -40,12 +41,17 @@ ENGINE_LIBS := -fopenmp -lopenblas -lm -Wl,-z,initfirst
 
 METHODS := $(sort $(patsubst host/loss/methods/%.c,%,$(wildcard host/loss/methods/*.c)))
 FAMILIES := $(sort $(patsubst models/%.c,%,$(wildcard models/*.c)))
-HOST_SOURCES := $(filter-out host/cli/main.c,$(wildcard host/*/*.c host/*/*/*.c models/*.c)) $(filter-out benches/race%,$(wildcard benches/*.c))
+HOST_SOURCES := $(filter-out host/cli/main.c host/comm/mpi.c,$(wildcard host/*/*.c host/*/*/*.c models/*.c)) $(filter-out benches/race%,$(wildcard benches/*.c))
 HOST_OBJECTS := $(HOST_SOURCES:%.c=$(BUILD)/%.o) $(BUILD)/registry.o $(BUILD)/version.o
 KERNEL_SOURCES := $(wildcard kernels/*.c)
 TESTS := $(sort $(patsubst tests/test_%.c,%,$(wildcard tests/test_*.c)))
 TEST_SUPPORT := $(filter-out $(wildcard tests/test_*.c),$(wildcard tests/*.c))
 ENGINES := $(BUILD)/libflat_cpu.so $(BUILD)/libflat_cpu64.so $(BUILD)/libflat_emu.so
+
+# MPI, where it is installed: for ranks that mpirun starts.
+MPI ?= $(shell pkg-config --cflags --libs ompi-c 2>/dev/null || pkg-config --cflags --libs mpich 2>/dev/null)
+MPI_LIBRARY := $(if $(strip $(MPI)),$(BUILD)/libflat_mpi.so)
+ENGINES += $(MPI_LIBRARY)
 
 # CUDA: one object directory for a set of architectures, so that the tests can do with one. PTX of the last for newer.
 , := ,
@@ -59,6 +65,9 @@ NVCC_FLAGS := -std=c++17 -O3 -lineinfo -Xptxas -v -Werror all-warnings \
               $(foreach arch,$(filter-out %a,$(lastword $(CUDA_ARCHS))), \
                   -gencode=arch=compute_$(arch)$(,)code=compute_$(arch))
 
+PYTHON ?= /usr/bin/python3
+PARITY := $(BUILD)/parity
+
 # The CUDA engine on the CPU, for the tests.
 EMU_FLAVOUR := $(if $(SAN),asan,plain)
 include tests/emulation/emulation.mk
@@ -67,7 +76,7 @@ include tests/emulation/emulation.mk
 help:
 	@awk '/^#/ { sub(/^# ?/, ""); print; next } { exit }' Makefile
 
-flat: $(BUILD)/flat $(BUILD)/libflat_cpu.so $(if $(NVCC),$(BUILD)/libflat_cuda.so)
+flat: $(BUILD)/flat $(BUILD)/libflat_cpu.so $(MPI_LIBRARY) $(if $(NVCC),$(BUILD)/libflat_cuda.so)
 cuda: $(BUILD)/libflat_cuda.so
 
 $(BUILD)/flat: $(BUILD)/host/cli/main.o $(BUILD)/libhost.a
@@ -84,9 +93,14 @@ $(BUILD)/libflat_cpu64.so: $(KERNEL_SOURCES:kernels/%.c=$(BUILD)/cpu64/%.o)
 	@echo "LINK $@"
 	$(Q)$(CC) -shared $(SANITIZE) -o $@ $^ $(ENGINE_LIBS)
 
+$(BUILD)/libflat_mpi.so: host/comm/mpi.c host/comm/transport.h
+	@mkdir -p $(@D)
+	@echo "LINK $@"
+	$(Q)$(CC) $(HOST_FLAGS) -fvisibility=hidden -shared -o $@ $< $(MPI)
+
 $(BUILD)/libflat_cuda.so: $(CUDA_OBJECTS) $(BUILD)/ptxas.txt
 	@echo "LINK $@"
-	$(Q)$(NVCC) -shared -Xlinker --exclude-libs,ALL -o $@ $(CUDA_OBJECTS) -lcublasLt
+	$(Q)$(NVCC) -shared -Xlinker --exclude-libs,ALL -o $@ $(CUDA_OBJECTS) -lcublasLt -ldl
 $(CUDA_DIR)/%.o: kernels/%.cu
 	@mkdir -p $(@D)
 	@echo "NVCC $@"
@@ -172,13 +186,21 @@ bench-%: deps
 	@$(MAKE) --no-print-directory flat
 	@$(BUILD)/flat bench kernels --filter $*
 
+# Whole steps against PyTorch on this machine: make compare COMPARE="--model stories-15m --json FILE"; see the script.
+COMPARE ?= --model stories-15m --json $(BUILD)/compare.json
+.PHONY: compare report
+compare: deps $(PARITY)/venv/installed
+	@$(MAKE) --no-print-directory flat
+	@$(PARITY)/venv/bin/python benches/pytorch/compare.py --flat $(BUILD)/flat $(COMPARE)
+# The page and charts of the committed measurements.
+report:
+	@$(PYTHON) benches/report.py
+
 # No include points from a layer to one on its right.
 arrows:
 	@tools/arrows
 
 # Recomputes the golden models with transformers, compares ours with them, and loads our output folders back there.
-PYTHON ?= /usr/bin/python3
-PARITY := $(BUILD)/parity
 .PHONY: parity parity-table
 parity: deps $(PARITY)/venv/installed
 	@$(MAKE) --no-print-directory $(BUILD)/flat $(BUILD)/tests/test_parity $(ENGINES)
@@ -189,7 +211,7 @@ parity: deps $(PARITY)/venv/installed
 	@FLAT_PARITY_OUT=$(PARITY)/out $(BUILD)/tests/test_parity
 	@$(PARITY)/venv/bin/python tests/parity/check_output.py --all $(PARITY)/out
 parity-table: deps
-	@$(MAKE) --no-print-directory $(BUILD)/tests/test_parity $(ENGINES)
+	@$(MAKE) --no-print-directory $(BUILD)/tests/test_parity $(ENGINES) >&2
 	@FLAT_BUILD=$(BUILD) FLAT_PARITY_TABLE=$(BUILD)/parity-table.md tests/run $(BUILD)/tests/test_parity >&2
 	@cat $(BUILD)/parity-table.md
 # torch is the system's: Debian's python3-torch or a newer one.
@@ -210,7 +232,7 @@ deps:
 install: flat
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/flat $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 	install -m 755 $(BUILD)/flat $(DESTDIR)$(PREFIX)/bin/flat
-	install -m 755 $(wildcard $(BUILD)/libflat_cpu.so $(BUILD)/libflat_cuda.so) $(DESTDIR)$(PREFIX)/lib/flat/
+	install -m 755 $(wildcard $(BUILD)/libflat_cpu.so $(BUILD)/libflat_cuda.so $(BUILD)/libflat_mpi.so) $(DESTDIR)$(PREFIX)/lib/flat/
 	$(BUILD)/flat completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/flat
 
 clean:

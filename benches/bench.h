@@ -121,7 +121,8 @@ struct bench {
     const struct settings *settings;
     struct log *log;
     struct device device;
-    bool gpu;
+    bool gpu, graphs;
+    enum dtype dtype;         /* step: of the weights */
     size_t cache_bytes;       /* the last cache, or what stands for it */
     double max_bytes, max_flops; /* of a case of this run: its arrays, and one call */
     struct bench_limits limits;

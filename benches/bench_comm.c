@@ -40,7 +40,7 @@ static int call(struct bench *b, enum collective collective, int64_t n, struct e
     }
 }
 
-/* ---- the check: small whole numbers, whose sums every type holds exactly ------------------------------------------ */
+/* ---- the check: small whole numbers, whose sums every type holds exactly ---------------------------------------- */
 
 static float value_of(int rank, int64_t i) { return (float)((i + rank) % VALUES); }
 
@@ -98,7 +98,7 @@ static int check(struct bench *b, enum collective collective, int64_t n, int64_t
     return status;
 }
 
-/* ---- the time ------------------------------------------------------------------------------------------------------ */
+/* ---- the time ---------------------------------------------------------------------------------------------------- */
 
 static int calls_time(struct bench *b, enum collective collective, int64_t n, int calls, double *seconds,
                       struct error *error)
@@ -140,8 +140,8 @@ static int line_measure(struct bench *b, enum collective collective, size_t byte
     b->lines++;
     if (comm_rank(b->comm) == 0) {
         printf("%12zu %13lld %9s %7s %5s %9.1f %7.2f %7.2f %7lld\n", bytes, (long long)n, dtype_name(b->dtype),
-               collective <= REDUCE_SCATTER ? "sum" : "none", collective == BROADCAST ? "0" : "-1", seconds * 1e6, algbw,
-               algbw * factor, (long long)wrong);
+               collective <= REDUCE_SCATTER ? "sum" : "none", collective == BROADCAST ? "0" : "-1", seconds * 1e6,
+               algbw, algbw * factor, (long long)wrong);
         fflush(stdout);
     }
     return STATUS_OK;
@@ -176,7 +176,8 @@ int bench_comm(const struct settings *settings, struct error *error)
     struct comm_place place;
     int status = comm_place_find(&place, error);
     if (!status && place.size == 1)
-        status = error_set(error, STATUS_USAGE, "bench comm: one rank has nobody to talk to; add --nproc_per_node 2, or "
+        status = error_set(error, STATUS_USAGE,
+                           "bench comm: one rank has nobody to talk to; add --nproc_per_node 2, or "
                            "start it with torchrun, mpirun or srun");
     if (!status)
         status = comm_open(&b.comm, &place, error);
@@ -189,7 +190,8 @@ int bench_comm(const struct settings *settings, struct error *error)
     if (!status) {
         b.dtype = b.device.engine->dtype == DTYPE_BF16 ? DTYPE_BF16 : DTYPE_F32;
         b.host = memory_array((size_t)settings->max_bytes, 1, error);
-        status = b.host ? device_alloc(&b.device, (void **)&b.buffer, (size_t)settings->max_bytes, error) : STATUS_MEMORY;
+        status = b.host ? device_alloc(&b.device, (void **)&b.buffer, (size_t)settings->max_bytes,
+                                       error) : STATUS_MEMORY;
         status = comm_status(b.comm, status, error);
     }
     if (!status)

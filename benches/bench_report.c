@@ -104,10 +104,11 @@ cJSON *bench_context_json(const struct settings *settings, const struct device *
     load[strcspn(load, " ")] = 0;
     bool ok = context && json_add_string(context, "date", date) && json_add_string(context, "commit", version_commit()) &&
               json_add_string(context, "processor", processor) && json_add_string(context, "load", load) &&
-              json_add_string(context, "engine", device->engine->name) &&
-              json_add_string(context, "device", device->engine->describe(device->context)) &&
               json_add_number(context, "time_budget", settings->time_budget) &&
               json_add_bool(context, "quick", settings->quick);
+    if (ok && device->engine)
+        ok = json_add_string(context, "engine", device->engine->name) &&
+             json_add_string(context, "device", device->engine->describe(device->context));
     if (ok)
         return context;
     cJSON_Delete(context);
@@ -156,7 +157,6 @@ static bool record_add(cJSON *cases, const struct bench_record *r)
 int bench_write_json(const struct bench *bench, const char *path, struct error *error)
 {
     cJSON *tree = cJSON_CreateObject(), *context = bench_context_json(bench->settings, &bench->device), *cases = NULL;
-    struct buffer text = {0};
     bool ok = tree && context && limits_add(context, &bench->limits) && cJSON_AddItemToObject(tree, "context", context);
     if (ok)
         cases = cJSON_AddArrayToObject(tree, "cases");
@@ -165,12 +165,7 @@ int bench_write_json(const struct bench *bench, const char *path, struct error *
     ok = ok && cases;
     for (size_t i = 0; i < bench->records && ok; i++)
         ok = record_add(cases, &bench->record[i]);
-    int status = ok ? json_print_pretty(tree, &text, error) : error_set(error, STATUS_MEMORY, "out of host memory");
-    if (!status)
-        status = buffer_append(&text, "\n", 1, error);
-    if (!status)
-        status = file_write(path, text.data, text.length, error);
-    buffer_free(&text);
+    int status = ok ? json_write(tree, path, error) : error_set(error, STATUS_MEMORY, "out of host memory");
     cJSON_Delete(tree);
     return status;
 }

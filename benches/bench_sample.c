@@ -60,9 +60,13 @@ static double draw_distance(const double *probability, double *sorted, int64_t c
     while ((mass += sorted[last]) < TOP_P * total && last < cols - 1)
         last++;
     least = sorted[last];
+    int64_t ties = 1; /* tokens as probable as the last member that are members: those of the lowest index */
+    while (ties <= last && sorted[last - ties] == least)
+        ties++;
     for (int64_t v = 0; v < cols; v++) {
-        before += probability[v] >= least && v < id ? probability[v] : 0;
-        nucleus += probability[v] >= least ? probability[v] : 0;
+        bool member = probability[v] > least || (probability[v] == least && ties-- > 0);
+        before += member && v < id ? probability[v] : 0;
+        nucleus += member ? probability[v] : 0;
     }
     double low = before / nucleus, high = (before + probability[id]) / nucleus;
     if (probability[id] < least * (1 - 1e-5))

@@ -1,7 +1,6 @@
-/* step.c - `flat bench step`; see step.h. */
+/* step.c - one case of `flat bench step`: set up, predicted or measured; see step.h. */
 #include "step.h"
 
-#include <dirent.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,9 +9,10 @@
 #include "../host/util/clock.h"
 #include "../host/util/file.h"
 #include "../host/util/memory.h"
+#include "../host/train/scaling.h"
 #include "../kernels/loss_form.h"
 
-enum { SAMPLES = 10, SAMPLES_MIN = 3, PAIRS_GPU = 32, PAIRS_CPU = 4, PAIRS_CHUNK_GPU = 4, PAIRS_CHUNK_CPU = 1, MODELS_MAX = 64 };
+enum { SAMPLES = 10, SAMPLES_MIN = 3 };
 #define CPU_FLOPS 0.7e12 /* of a step that a CPU runs without being asked for it by name */
 #define SEED 1
 
@@ -23,12 +23,6 @@ struct stepper {
     bool shared;
     struct engine_graph *graph;
 };
-
-const char *step_rung_name(enum step_rung rung)
-{
-    static const char *const name[RUNGS] = {"padded", "packed", "answers", "shared", "graph"};
-    return name[rung];
-}
 
 /* ---- memory ---- */
 
@@ -173,7 +167,7 @@ static int stepper_plan(struct stepper *s, struct bench *bench, const char *fold
     s->shared = result->rung >= RUNG_SHARED;
     int status = model_config_read(&config, folder, error);
     if (!status)
-        status = model_create(&trainer->model, &config, bench->device.engine->dtype, error);
+        status = model_create(&trainer->model, &config, bench->dtype, error);
     if (!status)
         status = file_join(lengths, sizeof lengths, bench->settings->models_dir, "../tofu_lengths.txt", error);
     if (!status)
@@ -258,11 +252,37 @@ static int step_profile(struct stepper *s, struct step_result *result, struct er
     return status;
 }
 
-static int case_measure(struct bench *bench, const char *folder, struct step_result *result, bool *left_out,
+/* One GPU: the whole step's flops and AdamW at the rates of the cluster. */
+static int step_predict(const struct stepper *s, const struct settings *settings, struct step_result *result,
                         struct error *error)
+{
+    const struct model *model = &s->trainer.model;
+    struct cluster cluster;
+    int status = cluster_read(&cluster, settings->cluster, error);
+    if (status)
+        return status;
+    const bool master = model->dtype == DTYPE_BF16;
+    const double optimizer = (double)(adamw_norm_bytes(1, model->grad_dtype) +
+                                      adamw_step_bytes(1, model->dtype, model->grad_dtype, master));
+    const struct scaling_work work = {.ranks = 1, .rounds = 1, .micro_batch_flops = result->flops,
+                                      .elements = model->elements, .own_elements = model->elements,
+                                      .optimizer_bytes = optimizer, .buckets = 1,
+                                      .grad_bytes = (double)dtype_size(model->grad_dtype),
+                                      .param_bytes = (double)dtype_size(model->dtype)};
+    result->predicted = scaling_estimate(&cluster, &work).step;
+    return STATUS_OK;
+}
+
+int step_measure(struct bench *bench, const char *folder, struct step_result *result, bool *left_out,
+                 struct error *error)
 {
     struct stepper s = {0};
     int status = stepper_plan(&s, bench, folder, result, error);
+    if (!status && bench->settings->predict) {
+        status = step_predict(&s, bench->settings, result, error);
+        stepper_free(&s, bench);
+        return status;
+    }
     *left_out = !status && !bench->gpu && !*bench->settings->filter && result->flops > CPU_FLOPS;
     if (!status && !*left_out) {
         peak_reset();
@@ -275,122 +295,5 @@ static int case_measure(struct bench *bench, const char *folder, struct step_res
             status = step_profile(&s, result, error);
     }
     stepper_free(&s, bench);
-    return status;
-}
-
-/* ---- the cases ---- */
-
-struct step_bench {
-    struct bench bench;
-    struct step_result *result;
-    size_t results, capacity;
-    int left_out, disagree;
-};
-
-/* Rungs of one loss must agree: within roundings of the two probabilities it is made of. */
-static bool results_agree(const struct step_result *a, const struct step_result *b, enum dtype dtype)
-{
-    double share = dtype == DTYPE_F32 ? 1e-4 : 0.03;
-    return fabs(a->loss - b->loss) <= share * (b->prob_template + b->prob_forget);
-}
-
-static int case_visit(struct step_bench *step, const char *folder, const char *model, const char *workload,
-                      enum step_rung rung, struct error *error)
-{
-    struct bench *bench = &step->bench;
-    const struct settings *settings = bench->settings;
-    const bool tofu = !strcmp(workload, "tofu");
-    const int usual = tofu ? bench->gpu ? PAIRS_GPU : PAIRS_CPU : bench->gpu ? PAIRS_CHUNK_GPU : PAIRS_CHUNK_CPU;
-    struct step_result result = {.workload = workload, .rung = rung, .pairs = settings->pairs ? (int)settings->pairs : usual};
-    snprintf(result.model, sizeof result.model, "%s", model);
-    snprintf(result.name, sizeof result.name, "%s/%s/%d/%s", result.model, workload, result.pairs, step_rung_name(rung));
-    if (!strstr(result.name, settings->filter))
-        return STATUS_OK;
-    if (settings->list) {
-        step->results++;
-        puts(result.name);
-        return STATUS_OK;
-    }
-    bool left_out;
-    int status = case_measure(bench, folder, &result, &left_out, error);
-    if (status == STATUS_MEMORY && !*settings->filter) { /* the next model, or a rung that pads less, may fit */
-        log_warning(bench->log, "%s: %s", result.name, error->text);
-        left_out = true, status = STATUS_OK;
-    }
-    step->left_out += left_out;
-    if (status || left_out)
-        return status;
-    step_print(&result, stdout);
-    fflush(stdout);
-    const struct step_result *last = step->results ? &step->result[step->results - 1] : NULL;
-    if (last && !strcmp(last->model, model) && !strcmp(last->workload, workload) && last->rung >= RUNG_ANSWERS &&
-        !results_agree(&result, last, bench->device.engine->dtype)) {
-        step->disagree++;
-        printf("    WRONG: the loss is %.9g, and %.9g in the rung above\n", result.loss, last->loss);
-    }
-    status = memory_grow(&step->result, &step->capacity, step->results + 1, sizeof *step->result, error);
-    if (!status)
-        step->result[step->results++] = result;
-    return status;
-}
-
-static int model_visit(struct step_bench *step, const char *folder, const char *model, struct error *error)
-{
-    int status = STATUS_OK;
-    for (int rung = 0; rung < RUNGS && !status; rung++)
-        if (rung != RUNG_GRAPH || step->bench.device.engine->graphs)
-            status = case_visit(step, folder, model, "tofu", (enum step_rung)rung, error);
-    return status ? status : case_visit(step, folder, model, "chunk", RUNG_SHARED, error);
-}
-
-static int not_hidden(const struct dirent *entry) { return entry->d_name[0] != '.'; }
-
-/* --model, or every folder of --models_dir in order of name. */
-static int models_visit(struct step_bench *step, struct error *error)
-{
-    const struct settings *settings = step->bench.settings;
-    if (*settings->model) {
-        const char *slash = strrchr(settings->model, '/');
-        return model_visit(step, settings->model, slash && slash[1] ? slash + 1 : settings->model, error);
-    }
-    struct dirent **entry;
-    int count = scandir(settings->models_dir, &entry, not_hidden, alphasort), status = STATUS_OK;
-    if (count < 0)
-        return error_set(error, STATUS_INPUT, "--models_dir: %s cannot be read; run from the project's folder, or name it",
-                         settings->models_dir);
-    for (int i = 0; i < count; i++) {
-        char folder[4096];
-        if (!status)
-            status = file_join(folder, sizeof folder, settings->models_dir, entry[i]->d_name, error);
-        if (!status)
-            status = model_visit(step, folder, entry[i]->d_name, error);
-        free(entry[i]);
-    }
-    free(entry);
-    return status;
-}
-
-int bench_step(const struct settings *settings, struct log *log, struct error *error)
-{
-    struct step_bench step = {.bench = {.settings = settings, .log = log}};
-    struct bench *bench = &step.bench;
-    int status = device_open(&bench->device, settings->device, 0, (int)settings->threads, error);
-    if (status)
-        return status;
-    bench->gpu = strcmp(bench->device.engine->name, "cpu") != 0;
-    if (!settings->list)
-        step_print_header(bench, stdout);
-    status = models_visit(&step, error);
-    if (!status && !step.results && !step.left_out)
-        status = error_set(error, STATUS_USAGE, "--filter: no case has '%s' in its name; 'flat bench step --list' names them "
-                           "all", settings->filter);
-    if (!status && step.left_out)
-        printf("%d cases left out: they do not fit, or a step takes a CPU long; --filter asks for them\n", step.left_out);
-    if (!status && !settings->list && *settings->json)
-        status = step_write_json(bench, step.result, step.results, settings->json, error);
-    if (!status && step.disagree)
-        status = error_set(error, STATUS_RUNTIME, "%d losses disagree, see WRONG above", step.disagree);
-    free(step.result);
-    device_close(&bench->device);
     return status;
 }

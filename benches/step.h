@@ -50,10 +50,16 @@ struct step_result {
     double flops;
     double planned_bytes, measured_bytes; /* device memory; measured 0: not known */
     struct profile profile;               /* of one more step */
+    double predicted;                     /* seconds of a step by scaling.h; 0: not asked for */
 };
 
-/* STATUS_RUNTIME when two rungs that compute the same loss disagree. */
+/* With --predict nothing is opened or run: what a step takes on one GPU in bf16 (--device cpu: float), by the plan and by
+ * scaling.h's rates of forward, backward and AdamW. STATUS_RUNTIME when two rungs that compute the same loss disagree. */
 int bench_step(const struct settings *settings, struct log *log, struct error *error);
+
+/* Fills a result whose name, model, workload, rung and pairs are set. *left_out: it is too large for a CPU that was not
+ * asked for it by name, and nothing was run. */
+int step_measure(struct bench *bench, const char *folder, struct step_result *result, bool *left_out, struct error *error);
 
 /* step_report.c */
 void step_print_header(const struct bench *bench, FILE *stream);

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 
 #include "../host/io/json.h"
-#include "../host/util/file.h"
 #include "step.h"
 
 enum { OPS_SHOWN = 5 };
@@ -15,7 +14,10 @@ static const char *const op_names[] = {ENGINE_OPS(X)};
 void step_print_header(const struct bench *bench, FILE *stream)
 {
     const struct device *device = &bench->device;
-    fprintf(stream, "%s: %s\n", device->engine->name, device->engine->describe(device->context));
+    if (bench->settings->predict)
+        fprintf(stream, "NOT MEASURED: predicted for one GPU in %s, by the rates of flat plan\n", dtype_name(bench->dtype));
+    else
+        fprintf(stream, "%s: %s\n", device->engine->name, device->engine->describe(device->context));
     fprintf(stream, "flops of a step: 6 (weights of the layers) rows + 6 vocab hidden head_rows + 14 heads head_dim layers "
                     "visible_keys\n");
     fprintf(stream, "%-36s %7s %7s %9s %9s %9s %3s %8s %8s %9s %9s %9s\n", "model/workload/pairs/rung", "rows", "heads",
@@ -39,6 +41,12 @@ static int by_time(const void *left, const void *right)
 void step_print(const struct step_result *r, FILE *stream)
 {
     const struct bench_timing *t = &r->timing;
+    if (r->predicted > 0) {
+        fprintf(stream, "%-36s %7lld %7lld %9.1f %9s %9s %3s %8.2f %8.0f %9.4f %9.1f\n", r->name, (long long)r->rows,
+                (long long)r->heads, 1e3 * r->predicted, "", "", "", r->pairs / r->predicted, (double)r->rows / r->predicted,
+                1e-12 * r->flops / r->predicted, 1e-6 * r->planned_bytes);
+        return;
+    }
     fprintf(stream, "%-36s %7lld %7lld %9.1f %9.1f %9.1f %3d %8.2f %8.0f %9.4f %9.1f", r->name, (long long)r->rows,
             (long long)r->heads, 1e3 * t->median, 1e3 * t->p10, 1e3 * t->p90, t->samples, r->pairs / t->median,
             (double)r->rows / t->median, 1e-12 * r->flops / t->median, 1e-6 * r->planned_bytes);
@@ -75,13 +83,15 @@ static bool result_add(cJSON *cases, const struct step_result *r)
               json_add_string(item, "workload", r->workload) && json_add_string(item, "rung", step_rung_name(r->rung)) &&
               json_add_int(item, "pairs", r->pairs) && json_add_int(item, "parameters", r->parameters) &&
               json_add_int(item, "rows", r->rows) && json_add_int(item, "head_rows", r->heads) &&
-              json_add_int(item, "visible_keys", r->visible) && json_add_number(item, "loss", r->loss) &&
-              json_add_number(item, "prob_template", r->prob_template) &&
-              json_add_number(item, "prob_forget", r->prob_forget) && json_add_number(item, "flops", r->flops) &&
-              json_add_number(item, "planned_bytes", r->planned_bytes) &&
-              json_add_number(item, "measured_bytes", r->measured_bytes > 0 ? r->measured_bytes : NAN) &&
-              json_add_int(item, "samples", r->timing.samples) &&
-              json_add_number(item, "pairs_per_second", r->pairs / r->timing.median);
+              json_add_int(item, "visible_keys", r->visible) && json_add_number(item, "flops", r->flops) &&
+              json_add_number(item, "planned_bytes", r->planned_bytes);
+    if (!ok || r->predicted > 0)
+        return ok && json_add_number(item, "predicted_seconds", r->predicted);
+    ok = json_add_number(item, "loss", r->loss) && json_add_number(item, "prob_template", r->prob_template) &&
+         json_add_number(item, "prob_forget", r->prob_forget) &&
+         json_add_number(item, "measured_bytes", r->measured_bytes > 0 ? r->measured_bytes : NAN) &&
+         json_add_int(item, "samples", r->timing.samples) &&
+         json_add_number(item, "pairs_per_second", r->pairs / r->timing.median);
     cJSON *seconds = ok ? cJSON_AddObjectToObject(item, "seconds") : NULL;
     return seconds && json_add_number(seconds, "median", r->timing.median) && json_add_number(seconds, "p10", r->timing.p10) &&
            json_add_number(seconds, "p90", r->timing.p90) && ops_add(item, &r->profile);
@@ -91,7 +101,6 @@ int step_write_json(const struct bench *bench, const struct step_result *result,
                     struct error *error)
 {
     cJSON *tree = cJSON_CreateObject(), *context = bench_context_json(bench->settings, &bench->device), *cases = NULL;
-    struct buffer text = {0};
     bool ok = tree && context && cJSON_AddItemToObject(tree, "context", context);
     if (ok)
         cases = cJSON_AddArrayToObject(tree, "cases");
@@ -100,12 +109,7 @@ int step_write_json(const struct bench *bench, const struct step_result *result,
     ok = ok && cases;
     for (size_t i = 0; i < results && ok; i++)
         ok = result_add(cases, &result[i]);
-    int status = ok ? json_print_pretty(tree, &text, error) : error_set(error, STATUS_MEMORY, "out of host memory");
-    if (!status)
-        status = buffer_append(&text, "\n", 1, error);
-    if (!status)
-        status = file_write(path, text.data, text.length, error);
-    buffer_free(&text);
+    int status = ok ? json_write(tree, path, error) : error_set(error, STATUS_MEMORY, "out of host memory");
     cJSON_Delete(tree);
     return status;
 }

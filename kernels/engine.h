@@ -23,7 +23,7 @@
 extern "C" {
 #endif
 
-#define ENGINE_ABI 2
+#define ENGINE_ABI 3
 
 /* Slots of mark. */
 enum { ENGINE_MARKS = 1024 };

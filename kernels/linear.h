@@ -9,8 +9,8 @@
  * DTYPES    x, W, bias, dy, dx: dtype.  y: out_dtype (dtype, or float for logits).  dW, dbias: grad_dtype
  * BYTES     linear_bytes: each operand once
  * FLOPS     2 rows in out each
- * HOW       CPU: fixed tiles of single-threaded CBLAS products, so that the bits do not depend on the number
- *           of threads; few rows: dot products. CUDA: cuBLASLt with a pinned plan per shape
+ * HOW       CPU: gemm.c, whose bits depend on neither the number of threads nor that of rows; few rows: dot
+ *           products. CUDA: cuBLASLt with a pinned plan per shape
  * NUMERICS  accumulates in float (double for DTYPE_F64); |error| <= 2 sqrt(k) eps sum |a b|
  * SAME BITS yes
  * NEEDS     y and dy dense where there is a bias or dbias

@@ -3,13 +3,14 @@
  * They run on a stream of their own: an event of the context's stream holds each back until its buffer is written, and
  * comm_join makes the context's stream wait for all of them. In between, kernels and collectives share the GPU.
  *
- * reduce_scatter is one ncclReduceScatter of the equal slices, in place, grouped with an ncclReduce of the rest (less than
- * 16 elements a rank) to the last rank; all_gather an ncclAllGather with an ncclBroadcast of the rest. Over the links go
- * (size - 1) / size of the buffer a rank, as for equal parts; the rest costs one more small message in the same launch.
+ * reduce_scatter is one ncclReduceScatter of the equal slices, in place, grouped with an ncclReduce of the rest (less
+ * than 16 elements a rank) to the last rank; all_gather an ncclAllGather with an ncclBroadcast of the rest. Over the
+ * links go (size - 1) / size of the buffer a rank, as for equal parts; the rest costs one more small message in the
+ * same launch.
  *
  * SAME BITS: NCCL's ring adds in an order that the size and the ranks' places decide. Trees and the switch's own sums
- * (NVLS) do not promise that, so NCCL_ALGO is Ring unless the environment says otherwise; of reduce-scatter and all-gather
- * there is hardly a faster form inside a node.
+ * (NVLS) do not promise that, so NCCL_ALGO is Ring unless the environment says otherwise; of reduce-scatter and
+ * all-gather there is hardly a faster form inside a node.
  */
 #include "cuda.cuh"
 #include "nccl_api.h"
@@ -208,7 +209,8 @@ int comm_all_gather(struct engine_context *context, enum dtype dtype, void *buff
     if (result == NCCL_SUCCESS && slice)
         result = nccl->api.ncclAllGather(own, buffer, (size_t)slice, type, nccl->comm, nccl->stream);
     if (result == NCCL_SUCCESS && n > equal)
-        result = nccl->api.ncclBroadcast(rest, rest, (size_t)(n - equal), type, nccl->size - 1, nccl->comm, nccl->stream);
+        result = nccl->api.ncclBroadcast(rest, rest, (size_t)(n - equal), type, nccl->size - 1, nccl->comm,
+                                         nccl->stream);
     return group_end(context, "all_gather", result);
 }
 
@@ -220,8 +222,8 @@ int comm_broadcast(struct engine_context *context, void *buffer, size_t bytes, i
     int status = bytes ? stream_follow(context) : OP_OK;
     if (status != OP_OK || !bytes)
         return status;
-    return nccl_status(context, "broadcast", nccl->api.ncclBroadcast(buffer, buffer, bytes, NCCL_UINT8, root, nccl->comm,
-                                                                     nccl->stream));
+    return nccl_status(context, "broadcast", nccl->api.ncclBroadcast(buffer, buffer, bytes, NCCL_UINT8, root,
+                                                                     nccl->comm, nccl->stream));
 }
 
 int comm_join(struct engine_context *context)

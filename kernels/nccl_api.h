@@ -1,6 +1,6 @@
-/* nccl_api.h - the part of NCCL's binary interface that nccl.cu uses, as a table of functions found at run time: a build
- * needs no NCCL, and neither does a run on one GPU. Names are NCCL's without their prefix; numbers are those of nccl.h,
- * the same in every NCCL 2 since bfloat16 came with 2.10. tests/emulation/nccl.cpp compares them with an installed nccl.h.
+/* nccl_api.h - the part of NCCL's binary interface that nccl.cu uses, as a table of functions found at run time: a
+ * build needs no NCCL, and neither does a run on one GPU. The numbers are those of nccl.h, the same in every NCCL 2
+ * since bfloat16 came with 2.10; tests/emulation/nccl_check.cpp compares all of it with an installed nccl.h.
  */
 #ifndef FLAT_KERNELS_NCCL_API_H
 #define FLAT_KERNELS_NCCL_API_H
@@ -12,7 +12,13 @@ struct nccl_id {
     char internal[128];
 };
 
-enum { NCCL_SUCCESS = 0, NCCL_SYSTEM_ERROR = 2, NCCL_INVALID_ARGUMENT = 4, NCCL_REMOTE_ERROR = 6, NCCL_IN_PROGRESS = 7 };
+enum {
+    NCCL_SUCCESS = 0,
+    NCCL_SYSTEM_ERROR = 2,
+    NCCL_INVALID_ARGUMENT = 4,
+    NCCL_REMOTE_ERROR = 6,
+    NCCL_IN_PROGRESS = 7
+};
 enum { NCCL_UINT8 = 1, NCCL_FLOAT16 = 6, NCCL_FLOAT32 = 7, NCCL_FLOAT64 = 8, NCCL_BFLOAT16 = 9 };
 enum { NCCL_SUM = 0 };
 

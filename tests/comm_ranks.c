@@ -92,8 +92,10 @@ void ranks_start_at(struct ranks *ranks, int port, int size, const char *const *
     }
 }
 
-static char *text_read(const char *path)
+static char *text_read(const struct ranks *ranks, int rank)
 {
+    char path[300];
+    snprintf(path, sizeof path, "%s/%d", ranks->folder, rank);
     FILE *file = fopen(path, "r");
     char *text = calloc(1, 65536);
     assert_non_null(text);
@@ -101,8 +103,19 @@ static char *text_read(const char *path)
         text[0] = 0;
     if (file)
         fclose(file);
-    unlink(path);
     return text;
+}
+
+void ranks_await(const struct ranks *ranks, const char *text)
+{
+    const double deadline = clock_seconds() + 60;
+    for (int rank = 0; rank < ranks->size; usleep(5000)) {
+        char *said = text_read(ranks, rank);
+        rank += strstr(said, text) != NULL;
+        free(said);
+        if (clock_seconds() > deadline)
+            fail_msg("rank %d did not say \"%s\" within a minute", rank, text);
+    }
 }
 
 /* Takes note of a rank that has ended; true while it runs. */
@@ -147,8 +160,9 @@ void ranks_wait_others(struct ranks *ranks, int stopped, double seconds)
     if (stopped >= 0 && ranks->pid[stopped])
         rank_kill(ranks, stopped);
     for (int rank = 0; rank < ranks->size; rank++) {
+        ranks->text[rank] = text_read(ranks, rank);
         snprintf(path, sizeof path, "%s/%d", ranks->folder, rank);
-        ranks->text[rank] = text_read(path);
+        unlink(path);
     }
     rmdir(ranks->folder);
     if (*late) {
@@ -171,8 +185,8 @@ void ranks_run(struct ranks *ranks, int size, const char *const *argv, const cha
 void ranks_expect(const struct ranks *ranks, int rank, int status, const char *wanted)
 {
     if (ranks->status[rank] != status || !strstr(ranks->text[rank], wanted))
-        fail_msg("rank %d: exit code %d, expected %d and \"%s\"; it said: %s", rank, ranks->status[rank], status, wanted,
-                 ranks->text[rank]);
+        fail_msg("rank %d: exit code %d, expected %d and \"%s\"; it said: %s", rank, ranks->status[rank], status,
+                 wanted, ranks->text[rank]);
 }
 
 void ranks_free(struct ranks *ranks)

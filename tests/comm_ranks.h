@@ -16,10 +16,12 @@ struct ranks {
 
 /* A port of 127.0.0.1 that is free now. */
 int ranks_port(void);
-/* Starts `size` copies of argv, each with RANK and its like, and what `extra` changes: "NAME=value ..." or NULL; the value
- * %r is the rank, an empty one unsets the name. */
+/* Starts `size` copies of argv, each with RANK and its like, and what `extra` changes: "NAME=value ..." or NULL; the
+ * value %r is the rank, an empty one unsets the name. */
 void ranks_start(struct ranks *ranks, int size, const char *const *argv, const char *extra);
 void ranks_start_at(struct ranks *ranks, int port, int size, const char *const *argv, const char *extra);
+/* Until every rank has said `text`; the test fails after a minute. */
+void ranks_await(const struct ranks *ranks, const char *text);
 /* Waits for those that still run; whoever takes longer than `seconds` is killed, and the test fails. */
 void ranks_wait(struct ranks *ranks, double seconds);
 /* The same without waiting for the rank `stopped`, which is killed when the others have ended; -1: for all. */
@@ -29,7 +31,7 @@ void ranks_run(struct ranks *ranks, int size, const char *const *argv, const cha
 void ranks_free(struct ranks *ranks);
 /* Fails unless rank's text has `wanted` in it. */
 void ranks_expect(const struct ranks *ranks, int rank, int status, const char *wanted);
-/* The scenario "collectives" of comm_rank.h on `size` ranks, twice: all ranks end well, with the same bits both times. */
+/* The scenario "collectives" of comm_rank.h on `size` ranks, twice: all end well, with the same bits both times. */
 void ranks_collectives(const char *program, const char *device, int size);
 
 #endif

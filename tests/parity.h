@@ -1,5 +1,5 @@
 /* parity.h - a checkpoint or a LoRA adapter with its expected figures (tests/golden, made by
- * parity/make_model_golden.py), its model on an engine with the state of an optimizer, and the comparisons between them.
+ * parity/make_model_golden.py), its model on an engine with the state of an optimizer, and comparisons of the two.
  * Everything here ends the running test on a failure.
  */
 #ifndef FLAT_TESTS_PARITY_H
@@ -18,8 +18,8 @@ struct golden {
     struct safetensors gradients;
 };
 
-/* A model on an engine, with the state of its optimizer. tiny holds the device, the model and the batch; what is trained
- * is the model, or the adapter on it. */
+/* A model on an engine, with the state of its optimizer. tiny holds the device, the model and the batch; what is
+ * trained is the model, or the adapter on it. */
 struct subject {
     struct tiny tiny;
     struct weights weights;
@@ -43,8 +43,8 @@ int golden_place(const struct golden *golden, const char *name);
 /* The stored gradient of a tensor; free(). */
 double *golden_gradient(const struct golden *golden, const char *name, int64_t count);
 
-/* The model of a folder, with its weights and its adapter, on an engine of op_test_engines, and the golden pairs packed as
- * one batch. */
+/* The model of a folder, with its weights and its adapter, on an engine of op_test_engines, and the golden pairs packed
+ * as one batch. */
 void subject_open(struct subject *subject, const struct golden *golden, const char *folder, const char *engine);
 void subject_close(struct subject *subject);
 /* Forward, loss and backward into zeroed gradients, as one micro-batch of the trainer; the loss. */
@@ -76,9 +76,16 @@ void compare_gradient_norms(struct subject *subject, const struct golden *golden
                             struct worst *worst);
 /* Norm of the difference of every tensor's gradient, relative to its norm. */
 void compare_gradients(struct subject *subject, const struct golden *golden, const cJSON *norms, struct worst *worst);
-/* One AdamW step: by tensor the norm of the change and its product with the signs, and the norms of the moments. In bf16
- * the change against AdamW's formula on the gradient that the engine itself has. */
+/* One AdamW step: by tensor the norm of the change and its product with the signs, and the norms of the moments. In
+ * bf16 the change against AdamW's formula on the gradient that the engine itself has. */
 void compare_update(struct subject *subject, const struct golden *golden, const cJSON *norms, struct worst *worst);
+
+/* Both model folders have the same tensors, of the same type, shape and bytes, in the same order and files. */
+void compare_folders(const char *one, const char *two);
+/* Both adapters have the same tensors, by name. */
+void compare_adapters(const char *one, const char *two);
+/* Every file of one folder (weights only when told) is in the other, byte for byte; how many they are. */
+int compare_files(const char *one, const char *two, bool weights);
 
 /* OK(call): the call must return 0; `error` is what it fills. */
 #define OK(call) parity_ok((call), &error, #call)

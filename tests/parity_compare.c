@@ -1,13 +1,17 @@
 /* parity_compare.c - what an engine computed against a golden folder's figures; see parity.h. */
+#include <dirent.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
 
 #include <cmocka.h>
 
+#include "../host/util/file.h"
 #include "parity.h"
 
 void worst_note(struct worst *worst, double error, const char *where)
@@ -199,4 +203,83 @@ void compare_update(struct subject *subject, const struct golden *golden, const 
         worst_note(worst, fabs(norm - expected_norm) / expected_norm, tensor.name);
         worst_note(worst, fabs(signed_sum - cJSON_GetArrayItem(expected, 1)->valuedouble) / expected_norm, tensor.name);
     }
+}
+
+/* Same name, type, shape and bytes. */
+static void tensors_compare(const struct safetensors *a, const struct safetensors_tensor *from,
+                            const struct safetensors *b, const struct safetensors_tensor *to)
+{
+    struct error error = {0};
+    assert_non_null(to);
+    assert_string_equal(from->name, to->name);
+    assert_string_equal(from->dtype_text, to->dtype_text);
+    assert_int_equal(from->dims, to->dims);
+    assert_memory_equal(from->shape, to->shape, sizeof from->shape);
+    assert_int_equal(from->bytes, to->bytes);
+    char *left = malloc(from->bytes), *right = malloc(from->bytes);
+    assert_true(left && right);
+    OK(safetensors_read_bytes(a, from, 0, from->bytes, left, &error));
+    OK(safetensors_read_bytes(b, to, 0, from->bytes, right, &error));
+    if (memcmp(left, right, from->bytes))
+        fail_msg("%s is not what was read", from->name);
+    free(left);
+    free(right);
+}
+
+void compare_folders(const char *one, const char *two)
+{
+    struct error error = {0};
+    struct safetensors a, b;
+    OK(safetensors_open(&a, one, &error));
+    OK(safetensors_open(&b, two, &error));
+    assert_int_equal(a.tensors, b.tensors);
+    assert_int_equal(a.shards, b.shards);
+    for (int i = 0; i < a.tensors; i++) {
+        assert_int_equal(a.tensor[i].shard, b.tensor[i].shard);
+        tensors_compare(&a, &a.tensor[i], &b, &b.tensor[i]);
+    }
+    safetensors_close(&a);
+    safetensors_close(&b);
+}
+
+void compare_adapters(const char *one, const char *two)
+{
+    struct error error = {0};
+    struct safetensors a, b;
+    char path[512];
+    path_join(path, sizeof path, one, "adapter_model.safetensors");
+    OK(safetensors_open_file(&a, path, &error));
+    path_join(path, sizeof path, two, "adapter_model.safetensors");
+    OK(safetensors_open_file(&b, path, &error));
+    assert_int_equal(a.tensors, b.tensors);
+    for (int i = 0; i < a.tensors; i++)
+        tensors_compare(&a, &a.tensor[i], &b, safetensors_find(&b, a.tensor[i].name));
+    safetensors_close(&a);
+    safetensors_close(&b);
+}
+
+int compare_files(const char *one, const char *two, bool weights)
+{
+    struct error error = {0};
+    int files = 0;
+    DIR *directory = opendir(one);
+    assert_non_null(directory);
+    for (const struct dirent *item; (item = readdir(directory));) {
+        char path[512], *left, *right;
+        size_t left_length, right_length;
+        struct stat info;
+        path_join(path, sizeof path, one, item->d_name);
+        if (stat(path, &info) || !S_ISREG(info.st_mode) || (!weights && strstr(item->d_name, ".safetensors")))
+            continue;
+        OK(file_read(path, 1 << 26, &left, &left_length, &error));
+        path_join(path, sizeof path, two, item->d_name);
+        OK(file_read(path, 1 << 26, &right, &right_length, &error));
+        if (left_length != right_length || memcmp(left, right, left_length))
+            fail_msg("%s differs from the one in %s", path, one);
+        free(left);
+        free(right);
+        files++;
+    }
+    closedir(directory);
+    return files;
 }

@@ -3,6 +3,7 @@
  */
 #include "temporary.h"
 
+#include <dirent.h>
 #include <math.h>
 
 #include "../benches/step.h"
@@ -10,6 +11,9 @@
 #include "../host/util/file.h"
 #include "program.h"
 
+#define EMULATED_ROWS 108 /* 4 sequences of bench_sequence.c */
+#define EMULATED_BYTES 2.2e7 /* moved by a call */
+#define EMULATED_FLOPS 8e7
 #define SMALL "sequence_loss/float32/flat.pair/1728"
 
 static void test_statistics(void **state)
@@ -165,6 +169,8 @@ static void test_refusals(void **state)
         {"bench kernels --sample 5", "did you mean --samples?"},
         {"bench kernels --learning_rate 1", "learning_rate"},
         {"bench kernels --threads x", "threads"},
+        {"bench step --nproc_per_node 2", "nproc_per_node: 'flat bench step' measures one process"},
+        {"bench kernels --predict", "predict: only 'flat bench step' can"},
     };
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         struct program_result result = program_line("%s", refused[i].line);
@@ -190,6 +196,59 @@ static void test_refusals(void **state)
     program_expect_error(&unwritable, STATUS_RUNTIME, "folder.json");
     program_free(&missing);
     program_free(&unwritable);
+}
+
+/* One call of a case on a device, and its check; false: it is too large for the emulation. */
+static bool check_case(struct bench *bench, struct bench_case *c)
+{
+    struct error error = {0};
+    struct bench_error worst = {0};
+    struct bench_arrays arrays = {0};
+    int status = c->op->plan(c, &error);
+    const bool small = (double)bench_case_bytes(c) < 4 * EMULATED_BYTES && c->bytes < EMULATED_BYTES &&
+                       c->flops < EMULATED_FLOPS;
+    if (!status && small) {
+        status = bench_arrays_make(&arrays, bench, c, &error);
+        if (!status)
+            status = device_status(&bench->device, c->op->name, c->op->call(c, &bench->device, arrays.pointer), &error);
+        const struct bench_result result = {&bench->device, c, arrays.pointer};
+        if (!status)
+            status = c->op->check(&result, &worst, &error);
+        bench_arrays_free(&arrays, bench);
+    }
+    bench_case_free(c);
+    if (status)
+        fail_msg("%s: %s", c->name, error.text);
+    if (!(worst.of_allowed <= 1))
+        fail_msg("%s: off by %g, %g times what is allowed", c->name, worst.difference, worst.of_allowed);
+    return small;
+}
+
+/* The checks hold for the CUDA kernels, too, in both types: cases of few rows, in the emulation. */
+static void test_checks_of_every_op(void **state)
+{
+    (void)state;
+    struct error error = {0};
+    struct settings settings = {.filter = ""};
+    struct bench bench = {.settings = &settings, .cache_bytes = 1};
+    assert_int_equal(device_open(&bench.device, "emu", 0, 0, &error), STATUS_OK);
+    bench.normal = bench_normal_make(&error);
+    assert_non_null(bench.normal);
+    for (const struct bench_op *const *op = bench_ops; *op; op++) {
+        int checked = 0;
+        for (int s = 0; s < (*op)->shapes; s++)
+            for (int type = 0; type < 2; type++) {
+                const enum dtype dtype = type ? DTYPE_F32 : DTYPE_BF16;
+                struct bench_case c = {.op = *op, .shape = &(*op)->shape[s], .rows = EMULATED_ROWS, .dtype = dtype,
+                                       .stat = DTYPE_F32, .normal = bench.normal};
+                snprintf(c.name, sizeof c.name, "%s/%s/%s", (*op)->name, dtype_name(dtype), c.shape->model);
+                checked += check_case(&bench, &c);
+            }
+        if (!checked)
+            fail_msg("%s: no case is small enough", (*op)->name);
+    }
+    free(bench.normal);
+    device_close(&bench.device);
 }
 
 /* A folder of one tiny model and a table of lengths, as benches/ has them. */
@@ -243,6 +302,18 @@ static void test_step(void **state)
     cJSON_Delete(tree);
     program_free(&run);
 
+    struct program_result predicted = program_line("bench step --predict --filter shared --models_dir %s/models --json %s/plan.json",
+                                                   temporary, temporary);
+    program_expect(&predicted, STATUS_OK);
+    assert_non_null(strstr(predicted.out, "NOT MEASURED"));
+    tree = json_read(temporary_path("plan.json"), &error);
+    assert_non_null(tree);
+    const cJSON *planned = step_case(json_member(tree, "cases"), "tiny/tofu/32/shared");
+    assert_true(number(planned, "predicted_seconds") > 0 && number(planned, "planned_bytes") > 0);
+    assert_null(json_member(planned, "seconds"));
+    cJSON_Delete(tree);
+    program_free(&predicted);
+
     struct program_result none = program_line("bench step --models_dir %s/nothing", temporary);
     program_expect_error(&none, STATUS_INPUT, "--models_dir: ");
     temporary_file("tofu_lengths.txt", "7 0 9\n", 6);
@@ -282,12 +353,51 @@ static void test_step_graph(void **state)
     assert_true(emulated_loss("graph") == emulated_loss("shared"));
 }
 
+/* Reads and writes a small model; what was written is gone afterwards. */
+static void test_io(void **state)
+{
+    (void)state;
+    static const char *const name[] = {"config.json", "model.safetensors"};
+    struct error error = {0};
+    assert_int_equal(file_make_directory(temporary_path("io"), &error), STATUS_OK);
+    assert_int_equal(file_make_directory(temporary_path("io/model"), &error), STATUS_OK);
+    for (int i = 0; i < 2; i++) {
+        char from[256], to[600];
+        snprintf(from, sizeof from, "tests/golden/models/llama_tied/%s", name[i]);
+        snprintf(to, sizeof to, "%s/io/model/%s", temporary, name[i]);
+        assert_int_equal(file_copy(from, to, &error), STATUS_OK);
+    }
+    struct program_result run = program_line("bench io --device cpu --samples 2 --model %s/io/model --json %s/io.json", temporary,
+                                             temporary);
+    program_expect(&run, STATUS_OK);
+    cJSON *tree = json_read(temporary_path("io.json"), &error);
+    assert_non_null(tree);
+    assert_true(number(tree, "bytes") > 1000);
+    assert_int_equal(cJSON_GetArraySize(json_member(tree, "cases")), 6);
+    assert_true(number(json_member(step_case(json_member(tree, "cases"), "save"), "seconds"), "median") > 0);
+    cJSON_Delete(tree);
+    program_free(&run);
+
+    DIR *folder = opendir(temporary_path("io"));
+    assert_non_null(folder);
+    for (const struct dirent *entry; (entry = readdir(folder));)
+        assert_true(entry->d_name[0] == '.' || !strcmp(entry->d_name, "model"));
+    closedir(folder);
+    struct program_result missing = program_line("bench io --device cpu --model %s/nothing", temporary);
+    program_expect_error(&missing, STATUS_INPUT, "nothing");
+    struct program_result none = program_line("bench io --device cpu");
+    program_expect_error(&none, STATUS_USAGE, "'flat bench io' needs a model folder");
+    program_free(&missing);
+    program_free(&none);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_statistics),      cmocka_unit_test(test_compare),      cmocka_unit_test(test_slower_beyond_the_noise),
         cmocka_unit_test(test_list_and_filter), cmocka_unit_test(test_json_and_csv), cmocka_unit_test(test_baseline),
         cmocka_unit_test(test_refusals),        cmocka_unit_test(test_step),         cmocka_unit_test(test_step_graph),
+        cmocka_unit_test(test_io),             cmocka_unit_test(test_checks_of_every_op),
     };
     return cmocka_run_group_tests(tests, temporary_make, temporary_remove);
 }

@@ -1,8 +1,9 @@
-/* test_comm_loss.c - ranks of a real `flat unlearn` are killed or stopped at random times, from the start to the last save:
- * the others must end by themselves, soon, with the code of a lost peer and its name, and leave nothing half-written.
+/* test_comm_loss.c - ranks of a real `flat unlearn` are killed or stopped at random times, from the start to the last
+ * save: the others must end by themselves, soon, with the code of a lost peer and its name, and leave nothing
+ * half-written.
  *
- * FLAT_KILLS is the number of runs (6); every fourth rank is stopped (SIGSTOP), the others are killed. FLAT_SEED is that of
- * the choices. The times are printed.
+ * FLAT_KILLS is the number of runs (6); every fourth rank is stopped (SIGSTOP), the others are killed. FLAT_SEED is
+ * that of the choices. The times are printed.
  */
 #include <ftw.h>
 #include <signal.h>
@@ -48,10 +49,10 @@ static void command_make(struct command *command, const char *output)
     snprintf(command->program, sizeof command->program, "%s/flat", build && *build ? build : "build");
     snprintf(command->model, sizeof command->model, "%s", temporary_path("model"));
     snprintf(command->output, sizeof command->output, "%s", temporary_path(output));
-    const char *const argv[] = {command->program, "unlearn", "configs/demo/unlearn.json", "--device", "cpu", "--threads", "1",
-                                "--model_name_or_path", command->model, "--output_dir", command->output,
-                                "--num_train_epochs", "6", "--per_device_train_batch_size", "4", "--save_strategy", "epoch",
-                                "--logging_steps", "1", NULL};
+    const char *const argv[] = {command->program, "unlearn", "configs/demo/unlearn.json", "--device", "cpu",
+                                "--threads", "1", "--model_name_or_path", command->model, "--output_dir",
+                                command->output, "--num_train_epochs", "6", "--per_device_train_batch_size", "4",
+                                "--save_strategy", "epoch", "--logging_steps", "1", NULL};
     memcpy(command->argv, argv, sizeof argv);
 }
 
@@ -120,8 +121,8 @@ static double loss_run(int victim, bool stop, double after, const char **phase)
         const bool named = strstr(ranks.text[rank], name) || strstr(ranks.text[rank], name_missing);
         if (!(over && ranks.status[rank] == 0) && (ranks.status[rank] != 6 || !named)) {
             text_print(&ranks);
-            fail_msg("rank %d was %s after %.2f s; rank %d ended with %d", victim, stop ? "stopped" : "killed", after, rank,
-                     ranks.status[rank]);
+            fail_msg("rank %d was %s after %.2f s; rank %d ended with %d", victim, stop ? "stopped" : "killed", after,
+                     rank, ranks.status[rank]);
         }
     }
     if (half_written_in(command.output, pid))
@@ -171,8 +172,9 @@ static int model_make(void **state)
 {
     if (temporary_make(state))
         return -1;
-    struct program_result result = program_line("finetune configs/demo/finetune.json --device cpu --threads 1 --output_dir %s "
-                                                "--num_train_epochs 1 --max_steps 4 --quiet", temporary_path("model"));
+    struct program_result result = program_line("finetune configs/demo/finetune.json --device cpu --threads 1 "
+                                                "--output_dir %s --num_train_epochs 1 --max_steps 4 --quiet",
+                                                temporary_path("model"));
     program_expect(&result, 0);
     program_free(&result);
     return 0;

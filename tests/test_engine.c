@@ -73,6 +73,27 @@ static void test_memory(void **state)
     }
 }
 
+/* Memory of many blocks, and not a byte beyond its end, on several threads. */
+static void test_fill_zero_of_much(void **state)
+{
+    (void)state;
+    for (int e = 0; e < OP_TEST_ENGINES; e++) {
+        struct op_test *t = op_test_open(op_test_engines[e], 3);
+        const size_t bytes = ((size_t)5 << 20) + 7;
+        unsigned char *host = malloc(bytes + 1);
+        assert_non_null(host);
+        memset(host, 0xa5, bytes + 1);
+        void *device = device_bytes(t, host, bytes + 1);
+        op_test_status(t, "fill_zero", t->engine->fill_zero(t->context, device, bytes));
+        op_test_status(t, "copy_out", t->engine->copy_out(t->context, host, device, bytes + 1));
+        for (size_t i = 0; i < bytes; i++)
+            assert_int_equal(host[i], 0);
+        assert_int_equal(host[bytes], 0xa5);
+        free(host);
+        op_test_close(t);
+    }
+}
+
 static void test_copies(void **state)
 {
     (void)state;
@@ -264,8 +285,9 @@ static void test_no_gpu(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_table), cmocka_unit_test(test_open),
-                                       cmocka_unit_test(test_memory), cmocka_unit_test(test_copies),
-                                       cmocka_unit_test(test_copy_in_reuse), cmocka_unit_test(test_marks),
+                                       cmocka_unit_test(test_memory), cmocka_unit_test(test_fill_zero_of_much),
+                                       cmocka_unit_test(test_copies), cmocka_unit_test(test_copy_in_reuse),
+                                       cmocka_unit_test(test_marks),
                                        cmocka_unit_test(test_graphs), cmocka_unit_test(test_no_gpu)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,6 @@
 /* test_file.c - whole reads, atomic writes, and what is left behind when a write fails. */
+#include <sys/wait.h>
+
 #include "temporary.h"
 
 #include <fcntl.h>
@@ -160,11 +162,35 @@ static void test_disk_full(void **state)
     free(large);
 }
 
+/* A process that ends in the middle of a save, of two files even, leaves the old ones and nothing else. */
+static void test_remove_temporaries(void **state)
+{
+    (void)state;
+    struct error error = {0};
+    const char *path = temporary_path("kept"), *other = temporary_path("never");
+    assert_int_equal(file_write(path, "old", 3, &error), STATUS_OK);
+    const int before = temporary_count();
+    pid_t child = fork();
+    if (!child) {
+        struct file_writer writer[2];
+        if (file_writer_open(&writer[0], path, &error) || file_writer_open(&writer[1], other, &error) ||
+            file_writer_write(&writer[0], "new", 3, &error) || temporary_count() != before + 2)
+            _exit(1);
+        file_remove_temporaries();
+        _exit(0);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    assert_int_equal(temporary_count(), before);
+    assert_content(path, "old");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_read),           cmocka_unit_test(test_names),     cmocka_unit_test(test_write),
         cmocka_unit_test(test_write_failures), cmocka_unit_test(test_disk_full),
-    };
+        cmocka_unit_test(test_remove_temporaries)};
     return cmocka_run_group_tests(tests, temporary_make, temporary_remove);
 }

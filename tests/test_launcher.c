@@ -52,7 +52,7 @@ static void test_refused(void **state)
     program_free(&result);
 }
 
-/* ---- real processes ------------------------------------------------------------------------------------------------ */
+/* ---- real processes ---------------------------------------------------------------------------------------------- */
 
 /* The children of a process, and theirs are none of ours. */
 static int children_of(pid_t parent, pid_t *child, int max)

@@ -12,15 +12,14 @@
 
 #include "../host/eval/generate.h"
 #include "../host/train/trainer.h"
-#include "../host/util/file.h"
 #include "parity.h"
 
 enum { PROMPTS = 3, ROWS_MAX = 200 };
 
 /* Largest errors: absolute of a log-probability; of a loss relative to its two terms; of a tensor's gradient and of its
  * change by AdamW relative to the norm. They are about ten times what is measured; in double that is the goldens' own
- * storage as float and as 11 digits. The CUDA engine runs emulated. In bf16 a folder's
- * bounds are twice what transformers in bf16 is itself off by, where that is more. */
+ * storage as float and as 11 digits. The CUDA engine runs emulated. In bf16 a folder's bounds are twice what
+ * transformers in bf16 is itself off by, where that is more. */
 static const struct bounds {
     const char *engine;
     double logprob, loss, gradient, update;
@@ -181,88 +180,6 @@ static void test_generation(void **state)
     golden_close(&golden);
 }
 
-/* Same name, type, shape and bytes. */
-static void tensors_compare(const struct safetensors *a, const struct safetensors_tensor *from,
-                            const struct safetensors *b, const struct safetensors_tensor *to)
-{
-    struct error error = {0};
-    assert_non_null(to);
-    assert_string_equal(from->name, to->name);
-    assert_string_equal(from->dtype_text, to->dtype_text);
-    assert_int_equal(from->dims, to->dims);
-    assert_memory_equal(from->shape, to->shape, sizeof from->shape);
-    assert_int_equal(from->bytes, to->bytes);
-    char *left = malloc(from->bytes), *right = malloc(from->bytes);
-    assert_true(left && right);
-    OK(safetensors_read_bytes(a, from, 0, from->bytes, left, &error));
-    OK(safetensors_read_bytes(b, to, 0, from->bytes, right, &error));
-    if (memcmp(left, right, from->bytes))
-        fail_msg("%s is not what was read", from->name);
-    free(left);
-    free(right);
-}
-
-/* Both folders have the same tensors, in the same order and files. */
-static void assert_same_tensors(const char *one, const char *two)
-{
-    struct error error = {0};
-    struct safetensors a, b;
-    OK(safetensors_open(&a, one, &error));
-    OK(safetensors_open(&b, two, &error));
-    assert_int_equal(a.tensors, b.tensors);
-    assert_int_equal(a.shards, b.shards);
-    for (int i = 0; i < a.tensors; i++) {
-        assert_int_equal(a.tensor[i].shard, b.tensor[i].shard);
-        tensors_compare(&a, &a.tensor[i], &b, &b.tensor[i]);
-    }
-    safetensors_close(&a);
-    safetensors_close(&b);
-}
-
-/* Both adapters have the same tensors, by name. */
-static void adapters_compare(const char *one, const char *two)
-{
-    struct error error = {0};
-    struct safetensors a, b;
-    char path[512];
-    path_join(path, sizeof path, one, "adapter_model.safetensors");
-    OK(safetensors_open_file(&a, path, &error));
-    path_join(path, sizeof path, two, "adapter_model.safetensors");
-    OK(safetensors_open_file(&b, path, &error));
-    assert_int_equal(a.tensors, b.tensors);
-    for (int i = 0; i < a.tensors; i++)
-        tensors_compare(&a, &a.tensor[i], &b, safetensors_find(&b, a.tensor[i].name));
-    safetensors_close(&a);
-    safetensors_close(&b);
-}
-
-/* Every file of one folder is in the other, byte for byte. */
-static int assert_same_files(const char *one, const char *two, bool weights)
-{
-    struct error error = {0};
-    int files = 0;
-    DIR *directory = opendir(one);
-    assert_non_null(directory);
-    for (const struct dirent *item; (item = readdir(directory));) {
-        char path[512], *left, *right;
-        size_t left_length, right_length;
-        struct stat info;
-        path_join(path, sizeof path, one, item->d_name);
-        if (stat(path, &info) || !S_ISREG(info.st_mode) || (!weights && strstr(item->d_name, ".safetensors")))
-            continue;
-        OK(file_read(path, 1 << 26, &left, &left_length, &error));
-        path_join(path, sizeof path, two, item->d_name);
-        OK(file_read(path, 1 << 26, &right, &right_length, &error));
-        if (left_length != right_length || memcmp(left, right, left_length))
-            fail_msg("%s differs from the one in %s", path, one);
-        free(left);
-        free(right);
-        files++;
-    }
-    closedir(directory);
-    return files;
-}
-
 /* Where a folder is saved, and what dump of it lies beside it. */
 static void paths_make(const struct row *row, char *saved, char *dump, size_t bytes)
 {
@@ -295,15 +212,15 @@ static void test_files(void **state)
     golden_open(&golden, row->folder);
     subject_open(&subject, &golden, row->folder, row->bounds->engine);
     OK(weights_save(&subject.weights, &subject.tiny.model, row->folder, untouched, &error));
-    assert_same_tensors(row->folder, untouched);
-    assert_true(assert_same_files(row->folder, untouched, false) >= 2); /* config.json, generation_config.json */
+    compare_folders(row->folder, untouched);
+    assert_true(compare_files(row->folder, untouched, false) >= 2); /* config.json, generation_config.json */
     subject_step(&subject, "total_variation", "pair", 0);
     subject_update(&subject, golden_member(golden.expected, "adamw"));
     OK(weights_save(&subject.weights, &subject.tiny.model, row->folder, saved, &error));
     subject_close(&subject);
     subject_open(&subject, &golden, saved, row->bounds->engine);
     OK(weights_save(&subject.weights, &subject.tiny.model, saved, again, &error));
-    assert_true(assert_same_files(saved, again, true) >= 3);
+    assert_true(compare_files(saved, again, true) >= 3);
     subject_step(&subject, "total_variation", "pair", 0);
     dump_write(&subject, dump);
     row->files = true;
@@ -332,7 +249,7 @@ static void test_adapter_files(void **state)
     OK(adapter_read_back(&adapter, model, model->lora.param, &error));
     OK(adapter_save(&adapter, model, base, untouched, &error));
     adapter_free(&adapter);
-    adapters_compare(row->folder, untouched);
+    compare_adapters(row->folder, untouched);
     subject_step(&subject, "total_variation", "pair", 0);
     subject_update(&subject, golden_member(golden.expected, "adamw"));
     OK(adapter_read_back(&adapter, model, model->lora.param, &error));
@@ -341,7 +258,7 @@ static void test_adapter_files(void **state)
     subject_close(&subject);
     subject_open(&subject, &golden, saved, row->bounds->engine);
     OK(adapter_save(&subject.adapter, &subject.tiny.model, base, again, &error));
-    assert_int_equal(assert_same_files(saved, again, true), 3); /* tensors, adapter_config.json, README.md */
+    assert_int_equal(compare_files(saved, again, true), 3); /* tensors, adapter_config.json, README.md */
     subject_step(&subject, "total_variation", "pair", 0);
     dump_write(&subject, dump);
     row->files = true;

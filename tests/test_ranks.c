@@ -46,6 +46,22 @@ static void warning_print(void *user, const char *text)
     fprintf(stderr, "warning: %s\n", text);
 }
 
+/* What flat plan supposes of slices is what comm gives. */
+static int slices_check(const struct shards *shards, struct error *error)
+{
+    struct shards planned = *shards;
+    planned.world.comm = NULL;
+    for (int b = 0; b < shards->buckets; b++)
+        for (int rank = 0; rank < shards->world.size; rank++) {
+            int64_t got[2], expected[2];
+            shards_slice(shards, b, rank, &got[0], &got[1]);
+            shards_slice(&planned, b, rank, &expected[0], &expected[1]);
+            if (got[0] != expected[0] || got[1] != expected[1])
+                return error_set(error, STATUS_RUNTIME, "bucket %d, rank %d: another slice than planned", b, rank);
+        }
+    return STATUS_OK;
+}
+
 static int rank_train(const char *engine, const struct settings *settings, struct error *error)
 {
     struct comm_place place;
@@ -62,6 +78,8 @@ static int rank_train(const char *engine, const struct settings *settings, struc
     const struct world world = {comm, place.rank, place.size, place.size};
     if (!status)
         status = trainer_prepare(&trainer, settings, *settings->train_data, device.engine->dtype, &world, error);
+    if (!status)
+        status = slices_check(&trainer.shards, error);
     if (!status)
         status = trainer_start(&trainer, &device, error);
     if (!status)
@@ -341,6 +359,31 @@ static void test_lora(void **state)
     outcome_free(&one), outcome_free(&two), outcome_free(&start);
 }
 
+/* Two ranks of mpirun end with the bits of two ranks of --nproc_per_node. */
+static void test_launchers(void **state)
+{
+    (void)state;
+    const char *build = getenv("FLAT_BUILD");
+    struct outcome outcome[2];
+    memset(outcome, 0, sizeof outcome);
+    if (system("command -v mpirun >/dev/null")) {
+        print_message("mpirun is not there (openmpi-bin)\n");
+        skip();
+    }
+    for (int i = 0; i < 2; i++) {
+        char line[2048], command[4096], out[400];
+        snprintf(line, sizeof line, base_line, temporary, temporary, temporary);
+        snprintf(out, sizeof out, "%s/launched%d", temporary, i);
+        snprintf(command, sizeof command, "OMP_NUM_THREADS=1 %s %s/flat unlearn %s --output_dir %s --device cpu --quiet "
+                 "--max_steps 3 %s", i ? "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 mpirun --oversubscribe "
+                 "-np 2" : "", build && *build ? build : "build", line, out, i ? "" : "--nproc_per_node 2");
+        assert_int_equal(system(command), 0);
+        weights_collect(&outcome[i], out);
+    }
+    assert_same_run("mpirun", &outcome[1], &outcome[0]);
+    outcome_free(&outcome[0]), outcome_free(&outcome[1]);
+}
+
 /* ---- the batch form ---------------------------------------------------------------------------------------------- */
 
 /* Sum of p over an answer's tokens, as flat score tells it. */
@@ -459,6 +502,13 @@ static void test_disagreement(void **state)
     flat_refused(STATUS_USAGE, "settings: rank 1", "--seed 4$RANK # %s %s", "");
     flat_refused(STATUS_USAGE, "other0.jsonl: rank 1", "--forget_data %s/other$RANK.jsonl # %s", "");
     flat_refused(STATUS_INPUT, "rank 1 (host", "--forget_data %s/broken$RANK.jsonl # %s", "");
+    struct program_result made = program_line(
+        "finetune --model_name_or_path %s/model --train_data %s/data.jsonl --max_steps 1 --output_dir %s/model1 --device cpu "
+        "--quiet", temporary, temporary, temporary);
+    program_expect(&made, STATUS_OK);
+    program_free(&made);
+    assert_int_equal(symlink("model", temporary_path("model0")), 0);
+    flat_refused(STATUS_USAGE, "weights of the model: rank 1", "--model_name_or_path %s/model$RANK # %s", "");
     flat_refused(STATUS_USAGE, "dump_step", "--dump_step %s/dump # %s", "");
     flat_refused(STATUS_OK, "saved", "--forget_data %s/same$RANK.jsonl --max_steps 1 # %s", "");
 }
@@ -473,6 +523,24 @@ static void test_nonfinite(void **state)
     ranks_expect(&ranks, 0, STATUS_NONFINITE, "step 4: 3 non-finite steps in a row");
     ranks_expect(&ranks, 0, STATUS_NONFINITE, "warning: rank 0: step 2");
     ranks_expect(&ranks, 1, STATUS_NONFINITE, "warning: rank 1: step 2");
+    ranks_free(&ranks);
+}
+
+/* Rank 0 cannot write the model, while the other waits to be asked for its master weights. */
+static void test_save_fails(void **state)
+{
+    (void)state;
+    char line[2048];
+    const char *words[WORDS] = {"/proc/self/exe", "emu"};
+    struct ranks ranks;
+    int used = snprintf(line, sizeof line, base_line, temporary, temporary, temporary);
+    snprintf(line + used, sizeof line - (size_t)used, " --max_steps 1 --per_device_train_batch_size 1 "
+             "--gradient_accumulation_steps 1 --output_dir %s", temporary_file("taken", "", 0));
+    words_add(words, 2, line);
+    ranks_start(&ranks, 2, words, NULL);
+    ranks_wait(&ranks, 60);
+    ranks_expect(&ranks, 0, STATUS_RUNTIME, "taken");
+    ranks_expect(&ranks, 1, STATUS_RUNTIME, "rank 0 (host");
     ranks_free(&ranks);
 }
 
@@ -511,10 +579,11 @@ int main(int argc, char **argv)
     if (argc > 1)
         return rank_main(argc, argv);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_world_sizes), cmocka_unit_test(test_world_sizes_bf16),
-        cmocka_unit_test(test_same_bits),   cmocka_unit_test(test_lora),
-        cmocka_unit_test(test_batch_scopes), cmocka_unit_test(test_batch_global_idle),
-        cmocka_unit_test(test_disagreement), cmocka_unit_test(test_nonfinite),
+        cmocka_unit_test(test_world_sizes),  cmocka_unit_test(test_world_sizes_bf16),
+        cmocka_unit_test(test_same_bits),    cmocka_unit_test(test_lora),
+        cmocka_unit_test(test_launchers),    cmocka_unit_test(test_batch_scopes),
+        cmocka_unit_test(test_batch_global_idle), cmocka_unit_test(test_disagreement),
+        cmocka_unit_test(test_nonfinite),    cmocka_unit_test(test_save_fails),
         cmocka_unit_test(test_signals),
     };
     return cmocka_run_group_tests(tests, make_inputs, temporary_remove);

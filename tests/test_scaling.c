@@ -34,18 +34,18 @@ static void test_one(void **state)
 }
 
 /* One host, split, 2 rounds: compute 2 * 0.2 * 1.1 = 0.44. Sums of 7/8 * 1e9 * 2 = 1.75e9 bytes at 400e9 = 0.004375, hops
- * 4 * 7 * 2e-6 = 0.000056: 0.004431, of which a window of 2/3 * 0.22 hides all but the tail of a tenth. Parameters as much
- * again. AdamW an eighth of 0.0075. One GPU alone: 0.4 + 0.0075. */
+ * 4 * 7 * 2e-6 = 0.000056: 0.004431; parameters as much again. Beside 2/3 and 1/3 of a micro-batch's 0.22 all of both is
+ * hidden but a tenth. AdamW an eighth of 0.0075. One GPU alone: 0.4 + 0.0075. */
 static void test_host(void **state)
 {
     (void)state;
     struct scaling_work w = work;
     w.ranks = 8, w.rounds = 2, w.split = true, w.own_elements = 125000000;
     const struct scaling t = scaling_estimate(&cluster, &w);
-    const double step = 0.44 + 0.0004431 + 0.004431 + 0.0009375;
+    const double step = 0.44 + 2 * 0.0004431 + 0.0009375;
     assert_figure("compute", t.compute, 0.44);
     assert_figure("reduce", t.reduce, 0.004431);
-    assert_figure("exposed", t.exposed, 0.0004431);
+    assert_figure("exposed", t.exposed, 2 * 0.0004431);
     assert_figure("gather", t.gather, 0.004431);
     assert_figure("optimizer", t.optimizer, 0.0009375);
     assert_figure("wire", t.wire_bytes, 3.5e9);
@@ -72,7 +72,7 @@ static void test_hosts(void **state)
 }
 
 /* 1,024 GPUs, split, one bucket: 1023/1024 * 2e9 = 1.998046875e9 bytes at 200e9 = 0.009990234375, hops 1023 * 2e-6 =
- * 0.002046; a bucket alone is all tail. */
+ * 0.002046; a bucket alone is all tail, on its way there and back. */
 static void test_thousand(void **state)
 {
     (void)state;
@@ -80,7 +80,7 @@ static void test_thousand(void **state)
     w.ranks = 1024, w.split = true, w.buckets = 1, w.tail_elements = w.elements, w.own_elements = 976576;
     const struct scaling t = scaling_estimate(&cluster, &w);
     assert_figure("reduce", t.reduce, 0.012036234375);
-    assert_figure("exposed", t.exposed, 0.012036234375);
+    assert_figure("exposed", t.exposed, 2 * 0.012036234375);
     assert_figure("gather", t.gather, 0.012036234375);
     assert_figure("optimizer", t.optimizer, 976576 * 30 / 4e12);
 }
@@ -102,6 +102,7 @@ static void test_cluster_file(void **state)
     static const char *const wrong[][3] = {{"\"hop_microseconds\": 2", "\"hop_microseconds\": \"2\"", "hop_microseconds"},
                                            {"\"compute_tflops\": 500", "\"compute_tflops\": 0", "compute_tflops"},
                                            {"\"gpus_per_host\": 4, ", "", "gpus_per_host"},
+                                           {"\"gpus_per_host\": 4", "\"gpus_per_host\": 1.5", "a whole number"},
                                            {"\"name\": \"test\"", "\"name\": 7", "name"},
                                            {"{\"name\"", "{\"watts\": 700, \"name\"", "none of the 8"}};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
@@ -154,6 +155,11 @@ static void test_plan(void **state)
     assert_true(fabs(optimizer[1] - optimizer[0] / 2) <= 0.1); /* MiB, as printed */
     assert_true(optimizer[2] == optimizer[0]);
     assert_true(wire[1] == wire[2]);
+    struct program_result idle = program_line("plan --model_name_or_path %s/model --train_data %s --world_size 1024 "
+                                              "--per_device_train_batch_size 1 --device cuda", temporary, path);
+    program_expect(&idle, STATUS_OK);
+    assert_non_null(strstr(idle.out, "an epoch is 2 micro-batches"));
+    program_free(&idle);
     struct program_result result = program_line("plan --model_name_or_path %s/model --train_data %s --world_size 1024 "
                                                 "--cluster %s", temporary, path, temporary_path("absent"));
     program_expect_error(&result, STATUS_INPUT, "absent");

@@ -123,6 +123,18 @@ def context(args):
     return out
 
 
+def write(args, result, rounds, gpu):
+    """After every round: a run that is cut short leaves those before."""
+    result["steps"] = [{"way": way, "seconds": {"median": statistics.median(seconds), "rounds": seconds}, "gpu": gpu[way],
+                        "pairs_per_second": args.pairs / statistics.median(seconds),
+                        "ratio_to_flat": statistics.median(seconds) / statistics.median(rounds["flat"])}
+                       for way, seconds in rounds.items()]
+    with open(args.json + ".part", "w") as file:
+        json.dump(result, file, indent=1)
+        file.write("\n")
+    os.rename(args.json + ".part", args.json)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", default="smollm2-135m")
@@ -149,28 +161,21 @@ def main():
     result = {"context": context(args), "model": os.path.basename(args.model.rstrip("/")), "workload": args.workload,
               "pairs": args.pairs, "device": args.device, "dtype": args.dtype}
     result["losses"], result["unavailable"] = check_losses(args, folder, ways)
-    rounds = {way: [] for way in ["flat"] + ways}
+    rounds = {way: [] for way in ["flat"] + (["flat+graph"] if args.device == "cuda" else []) + ways}
     gpu = {way: [] for way in rounds}
     for number in range(args.rounds):
         for way in rounds:
             with GpuWatch() as watch:
-                if way == "flat":
-                    ours = measure_ours(args, folder, args.samples)
+                if way.startswith("flat"):
+                    ours = measure_ours(args, folder, args.samples, "graph" if way == "flat+graph" else "shared")
+                    result["losses"].setdefault(way, ours["loss"])
                     rounds[way].append(ours["seconds"]["median"])
                 else:
                     rounds[way].append(measure_theirs(args, folder, way, args.samples)["median"])
             gpu[way].append(watch.medians())
             print("round %d  %-16s %9.1f ms" % (number + 1, way, 1e3 * rounds[way][-1]), file=sys.stderr)
-    result["context"]["ours"] = ours["context"]
-    result["context"]["load_after"] = os.getloadavg()[0]
-    result["steps"] = [{"way": way, "seconds": {"median": statistics.median(seconds), "rounds": seconds}, "gpu": gpu[way],
-                        "pairs_per_second": args.pairs / statistics.median(seconds),
-                        "ratio_to_flat": statistics.median(seconds) / statistics.median(rounds["flat"])}
-                       for way, seconds in rounds.items()]
-    with open(args.json + ".part", "w") as file:
-        json.dump(result, file, indent=1)
-        file.write("\n")
-    os.rename(args.json + ".part", args.json)
+        result["context"].update(ours=ours["context"], load_after=os.getloadavg()[0])
+        write(args, result, rounds, gpu)
     for step in result["steps"]:
         print("%-16s %9.1f ms  %8.2f pairs/s  %6.2f of flat's time" % (
             step["way"], 1e3 * step["seconds"]["median"], step["pairs_per_second"], step["ratio_to_flat"]))

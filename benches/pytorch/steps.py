@@ -57,7 +57,8 @@ def main():
     parser.add_argument("--micro_batch", type=int, default=0, help="pairs of a forward; 0: all")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", default=None, help="bfloat16 on a GPU, float32 on a CPU unless given")
-    parser.add_argument("--row_length", type=int, default=1024, help="tokens of a packed row")
+    parser.add_argument("--row_length", type=int, default=0, help="tokens of a packed row; 0: 1024 on a GPU, 128 on a CPU, "
+                        "where attention computes what the mask hides")
     parser.add_argument("--samples", type=int, default=10)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--check", action="store_true")
@@ -71,8 +72,9 @@ def main():
     dtype = getattr(torch, args.dtype or ("bfloat16" if args.device == "cuda" else "float32"))
     model = prepared(args.model, args.way, dtype, args.device)
     pairs = models.make_pairs(args.pairs, model.config.vocab_size, args.workload)
+    row_length = args.row_length or (1024 if args.device == "cuda" else 128)
     size = args.micro_batch or args.pairs
-    batches = [models.make_batch(args.way.split("+")[0], pairs[i:i + size], args.device, dtype, args.row_length)
+    batches = [models.make_batch(args.way.split("+")[0], pairs[i:i + size], args.device, dtype, row_length)
                for i in range(0, len(pairs), size)]
     with torch.no_grad() if args.check else torch.enable_grad():
         loss = sum(float(batch.loss(model).detach()) / len(batches) for batch in batches)

@@ -1,7 +1,8 @@
-/* command_bench.c - `flat bench kernels|step|comm`: measurements of the program's parts; see benches/. */
+/* command_bench.c - `flat bench kernels|step|io|comm`: measurements of the program's parts; see benches/. */
 #include <string.h>
 
 #include "../../benches/bench_comm.h"
+#include "../../benches/bench_io.h"
 #include "../../benches/step.h"
 #include "commands.h"
 
@@ -16,7 +17,7 @@ int command_bench(struct invocation *run, struct error *error)
     static const struct {
         const char *name;
         int (*measure)(const struct settings *settings, struct log *log, struct error *error);
-    } part[] = {{"kernels", bench_kernels}, {"step", bench_step}, {"comm", comm_measure}};
+    } part[] = {{"kernels", bench_kernels}, {"step", bench_step}, {"io", bench_io}, {"comm", comm_measure}};
     const char *word = run->line.arguments.argument;
     int status = STATUS_USAGE;
     bool found = false;
@@ -26,6 +27,6 @@ int command_bench(struct invocation *run, struct error *error)
             status = part[i].measure(&run->line.settings, &run->log, error);
         }
     if (!found)
-        return error_set(error, STATUS_USAGE, "'%.80s': 'flat bench' measures kernels, step or comm", word);
+        return error_set(error, STATUS_USAGE, "'%.80s': 'flat bench' measures kernels, step, io or comm", word);
     return status ? status : stdout_finish(error);
 }

@@ -64,8 +64,11 @@ static void scaling_print(const struct trainer *trainer, const struct cluster *c
     const struct scaling t = scaling_estimate(cluster, &work);
     printf("ranks          %d, %s\n", work.ranks, cluster->name);
     printf("wire           %.4g bytes a rank and step, %d buckets of gradients\n", t.wire_bytes, work.buckets);
-    printf("step           %.4g s: %d micro-batches %.4g, exposed sums %.4g (of %.4g), parameters %.4g, AdamW %.4g\n",
-           t.step, work.rounds, t.compute, t.exposed, t.reduce, t.gather, t.optimizer);
+    printf("step           %.4g s: %d micro-batches %.4g, AdamW %.4g, waiting for others %.4g (sums take %.4g, parameters "
+           "%.4g)\n", t.step, work.rounds, t.compute, t.optimizer, t.exposed, t.reduce, t.gather);
+    if (deal_micro_batches(&trainer->deal) < work.ranks)
+        printf("warning        an epoch is %d micro-batches: the other ranks have nothing to do\n",
+               deal_micro_batches(&trainer->deal));
     if (trainer->model.dtype != DTYPE_BF16 && !*trainer->settings->cluster)
         printf("warning        these rates are of bf16; plan with --device cuda\n");
     printf("efficiency     %.1f %% of one GPU that makes as many micro-batches and the whole update alone\n",

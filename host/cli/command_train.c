@@ -92,8 +92,10 @@ static int output_check(const struct settings *settings, struct error *error)
     const bool lora = settings->lora_rank || *settings->adapter;
     const bool adapter_only = lora && !strcmp(settings->lora_output, "adapter");
     char from[4096], to[4096], config[4096], adapter[4096];
-    if (!file_is_directory(settings->output_dir))
+    if (!file_exists(settings->output_dir))
         return STATUS_OK;
+    if (!file_is_directory(settings->output_dir))
+        return error_set(error, STATUS_USAGE, "output_dir: %s is a file; choose a folder", settings->output_dir);
     if (realpath(settings->model_name_or_path, from) && realpath(settings->output_dir, to) && !strcmp(from, to))
         return error_set(error, STATUS_USAGE, "output_dir: %s is the folder of the model itself; choose another",
                          settings->output_dir);
@@ -183,7 +185,7 @@ static int training_prepare(struct training *training, bool finetune, struct dev
         return status;
     const int rank = comm_rank(training->comm);
     if (training->comm && *settings->dump_step)
-        status = error_set(error, STATUS_USAGE, "dump_step: the gradients of several ranks lie with all of them; run one");
+        status = error_set(error, STATUS_USAGE, "dump_step: no one of several ranks has the whole gradient; use one");
     if (!status && !rank)
         status = output_check(settings, error);
     if (!status) /* before the rest: the memory that a run needs depends on what the device stores */
@@ -209,8 +211,12 @@ static int training_start(struct training *training, struct device *device, stru
 {
     const struct settings *settings = &training->run->line.settings;
     const bool writes = !comm_rank(training->comm);
-    int status = trainer_start(&training->trainer, device, error);
-    if (!status && writes)
+    int status = training_agree(training, trainer_start(&training->trainer, device, error), error);
+    if (!status)
+        status = training_shared(training, agreement_check_weights(&training->trainer, error), error);
+    if (status)
+        return status;
+    if (writes)
         status = run_log_open(&training->log, settings->output_dir, error);
     if (!status && writes)
         status = describe_run(training, error);
@@ -242,10 +248,12 @@ static int training_run(struct training *training, bool finetune, double start, 
         status = trainer_save(trainer, settings->output_dir, error);
     if (!trainer->aborted)
         status = training_shared(training, status, error);
-    if (status || !writes)
+    if (status)
         return status;
-    status = run_log_finish(&training->log, trainer, clock_seconds() - start, error);
-    if (!status)
+    if (writes)
+        status = run_log_finish(&training->log, trainer, clock_seconds() - start, error);
+    status = training_agree(training, status, error);
+    if (!status && writes)
         log_info(&training->run->log, "saved %s in %.1f s%s", settings->output_dir, clock_seconds() - start,
                  trainer->nonfinite ? "; some steps were skipped, see the warnings" : "");
     return status;

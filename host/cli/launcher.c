@@ -25,6 +25,7 @@ enum { HANDED_ON = sizeof handed_on / sizeof *handed_on };
 
 struct launch {
     int processes, port, left;
+    int listener; /* rank 0 inherits it, so that nobody else can take the port meanwhile */
     pid_t *pid; /* 0: has ended */
     int *code;  /* exit code; 128 + signal */
     double deadline; /* 0: nobody has failed */
@@ -36,29 +37,31 @@ bool launcher_wanted(const struct command_line *line, int *status, struct error 
 {
     static const char *const started_by[] = {"RANK", "WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "PMI_RANK"};
     *status = STATUS_OK;
-    if (line->settings.nproc_per_node <= 1 || line->arguments.help || line->arguments.help_config || getenv("FLAT_LAUNCHER"))
+    if (line->settings.nproc_per_node <= 1 || line->arguments.help || line->arguments.help_config)
+        return false;
+    if (getenv("FLAT_LAUNCHER"))
         return false;
     for (size_t i = 0; !*status && i < sizeof started_by / sizeof *started_by; i++)
         if (getenv(started_by[i]))
-            *status = error_set(error, STATUS_USAGE, "nproc_per_node: %s is set, so another launcher has started this rank; "
-                                "leave the option out", started_by[i]);
+            *status = error_set(error, STATUS_USAGE, "nproc_per_node: %s is set, so another launcher has started this "
+                                "rank; leave the option out", started_by[i]);
     return true;
 }
 
-/* A port that the kernel gives nobody else soon. */
-static int port_find(int *port, struct error *error)
+/* Listens at a port of 127.0.0.1 that is free. */
+static int port_listen(struct launch *launch, struct error *error)
 {
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t length = sizeof at;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    bool found = fd >= 0 && !bind(fd, (struct sockaddr *)&at, sizeof at) &&
-                 !getsockname(fd, (struct sockaddr *)&at, &length);
-    int failure = errno;
-    if (fd >= 0)
-        close(fd);
-    if (!found)
-        return error_set(error, STATUS_RUNTIME, "nproc_per_node: no port of 127.0.0.1: %s", strerror(failure));
-    *port = ntohs(at.sin_port);
+    launch->listener = socket(AF_INET, SOCK_STREAM, 0);
+    if (launch->listener < 0 || bind(launch->listener, (struct sockaddr *)&at, sizeof at) ||
+        listen(launch->listener, SOMAXCONN) || getsockname(launch->listener, (struct sockaddr *)&at, &length)) {
+        error_set(error, STATUS_RUNTIME, "nproc_per_node: no port of 127.0.0.1: %s", strerror(errno));
+        if (launch->listener >= 0)
+            close(launch->listener);
+        return STATUS_RUNTIME;
+    }
+    launch->port = ntohs(at.sin_port);
     return STATUS_OK;
 }
 
@@ -90,6 +93,10 @@ static _Noreturn void rank_become(const struct launch *launch, int rank, pid_t l
     setenv("MASTER_ADDR", "127.0.0.1", 1);
     setenv("FLAT_LAUNCHER", "1", 1);
     number_set("OMP_NUM_THREADS", threads > 0 ? threads : 1, 0);
+    if (rank == 0)
+        number_set("FLAT_LISTENER", launch->listener, 1);
+    else
+        close(launch->listener);
     sigprocmask(SIG_SETMASK, &launch->before, NULL);
     execv("/proc/self/exe", argv);
     fprintf(stderr, "error: rank %d cannot be started: %s\n", rank, strerror(errno));
@@ -159,15 +166,14 @@ int launcher_run(int processes, char **argv, struct log *log, struct error *erro
     struct launch launch = {.processes = processes, .log = log};
     const pid_t launcher = getpid();
     sigset_t awaited;
-    int status = port_find(&launch.port, error), code;
-    if (status)
-        return status;
+    int code;
     launch.pid = memory_array((size_t)processes, sizeof *launch.pid, error);
     launch.code = memory_array((size_t)processes, sizeof *launch.code, error);
-    if (!launch.pid || !launch.code) {
+    int status = launch.pid && launch.code ? port_listen(&launch, error) : STATUS_MEMORY;
+    if (status) {
         free(launch.pid);
         free(launch.code);
-        return STATUS_MEMORY;
+        return status;
     }
     sigemptyset(&awaited);
     sigaddset(&awaited, SIGCHLD);
@@ -187,6 +193,7 @@ int launcher_run(int processes, char **argv, struct log *log, struct error *erro
             launch.left++;
         }
     }
+    close(launch.listener);
     ranks_wait(&launch, &awaited);
     sigprocmask(SIG_SETMASK, &launch.before, NULL);
     int rank = rank_to_blame(&launch, &code);

@@ -7,16 +7,16 @@
 #include "../util/log.h"
 #include "settings.h"
 
-/* Whether this process is to start the ranks: nproc_per_node is above 1, it is not one of them yet, and no help is asked
- * for. *status is STATUS_USAGE where another launcher has started us already. */
+/* Whether this process is to start the ranks: nproc_per_node is above 1, it is not one of them yet, and no help is
+ * asked for. *status is STATUS_USAGE where another launcher has started us already. */
 bool launcher_wanted(const struct command_line *line, int *status, struct error *error);
 
-/* Starts the ranks with the same arguments, RANK and its like, and a port of 127.0.0.1; hands on signals; waits for all.
- * OMP_NUM_THREADS, where it is not set, shares the CPUs out. No rank outlives the launcher, even when that is killed. Once
- * a rank has failed the others have LAUNCHER_GRACE_SECONDS to end by themselves.
+/* Starts the ranks with the same arguments, RANK and its like, and a port of 127.0.0.1; hands on signals; waits for
+ * all. OMP_NUM_THREADS, where it is not set, shares the CPUs out. No rank outlives the launcher, even when that is
+ * killed. Once a rank has failed the others have LAUNCHER_GRACE_SECONDS to end by themselves.
  *
- * Returns the code of the rank that failed on its own account; STATUS_PEER where one was killed by a signal. The ranks have
- * printed their own errors; *error says who ended how. */
+ * Returns the code of the rank that failed on its own account; STATUS_PEER where one was killed by a signal. The ranks
+ * have printed their own errors; *error says who ended how. */
 int launcher_run(int processes, char **argv, struct log *log, struct error *error);
 
 #endif

@@ -31,7 +31,7 @@ static const struct command commands[] = {
     {"tokenize", TOKENIZE, NULL, false, "Text lines in, JSON lists of token ids out"},
     {"plan", PLAN, "CONFIG", false, "Memory, steps and work of a run, without loading the model"},
     {"plot", PLOT, "RUN_DIR", true, "Draws the curves of a run as SVG"},
-    {"bench", BENCH, "kernels|step|comm", true, "Measures every op against the device's limits, whole steps, or collectives"},
+    {"bench", BENCH, "kernels|step|io|comm", true, "Measures ops against the device's limits, whole steps, files, or collectives"},
 };
 
 #define DIVERGENCES "total_variation|jensen_shannon|pearson|kl|jeffrey|reverse_kl|squared_hellinger|neyman"
@@ -145,7 +145,7 @@ static const struct option table[] = {
      NULL, 0, "MB of gradients that are summed over the ranks at a time; 0 is 25 on one host and 256 on several"},
     {"world_size", OPTION_INT, FIELD(world_size), "1", "Several ranks", PLAN, 0, 1, 16384, NULL, NULL, 0,
      "GPUs to plan for: memory of each, bytes between them, time of a step"},
-    {"cluster", OPTION_STRING, FIELD(cluster), "", "Several ranks", PLAN, 0, 0, 0, NULL, "FILE", 0,
+    {"cluster", OPTION_STRING, FIELD(cluster), "", "Several ranks", PLAN | BENCH, 0, 0, 0, NULL, "FILE", 0,
      "measured rates of a GPU and of the wires, as JSON; without, those of H200 hosts"},
 
     {"model", OPTION_STRING, FIELD(model), "", "Input", INFER | TOKENIZE | BENCH, INFER | TOKENIZE, 0, 0, NULL, "DIR", 0,
@@ -177,7 +177,9 @@ static const struct option table[] = {
     {"quick", OPTION_BOOL, FIELD(quick), "false", "Measurement", BENCH, 0, 0, 0, NULL, NULL, 0,
      "the fewest rows of every shape; half a second a case unless --time_budget says otherwise"},
     {"samples", OPTION_INT, FIELD(samples), "0", "Measurement", BENCH, 0, 0, COUNT_MAX, NULL, NULL, 0,
-     "samples of each case; 0 is 50 of kernels and comm, 10 of steps"},
+     "samples of each case; 0 is 50 of kernels and comm, 10 of steps, 5 of io"},
+    {"predict", OPTION_BOOL, FIELD(predict), "false", "Measurement", BENCH, 0, 0, 0, NULL, NULL, 0,
+     "step: memory, flops and time by the rates of 'flat plan', without running anything; needs no GPU"},
     {"pairs", OPTION_INT, FIELD(pairs), "0", "Measurement", BENCH, 0, 0, 100000, NULL, NULL, 0,
      "step: pairs of an optimizer step; 0 is 32 on a GPU and 4 on a CPU (4 and 1 of long documents)"},
     {"models_dir", OPTION_STRING, FIELD(models_dir), "benches/models", "Measurement", BENCH, 0, 0, 0, NULL, "DIR", 0,
@@ -309,6 +311,19 @@ static int check_lora(const struct command_line *line, struct error *error)
     return STATUS_OK;
 }
 
+static int check_bench(struct command_line *line, struct error *error)
+{
+    struct settings *s = &line->settings;
+    const char *what = line->arguments.argument;
+    if (s->nproc_per_node > 1 && strcmp(what, "comm") != 0)
+        return error_set(error, STATUS_USAGE, "nproc_per_node: 'flat bench %.80s' measures one process; leave it out", what);
+    if (s->predict && strcmp(what, "step") != 0)
+        return error_set(error, STATUS_USAGE, "predict: only 'flat bench step' can, not '%.80s'; leave it out", what);
+    if (s->quick && !settings_given(line, "time_budget"))
+        s->time_budget = 0.5;
+    return STATUS_OK;
+}
+
 static int settings_check(struct command_line *line, struct error *error)
 {
     const struct settings *s = &line->settings;
@@ -322,8 +337,8 @@ static int settings_check(struct command_line *line, struct error *error)
         status = check_lora(line, error);
     if (!status && bit == PLAN && !*s->forget_data == !*s->train_data)
         status = error_set(error, STATUS_USAGE, "forget_data: 'flat plan' needs either forget_data or train_data");
-    if (!status && bit == BENCH && s->quick && !settings_given(line, "time_budget"))
-        line->settings.time_budget = 0.5;
+    if (!status && bit == BENCH)
+        status = check_bench(line, error);
     if (!status && bit == GENERATE && settings_given(line, "prompt") == !!*s->data)
         status = error_set(error, STATUS_USAGE, "--prompt: 'flat generate' needs either --prompt TEXT or --data FILE");
     return status;

@@ -125,31 +125,32 @@ static int attach_engine(struct comm *comm, char *name, size_t name_bytes, struc
     return status;
 }
 
-/* The library for MPI, where mpirun started us and it was built; all ranks take it or none. */
-static int mpi_find(struct comm *comm, flat_mpi_fn *function, struct error *error)
+/* The library for MPI, where mpirun started us and it was built; all ranks take it or none: name is NULL then. */
+static int mpi_find(struct comm *comm, struct transport *transport, struct error *error)
 {
     char path[4096];
     void *library = NULL, *symbol = NULL;
+    flat_mpi_fn function = NULL;
     if (!strcmp(comm->place.launcher, "mpirun") && device_library("mpi", path, sizeof path))
         library = dlopen(path, RTLD_NOW | RTLD_GLOBAL | RTLD_NODELETE); /* global: Open MPI loads parts that need it */
     if (library)
         symbol = dlsym(library, "flat_mpi");
-    memcpy(function, &symbol, sizeof *function);
-    int64_t missing = !symbol;
+    memcpy(&function, &symbol, sizeof function);
+    int64_t missing = !function || !function(transport, comm->place.rank, comm->place.size);
+    const bool own = !missing;
     int status = comm_max(comm, &missing, error);
-    if (missing)
-        *function = NULL;
+    if (own && (missing || status)) {
+        transport->close(transport->state, true);
+        *transport = (struct transport){0};
+    }
     return status;
 }
 
 static int attach_lane(struct comm *comm, char *name, size_t name_bytes, struct error *error)
 {
     struct transport transport = {0};
-    flat_mpi_fn mpi = NULL;
-    int status = mpi_find(comm, &mpi, error);
-    if (!status && mpi)
-        mpi(&transport, comm->place.rank, comm->place.size);
-    else if (!status)
+    int status = mpi_find(comm, &transport, error);
+    if (!status && !transport.name)
         status = mesh_open(&transport, comm, error);
     if (!status)
         status = lane_open(&comm->lane, comm, &transport, error);
@@ -227,8 +228,8 @@ int comm_reduce_scatter(struct comm *comm, enum dtype dtype, void *buffer, int64
     if (comm->lane)
         return lane_queue(comm->lane, LANE_REDUCE_SCATTER, dtype, buffer, n, 0, error);
     struct device *device = comm->device;
-    return device_status(device, "reduce_scatter", device->engine->comm_reduce_scatter(device->context, dtype, buffer, n,
-                                                                                       slice_of(comm, n)), error);
+    return device_status(device, "reduce_scatter", device->engine->comm_reduce_scatter(device->context, dtype, buffer,
+                                                                                       n, slice_of(comm, n)), error);
 }
 
 int comm_all_gather(struct comm *comm, enum dtype dtype, void *buffer, int64_t n, struct error *error)
@@ -265,7 +266,8 @@ int comm_broadcast(struct comm *comm, void *buffer, size_t bytes, int root, stru
     if (comm->lane)
         return lane_queue(comm->lane, LANE_BROADCAST, DTYPE_F32, buffer, (int64_t)bytes, root, error);
     struct device *device = comm->device;
-    return device_status(device, "broadcast", device->engine->comm_broadcast(device->context, buffer, bytes, root), error);
+    return device_status(device, "broadcast", device->engine->comm_broadcast(device->context, buffer, bytes, root),
+                         error);
 }
 
 int comm_join(struct comm *comm, struct error *error)

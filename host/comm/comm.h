@@ -1,14 +1,14 @@
 /* comm.h - the ranks of a run: who they are, sums and copies between them, and what happens when one is lost.
  *
- * Two planes. The control plane is TCP between the ranks' hosts: rendezvous, agreement on what is run, heartbeats, small
- * host values, the verdict "a rank is lost". The data plane moves tensors in device memory: NCCL where the engine has
- * it, otherwise (CPU engines: device memory is host memory) MPI or the control plane's own sockets.
+ * Two planes. The control plane is TCP between the ranks' hosts: rendezvous, agreement on what is run, heartbeats,
+ * small host values, the verdict "a rank is lost". The data plane moves tensors in device memory: NCCL where the engine
+ * has it, otherwise (CPU engines: device memory is host memory) MPI or the control plane's own sockets.
  *
- * Order and bits: every rank makes the same calls in the same order. Sums are taken in one fixed order, so that the same
- * world size gives the same bits, and reduce_scatter followed by all_gather gives the bits of all_reduce.
+ * Order and bits: every rank makes the same calls in the same order. Sums are taken in one fixed order, so that the
+ * same world size gives the same bits, and reduce_scatter followed by all_gather gives the bits of all_reduce.
  *
- * Loss of a rank: a heartbeat that stays away, or a connection that breaks without a goodbye, ends every other rank with
- * one line naming host and rank and exit code STATUS_PEER, whatever the rank was waiting in.
+ * Loss of a rank: a heartbeat that stays away, or a connection that breaks without a goodbye, ends every other rank
+ * with one line naming host and rank and exit code STATUS_PEER, whatever the rank was waiting in.
  *
  * A NULL comm is a run of one rank: every function then returns at once, with nothing to do.
  */
@@ -28,7 +28,7 @@ void comm_close(struct comm *comm);
 
 int comm_rank(const struct comm *comm); /* 0 for NULL */
 int comm_size(const struct comm *comm); /* 1 for NULL */
-/* "rank 3: host gpu7, process 4711, NVIDIA H200 ..., NCCL 2.28.9" once a device is attached; for the start of a run's log. */
+/* "rank 3: host gpu7, process 4711, cuda: NVIDIA H200 ..., NCCL 2.28.9" once a device is attached. */
 const char *comm_describe(const struct comm *comm, int rank);
 
 /* ---- host values: these wait for all ranks ----------------------------------------------------------------------- */
@@ -49,10 +49,10 @@ void comm_abort(struct comm *comm, const char *reason);
 
 /* ---- device tensors ---------------------------------------------------------------------------------------------- *
  * Queued: they begin after everything queued on the device so far, and the device goes on meanwhile; comm_join makes
- * what is queued on the device later wait for all of them. The buffers must not be touched in between.               */
+ * what is queued on the device later wait for all of them. The buffers must not be touched in between.              */
 
-/* The slice of n elements that a rank owns: n / size of them, rounded down to a multiple of 16 (0 where n is small); the
- * last rank has the rest too, less than 16 * size elements. So one reduce-scatter of equal parts does almost all. */
+/* The slice of n elements that a rank owns: n / size of them, rounded down to a multiple of 16 (0 where n is small);
+ * the last rank has the rest too, less than 16 * size elements. So a reduce-scatter of equal parts does almost all. */
 void comm_slice(const struct comm *comm, int64_t n, int rank, int64_t *from, int64_t *count);
 /* In place: the own slice becomes the sum over ranks; the rest of buffer is left undefined. */
 int comm_reduce_scatter(struct comm *comm, enum dtype dtype, void *buffer, int64_t n, struct error *error);

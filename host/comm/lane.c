@@ -188,10 +188,11 @@ static int cards_compare(struct lane *lane, const struct card *own, struct error
     for (int rank = 0; !status && rank < lane->size; rank++) {
         const struct card *card = &lane->cards[rank];
         if (rank != lane->rank && memcmp(card, own, sizeof *own))
-            status = error_set(error, STATUS_RUNTIME, "rank %d makes %s of %lld %s where rank %d makes %s of %lld %s: the "
-                               "ranks do not run the same program", rank, card->op >= 0 && card->op < 4 ? op_name[card->op]
-                               : "?", (long long)card->n, dtype_name((enum dtype)card->dtype), lane->rank,
-                               op_name[own->op], (long long)own->n, dtype_name((enum dtype)own->dtype));
+            status = error_set(error, STATUS_RUNTIME, "rank %d makes %s of %lld %s where rank %d makes %s of %lld %s: "
+                               "the ranks do not run the same program", rank,
+                               card->op >= 0 && card->op < LANE_OPS ? op_name[card->op] : "?", (long long)card->n,
+                               dtype_name((enum dtype)card->dtype), lane->rank, op_name[own->op], (long long)own->n,
+                               dtype_name((enum dtype)own->dtype));
     }
     return status;
 }
@@ -240,7 +241,7 @@ static void *lane_run(void *argument)
         pthread_cond_broadcast(&lane->changed);
     }
     pthread_mutex_unlock(&lane->lock);
-    lane->transport.close(lane->transport.state);
+    lane->transport.close(lane->transport.state, lane->failed.status || atomic_load(&lane->comm->aborted));
     return NULL;
 }
 
@@ -262,7 +263,9 @@ int lane_open(struct lane **out, struct comm *comm, const struct transport *tran
     const size_t size = (size_t)comm->place.size;
     int status = lane ? STATUS_OK : STATUS_MEMORY;
     if (lane) {
-        *lane = (struct lane){.comm = comm, .transport = *transport, .rank = comm->place.rank, .size = comm->place.size};
+        *lane = (struct lane){.comm = comm, .transport = *transport};
+        lane->rank = comm->place.rank;
+        lane->size = comm->place.size;
         pthread_mutex_init(&lane->lock, NULL);
         pthread_cond_init(&lane->changed, NULL);
         lane->send = memory_array(size, sizeof *lane->send, error);
@@ -284,7 +287,7 @@ int lane_open(struct lane **out, struct comm *comm, const struct transport *tran
                                strerror(failure));
     }
     if (status) {
-        transport->close(transport->state);
+        transport->close(transport->state, true);
         if (lane)
             lane_free(lane);
         return status;

@@ -28,8 +28,9 @@ struct mesh {
     size_t *sent, *received;
 };
 
-static void mesh_close(void *state)
+static void mesh_close(void *state, bool failed)
 {
+    (void)failed;
     struct mesh *mesh = state;
     for (int rank = 0; mesh->fd && rank < mesh->size; rank++)
         wire_close(&mesh->fd[rank]);
@@ -91,7 +92,8 @@ static int mesh_exchange(void *state, const struct piece *send, const struct pie
 /* ---- making it -------------------------------------------------------------------------------------------------- */
 
 /* To all ranks below: their listeners exist already, so that no connection waits for an accept. */
-static int mesh_connect(struct mesh *mesh, struct comm *comm, const int32_t *ports, double deadline, struct error *error)
+static int mesh_connect(struct mesh *mesh, struct comm *comm, const int32_t *ports, double deadline,
+                        struct error *error)
 {
     int status = STATUS_OK;
     for (int rank = 0; !status && rank < mesh->rank; rank++) {
@@ -141,7 +143,7 @@ static struct mesh *mesh_allocate(const struct comm *comm, struct error *error)
         mesh->fd[rank] = -1;
     if (mesh->fd && mesh->ready && mesh->sent && mesh->received)
         return mesh;
-    mesh_close(mesh);
+    mesh_close(mesh, true);
     return NULL;
 }
 
@@ -170,7 +172,7 @@ int mesh_open(struct transport *transport, struct comm *comm, struct error *erro
     free(ports);
     if (status) {
         if (mesh)
-            mesh_close(mesh);
+            mesh_close(mesh, true);
         return status;
     }
     *transport = (struct transport){"sockets", mesh, NULL, mesh_exchange, mesh_close};

@@ -1,9 +1,11 @@
 /* place.c - see place.h. */
 #include "place.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 /* Ports made from a job's number lie below those that Linux hands out by itself (32768 and up). */
 enum { SIZE_MAX_RANKS = 16384, PORT_FIRST = 10000, PORT_COUNT = 20000 };
@@ -25,8 +27,8 @@ static int variable_int(const char *name, int min, int max, int *value, struct e
     char *end;
     long number = strtol(text, &end, 10);
     if (*end || end == text || number < min || number > max)
-        return error_set(error, STATUS_USAGE, "%s: expected a whole number from %d to %d, found '%.40s'", name, min, max,
-                         text);
+        return error_set(error, STATUS_USAGE, "%s: expected a whole number from %d to %d, found '%.40s'", name, min,
+                         max, text);
     *value = (int)number;
     return STATUS_OK;
 }
@@ -61,8 +63,8 @@ static int numbers_read(struct comm_place *place, const struct names *names, str
         return error_set(error, STATUS_USAGE, "%s: not set, but %s is; a rank needs both, or neither for a run alone",
                          missing, rank < 0 ? names->size : names->rank);
     if (rank >= size)
-        return error_set(error, STATUS_USAGE, "%s: %d, but %s is %d and ranks count from 0", names->rank, rank, names->size,
-                         size);
+        return error_set(error, STATUS_USAGE, "%s: %d, but %s is %d and ranks count from 0", names->rank, rank,
+                         names->size, size);
     local_rank = local_rank < 0 ? 0 : local_rank;
     if ((local_size && (local_rank >= local_size || local_size > size)))
         return error_set(error, STATUS_USAGE, "%s: %d does not go with %s %d and %s %d", names->local_rank, local_rank,
@@ -131,6 +133,20 @@ static int is_loopback(const char *address)
     return !strcmp(address, "localhost") || !strncmp(address, "127.", 4) || !strcmp(address, "::1");
 }
 
+static int listener_read(struct comm_place *place, struct error *error)
+{
+    int listening = 0;
+    socklen_t length = sizeof listening;
+    int status = place->rank ? STATUS_OK : variable_int("FLAT_LISTENER", 3, 1 << 20, &place->listener, error);
+    if (status || place->listener < 0)
+        return status;
+    if (getsockopt(place->listener, SOL_SOCKET, SO_ACCEPTCONN, &listening, &length) || !listening)
+        return error_set(error, STATUS_USAGE, "FLAT_LISTENER: descriptor %d does not listen; flat --nproc_per_node "
+                         "sets this, leave it out", place->listener);
+    fcntl(place->listener, F_SETFD, FD_CLOEXEC);
+    return STATUS_OK;
+}
+
 static int find_by_environment(struct comm_place *place, struct error *error)
 {
     int other = -1;
@@ -151,14 +167,16 @@ static int find_by_environment(struct comm_place *place, struct error *error)
     if (variable("TORCHELASTIC_RUN_ID")) {
         place->launcher = "torchrun";
         if (++place->port > 65535)
-            return error_set(error, STATUS_USAGE, "MASTER_PORT: torchrun's own store holds 65535, and ranks meet at the "
+            return error_set(error, STATUS_USAGE,
+                             "MASTER_PORT: torchrun's own store holds 65535, and ranks meet at the "
                              "port above it; give torchrun a smaller --master_port");
     } else if (variable("FLAT_LAUNCHER")) {
         place->launcher = "flat";
+        status = listener_read(place, error);
     }
     if (!place->local_size && is_loopback(place->address))
         place->local_size = place->size;
-    return STATUS_OK;
+    return status;
 }
 
 static int find_by_mpi(struct comm_place *place, const struct names *names, struct error *error)
@@ -180,7 +198,8 @@ static int find_by_mpi(struct comm_place *place, const struct names *names, stru
         if (variable(job[i]))
             place->port = port_of(variable(job[i]));
     if (!status && !place->port)
-        status = error_set(error, STATUS_USAGE, "MASTER_PORT: not set, and mpirun gives the job no name to make one from; "
+        status = error_set(error, STATUS_USAGE,
+                           "MASTER_PORT: not set, and mpirun gives the job no name to make one from; "
                            "add MASTER_PORT=PORT to the environment");
     return status;
 }
@@ -231,7 +250,7 @@ static int find_by_srun(struct comm_place *place, struct error *error)
 
 int comm_place_find(struct comm_place *place, struct error *error)
 {
-    *place = (struct comm_place){.size = 1, .local_size = 1, .timeout_seconds = TIMEOUT_SECONDS, .launcher = "none"};
+    *place = (struct comm_place){.size = 1, .local_size = 1, .listener = -1, .launcher = "none"};
     int timeout = TIMEOUT_SECONDS;
     int status = variable_int("FLAT_COMM_TIMEOUT", 1, 86400, &timeout, error);
     place->timeout_seconds = timeout;

@@ -8,20 +8,22 @@ struct comm_place {
     int local_rank, local_size; /* on this host: local_rank picks the GPU */
     char address[256];          /* where rank 0 listens */
     int port;
+    int listener;               /* rank 0: a socket that listens there already, which comm_open takes over; -1: none */
     double timeout_seconds;     /* to wait for the others at the start: 60 */
     const char *launcher;       /* "torchrun", "mpirun", "srun", "environment", "flat", or "none" with one rank */
 };
 
 /* Reads the environment, in this order:
- *   RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT   torchrun (whose own store holds MASTER_PORT: we meet at the
- *                                                            next one), `flat --nproc_per_node`, or by hand
+ *   RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT   torchrun (whose own store holds MASTER_PORT: we meet at
+ *                                                            the next one), flat --nproc_per_node, or by hand
  *   OMPI_COMM_WORLD_*, PMI_*                                 mpirun of Open MPI; of MPICH and its like
  *   SLURM_PROCID, SLURM_STEP_*                               srun
- * mpirun on several hosts does not say where rank 0 is: MASTER_ADDR must, or a SLURM allocation does. FLAT_COMM_TIMEOUT
- * is timeout_seconds. Contradictory or half-set variables are STATUS_USAGE, naming the variable. */
+ * mpirun on several hosts does not say where rank 0 is: MASTER_ADDR must, or a SLURM allocation does.
+ * FLAT_COMM_TIMEOUT is timeout_seconds, FLAT_LISTENER the listener of flat --nproc_per_node.
+ * Contradictory or half-set variables are STATUS_USAGE, naming the variable. */
 int comm_place_find(struct comm_place *place, struct error *error);
-/* Number of the GPU for device_open: local_rank, or, where CUDA_VISIBLE_DEVICES shows fewer than local_size (as srun does
- * with --gpus-per-task), local_rank modulo those. */
+/* Number of the GPU for device_open: local_rank, or, where CUDA_VISIBLE_DEVICES shows fewer than local_size (as srun
+ * does with --gpus-per-task), local_rank modulo those. */
 int comm_place_device(const struct comm_place *place);
 
 #endif

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -19,6 +20,7 @@
 
 #define HELLO_SECONDS 3.0   /* for a connection to say who it is */
 #define LOOK_SECONDS 0.25   /* between two looks whether those who came are still there */
+enum { OTHER_FILES = 64 };  /* that a process has open beside connections */
 #define PATIENCE_SECONDS 10 /* rank 0 may have begun to wait so much later than this rank */
 
 struct answer {
@@ -51,12 +53,13 @@ static int hello_check(const struct comm *comm, const struct comm_hello *hello, 
     struct comm_hello own;
     hello_fill(comm, CHANNEL_VALUES, &own);
     if (hello->protocol != own.protocol || strcmp(hello->version, own.version))
-        return error_set(error, STATUS_USAGE, "rank %d (host %s) is flat %s of protocol %d, rank 0 is flat %s of protocol "
+        return error_set(error, STATUS_USAGE,
+                         "rank %d (host %s) is flat %s of protocol %d, rank 0 is flat %s of protocol "
                          "%d; start the same program everywhere", hello->rank, hello->host, hello->version,
                          hello->protocol, own.version, own.protocol);
     if (hello->size != own.size)
-        return error_set(error, STATUS_USAGE, "rank %d (host %s) was started with %d ranks, rank 0 with %d", hello->rank,
-                         hello->host, hello->size, own.size);
+        return error_set(error, STATUS_USAGE, "rank %d (host %s) was started with %d ranks, rank 0 with %d",
+                         hello->rank, hello->host, hello->size, own.size);
     if (hello->rank < 1 || hello->rank >= own.size || hello->channel < 0 || hello->channel >= CHANNELS)
         return error_set(error, STATUS_USAGE, "host %s: process %lld came as rank %d of %d", hello->host,
                          (long long)hello->process, hello->rank, own.size);
@@ -79,7 +82,8 @@ static int missing_error(const struct comm *comm, int *const fds[CHANNELS], stru
         if (++missing <= 24)
             used += (size_t)snprintf(list + used, sizeof list - used, "%s%d", missing > 1 ? ", " : "", rank);
     }
-    return error_set(error, STATUS_PEER, "rank%s %s%s of %d did not come to %s port %d within %.0f s; see what %s, or raise "
+    return error_set(error, STATUS_PEER,
+                     "rank%s %s%s of %d did not come to %s port %d within %.0f s; see what %s, or raise "
                      "FLAT_COMM_TIMEOUT", missing > 1 ? "s" : "", list, missing > 24 ? ", ..." : "", comm->place.size,
                      comm->place.address, comm->place.port, comm->place.timeout_seconds,
                      missing > 1 ? "they said" : "it said");
@@ -94,7 +98,8 @@ static int gone_check(const struct comm *comm, int *const fds[CHANNELS], struct 
             const int fd = fds[channel][rank];
             ssize_t got = fd >= 0 ? recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) : 1;
             if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR))
-                return error_set(error, STATUS_PEER, "rank %d (host %s, process %ld) is lost: it came and ended before all "
+                return error_set(error, STATUS_PEER,
+                                 "rank %d (host %s, process %ld) is lost: it came and ended before all "
                                  "the others were there", rank, comm->peer[rank].host, comm->peer[rank].process);
         }
     return STATUS_OK;
@@ -164,11 +169,12 @@ static int rendezvous_root(struct comm *comm, int *watch_fds, struct error *erro
 {
     int *const fds[CHANNELS] = {comm->values, watch_fds};
     struct error own = {0};
-    int listener, bound;
+    int listener = comm->place.listener, bound;
     struct entry *list = memory_array((size_t)comm->place.size, sizeof *list, error);
     if (!list)
         return STATUS_MEMORY;
-    int status = wire_listen(&listener, comm->place.address, comm->place.port, &bound, &own);
+    int status = listener >= 0 ? STATUS_OK
+                               : wire_listen(&listener, comm->place.address, comm->place.port, &bound, &own);
     if (!status)
         status = key_make(&comm->key, &own);
     if (!status)
@@ -244,8 +250,29 @@ static int rendezvous_other(struct comm *comm, int *watch_fds, struct error *err
     return status;
 }
 
+/* Descriptors for the connections: to every rank one, and at rank 0 two more. */
+static int limit_raise(const struct comm_place *place, struct error *error)
+{
+    struct rlimit limit;
+    const rlim_t needed = (rlim_t)place->size * (place->rank ? 1 : 1 + CHANNELS) + OTHER_FILES;
+    if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur >= needed)
+        return STATUS_OK;
+    if (limit.rlim_max < needed)
+        return error_set(error, STATUS_RUNTIME, "rank %d of %d needs %llu open files, the limit is %llu; raise it with "
+                         "ulimit -n", place->rank, place->size, (unsigned long long)needed,
+                         (unsigned long long)limit.rlim_max);
+    limit.rlim_cur = needed;
+    if (setrlimit(RLIMIT_NOFILE, &limit))
+        return error_set(error, STATUS_RUNTIME, "rank %d: the limit of open files cannot be raised to %llu: %s",
+                         place->rank, (unsigned long long)needed, strerror(errno));
+    return STATUS_OK;
+}
+
 int rendezvous(struct comm *comm, int *watch_fds, struct error *error)
 {
+    int status = limit_raise(&comm->place, error);
+    if (status)
+        return status;
     struct comm_hello own;
     hello_fill(comm, CHANNEL_VALUES, &own);
     memcpy(comm->peer[comm->place.rank].host, own.host, sizeof own.host);

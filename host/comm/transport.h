@@ -3,6 +3,7 @@
  */
 #ifndef FLAT_COMM_TRANSPORT_H
 #define FLAT_COMM_TRANSPORT_H
+#include <stdbool.h>
 #include <stddef.h>
 
 struct piece {
@@ -20,10 +21,11 @@ struct transport {
      * 0, or -1 with the rank whose connection broke and a line. */
     int (*exchange)(void *state, const struct piece *send, const struct piece *receive, int *rank, char *error,
                     size_t error_bytes);
-    void (*close)(void *state);
+    /* failed: without waiting for the others, who may have ended. */
+    void (*close)(void *state, bool failed);
 };
 
-/* What libflat_mpi.so exports. */
-typedef void (*flat_mpi_fn)(struct transport *transport, int rank, int size);
+/* What libflat_mpi.so exports as flat_mpi; false where another kind of MPI than its own has started this process. */
+typedef bool (*flat_mpi_fn)(struct transport *transport, int rank, int size);
 
 #endif

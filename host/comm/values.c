@@ -57,7 +57,8 @@ static int round_root(struct comm *comm, const struct header *own_header, const 
         value_receive(comm, rank, &header, sizeof header);
         if (memcmp(&header, own_header, sizeof header)) {
             free(all);
-            error_set(error, STATUS_RUNTIME, "rank %d makes the call %.47s of %llu bytes where rank 0 makes %s of %zu: the "
+            error_set(error, STATUS_RUNTIME,
+                      "rank %d makes the call %.47s of %llu bytes where rank 0 makes %s of %zu: the "
                       "ranks do not run the same program", rank, header.call, (unsigned long long)header.bytes,
                       own_header->call, bytes);
             reply_send(comm, error->text, strlen(error->text) + 1, true);
@@ -85,8 +86,9 @@ int values_gather(struct comm *comm, const char *call, const void *own, size_t b
     watch_call(comm->watch);
     if (comm->place.rank == 0)
         return round_root(comm, &header, own, combine, result, result_bytes, error);
-    value_send(comm, 0, &header, sizeof header);
-    value_send(comm, 0, own, bytes);
+    /* rank 0 may have seen that another rank differs and ended before it took these: its reply is there all the same */
+    if (wire_send(comm->values[0], &header, sizeof header, 0))
+        wire_send(comm->values[0], own, bytes, 0);
     value_receive(comm, 0, &reply, sizeof reply);
     if (reply.differs) {
         char text[sizeof error->text] = "";
@@ -127,7 +129,8 @@ static void combine_max(const void *all, size_t bytes, int size, void *result)
 
 int comm_max(struct comm *comm, int64_t *value, struct error *error)
 {
-    return comm ? values_gather(comm, "max", value, sizeof *value, combine_max, value, sizeof *value, error) : STATUS_OK;
+    const size_t bytes = sizeof *value;
+    return comm ? values_gather(comm, "max", value, bytes, combine_max, value, bytes, error) : STATUS_OK;
 }
 
 int comm_barrier(struct comm *comm, struct error *error)
@@ -201,8 +204,8 @@ int comm_same(struct comm *comm, const char *what, const char *text, struct erro
     free(padded);
     if (status || !found.rank)
         return status;
-    return error_set(error, STATUS_USAGE, "%s: rank %lld (host %s) has '%s', rank 0 has '%s'; all ranks need the same", what,
-                     (long long)found.rank, comm->peer[found.rank].host, found.theirs, found.ours);
+    return error_set(error, STATUS_USAGE, "%s: rank %lld (host %s) has '%s', rank 0 has '%s'; all ranks need the same",
+                     what, (long long)found.rank, comm->peer[found.rank].host, found.theirs, found.ours);
 }
 
 struct verdict {
@@ -228,5 +231,6 @@ int comm_status(struct comm *comm, int status, struct error *error)
     int failed = values_gather(comm, "status", &own, sizeof own, combine_status, &first, sizeof first, error);
     if (failed || !first.status || first.rank == comm->place.rank)
         return failed ? failed : first.status;
-    return error_set(error, first.status, "rank %d (host %s): %.900s", first.rank, comm->peer[first.rank].host, first.text);
+    return error_set(error, first.status, "rank %d (host %s): %.900s", first.rank, comm->peer[first.rank].host,
+                     first.text);
 }

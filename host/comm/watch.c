@@ -26,12 +26,13 @@
 #define VERDICT_SECONDS 5.0  /* for rank 0 to say who is lost */
 #define NAP_SECONDS 5.0      /* a thread that did not run for so long was stopped itself and may judge nobody */
 
+enum { TEXT_BYTES = 496 };
 enum message_kind { MESSAGE_BEAT = 1, MESSAGE_GOODBYE, MESSAGE_LOST };
 
 struct message {
     int32_t kind, rank;
     int64_t calls; /* GOODBYE: that the rank made */
-    char text[496];
+    char text[TEXT_BYTES];
 };
 
 /* The other end of one connection: a rank at rank 0, rank 0 elsewhere. */
@@ -52,10 +53,11 @@ struct watch {
     int64_t *left;        /* [size]: calls of a rank that has taken leave, -1 before */
     atomic_llong calls;
     double ailing;        /* since when the device's communication has failed; 0: it has not */
+    bool aborted;         /* the thread has been told to leave and was joined; the main thread's */
     pthread_t thread;
     pthread_mutex_t lock; /* of what follows, which other threads write */
     enum request request;
-    char text[512];
+    char text[TEXT_BYTES];
     const char *(*check)(void *user);
     void *user;
 };
@@ -100,18 +102,26 @@ static void watch_farewell(struct watch *watch)
 
 /* ---- the end ---------------------------------------------------------------------------------------------------- */
 
-static _Noreturn void watch_end(struct watch *watch, const char *text)
+/* One line in one write, under a progress line that may stand there; a reader that does not read cannot hold us up. */
+static void line_print(const struct watch *watch, const char *text)
 {
     char line[640];
-    int length = snprintf(line, sizeof line, "error: %.496s; rank %d stops\n", text, watch->rank);
-    while (write(STDERR_FILENO, line, (size_t)length) < 0 && errno == EINTR)
-        ;
+    struct pollfd ready = {.fd = STDERR_FILENO, .events = POLLOUT};
+    int length = snprintf(line, sizeof line, "%serror: %s; rank %d stops\n", isatty(STDERR_FILENO) ? "\n" : "", text,
+                          watch->rank);
+    if (poll(&ready, 1, (int)(FAREWELL_SECONDS * 1000)) == 1 && write(STDERR_FILENO, line, (size_t)length) < 0)
+        return; /* nobody is there to be told */
+}
+
+static _Noreturn void watch_end(struct watch *watch, const char *text)
+{
     if (watch->rank == 0) {
         struct message lost = {.kind = MESSAGE_LOST};
         snprintf(lost.text, sizeof lost.text, "%s", text);
         watch_tell(watch, &lost);
     }
     file_remove_temporaries();
+    line_print(watch, text);
     if (watch->rank == 0)
         watch_farewell(watch);
     _exit(STATUS_PEER);
@@ -124,7 +134,7 @@ static void rank_name(const struct watch *watch, int rank, char *out, size_t byt
 
 static _Noreturn void watch_pronounce(struct watch *watch, int rank, const char *reason)
 {
-    char name[160], text[496];
+    char name[160], text[TEXT_BYTES];
     rank_name(watch, rank, name, sizeof name);
     snprintf(text, sizeof text, "%s is lost: %s", name, reason);
     if (watch->rank == 0 && rank > 0)
@@ -200,10 +210,10 @@ static void watch_leave(struct watch *watch, enum request request, const char *t
     watch_farewell(watch);
 }
 
-/* What the device's library says of a broken connection is mostly that another rank was lost: rank 0's word comes first. */
+/* What the device's library says of a broken connection is mostly that a rank was lost: rank 0's word comes first. */
 static void device_check(struct watch *watch, double now)
 {
-    char name[160], text[496];
+    char name[160], text[TEXT_BYTES];
     pthread_mutex_lock(&watch->lock);
     const char *found = watch->check ? watch->check(watch->user) : NULL;
     pthread_mutex_unlock(&watch->lock);
@@ -260,14 +270,19 @@ static void *watch_run(void *argument)
     }
 }
 
-static void watch_ask(struct watch *watch, enum request request, const char *text)
+/* The first request stands, whoever makes another one meanwhile. Returns which that is. */
+static enum request watch_ask(struct watch *watch, enum request request, const char *text)
 {
     pthread_mutex_lock(&watch->lock);
-    watch->request = request;
-    snprintf(watch->text, sizeof watch->text, "%s", text);
+    if (watch->request == REQUEST_NONE) {
+        watch->request = request;
+        snprintf(watch->text, sizeof watch->text, "%s", text);
+    }
+    const enum request standing = watch->request;
     pthread_mutex_unlock(&watch->lock);
     if (write(watch->wake, &(uint64_t){1}, sizeof(uint64_t)) < 0)
-        return; /* the thread looks by itself soon enough */
+        return standing; /* the thread looks by itself soon enough */
+    return standing;
 }
 
 static void watch_free(struct watch *watch)
@@ -315,7 +330,8 @@ int watch_open(struct watch **out, int rank, int size, const struct comm_peer *p
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (failure) {
         watch_free(watch);
-        return error_set(error, STATUS_RUNTIME, "rank %d: the heartbeat cannot be started: %s", rank, strerror(failure));
+        return error_set(error, STATUS_RUNTIME, "rank %d: the heartbeat cannot be started: %s", rank,
+                         strerror(failure));
     }
     *out = watch;
     return STATUS_OK;
@@ -325,7 +341,7 @@ void watch_close(struct watch *watch)
 {
     if (!watch)
         return;
-    if (watch->request != REQUEST_ABORT) {
+    if (!watch->aborted) {
         watch_ask(watch, REQUEST_CLOSE, "");
         pthread_join(watch->thread, NULL);
     }
@@ -336,16 +352,12 @@ void watch_call(struct watch *watch) { atomic_fetch_add(&watch->calls, 1); }
 
 _Noreturn void watch_lose(struct watch *watch, int rank, const char *reason)
 {
-    char name[160], text[496];
+    char name[160], text[TEXT_BYTES];
     rank_name(watch, rank, name, sizeof name);
     snprintf(text, sizeof text, "%s is lost: %s", name, reason);
     usleep((useconds_t)(VERDICT_SECONDS * 1e6));
-    pthread_mutex_lock(&watch->lock);
-    const bool alone = watch->request == REQUEST_ABORT; /* there is no thread any more that would do it */
-    pthread_mutex_unlock(&watch->lock);
-    if (alone)
+    if (watch_ask(watch, REQUEST_LOSE, text) == REQUEST_ABORT) /* there is no thread any more that would do it */
         watch_end(watch, text);
-    watch_ask(watch, REQUEST_LOSE, text);
     for (;;)
         pause();
 }
@@ -353,8 +365,9 @@ _Noreturn void watch_lose(struct watch *watch, int rank, const char *reason)
 void watch_abort(struct watch *watch, const char *reason)
 {
     char name[160], text[sizeof watch->text];
-    if (watch->request == REQUEST_ABORT)
+    if (watch->aborted)
         return;
+    watch->aborted = true;
     rank_name(watch, watch->rank, name, sizeof name);
     snprintf(text, sizeof text, "%s has failed: %.300s", name, reason);
     watch_ask(watch, REQUEST_ABORT, text);

@@ -1,10 +1,10 @@
 /* watch.h - the heartbeats of a run: who is alive, who has taken leave, and the end of this process when one is lost.
  *
- * One thread a rank, one connection of every rank to rank 0, a message a second both ways. Rank 0 pronounces who is lost
- * and tells the others; they pronounce rank 0. A connection that ends without a goodbye is a loss at once, silence is one
- * after WATCH_SILENCE_SECONDS. What follows is not an error that travels up, for this rank's threads may be waiting
- * anywhere, in the driver or in a library: the thread writes one line to stderr, removes what a save had begun, and ends
- * the process with STATUS_PEER.
+ * One thread a rank, one connection of every rank to rank 0, a message a second both ways. Rank 0 pronounces who is
+ * lost and tells the others; they pronounce rank 0. A connection that ends without a goodbye is a loss at once, silence
+ * is one after WATCH_SILENCE_SECONDS. What follows is not an error that travels up, for this rank's threads may be
+ * waiting anywhere, in the driver or in a library: the thread writes one line to stderr, removes what a save had begun,
+ * and ends the process with STATUS_PEER.
  */
 #ifndef FLAT_COMM_WATCH_H
 #define FLAT_COMM_WATCH_H

@@ -15,7 +15,9 @@
 
 #include "../util/clock.h"
 
-#define RETRY_SECONDS 0.05
+enum { NAP_NANOSECONDS = 50000000 }; /* between two tries */
+
+static void nap(void) { nanosleep(&(struct timespec){.tv_nsec = NAP_NANOSECONDS}, NULL); }
 
 static int milliseconds_to(double deadline)
 {
@@ -96,7 +98,8 @@ int wire_listen(int *fd, const char *address, int port, int *bound, struct error
                 failure = errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL ? failure : errno;
     freeaddrinfo(list);
     if (*fd < 0)
-        return error_set(error, STATUS_RUNTIME, "%s port %d: rank 0 cannot listen there: %s; choose another MASTER_PORT",
+        return error_set(error, STATUS_RUNTIME,
+                         "%s port %d: rank 0 cannot listen there: %s; choose another MASTER_PORT",
                          address, port, strerror(failure ? failure : EADDRNOTAVAIL));
     *bound = port_bound(*fd);
     return STATUS_OK;
@@ -148,7 +151,7 @@ int wire_connect(int *fd, const char *address, int port, double deadline, struct
         if (*fd < 0 && clock_seconds() >= deadline)
             break;
         if (*fd < 0)
-            nanosleep(&(struct timespec){.tv_nsec = (long)(RETRY_SECONDS * 1e9)}, NULL);
+            nap();
     }
     freeaddrinfo(list);
     if (*fd < 0)
@@ -166,8 +169,12 @@ int wire_accept(int listener, double deadline, char from[WIRE_ADDRESS_BYTES])
         if (got == 0 || (got < 0 && errno != EINTR))
             return -1;
         int fd = got > 0 ? accept4(listener, (struct sockaddr *)&other, &length, SOCK_CLOEXEC | SOCK_NONBLOCK) : -1;
-        if (fd < 0)
+        if (fd < 0 && (errno == EINTR || errno == ECONNABORTED))
             continue; /* a signal, or a caller that has gone again */
+        if (fd < 0) { /* no descriptor or memory for it now */
+            nap();
+            return -1;
+        }
         if (getnameinfo((struct sockaddr *)&other, length, from, WIRE_ADDRESS_BYTES, NULL, 0, NI_NUMERICHOST))
             *from = 0;
         socket_prepare(fd);

@@ -13,7 +13,8 @@ enum { WIRE_ADDRESS_BYTES = 256 };
 int wire_listen(int *fd, const char *address, int port, int *bound, struct error *error);
 /* Connects, again and again until `deadline` (of clock_seconds): the other side may not be up yet. */
 int wire_connect(int *fd, const char *address, int port, double deadline, struct error *error);
-/* The next connection, or -1 when the deadline passes. `from` gets the other side's address in digits. */
+/* The next connection, or -1 when the deadline passes or the host has no room for it. `from` gets the other side's
+ * address in digits. */
 int wire_accept(int listener, double deadline, char from[WIRE_ADDRESS_BYTES]);
 
 /* All of the bytes, whatever the number of calls it takes; false when the connection breaks or the deadline (0: none)

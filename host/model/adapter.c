@@ -33,7 +33,7 @@ static struct half half_of(const struct lora *lora, const struct model *model, i
 
 /* ---- reading ----------------------------------------------------------------------------------------------------- */
 
-#define COMPLAINTS_BYTES 700 /* of the one line that holds them */
+#define COMPLAINTS_BYTES 600 /* of the one line that holds them */
 
 /* Appends one complaint; when the line is full only the count goes on. */
 static void complain(struct buffer *text, int *count, const char *name, const char *what)

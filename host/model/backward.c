@@ -234,27 +234,21 @@ int model_backward_by_layer(struct model *model, const struct batch *batch, mode
 {
     const int layers = (int)model->config.num_hidden_layers;
     int status = head_backward(model, batch, error);
-    if (!status)
+    if (!status && hook)
         status = hook(user, layers, error);
     for (int layer = layers - 1; layer >= 0 && !status; layer--) {
         char name[32];
         snprintf(name, sizeof name, "layer %d", layer);
         status = device_range(model->device, name, layer_backward(model, batch, layer, error));
-        if (!status)
+        if (!status && hook)
             status = hook(user, layer, error);
     }
     if (!status && model->grad)
         status = embedding_half(model, batch, error);
-    return status ? status : hook(user, -1, error);
-}
-
-static int nobody_waits(void *user, int layer, struct error *error)
-{
-    (void)user, (void)layer, (void)error;
-    return STATUS_OK;
+    return status || !hook ? status : hook(user, -1, error);
 }
 
 int model_backward(struct model *model, const struct batch *batch, struct error *error)
 {
-    return model_backward_by_layer(model, batch, nobody_waits, NULL, error);
+    return model_backward_by_layer(model, batch, NULL, NULL, error);
 }

@@ -292,14 +292,27 @@ int model_forward_head(struct model *model, const int32_t *device_head_row, int3
 
 int model_forward(struct model *model, const struct batch *batch, struct error *error)
 {
+    return model_forward_by_layer(model, batch, NULL, NULL, error);
+}
+
+int model_forward_by_layer(struct model *model, const struct batch *batch, model_layer_hook hook, void *user,
+                           struct error *error)
+{
     const struct model_config *c = &model->config;
     struct head_activations *h = &model->head;
-    int status = model_forward_body(model, batch, error);
+    int status = hook ? hook(user, -1, error) : STATUS_OK;
+    if (!status)
+        status = model_forward_body(model, batch, error);
     for (int layer = 0; layer < c->num_hidden_layers && !status; layer++) {
         char name[32];
         snprintf(name, sizeof name, "layer %d", layer);
-        status = device_range(model->device, name, model_forward_layer(model, batch, layer, NULL, NULL, error));
+        if (hook)
+            status = hook(user, layer, error);
+        if (!status)
+            status = device_range(model->device, name, model_forward_layer(model, batch, layer, NULL, NULL, error));
     }
+    if (!status && hook)
+        status = hook(user, (int)c->num_hidden_layers, error);
     if (!status)
         status = model_forward_head(model, batch->device.head_row, batch->heads, error);
     if (!status)

@@ -130,14 +130,16 @@ int model_accepts(const struct model *model, const struct batch *batch, struct e
 /* Embedding, all layers: leaves the last residual stream as activations[last].middle + feed_out. */
 int model_forward_body(struct model *model, const struct batch *batch, struct error *error);
 /* Body, final norm and lm_head on the answer rows, log-probabilities into model->head. When the model was planned for
- * training, logits become p - onehot, and the loss
- * weights of padding become 0. */
+ * training, logits become p - onehot, and the loss weights of padding become 0. */
 int model_forward(struct model *model, const struct batch *batch, struct error *error);
+/* The same, asking before the parameters of a layer are read: of the embeddings (-1), the layers from 0 on, the head
+ * (num_hidden_layers). */
+typedef int (*model_layer_hook)(void *user, int layer, struct error *error);
+int model_forward_by_layer(struct model *model, const struct batch *batch, model_layer_hook hook, void *user,
+                           struct error *error);
 /* Adds dL/d(parameters) to the gradient arena, given head.row_scale = -dL/dlogprob of every head row. */
 int model_backward(struct model *model, const struct batch *batch, struct error *error);
-/* The same, telling when the gradients of a layer are complete: first those of the head (layer num_hidden_layers), then
- * the layers from the last to 0, then the embeddings (-1). */
-typedef int (*model_layer_hook)(void *user, int layer, struct error *error);
+/* The same, telling when the gradients of a layer are complete: in the opposite order. */
 int model_backward_by_layer(struct model *model, const struct batch *batch, model_layer_hook hook, void *user,
                             struct error *error);
 

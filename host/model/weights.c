@@ -70,7 +70,7 @@ static void shape_print(char *out, size_t bytes, int dims, const int64_t *shape)
         snprintf(out + used, bytes - (size_t)used, "]");
 }
 
-#define COMPLAINTS_BYTES 700 /* of the one line that holds them */
+#define COMPLAINTS_BYTES 600 /* of the one line that holds them */
 
 /* Appends one complaint; when the line is full only the count goes on. */
 static void complain(struct buffer *text, int *count, const char *format, const char *name, const char *detail)

@@ -109,3 +109,33 @@ int agreement_check(struct trainer *trainer, const char *config, struct error *e
         buffer_free(&item[i].text);
     return status;
 }
+
+int agreement_check_weights(struct trainer *trainer, struct error *error)
+{
+    struct comm *comm = trainer->shards.world.comm;
+    const struct model *model = &trainer->model;
+    const struct {
+        const char *what;
+        const void *arena;
+        int64_t elements;
+    } part[] = {{"weights of the model", model->param, model->elements},
+                {"adapters", model->lora.param, model->lora.elements}};
+    int status = STATUS_OK;
+    for (int i = 0; i < 2 && comm && !status; i++) {
+        double sum_squares = 0;
+        char text[64];
+        status = device_run(&trainer->device, error, adamw_norm,
+                            &((struct adamw_norm_args){.grad_dtype = model->dtype,
+                                                       .n = part[i].elements,
+                                                       .grad = part[i].arena,
+                                                       .sum_squares = trainer->totals + SUM_SQUARES}));
+        if (!status)
+            status = device_copy_out(&trainer->device, &sum_squares, trainer->totals + SUM_SQUARES, sizeof sum_squares,
+                                     error);
+        snprintf(text, sizeof text, "sum of squares %.17g", sum_squares);
+        status = comm_status(comm, status, error);
+        if (!status)
+            status = comm_same(comm, part[i].what, text, error);
+    }
+    return status;
+}

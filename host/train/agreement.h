@@ -1,7 +1,8 @@
 /* agreement.h - what all ranks must have alike before the first step: version, settings, data, tokens, weights.
  *
  * Paths may differ from host to host; what lies there may not. Data and configs are compared by checksum, the first
- * epoch's ids as a whole (so tokenizer, templates and order are with them), weights by the names and sizes of their files.
+ * epoch's ids as a whole (so tokenizer, templates and order are with them), weights by the names and sizes of their files
+ * and, once they are on the device, by the sum of their squares: one pass over them, whose order of summation is fixed.
  */
 #ifndef FLAT_TRAIN_AGREEMENT_H
 #define FLAT_TRAIN_AGREEMENT_H
@@ -10,5 +11,7 @@
 /* After trainer_prepare. config: the settings as text, without what may differ. STATUS_USAGE on every rank, with the first
  * rank that differs and what it has. Nothing with one rank. */
 int agreement_check(struct trainer *trainer, const char *config, struct error *error);
+/* After trainer_start. */
+int agreement_check_weights(struct trainer *trainer, struct error *error);
 
 #endif

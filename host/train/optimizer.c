@@ -125,7 +125,7 @@ int optimizer_step(struct trainer *trainer, double rate, struct error *error)
             status = range_update(trainer, matrices_end, end, shard->state + (matrices_end - shard->offset), of_vectors,
                                   error);
     }
-    return status ? status : shards_gather(shards, &trainer->model, error);
+    return status ? status : shards_gather_begin(&trainer->shards, &trainer->model, error);
 }
 
 /* Elements [offset, offset + count) of the master weights, at most STAGING of them, from those who keep them to the

@@ -61,6 +61,9 @@ int cluster_read(struct cluster *cluster, const char *path, struct error *error)
     if (!status && cJSON_GetArraySize(json) != 1 + (int)(sizeof number / sizeof *number))
         status = error_set(error, STATUS_INPUT, "%s: a key that is none of the %zu of a cluster; see the README", path,
                            1 + sizeof number / sizeof *number);
+    if (!status && gpus_per_host != floor(gpus_per_host))
+        status = error_set(error, STATUS_INPUT, "%s: gpus_per_host: expected a whole number, found %g", path,
+                           gpus_per_host);
     cluster->gpus_per_host = (int)gpus_per_host;
     cJSON_Delete(json);
     return status;
@@ -78,10 +81,10 @@ struct scaling scaling_estimate(const struct cluster *cluster, const struct scal
     t.reduce = (work->split ? 1 : 2) * (sums / bus + hops);
     t.gather = work->split ? copies / bus + hops : 0;
     t.wire_bytes = work->split ? sums + copies : 2 * sums;
-    const double window = 2.0 / 3 * t.compute / work->rounds, tail = t.reduce * (double)work->tail_elements / n;
-    t.exposed = fmax(t.reduce - window, tail);
+    const double micro = t.compute / work->rounds, tail = (double)work->tail_elements / n;
+    t.exposed = fmax(t.reduce - 2 * micro / 3, tail * t.reduce) + fmax(t.gather - micro / 3, tail * t.gather);
     t.optimizer = (double)work->own_elements * work->optimizer_bytes / cluster->memory_bytes;
-    t.step = t.compute + t.exposed + t.gather + t.optimizer;
+    t.step = t.compute + t.exposed + t.optimizer;
     t.efficiency = (alone + n * work->optimizer_bytes / cluster->memory_bytes) / t.step;
     return t;
 }

@@ -6,12 +6,13 @@
  *   compute   = rounds * flops of a micro-batch / compute rate, times 1 + overlap_slowdown when W > 1
  *   collective(bytes) = (W - 1) / W * bytes / bus + B (W - 1) hop          a ring; bus: of the host, or between hosts
  *   reduce    = collective(n g), twice that without split (a sum to all is a reduce-scatter and an all-gather)
- *   window    = 2/3 of the last micro-batch's compute: its backward pass, which the sums run beside
- *   tail      = reduce * (elements of the buckets that the pass completes last) / n: nothing runs beside these
- *   exposed   = max(reduce - window, tail)
  *   gather    = collective(n p) with split, 0 otherwise
+ *   tail      = (elements of the buckets that the backward pass completes last, and the forward pass needs first) / n:
+ *               nothing runs beside these
+ *   exposed   = max(reduce - 2/3 micro, tail reduce) + max(gather - 1/3 micro, tail gather), where micro is the compute of
+ *               one micro-batch: the last one's backward pass, and the first one's forward pass
  *   optimizer = own elements * (bytes of the norm and of AdamW) / memory rate
- *   step      = compute + exposed + gather + optimizer
+ *   step      = compute + exposed + optimizer
  *
  * Left out: loading, the log, stragglers, and a host's share of a network that others use too.
  */
@@ -49,7 +50,7 @@ struct scaling_work {
 };
 
 struct scaling {
-    double compute, reduce, exposed, gather, optimizer, step; /* seconds */
+    double compute, reduce, gather, exposed, optimizer, step; /* seconds */
     double wire_bytes; /* that a rank sends a step */
     double efficiency; /* time of one GPU alone with the same rounds, against step */
 };

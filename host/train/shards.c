@@ -5,6 +5,8 @@
 
 #include "../util/memory.h"
 
+enum { NOTHING_AWAITED = 1 << 30 }; /* above every layer */
+
 /* A run of slots that the backward pass completes together, in the order of the arena. */
 struct piece {
     int64_t offset;
@@ -110,7 +112,8 @@ static int slices_take(struct shards *shards, int64_t elements, struct error *er
 int shards_create(struct shards *shards, const struct model *model, const struct world *world, bool split,
                   int64_t bucket_bytes, struct error *error)
 {
-    *shards = (struct shards){.world = *world, .split = split && world->size > 1};
+    *shards = (struct shards){.world = *world, .split = split && world->size > 1,
+                               .awaited = NOTHING_AWAITED};
     const int64_t elements = model_trainable(model).elements;
     const size_t most = (size_t)SLOTS * (size_t)(model->config.num_hidden_layers + 1);
     struct piece *piece = memory_array(most, sizeof *piece, error);
@@ -158,15 +161,37 @@ int shards_reduce_finish(struct shards *shards, struct error *error)
     return comm_join(shards->world.comm, error);
 }
 
-int shards_gather(const struct shards *shards, const struct model *model, struct error *error)
+/* The next bucket's parameters; the order is the pass's, which is the backward pass's reversed. */
+static int bucket_send(struct shards *shards, const struct model *model, struct error *error)
 {
-    const struct model_trainable trained = model_trainable(model);
+    const struct shard_bucket *bucket = &shards->bucket[--shards->ungathered];
+    char *parameters = (char *)model_trainable(model).param + (size_t)bucket->offset * dtype_size(model->dtype);
+    shards->awaited = bucket->layer < shards->awaited ? bucket->layer : shards->awaited;
+    return comm_all_gather(shards->world.comm, model->dtype, parameters, bucket->count, error);
+}
+
+int shards_gather_begin(struct shards *shards, const struct model *model, struct error *error)
+{
+    shards->ungathered = shards->split ? shards->buckets : 0;
+    shards->awaited = NOTHING_AWAITED;
+    return shards->ungathered ? bucket_send(shards, model, error) : STATUS_OK;
+}
+
+int shards_gather(struct shards *shards, const struct model *model, int layer, struct error *error)
+{
     int status = STATUS_OK;
-    for (int b = shards->buckets - 1; b >= 0 && !status && shards->split; b--) { /* the first that is needed, first */
-        const struct shard_bucket *bucket = &shards->bucket[b];
-        status = comm_all_gather(shards->world.comm, model->dtype,
-                                 (char *)trained.param + (size_t)bucket->offset * dtype_size(model->dtype),
-                                 bucket->count, error);
+    while (!status && shards->ungathered && shards->bucket[shards->ungathered - 1].layer <= layer)
+        status = bucket_send(shards, model, error);
+    if (!status && shards->awaited <= layer) {
+        status = comm_join(shards->world.comm, error);
+        shards->awaited = NOTHING_AWAITED;
     }
+    if (!status && shards->ungathered && shards->awaited == NOTHING_AWAITED)
+        status = bucket_send(shards, model, error);
     return status;
+}
+
+int shards_gather_finish(struct shards *shards, const struct model *model, struct error *error)
+{
+    return shards_gather(shards, model, (int)model->config.num_hidden_layers, error);
 }

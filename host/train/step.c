@@ -31,6 +31,7 @@ static int micro_batch_pack(struct trainer *trainer, const struct epoch *epoch, 
 /* What a rank does in one round of a step. */
 struct round {
     int micro_batch; /* of the epoch; -1: nothing is left for this rank */
+    bool first;      /* after the last update */
     bool last;       /* gradients are complete after it */
     bool common;     /* the batch form over the micro-batches of all ranks */
     int pairs;       /* of this micro-batch, or of all of the round when common */
@@ -96,6 +97,23 @@ static int pass_run(struct trainer *trainer, enum pass pass, struct error *error
     return status ? status : graph_cache_run(&trainer->graph_cache, &trainer->device, key, work, trainer, error);
 }
 
+/* The first forward pass after an update: its parameters come in front of it, layer by layer, or all before a replay. */
+static int layer_needed(void *user, int layer, struct error *error)
+{
+    struct trainer *trainer = user;
+    return shards_gather(&trainer->shards, &trainer->model, layer, error);
+}
+
+static int first_forward(struct trainer *trainer, struct error *error)
+{
+    if (!trainer->shards.split)
+        return pass_run(trainer, PASS_FORWARD, error);
+    if (!trainer->graphs)
+        return model_forward_by_layer(&trainer->model, &trainer->batch, layer_needed, trainer, error);
+    int status = shards_gather_finish(&trainer->shards, &trainer->model, error);
+    return status ? status : pass_run(trainer, PASS_FORWARD, error);
+}
+
 static int layer_done(void *user, int layer, struct error *error)
 {
     struct trainer *trainer = user;
@@ -114,8 +132,11 @@ static int round_run(struct trainer *trainer, const struct epoch *epoch, const s
     if (round->micro_batch >= 0) {
         status = micro_batch_pack(trainer, epoch, round->micro_batch, &own_pairs, error);
         if (!status)
-            status = device_range(&trainer->device, "forward", pass_run(trainer, PASS_FORWARD, error));
+            status = device_range(&trainer->device, "forward", round->first ? first_forward(trainer, error)
+                                                                            : pass_run(trainer, PASS_FORWARD, error));
         round->pairs = round->common ? round->pairs : own_pairs;
+    } else if (round->first) {
+        status = shards_gather_finish(&trainer->shards, model, error);
     }
     if (!status && (round->micro_batch >= 0 || round->common))
         status = device_range(&trainer->device, "loss", round_loss(trainer, size, round, error));
@@ -163,6 +184,8 @@ static int nonfinite_report(struct trainer *trainer, const struct epoch *epoch, 
     double *sums = memory_array((size_t)trainer->max_sequences, sizeof *sums, error);
     if (!sums)
         status = STATUS_MEMORY;
+    if (!status)
+        status = shards_gather_finish(&trainer->shards, &trainer->model, error);
     for (int k = 0; k < deal_rounds(&trainer->deal, step) && !status; k++) {
         struct round round = {.micro_batch = deal_micro_batch(&trainer->deal, step, k, trainer->shards.world.rank)};
         int from, to;
@@ -234,10 +257,9 @@ static int step_gradients(struct trainer *trainer, const struct epoch *epoch, st
     if (!status)
         status = device_zero(&trainer->device, trained.grad,
                              (size_t)trained.elements * dtype_size(trainer->model.grad_dtype), error);
-    if (!status)
-        status = comm_join(trainer->shards.world.comm, error); /* the parameters of the last update */
     for (int k = 0; k < rounds && !status; k++) {
         struct round round = {.micro_batch = deal_micro_batch(&trainer->deal, step, k, trainer->shards.world.rank),
+                              .first = k == 0,
                               .last = k == rounds - 1,
                               .common = common,
                               .pairs = round_pairs(trainer, step, k)};

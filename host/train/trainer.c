@@ -236,7 +236,7 @@ int trainer_save(struct trainer *trainer, const char *out_directory, struct erro
     struct comm *comm = trainer->shards.world.comm;
     const bool writes = trainer->shards.world.rank == 0;
     struct error served_error = {0};
-    int status = comm_join(comm, error); /* the parameters of the last update */
+    int status = shards_gather_finish(&trainer->shards, &trainer->model, error);
     if (!status && writes) {
         optimizer_share(trainer);
         status = model_write(trainer, out_directory, error);

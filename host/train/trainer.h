@@ -99,7 +99,7 @@ int optimizer_start(struct trainer *trainer, struct error *error);
 /* Sum of the squares of all gradients into totals[SUM_SQUARES], and the totals of all ranks. Once a step. */
 int optimizer_gradient_norm(struct trainer *trainer, struct error *error);
 /* Clipping and update of matrices (decayed) and vectors, given the norm; the device itself skips a non-finite step. The
- * parameters are whole again after a comm_join. */
+ * parameters are whole again after shards_gather_finish. */
 int optimizer_step(struct trainer *trainer, double rate, struct error *error);
 /* From here on rank 0 can read all master weights, while the others answer in optimizer_serve until rank 0 calls it as
  * the reader: every time anew. */

@@ -73,7 +73,7 @@ struct settings {
     const char *output; /* -o */
 
     /* bench */
-    bool list, quick;
+    bool list, quick, predict;
     const char *filter, *json, *csv, *baseline, *peers; /* "" when not given */
     const char *models_dir; /* step: folders with a config.json */
     int64_t samples, pairs; /* 0: the measurement's own */

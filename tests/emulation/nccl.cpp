@@ -1,8 +1,9 @@
 /* nccl.cpp - the functions of NCCL that nccl_api.h names, between processes on this machine.
  *
- * Sums go round the ring as NCCL's do: the part that ends at rank r begins at rank r + 1, and 16-bit types are rounded at
- * every hop. Collectives run when their stream comes to them and wait there for all ranks; groups run as one. Buffers that
- * are not device memory, or overlap otherwise than in place, are refused; ranks that call different things are a fault.
+ * Sums go round the ring as NCCL's do: the part that ends at rank r begins at rank r + 1, and 16-bit types are rounded
+ * at every hop. Collectives run when their stream comes to them and wait there for all ranks; groups run as one.
+ * Buffers that are not device memory, or overlap otherwise than in place, are refused; ranks that call different things
+ * are a fault.
  */
 #include "emulation_control.h"
 #include "nccl_state.h"
@@ -270,19 +271,23 @@ NCCL_EXPORT int ncclReduceScatter(const void *send, void *receive, size_t count,
 NCCL_EXPORT int ncclReduce(const void *send, void *receive, size_t count, int type, int op, int root, ncclComm *comm,
                            cudaStream_t stream)
 {
-    const nccl_call call = {comm, {NCCL_OP_REDUCE, type, root, 0, count, 0}, (const char *)send, (char *)receive, stream};
+    const nccl_call call = {comm, {NCCL_OP_REDUCE, type, root, 0, count, 0}, (const char *)send, (char *)receive,
+                            stream};
     return op == NCCL_SUM ? call_submit(call, call.give, "ncclReduce") : (int)NCCL_INVALID_ARGUMENT;
 }
 
-NCCL_EXPORT int ncclAllGather(const void *send, void *receive, size_t count, int type, ncclComm *comm, cudaStream_t stream)
+NCCL_EXPORT int ncclAllGather(const void *send, void *receive, size_t count, int type, ncclComm *comm,
+                              cudaStream_t stream)
 {
-    const nccl_call call = {comm, {NCCL_OP_ALL_GATHER, type, 0, 0, count, 0}, (const char *)send, (char *)receive, stream};
+    const nccl_call call = {comm, {NCCL_OP_ALL_GATHER, type, 0, 0, count, 0}, (const char *)send, (char *)receive,
+                            stream};
     return call_submit(call, call.give - (size_t)comm->rank * count * nccl_type_bytes(type), "ncclAllGather");
 }
 
 NCCL_EXPORT int ncclBroadcast(const void *send, void *receive, size_t count, int type, int root, ncclComm *comm,
                               cudaStream_t stream)
 {
-    const nccl_call call = {comm, {NCCL_OP_BROADCAST, type, root, 0, count, 0}, (const char *)send, (char *)receive, stream};
+    const nccl_call call = {comm, {NCCL_OP_BROADCAST, type, root, 0, count, 0}, (const char *)send, (char *)receive,
+                            stream};
     return call_submit(call, call.give, "ncclBroadcast");
 }

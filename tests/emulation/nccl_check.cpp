@@ -1,9 +1,9 @@
-/* nccl_check.cpp - compares nccl_api.h with NVIDIA's nccl.h, where that is installed: at compile time, and nothing else. */
+/* nccl_check.cpp - compares nccl_api.h with NVIDIA's nccl.h, where that is installed: at compile time, and no more. */
 #include "nccl_api.h"
 
 #include <type_traits>
 
-#if __has_include(<nccl.h>)
+#if defined(__CUDA_RUNTIME_API_H__) && __has_include(<nccl.h>) /* it needs NVIDIA's own CUDA headers */
 #include <nccl.h>
 
 namespace {
@@ -22,7 +22,8 @@ template <> struct plain<ncclResult_t *> {
     typedef int *type;
 };
 
-template <class R, class... A> auto plain_function(R (*)(A...)) -> typename plain<R>::type (*)(typename plain<A>::type...);
+template <class R, class... A>
+auto plain_function(R (*)(A...)) -> typename plain<R>::type (*)(typename plain<A>::type...);
 
 #define X(type, name, arguments) \
     static_assert(std::is_same<decltype(plain_function(&::name)), decltype(nccl_api::name)>::value, #name);

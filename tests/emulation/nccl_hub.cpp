@@ -1,6 +1,6 @@
-/* nccl_hub.cpp - the bytes of emulated NCCL: the process of rank 0 gathers what all give, checks that they make the same
- * call, and hands out what each takes. A Unix socket, whose name in the abstract namespace is made of the unique id, leaves
- * nothing behind whoever is killed.
+/* nccl_hub.cpp - the bytes of emulated NCCL: the process of rank 0 gathers what all give, checks that they make the
+ * same call, and hands out what each takes. A Unix socket, whose name in the abstract namespace is made of the unique
+ * id, leaves nothing behind whoever is killed.
  */
 #include "nccl_state.h"
 #include "runtime.h"
@@ -53,7 +53,7 @@ static void peer_gone(ncclComm *comm)
     comm->async = NCCL_REMOTE_ERROR;
     for (int i = 0; i < PATIENCE_SECONDS * 50; i++)
         nap();
-    fault_record(cudaErrorUnknown, "NCCL: a rank is gone, and nobody ended this one within a minute");
+    fault_record(cudaErrorLaunchFailure, "NCCL: a rank is gone, and nobody ended this one within a minute");
 }
 
 int hub_open(ncclComm *comm, const nccl_id &id)
@@ -154,7 +154,7 @@ void hub_round(ncclComm *comm, const nccl_card &card, const char *give, char *ta
     if (comm->rank == 0)
         return round_root(comm, card, give, take);
     const int fd = comm->sockets[0];
-    /* rank 0 may have seen that another rank differs, and have ended before it read this one's bytes: its text is there */
+    /* rank 0 may have seen that another rank differs and ended before it read this one's bytes: its text is there */
     if (move_all(fd, &own, sizeof own, true))
         move_all(fd, (void *)give, nccl_give_bytes(card, comm->rank, comm->size), true);
     if (!move_all(fd, text, sizeof text, false))

@@ -1,0 +1,237 @@
+"""benches/results/README.md and its charts, from the committed JSON files: make report.
+
+A folder of benches/results is a machine; its files are what the benchmarks wrote:
+    kernels.json (flat bench kernels), peers.json (pytorch/kernels.py), step*.json (flat bench step), compare*.json
+    (pytorch/compare.py), run_time*.json (pytorch/run_time.py), io*.json (flat bench io)
+predicted/step.json is flat bench step --predict, predicted/bytes.txt the lines that the kernels' tests print about the bytes
+they moved in the emulation. Nothing here measures anything: the same files give the same page.
+"""
+import glob
+import json
+import os
+import re
+import statistics
+from html import escape
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+RESULTS = os.path.join(HERE, "results")
+OURS, OTHERS, INK, GRAY = "#1f77b4", "#b9c2cc", "#222222", "#666666"
+MODEL_ORDER = ("stories-15m", "smollm2-135m", "llama-3.2-1b", "phi-1.5", "qwen2-1.5b", "opt-2.7b", "llama-2-7b")
+RUNG_TEXT = {"padded": "padded to 500, logits everywhere", "packed": "packed, logits everywhere",
+             "answers": "packed, logits of answers only", "shared": "and one copy of each prompt",
+             "graph": "and launched as one graph"}
+WAY_TEXT = {"flat": "flat.c", "flat+graph": "flat.c, one graph a step", "authors": "PyTorch, as the authors: padded to 500", "padded": "PyTorch, padded to the longest",
+            "packed": "PyTorch, packed, answer-only head", "shared": "PyTorch, packed with shared prompts"}
+
+
+def load(path):
+    with open(path) as file:
+        return json.load(file)
+
+
+# ---- charts ----
+
+def bar_chart(path, title, subtitle, bars, unit, digits=2):
+    """Horizontal bars, one (label, value, is ours) each, the value beside each."""
+    left, width, step, top = 300, 780, 30, 66
+    height, longest = top + step * len(bars) + 16, max(value for _, value, _ in bars)
+    out = ['<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" font-family="Helvetica, Arial, '
+           'sans-serif" role="img">' % (width, height, width, height), "<title>%s</title>" % escape(title),
+           '<rect width="%d" height="%d" fill="white"/>' % (width, height),
+           '<text x="16" y="26" font-size="16" font-weight="bold" fill="%s">%s</text>' % (INK, escape(title)),
+           '<text x="16" y="46" font-size="12" fill="%s">%s</text>' % (GRAY, escape(subtitle))]
+    for i, (label, value, ours) in enumerate(bars):
+        y, length = top + step * i, max(1.0, (width - left - 110) * value / longest)
+        out += ['<text x="%d" y="%d" font-size="13" text-anchor="end" fill="%s">%s</text>' % (left - 8, y + 16, INK, escape(label)),
+                '<rect x="%d" y="%d" width="%.1f" height="20" fill="%s"/>' % (left, y + 2, length, OURS if ours else OTHERS),
+                '<text x="%.1f" y="%d" font-size="13" fill="%s">%.*f %s</text>' % (left + length + 6, y + 16, INK, digits, value,
+                                                                                 escape(unit))]
+    write(path, "\n".join(out + ["</svg>", ""]))
+
+
+def write(path, text):
+    with open(path, "w") as file:
+        file.write(text)
+
+
+# ---- tables ----
+
+def table(head, rows, right_from=1):
+    lines = ["| " + " | ".join(head) + " |",
+             "|" + "|".join("---:" if i >= right_from else "---" for i in range(len(head))) + "|"]
+    return "\n".join(lines + ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]) + "\n"
+
+
+def origin(context, command):
+    load_text = ", load %s" % context["load"] if context.get("load") else ""
+    return "`%s`, %s, commit %s%s\n" % (command, context["date"][:10], context["commit"], load_text)
+
+
+def spread(values, form):
+    return "%s (%s to %s)" % tuple(form % v for v in (statistics.median(values), min(values), max(values)))
+
+
+def kernels_part(folder, page):
+    path = os.path.join(folder, "kernels.json")
+    if not os.path.exists(path):
+        return
+    data = load(path)
+    peers, context = {}, data["context"]
+    if os.path.exists(os.path.join(folder, "peers.json")):
+        peer_file = load(os.path.join(folder, "peers.json"))
+        for case in peer_file["cases"]:
+            best = peers.get(case["name"])
+            if not best or case["seconds"]["median"] < best:
+                peers[case["name"]] = case["seconds"]["median"]
+    limits, rows, bars, ops = context["limits"], [], [], []
+    for case in data["cases"]:
+        if (case["op"], case["dtype"]) not in ops:
+            ops.append((case["op"], case["dtype"]))
+    for op, dtype in ops:
+        cases = [c for c in data["cases"] if (c["op"], c["dtype"]) == (op, dtype) and not c["wrong"]]
+        ratios = [peers[c["name"]] / c["seconds"]["median"] for c in cases if c["name"] in peers]
+        share = [100 * c["of_limit"] for c in cases]
+        rows.append((op, dtype, len(cases), spread(share, "%.0f"), "%.2f" % max(c["error_of_allowed"] for c in cases),
+                     spread(ratios, "%.2f") if ratios else ""))
+        bars.append((op + ("" if dtype == "float32" and len({d for _, d in ops}) == 1 else ", " + dtype),
+                     statistics.median(share), True))
+    page.append("### Kernels\n\n" + origin(context, "flat bench kernels --time_budget %g" % context["time_budget"]))
+    page.append("Limits in the same process: copy %.1f, scale %.1f, read %.1f GB/s; matrix products %s GFLOP/s. " % (
+        1e-9 * limits["copy_bytes_per_second"], 1e-9 * limits["scale_bytes_per_second"], 1e-9 * limits["read_bytes_per_second"],
+        ", ".join("%.1f in %s" % (1e-9 * v, k.split("_")[1]) for k, v in limits.items() if k.startswith("product"))) +
+        "Shares are least time by these limits over the measured median, over all shapes of an op: median (least to most). "
+        "Errors are the worst of all checks, as a share of what the op's card allows. Above 100 %, a case ran in a quieter moment "
+        "than the limits, or from the cache." + (" The peer is the fastest of %s; above 1, it takes longer than ours." % (
+            "torch %s and what else was there" % peer_file["context"]["torch"]) if peers else "") + "\n")
+    page.append(table(("op", "type", "cases", "% of the limit", "error / allowed", "peer's time / ours"), rows, 2))
+    bar_chart(os.path.join(folder, "kernels.svg"), "Share of the device's limit", "%s, %s; median over shapes, %% of copy, read or "
+              "matrix-product rate" % (context["device"], context["date"][:10]), bars, "%", 0)
+    page.append("![share of the limit](%s/kernels.svg)\n" % os.path.basename(folder))
+
+
+def steps_part(folder, page):
+    for path in sorted(glob.glob(os.path.join(folder, "step*.json"))):
+        data = load(path)
+        for model in MODEL_ORDER:
+            cases = [c for c in data["cases"] if c["model"] == model]
+            if not cases:
+                continue
+            page.append("### Steps of %s\n\n" % model + origin(data["context"], "flat bench step --filter " + model))
+            page.append(table(("workload", "rung", "rows", "head rows", "ms", "p10", "p90", "samples", "pairs/s", "TFLOP/s", "MB planned",
+                               "MB used", "largest ops"), [
+                (c["workload"], c["rung"], c["rows"], c["head_rows"], *("%.0f" % (1e3 * c["seconds"][k]) for k in
+                                                                      ("median", "p10", "p90")), c["samples"],
+                 "%.2f" % c["pairs_per_second"], "%.3f" % (1e-12 * c["flops"] / c["seconds"]["median"]),
+                 "%.0f" % (1e-6 * c["planned_bytes"]), "%.0f" % (1e-6 * c["measured_bytes"]) if c["measured_bytes"] else "",
+                 ", ".join("%s %.0f %%" % (op, 100 * share) for op, share in
+                           sorted(c["ops_share"].items(), key=lambda item: -item[1])[:3]))
+                for c in cases], 2))
+            ladder = [c for c in cases if c["workload"] == "tofu"]
+            if len(ladder) > 1:
+                name = "ladder-%s.svg" % model
+                bar_chart(os.path.join(folder, name), "What each idea brings: %s" % model,
+                          "%s, %s; pairs a second, steps of %d pairs of TOFU" % (data["context"]["device"],
+                                                                               data["context"]["date"][:10], ladder[0]["pairs"]),
+                          [(RUNG_TEXT[c["rung"]], c["pairs_per_second"], c["rung"] in ("shared", "graph")) for c in ladder],
+                          "pairs/s")
+                page.append("![ladder](%s/%s)\n" % (os.path.basename(folder), name))
+
+
+def compare_part(folder, page):
+    for path in sorted(glob.glob(os.path.join(folder, "compare*.json"))):
+        data = load(path)
+        context = data["context"]
+        page.append("### %s against PyTorch\n\n" % data["model"] + origin(context["ours"], "benches/pytorch/compare.py --model %s"
+                                                                       % data["model"]))
+        page.append("Whole steps of %d pairs (%s), %s, the same weights, pairs and loss; torch %s, transformers %s, %s threads, "
+                    "load %.0f to %.0f. Medians of the rounds' medians, alternately.\n" % (
+                        data["pairs"], data["workload"], data["dtype"], context["torch"], context["transformers"],
+                        context["threads"], context["load_before"], context["load_after"]))
+        steps = data["steps"]
+        page.append(table(("", "ms", "rounds, ms", "pairs/s", "time / flat.c's", "loss"), [
+            (WAY_TEXT.get(s["way"], "PyTorch, " + s["way"]), "%.0f" % (1e3 * s["seconds"]["median"]),
+             ", ".join("%.0f" % (1e3 * v) for v in s["seconds"]["rounds"]), "%.2f" % s["pairs_per_second"],
+             "%.2f" % s["ratio_to_flat"], "%.6g" % data["losses"][s["way"]]) for s in steps]))
+        for way, reason in data["unavailable"].items():
+            page.append("Not run: %s (%s).\n" % (way, reason))
+        name = "compare-%s.svg" % data["model"]
+        bar_chart(os.path.join(folder, name), "Against PyTorch: %s" % data["model"], "%s, %s; pairs a second, more is better" % (
+            context["ours"]["device"], context["date"][:10]),
+            [(WAY_TEXT.get(s["way"], "PyTorch, " + s["way"]), s["pairs_per_second"], s["way"].startswith("flat")) for s in steps], "pairs/s")
+        page.append("![against PyTorch](%s/%s)\n" % (os.path.basename(folder), name))
+
+
+def runs_part(folder, page):
+    for path in sorted(glob.glob(os.path.join(folder, "run_time*.json"))):
+        data = load(path)
+        page.append("### From the command to the saved model: %s\n\n`benches/pytorch/run_time.py --model %s --steps %d`, %s, %s, load "
+                    "%.0f to %.0f\n" % (data["model"], data["model"], data["steps"], data["context"]["date"][:10],
+                                        data["context"]["flat"], data["context"]["load_before"], data["context"]["load_after"]))
+        page.append("Start, load (%.0f MB), %d steps of %d pairs, save; torch %s.\n" % (1e-6 * data["bytes"], data["steps"],
+                                                                                      data["batch"], data["context"]["torch"]))
+        page.append(table(("", "seconds", "rounds", "time / flat.c's"), [
+            (WAY_TEXT.get(r["name"], "PyTorch, " + r["name"]), "%.2f" % r["seconds"]["median"],
+             ", ".join("%.2f" % v for v in r["seconds"]["rounds"]), "%.2f" % r["ratio_to_flat"]) for r in data["runs"]]))
+    for path in sorted(glob.glob(os.path.join(folder, "io*.json"))):
+        data = load(path)
+        seconds = {c["name"]: c["seconds"]["median"] for c in data["cases"]}
+        plain = {"load, cold": "read, cold", "load, warm": "read, warm", "save": "write and fsync"}
+        page.append("### Loading and saving\n\n" + origin(data["context"], "flat bench io --model " + os.path.basename(data["model"])))
+        page.append("%.0f MB; a load against a plain read of the files, a save against a plain write and fsync.\n" % (1e-6 * data["bytes"]))
+        page.append(table(("", "seconds", "GB/s", "% of plain"), [
+            (name, "%.3f" % value, "%.2f" % (1e-9 * data["bytes"] / value),
+             "%.0f" % (100 * seconds[plain[name]] / value) if name in plain else "") for name, value in seconds.items()]))
+
+
+# ---- what was not measured ----
+
+def predicted_part(page):
+    path = os.path.join(RESULTS, "predicted", "step.json")
+    if os.path.exists(path):
+        data = load(path)
+        page.append("## GPU: not measured\n\nNo GPU has run this code yet. What follows is arithmetic: memory by the plan, flops by the "
+                    "formula of `flat bench step`, time by the rates that `flat plan` assumes of an H200. **None of it was measured.**\n")
+        page.append(origin(data["context"], "flat bench step --predict"))
+        cases = sorted(data["cases"], key=lambda c: (MODEL_ORDER.index(c["model"]), c["workload"] != "tofu"))
+        page.append(table(("model", "workload", "pairs", "rung", "rows", "TFLOP a step", "GB planned", "ms, predicted", "pairs/s, predicted"), [
+            (c["model"], c["workload"], c["pairs"], c["rung"], c["rows"], "%.2f" % (1e-12 * c["flops"]),
+             "%.1f" % (1e-9 * c["planned_bytes"]), "%.1f" % (1e3 * c["predicted_seconds"]),
+             "%.0f" % (c["pairs"] / c["predicted_seconds"])) for c in cases if c["rung"] in ("padded", "shared")], 4))
+    path = os.path.join(RESULTS, "predicted", "bytes.txt")
+    if os.path.exists(path):
+        lines, groups = open(path).read().splitlines(), {}
+        for line in lines:
+            found = re.match(r"emu-(\S+) (.*): (\d+) bytes in (\d+) launches, the card says (\d+) \(([+-][\d.]+) %\)", line)
+            if found:
+                groups.setdefault((found[2], found[1]), []).append((int(found[3]), int(found[5]), float(found[6])))
+        rows = [(op, kind, len(cases), "{:,}".format(max(cases)[0]), "{:,}".format(max(cases)[1]),
+                 "%+.1f to %+.1f" % (min(c[2] for c in cases), max(c[2] for c in cases)))
+                for (op, kind), cases in groups.items()]
+        page.append("### Bytes that the CUDA kernels move\n\nCounted by the emulation that runs the `.cu` files on a CPU, on small "
+                    "shapes, against the ops' cards. Bytes, not time. %s.\n" % lines[0].lstrip("# "))
+        page.append(table(("op", "type", "shapes", "counted, largest", "by the card", "off by, %"), rows, 2))
+
+
+def main():
+    page = ["# Measurements\n\nMade by `make report` from the JSON files beside it; `benches/report.py` says which command writes "
+            "which. Every table names its machine, date, commit and command. Figures of different machines are not to be compared.\n"]
+    for folder in sorted(glob.glob(os.path.join(RESULTS, "*", ""))):
+        folder = folder.rstrip("/")
+        if os.path.basename(folder) == "predicted":
+            continue
+        contexts = [load(path).get("context", {}) for path in sorted(glob.glob(os.path.join(folder, "*.json")))]
+        device = next((c["device"] for c in contexts if c.get("processor")), os.path.basename(folder))
+        processor = next((c["processor"] for c in contexts if c.get("processor")), "")
+        page.append("## %s\n\n%s%s. " % (os.path.basename(folder), device, " on " + processor if processor else ""))
+        note = os.path.join(folder, "note.txt")
+        if os.path.exists(note):
+            page[-1] += open(note).read().strip()
+        page[-1] += "\n"
+        for part in (compare_part, steps_part, kernels_part, runs_part):
+            part(folder, page)
+    predicted_part(page)
+    write(os.path.join(RESULTS, "README.md"), "\n".join(page))
+
+
+if __name__ == "__main__":
+    main()
