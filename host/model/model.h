@@ -81,7 +81,7 @@ struct model {
     struct lora lora;        /* options.rank 0: everything is trained */
 
     bool training;
-    enum recompute recompute;  /* for the backward pass; set before model_plan */
+    enum recompute recompute;    /* for the backward pass; set before model_plan */
     enum dtype logits_dtype;     /* the model's; model_plan makes it float for wide_logits */
     bool wide_logits;            /* logits of a bf16 model are kept in float; set before model_plan */
     int64_t max_rows, max_heads, max_sequences;
