@@ -154,6 +154,8 @@ def main():
     import torch
     args.device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     args.dtype = args.dtype or ("bfloat16" if args.device == "cuda" else "float32")
+    import models
+    models.use_threads(args.threads)
     args.pairs = args.pairs or (32 if args.device == "cuda" else 4)
     ways = (args.ways or WAYS[args.device]).split(",")
     os.makedirs(args.scratch, exist_ok=True)

@@ -21,6 +21,8 @@ import time
 import torch
 import torch.nn.functional as F
 
+import models
+
 COPIES_BYTES = 256 << 20
 
 
@@ -223,6 +225,7 @@ def main():
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--head", action="store_true")
     args = parser.parse_args()
+    models.use_threads(0)
     with open(args.cases) as file:
         cases = json.load(file)["cases"]
     out = []

@@ -27,6 +27,11 @@ MASK64 = (1 << 64) - 1
 CHUNK_LENGTHS = (1, 11, 2047)  # of a pair in the "chunk" workload: a document of 2,048 tokens, and a template answer
 
 
+def use_threads(threads):
+    """As many CPU threads as asked for; 0: all that this process may use, as ours. Some builds of torch begin with one."""
+    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+
+
 # ---- batches ----
 
 def uniform(seed, counter):

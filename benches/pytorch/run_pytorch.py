@@ -16,6 +16,7 @@ import models
 def main():
     folder, forget, templates, out, steps, batch, way, device, dtype = sys.argv[1:]
     steps, batch = int(steps), int(batch)
+    models.use_threads(0)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = models.load_model(folder, getattr(torch, dtype), device)
     with open(forget) as file:

@@ -63,8 +63,7 @@ def main():
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--check", action="store_true")
     args = parser.parse_args()
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    models.use_threads(args.threads)
     reason = available(args.way, args.device)
     if reason:
         print(json.dumps({"way": args.way, "unavailable": reason}))
