@@ -52,6 +52,17 @@ static void test_refused(void **state)
     program_free(&result);
 }
 
+/* A daemon may have closed the standard streams: the socket that rank 0 inherits must not get their numbers. */
+static void test_streams_closed(void **state)
+{
+    (void)state;
+    const char *build = getenv("FLAT_BUILD");
+    char line[4096];
+    snprintf(line, sizeof line, "'%s/flat' bench comm --device cpu --nproc_per_node 2 --min_bytes 64 --max_bytes 64 "
+             "--samples 2 <&- >/dev/null 2>&-", build && *build ? build : "build");
+    assert_int_equal(system(line), 0);
+}
+
 /* ---- real processes ---------------------------------------------------------------------------------------------- */
 
 /* The children of a process, and theirs are none of ours. */
@@ -204,6 +215,7 @@ static void test_signal(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_run), cmocka_unit_test(test_refused),
+                                       cmocka_unit_test(test_streams_closed),
                                        cmocka_unit_test(test_rank_killed), cmocka_unit_test(test_launcher_killed),
                                        cmocka_unit_test(test_signal)};
     return cmocka_run_group_tests(tests, NULL, NULL);
