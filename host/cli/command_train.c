@@ -216,6 +216,7 @@ static int training_start(struct training *training, struct device *device, stru
         status = training_shared(training, agreement_check_weights(&training->trainer, error), error);
     if (status)
         return status;
+    interrupt_catch(!training->comm); /* from the first file to the last: none is left half-written */
     if (writes)
         status = run_log_open(&training->log, settings->output_dir, error);
     if (!status && writes)
@@ -235,9 +236,7 @@ static int training_run(struct training *training, bool finetune, double start, 
     if (writes)
         progress_begin(&training->progress, &training->run->log, finetune ? "finetune" : "unlearn", 0,
                        trainer->total_steps, settings->logging_steps);
-    interrupt_catch(!training->comm);
     int status = trainer_run(trainer, training_step, training, training_warn, error);
-    interrupt_release();
     if (writes)
         progress_end(&training->progress);
     if (!status && settings->profile)
@@ -269,6 +268,7 @@ int command_train(struct invocation *run, bool finetune, struct error *error)
         status = training_start(&training, &device, error);
     if (!status)
         status = training_run(&training, finetune, start, error);
+    interrupt_release();
     comm_close(training.comm);
     run_log_close(&training.log);
     if (!training.trainer.device.context) /* not taken over yet */
