@@ -166,7 +166,8 @@ static int tables_measure(struct bench *b, const struct settings *settings, stru
         printf("# Out of bounds values : %lld %s\n# Avg bus bandwidth    : %.5g\n#\n", (long long)b->wrong,
                b->wrong ? "FAILED" : "OK", b->lines ? b->busbw_sum / (double)b->lines : 0.0);
     if (!status && b->wrong)
-        status = error_set(error, STATUS_RUNTIME, "bench comm: %lld elements are wrong", (long long)b->wrong);
+        status = comm_speak(b->comm, error_set(error, STATUS_RUNTIME, "bench comm: %lld elements are wrong",
+                                               (long long)b->wrong), error);
     return status;
 }
 
@@ -184,7 +185,7 @@ int bench_comm(const struct settings *settings, struct error *error)
     if (status)
         return status;
     status = device_open(&b.device, settings->device, comm_place_device(&place), (int)settings->threads, error);
-    status = comm_status(b.comm, status, error);
+    status = comm_speak(b.comm, comm_status(b.comm, status, error), error);
     if (!status)
         status = comm_attach(b.comm, &b.device, error);
     if (!status) {
@@ -192,7 +193,7 @@ int bench_comm(const struct settings *settings, struct error *error)
         b.host = memory_array((size_t)settings->max_bytes, 1, error);
         status = b.host ? device_alloc(&b.device, (void **)&b.buffer, (size_t)settings->max_bytes,
                                        error) : STATUS_MEMORY;
-        status = comm_status(b.comm, status, error);
+        status = comm_speak(b.comm, comm_status(b.comm, status, error), error);
     }
     if (!status)
         status = tables_measure(&b, settings, error);

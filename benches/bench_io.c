@@ -197,7 +197,6 @@ static void io_print(const struct io_bench *io)
 static int io_write_json(const struct io_bench *io, const char *path, struct error *error)
 {
     cJSON *tree = cJSON_CreateObject(), *context = bench_context_json(io->settings, &io->bench.device);
-    struct buffer text = {0};
     bool ok = tree && context && cJSON_AddItemToObject(tree, "context", context);
     if (!ok)
         cJSON_Delete(context);
@@ -212,12 +211,7 @@ static int io_write_json(const struct io_bench *io, const char *path, struct err
         if (!ok)
             cases = NULL;
     }
-    int status = cases ? json_print_pretty(tree, &text, error) : error_set(error, STATUS_MEMORY, "out of host memory");
-    if (!status)
-        status = buffer_append(&text, "\n", 1, error);
-    if (!status)
-        status = file_write(path, text.data, text.length, error);
-    buffer_free(&text);
+    int status = cases ? json_write(tree, path, error) : error_set(error, STATUS_MEMORY, "out of host memory");
     cJSON_Delete(tree);
     return status;
 }

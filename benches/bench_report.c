@@ -157,7 +157,6 @@ static bool record_add(cJSON *cases, const struct bench_record *r)
 int bench_write_json(const struct bench *bench, const char *path, struct error *error)
 {
     cJSON *tree = cJSON_CreateObject(), *context = bench_context_json(bench->settings, &bench->device), *cases = NULL;
-    struct buffer text = {0};
     bool ok = tree && context && limits_add(context, &bench->limits) && cJSON_AddItemToObject(tree, "context", context);
     if (ok)
         cases = cJSON_AddArrayToObject(tree, "cases");
@@ -166,12 +165,7 @@ int bench_write_json(const struct bench *bench, const char *path, struct error *
     ok = ok && cases;
     for (size_t i = 0; i < bench->records && ok; i++)
         ok = record_add(cases, &bench->record[i]);
-    int status = ok ? json_print_pretty(tree, &text, error) : error_set(error, STATUS_MEMORY, "out of host memory");
-    if (!status)
-        status = buffer_append(&text, "\n", 1, error);
-    if (!status)
-        status = file_write(path, text.data, text.length, error);
-    buffer_free(&text);
+    int status = ok ? json_write(tree, path, error) : error_set(error, STATUS_MEMORY, "out of host memory");
     cJSON_Delete(tree);
     return status;
 }

@@ -63,25 +63,11 @@ static void peak_reset(void)
 
 static int loss_run(struct stepper *s, struct error *error)
 {
-    struct model *model = &s->trainer.model;
-    struct head_activations *head = &model->head;
-    const struct batch *batch = &s->trainer.batch;
-    return device_run(&s->trainer.device, error, sequence_loss,
-                      &((struct sequence_args){.dtype = dtype_stat(model->dtype),
-                                               .loss = LOSS_FLAT_PAIR,
-                                               .divergence = DIVERGENCE_TOTAL_VARIATION,
-                                               .scale = 1.0 / s->pairs.pairs,
-                                               .sequences = batch->sequences,
-                                               .rows = batch->heads,
-                                               .begin = batch->device.sequence_begin,
-                                               .logprob = head->logprob,
-                                               .p = head->p,
-                                               .logprob_sum = head->logprob_sum,
-                                               .prob_sum = head->prob_sum,
-                                               .slope_prob = head->slope_prob,
-                                               .slope_logprob = head->slope_logprob,
-                                               .row_scale = head->row_scale,
-                                               .totals = s->trainer.totals}));
+    struct sequence_args loss = model_sequence_args(&s->trainer.model, &s->trainer.batch, s->trainer.totals);
+    loss.loss = LOSS_FLAT_PAIR;
+    loss.divergence = DIVERGENCE_TOTAL_VARIATION;
+    loss.scale = 1.0 / s->pairs.pairs;
+    return device_run(&s->trainer.device, error, sequence_loss, &loss);
 }
 
 /* Forward, loss, backward: what a graph holds. */
@@ -91,7 +77,8 @@ static int gradients_run(struct stepper *s, struct error *error)
     const struct model_trainable trained = model_trainable(&trainer->model);
     int status = device_zero(&trainer->device, trainer->totals, STEP_TOTALS * sizeof(double), error);
     if (!status)
-        status = device_zero(&trainer->device, trained.grad, (size_t)trained.elements * dtype_size(trainer->model.dtype), error);
+        status = device_zero(&trainer->device, trained.grad, (size_t)trained.elements * dtype_size(trainer->model.grad_dtype),
+                             error);
     if (!status)
         status = model_forward(&trainer->model, &trainer->batch, error);
     if (!status)

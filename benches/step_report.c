@@ -3,7 +3,6 @@
 #include <stdlib.h>
 
 #include "../host/io/json.h"
-#include "../host/util/file.h"
 #include "step.h"
 
 enum { OPS_SHOWN = 5 };
@@ -102,7 +101,6 @@ int step_write_json(const struct bench *bench, const struct step_result *result,
                     struct error *error)
 {
     cJSON *tree = cJSON_CreateObject(), *context = bench_context_json(bench->settings, &bench->device), *cases = NULL;
-    struct buffer text = {0};
     bool ok = tree && context && cJSON_AddItemToObject(tree, "context", context);
     if (ok)
         cases = cJSON_AddArrayToObject(tree, "cases");
@@ -111,12 +109,7 @@ int step_write_json(const struct bench *bench, const struct step_result *result,
     ok = ok && cases;
     for (size_t i = 0; i < results && ok; i++)
         ok = result_add(cases, &result[i]);
-    int status = ok ? json_print_pretty(tree, &text, error) : error_set(error, STATUS_MEMORY, "out of host memory");
-    if (!status)
-        status = buffer_append(&text, "\n", 1, error);
-    if (!status)
-        status = file_write(path, text.data, text.length, error);
-    buffer_free(&text);
+    int status = ok ? json_write(tree, path, error) : error_set(error, STATUS_MEMORY, "out of host memory");
     cJSON_Delete(tree);
     return status;
 }

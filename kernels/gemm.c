@@ -81,6 +81,12 @@ struct lines {
     int width;       /* lines of a panel */
 };
 
+/* `stored`: a line is a stored row, otherwise a stored column. */
+static struct lines lines_of(const float *at, int64_t stride, bool stored, int64_t count, int width)
+{
+    return (struct lines){at, stored ? stride : 1, stored ? 1 : stride, count, width};
+}
+
 /* v[i][j] <-> v[j][i]: every stage interleaves the first half of the vectors with the second. */
 static inline void vectors_transpose(vector v[LANES])
 {
@@ -133,7 +139,8 @@ static inline void vectors_copy(const struct lines *lines, int64_t first, int64_
 static int64_t panel_stride(int64_t depth, int width) { return depth * width + LANES; }
 
 /* Copies panels first .. first + count - 1 of one piece, one after the other. */
-static void panels_copy(const struct lines *lines, int64_t first, int64_t count, int64_t begin, int64_t depth, float *to)
+static void panels_copy(const struct lines *lines, int64_t first, int64_t count, int64_t begin, int64_t depth,
+                        float *to)
 {
     for (int64_t i = first; i < first + count; i++, to += panel_stride(depth, lines->width))
         for (int part = 0; part < lines->width; part += LANES)
@@ -145,7 +152,7 @@ static inline void panels_multiply(const struct gemm *g, int64_t depth, const fl
                                    int64_t rows, int64_t cols, bool add)
 {
     vector sum[PANEL_ROWS][VECTORS] = {0};
-    for (int64_t i = 0; i < rows; i++) { /* c is far away: half of the time would go by waiting for it at the end */
+    for (int64_t i = 0; i < rows; i++) { /* c may be far away; waiting for it at the end costs 3 to 9 % */
         __builtin_prefetch(c + i * g->c_stride, 1);
         __builtin_prefetch(c + i * g->c_stride + cols - 1, 1);
     }
@@ -162,7 +169,7 @@ static inline void panels_multiply(const struct gemm *g, int64_t depth, const fl
     }
     bool whole = rows == PANEL_ROWS && cols == PANEL_COLS;
     int64_t stride = whole ? g->c_stride : PANEL_COLS;
-    float edge[PANEL_ROWS * PANEL_COLS] = {0}, *to = whole ? c : edge; /* at the edge of c, through a whole panel's room */
+    float edge[PANEL_ROWS * PANEL_COLS] = {0}, *to = whole ? c : edge; /* sums that c ends in the middle of */
     for (int64_t i = 0; i < rows && add && !whole; i++)
         memcpy(edge + i * PANEL_COLS, c + i * g->c_stride, (size_t)cols * sizeof *c);
 #pragma GCC unroll 16
@@ -222,8 +229,8 @@ size_t gemm_scratch(int64_t m, int64_t n, int64_t k, int threads)
 void gemm_compute(const struct gemm *g, int threads, void *scratch)
 {
     const struct cut cut = cut_make(g->m, g->n, g->k, threads);
-    const struct lines a = {g->a, g->a_transposed ? 1 : g->a_stride, g->a_transposed ? g->a_stride : 1, g->m, PANEL_ROWS};
-    const struct lines b = {g->b, g->b_transposed ? g->b_stride : 1, g->b_transposed ? 1 : g->b_stride, g->n, PANEL_COLS};
+    const struct lines a = lines_of(g->a, g->a_stride, !g->a_transposed, g->m, PANEL_ROWS);
+    const struct lines b = lines_of(g->b, g->b_stride, g->b_transposed, g->n, PANEL_COLS);
     const struct lines *smaller = cut.a_smaller ? &a : &b, *larger = cut.a_smaller ? &b : &a;
     float *copy = scratch;
     char *strips = (char *)scratch + copy_bytes(cut.smaller, cut.depth);

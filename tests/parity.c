@@ -171,25 +171,13 @@ double subject_step(struct subject *subject, const char *divergence, const char 
     struct error error = {0};
     struct tiny *tiny = &subject->tiny;
     struct model *model = &tiny->model;
-    struct head_activations *head = &model->head;
     const struct model_trainable trained = model_trainable(model);
     double totals[SEQUENCE_TOTALS];
     const struct method *method;
     const struct settings settings = {.divergence = divergence, .flat_average = average,
                                       .flat_padded_length = padded_length};
     const struct step_size size = {.pairs = tiny->groups, .answer_tokens = tiny->batch.heads, .micro_batches = 1};
-    struct sequence_args loss = {.dtype = dtype_stat(model->dtype),
-                                 .sequences = tiny->batch.sequences,
-                                 .rows = tiny->batch.heads,
-                                 .begin = tiny->batch.device.sequence_begin,
-                                 .logprob = head->logprob,
-                                 .p = head->p,
-                                 .logprob_sum = head->logprob_sum,
-                                 .prob_sum = head->prob_sum,
-                                 .slope_prob = head->slope_prob,
-                                 .slope_logprob = head->slope_logprob,
-                                 .row_scale = head->row_scale,
-                                 .totals = tiny->totals};
+    struct sequence_args loss = model_sequence_args(model, &tiny->batch, tiny->totals);
     OK(method_find("flat", false, &method, &error));
     method->loss_form(&settings, &size, tiny->groups, &loss);
     OK(device_zero(&tiny->device, tiny->totals, sizeof totals, &error));

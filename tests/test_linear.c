@@ -224,10 +224,10 @@ static void test_same_bits_of_a_row(void **state)
     struct op_test *t = op_test_open("cpu", 2);
     float *x = array_new(t, t->dtype, rows * in, 1, 0), *weight = array_new(t, t->dtype, out * in, 2, 0);
     void *all = device_new(t, t->dtype, rows * out), *part = device_new(t, t->dtype, some * out);
-    OP_CALL(t, linear_forward, linear_args, .dtype = t->dtype, .out_dtype = t->dtype, .rows = rows, .in = in, .out = out,
-            .x = x, .weight = weight, .y = all);
-    OP_CALL(t, linear_forward, linear_args, .dtype = t->dtype, .out_dtype = t->dtype, .rows = some, .in = in, .out = out,
-            .x = x + first * in, .weight = weight, .y = part);
+    OP_CALL(t, linear_forward, linear_args, .dtype = t->dtype, .out_dtype = t->dtype, .rows = rows, .in = in,
+            .out = out, .x = x, .weight = weight, .y = all);
+    OP_CALL(t, linear_forward, linear_args, .dtype = t->dtype, .out_dtype = t->dtype, .rows = some, .in = in,
+            .out = out, .x = x + first * in, .weight = weight, .y = part);
     assert_same("rows alone", values_from(t, t->dtype, part, some * out),
                 values_from(t, t->dtype, all, rows * out) + first * out, some * out);
     op_test_close(t);

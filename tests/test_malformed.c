@@ -121,6 +121,7 @@ static const struct row rows[] = {
     /* output */
     {"output is the model", {NONE}, UNLEARN " --output_dir %s/model", 2, "output_dir"},
     {"output holds a model", {WRITE, "out/config.json", "{}"}, NULL, 2, "overwrite_output_dir"},
+    {"output is a file", {NONE}, UNLEARN " --output_dir %s/data.jsonl", 2, "is a file"},
     {"output below a file", {NONE}, UNLEARN " --output_dir %s/data.jsonl/out", 1, "data.jsonl"},
     {"nothing wrong", {NONE}, NULL, 0, ""},
     /* score and generate */

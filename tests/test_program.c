@@ -2,7 +2,10 @@
  */
 #include "temporary.h"
 
+#include <glob.h>
 #include <math.h>
+#include <signal.h>
+#include <sys/wait.h>
 
 #include "../host/io/json.h"
 #include "../host/util/file.h"
@@ -247,6 +250,50 @@ static void test_nonfinite_ends_the_run(void **state)
     program_free(&result);
 }
 
+/* Whether the folder holds a file that is being written. */
+static bool is_writing(const char *directory)
+{
+    glob_t found;
+    char pattern[600];
+    snprintf(pattern, sizeof pattern, "%s/*.tmp-*", directory);
+    bool any = !glob(pattern, 0, NULL, &found) && found.gl_pathc;
+    globfree(&found);
+    return any;
+}
+
+/* A signal while the run's only step or its files are under way: it finishes, and leaves nothing half-written. */
+static void test_signal_while_writing(void **state)
+{
+    (void)state;
+    const char *build = getenv("FLAT_BUILD");
+    char program[512], model[600], data[600], out[600];
+    int ended = 0;
+    snprintf(program, sizeof program, "%s/flat", build && *build ? build : "build");
+    snprintf(model, sizeof model, "%s", temporary_path("model"));
+    snprintf(data, sizeof data, "%s", temporary_path("data.jsonl"));
+    snprintf(out, sizeof out, "%s", temporary_path("signalled"));
+    fflush(NULL);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (!child) {
+        alarm(60);
+        execl(program, program, "finetune", "--quiet", "--model_name_or_path", model, "--train_data", data, "--output_dir",
+              out, "--max_steps", "1", (char *)NULL);
+        _exit(127);
+    }
+    pid_t gone;
+    while (!(gone = waitpid(child, &ended, WNOHANG)) && !is_writing(out))
+        ;
+    if (!gone) {
+        kill(child, SIGTERM);
+        gone = waitpid(child, &ended, 0);
+    }
+    assert_int_equal(gone, child);
+    assert_true(WIFEXITED(ended) && WEXITSTATUS(ended) == STATUS_OK);
+    assert_false(is_writing(out));
+    assert_true(file_exists(temporary_path("signalled/model.safetensors")));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -254,6 +301,7 @@ int main(void)
         cmocka_unit_test(test_run_folder),       cmocka_unit_test(test_batch_average),
         cmocka_unit_test(test_score_forms),      cmocka_unit_test(test_plan),
         cmocka_unit_test(test_profile),          cmocka_unit_test(test_nonfinite_ends_the_run),
+        cmocka_unit_test(test_signal_while_writing),
     };
     return cmocka_run_group_tests(tests, make_model, temporary_remove);
 }

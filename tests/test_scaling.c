@@ -102,6 +102,7 @@ static void test_cluster_file(void **state)
     static const char *const wrong[][3] = {{"\"hop_microseconds\": 2", "\"hop_microseconds\": \"2\"", "hop_microseconds"},
                                            {"\"compute_tflops\": 500", "\"compute_tflops\": 0", "compute_tflops"},
                                            {"\"gpus_per_host\": 4, ", "", "gpus_per_host"},
+                                           {"\"gpus_per_host\": 4", "\"gpus_per_host\": 1.5", "a whole number"},
                                            {"\"name\": \"test\"", "\"name\": 7", "name"},
                                            {"{\"name\"", "{\"watts\": 700, \"name\"", "none of the 8"}};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {

@@ -61,6 +61,7 @@ static void sequences_make(struct tiny *tiny, int pairs)
 static void plugin_open(struct device *device, const char *path)
 {
     char text[512] = "";
+    *device = (struct device){0};
     device->library = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     if (!device->library)
         fail_msg("%s", dlerror());
@@ -169,29 +170,17 @@ double tiny_step(struct tiny *tiny, int divergence)
 {
     struct error error = {0};
     struct model *model = &tiny->model;
-    struct head_activations *head = &model->head;
+    struct sequence_args loss = model_sequence_args(model, &tiny->batch, tiny->totals);
     double totals[SEQUENCE_TOTALS] = {0};
+    loss.loss = LOSS_FLAT_PAIR;
+    loss.divergence = divergence;
+    loss.scale = 1.0 / tiny->groups;
     OK(device_copy_in(&tiny->device, tiny->totals, totals, sizeof totals, &error));
     const struct model_trainable trained = model_trainable(model);
     if (model->training)
         OK(device_zero(&tiny->device, trained.grad, (size_t)trained.elements * dtype_size(model->dtype), &error));
     OK(model_forward(model, &tiny->batch, &error));
-    OK(device_run(&tiny->device, &error, sequence_loss,
-                  &((struct sequence_args){.dtype = dtype_stat(model->dtype),
-                                           .loss = LOSS_FLAT_PAIR,
-                                           .divergence = divergence,
-                                           .scale = 1.0 / tiny->groups,
-                                           .sequences = tiny->batch.sequences,
-                                           .rows = tiny->batch.real_heads,
-                                           .begin = tiny->batch.device.sequence_begin,
-                                           .logprob = head->logprob,
-                                           .p = head->p,
-                                           .logprob_sum = head->logprob_sum,
-                                           .prob_sum = head->prob_sum,
-                                           .slope_prob = head->slope_prob,
-                                           .slope_logprob = head->slope_logprob,
-                                           .row_scale = head->row_scale,
-                                           .totals = tiny->totals})));
+    OK(device_run(&tiny->device, &error, sequence_loss, &loss));
     if (model->training)
         OK(model_backward(model, &tiny->batch, &error));
     OK(device_copy_out(&tiny->device, totals, tiny->totals, sizeof totals, &error));

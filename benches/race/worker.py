@@ -44,8 +44,9 @@ class Worker:
         self.model = models.load_model(model, torch.float32, "cpu")
         self.optimizer = models.make_optimizer(self.model)
         blas = next((line.strip(" -") for line in torch.__config__.show().splitlines() if "Math Kernel" in line), "")
-        return {"torch": torch.__version__, "transformers": transformers.__version__, "threads": torch.get_num_threads(),
-                "blas": blas or blas_name(), "attention": models.attention_implementation()}
+        return {"torch": torch.__version__, "transformers": transformers.__version__,
+                "threads": torch.get_num_threads(), "blas": blas or blas_name(),
+                "attention": models.attention_implementation()}
 
     def encode(self, texts):
         tokenizer = tokenizers.Tokenizer.from_file(os.path.join(self.folder, "tokenizer.json"))

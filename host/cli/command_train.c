@@ -30,18 +30,10 @@ static void training_warn(void *user, const char *text)
         log_warning(&training->run->log, "%s", text);
 }
 
-/* A failure that all ranks have: rank 0 is the one that prints it. */
-static int training_shared(const struct training *training, int status, struct error *error)
-{
-    if (status && comm_rank(training->comm))
-        *error->text = 0;
-    return status;
-}
-
 /* A failure of one rank becomes that of all. */
 static int training_agree(const struct training *training, int status, struct error *error)
 {
-    return training_shared(training, comm_status(training->comm, status, error), error);
+    return comm_speak(training->comm, comm_status(training->comm, status, error), error);
 }
 
 /* output_dir/checkpoint-<step>: the model as it is now, in a folder of its own. */
@@ -92,8 +84,10 @@ static int output_check(const struct settings *settings, struct error *error)
     const bool lora = settings->lora_rank || *settings->adapter;
     const bool adapter_only = lora && !strcmp(settings->lora_output, "adapter");
     char from[4096], to[4096], config[4096], adapter[4096];
-    if (!file_is_directory(settings->output_dir))
+    if (!file_exists(settings->output_dir))
         return STATUS_OK;
+    if (!file_is_directory(settings->output_dir))
+        return error_set(error, STATUS_USAGE, "output_dir: %s is a file; choose a folder", settings->output_dir);
     if (realpath(settings->model_name_or_path, from) && realpath(settings->output_dir, to) && !strcmp(from, to))
         return error_set(error, STATUS_USAGE, "output_dir: %s is the folder of the model itself; choose another",
                          settings->output_dir);
@@ -199,7 +193,7 @@ static int training_prepare(struct training *training, bool finetune, struct dev
         status = settings_shared(training, &text, error);
     status = training_agree(training, status, error);
     if (!status)
-        status = training_shared(training, agreement_check(&training->trainer, text.data, error), error);
+        status = comm_speak(training->comm, agreement_check(&training->trainer, text.data, error), error);
     buffer_free(&text);
     return status;
 }
@@ -211,9 +205,10 @@ static int training_start(struct training *training, struct device *device, stru
     const bool writes = !comm_rank(training->comm);
     int status = training_agree(training, trainer_start(&training->trainer, device, error), error);
     if (!status)
-        status = training_shared(training, agreement_check_weights(&training->trainer, error), error);
+        status = comm_speak(training->comm, agreement_check_weights(&training->trainer, error), error);
     if (status)
         return status;
+    interrupt_catch(!training->comm); /* from the first file to the last: none is left half-written */
     if (writes)
         status = run_log_open(&training->log, settings->output_dir, error);
     if (!status && writes)
@@ -233,9 +228,7 @@ static int training_run(struct training *training, bool finetune, double start, 
     if (writes)
         progress_begin(&training->progress, &training->run->log, finetune ? "finetune" : "unlearn", 0,
                        trainer->total_steps, settings->logging_steps);
-    interrupt_catch(!training->comm);
     int status = trainer_run(trainer, training_step, training, training_warn, error);
-    interrupt_release();
     if (writes)
         progress_end(&training->progress);
     if (!status && settings->profile)
@@ -245,7 +238,7 @@ static int training_run(struct training *training, bool finetune, double start, 
     if (!status)
         status = trainer_save(trainer, settings->output_dir, error);
     if (!trainer->aborted)
-        status = training_shared(training, status, error);
+        status = comm_speak(training->comm, status, error);
     if (status)
         return status;
     if (writes)
@@ -267,6 +260,7 @@ int command_train(struct invocation *run, bool finetune, struct error *error)
         status = training_start(&training, &device, error);
     if (!status)
         status = training_run(&training, finetune, start, error);
+    interrupt_release();
     comm_close(training.comm);
     run_log_close(&training.log);
     if (!training.trainer.device.context) /* not taken over yet */

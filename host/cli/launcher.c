@@ -29,6 +29,7 @@ struct launch {
     pid_t *pid; /* 0: has ended */
     int *code;  /* exit code; 128 + signal */
     double deadline; /* 0: nobody has failed */
+    int asked;       /* the last signal that came to the launcher; 0: none */
     sigset_t before;
     struct log *log;
 };
@@ -117,7 +118,7 @@ static void ranks_reap(struct launch *launch)
         int state;
         if (!launch->pid[rank] || waitpid(launch->pid[rank], &state, WNOHANG) != launch->pid[rank])
             continue;
-        if (WIFSIGNALED(state))
+        if (WIFSIGNALED(state) && WTERMSIG(state) != launch->asked)
             log_warning(launch->log, "rank %d (process %ld) was ended by signal %d (%s)", rank, (long)launch->pid[rank],
                         WTERMSIG(state), strsignal(WTERMSIG(state)));
         launch->code[rank] = WIFEXITED(state) ? WEXITSTATUS(state) : 128 + WTERMSIG(state);
@@ -135,6 +136,8 @@ static void ranks_wait(struct launch *launch, const sigset_t *awaited)
     while (launch->left) {
         siginfo_t info;
         int signal = sigtimedwait(awaited, &info, &(struct timespec){.tv_nsec = 200000000});
+        if (signal > 0 && signal != SIGCHLD)
+            launch->asked = signal;
         /* the terminal's own go to the ranks as well, which are of the same group */
         if (signal > 0 && signal != SIGCHLD && info.si_code != SI_KERNEL)
             ranks_signal(launch, signal);
@@ -197,6 +200,8 @@ int launcher_run(int processes, char **argv, struct log *log, struct error *erro
     ranks_wait(&launch, &awaited);
     sigprocmask(SIG_SETMASK, &launch.before, NULL);
     int rank = rank_to_blame(&launch, &code);
+    if (!status && launch.asked && rank >= 0 && launch.code[rank] == 128 + launch.asked)
+        status = error_set(error, STATUS_RUNTIME, "stopped by signal %d (%s)", launch.asked, strsignal(launch.asked));
     if (!status && rank >= 0)
         status = error_set(error, code, launch.code[rank] > 128 ? "rank %d of %d was ended by signal %d" :
                            "rank %d of %d ended with exit code %d", rank, processes,

@@ -1,8 +1,10 @@
 /* main.c - the program `flat`: finds the command, parses its command line, runs it, prints one error line. */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "../io/json.h"
 #include "../util/version.h"
@@ -75,12 +77,24 @@ static int run_without_command(const char *word, const char *operand, struct err
     return print_buffer(&text, settings_print_usage(&text, error), error);
 }
 
+/* Where the caller has closed stdin, stdout or stderr, no file of ours may get its number: messages would be written into
+ * it. Read-only, so that what is written there fails as before. */
+static void streams_occupy(void)
+{
+    int fd = 0;
+    while (fd >= 0 && fd <= STDERR_FILENO)
+        fd = open("/dev/null", O_RDONLY);
+    if (fd >= 0)
+        close(fd);
+}
+
 int main(int argc, char **argv)
 {
     struct error error = {0};
     struct invocation run = {.argc = argc, .argv = argv};
     const struct command *command = NULL;
     int status;
+    streams_occupy();
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is a failed write, reported like any other */
     log_init(&run.log, stderr, false);
     const char *word = argc > 1 ? argv[1] : "--help";

@@ -221,6 +221,13 @@ static void combine_status(const void *all, size_t bytes, int size, void *result
     memcpy(result, first, bytes);
 }
 
+int comm_speak(const struct comm *comm, int status, struct error *error)
+{
+    if (status && error && comm_rank(comm))
+        *error->text = 0;
+    return status;
+}
+
 int comm_status(struct comm *comm, int status, struct error *error)
 {
     if (!comm)

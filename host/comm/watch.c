@@ -53,6 +53,7 @@ struct watch {
     int64_t *left;        /* [size]: calls of a rank that has taken leave, -1 before */
     atomic_llong calls;
     double ailing;        /* since when the device's communication has failed; 0: it has not */
+    bool aborted;         /* the thread has been told to leave and was joined; the main thread's */
     pthread_t thread;
     pthread_mutex_t lock; /* of what follows, which other threads write */
     enum request request;
@@ -269,14 +270,19 @@ static void *watch_run(void *argument)
     }
 }
 
-static void watch_ask(struct watch *watch, enum request request, const char *text)
+/* The first request stands, whoever makes another one meanwhile. Returns which that is. */
+static enum request watch_ask(struct watch *watch, enum request request, const char *text)
 {
     pthread_mutex_lock(&watch->lock);
-    watch->request = request;
-    snprintf(watch->text, sizeof watch->text, "%s", text);
+    if (watch->request == REQUEST_NONE) {
+        watch->request = request;
+        snprintf(watch->text, sizeof watch->text, "%s", text);
+    }
+    const enum request standing = watch->request;
     pthread_mutex_unlock(&watch->lock);
     if (write(watch->wake, &(uint64_t){1}, sizeof(uint64_t)) < 0)
-        return; /* the thread looks by itself soon enough */
+        return standing; /* the thread looks by itself soon enough */
+    return standing;
 }
 
 static void watch_free(struct watch *watch)
@@ -335,7 +341,7 @@ void watch_close(struct watch *watch)
 {
     if (!watch)
         return;
-    if (watch->request != REQUEST_ABORT) {
+    if (!watch->aborted) {
         watch_ask(watch, REQUEST_CLOSE, "");
         pthread_join(watch->thread, NULL);
     }
@@ -350,12 +356,8 @@ _Noreturn void watch_lose(struct watch *watch, int rank, const char *reason)
     rank_name(watch, rank, name, sizeof name);
     snprintf(text, sizeof text, "%s is lost: %s", name, reason);
     usleep((useconds_t)(VERDICT_SECONDS * 1e6));
-    pthread_mutex_lock(&watch->lock);
-    const bool alone = watch->request == REQUEST_ABORT; /* there is no thread any more that would do it */
-    pthread_mutex_unlock(&watch->lock);
-    if (alone)
+    if (watch_ask(watch, REQUEST_LOSE, text) == REQUEST_ABORT) /* there is no thread any more that would do it */
         watch_end(watch, text);
-    watch_ask(watch, REQUEST_LOSE, text);
     for (;;)
         pause();
 }
@@ -363,8 +365,9 @@ _Noreturn void watch_lose(struct watch *watch, int rank, const char *reason)
 void watch_abort(struct watch *watch, const char *reason)
 {
     char name[160], text[sizeof watch->text];
-    if (watch->request == REQUEST_ABORT)
+    if (watch->aborted)
         return;
+    watch->aborted = true;
     rank_name(watch, watch->rank, name, sizeof name);
     snprintf(text, sizeof text, "%s has failed: %.300s", name, reason);
     watch_ask(watch, REQUEST_ABORT, text);

@@ -37,6 +37,18 @@ cJSON *json_read(const char *path, struct error *error)
     return value;
 }
 
+int json_write(const cJSON *value, const char *path, struct error *error)
+{
+    struct buffer text = {0};
+    int status = json_print_pretty(value, &text, error);
+    if (!status)
+        status = buffer_append(&text, "\n", 1, error);
+    if (!status)
+        status = file_write(path, text.data, text.length, error);
+    buffer_free(&text);
+    return status;
+}
+
 const cJSON *json_member(const cJSON *object, const char *key)
 {
     return cJSON_IsObject(object) ? cJSON_GetObjectItemCaseSensitive(object, key) : NULL;

@@ -37,6 +37,8 @@ bool json_integer(const cJSON *value, int64_t *out);
 int json_print(const cJSON *value, struct buffer *out, struct error *error);
 /* The same with two-space indentation. */
 int json_print_pretty(const cJSON *value, struct buffer *out, struct error *error);
+/* A file of that, written whole or not at all. */
+int json_write(const cJSON *value, const char *path, struct error *error);
 /* Appends a JSON string literal of text (valid UTF-8 assumed) with quotes. */
 int json_print_string(const char *text, size_t length, struct buffer *out, struct error *error);
 

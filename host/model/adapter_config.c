@@ -171,7 +171,6 @@ int adapter_config_write(const struct lora_options *options, const struct model 
                          const char *out_directory, struct error *error)
 {
     char path[4096];
-    struct buffer text = {0};
     cJSON *json = cJSON_CreateObject();
     bool ok = json && json_add_string(json, "base_model_name_or_path", base) && json_add_string(json, "bias", "none") &&
               json_add_bool(json, "fan_in_fan_out", is_turned(model)) && json_add_bool(json, "inference_mode", true) &&
@@ -179,15 +178,10 @@ int adapter_config_write(const struct lora_options *options, const struct model 
               json_add_string(json, "peft_type", "LORA") && json_add_int(json, "r", options->rank) &&
               targets_add(json, options->target_modules) && json_add_string(json, "task_type", "CAUSAL_LM") &&
               json_add_bool(json, "use_rslora", options->rslora);
-    int status = ok ? json_print_pretty(json, &text, error)
+    int status = ok ? file_join(path, sizeof path, out_directory, "adapter_config.json", error)
                     : error_set(error, STATUS_MEMORY, "out of host memory while writing adapter_config.json");
     if (!status)
-        status = buffer_append(&text, "\n", 1, error);
-    if (!status)
-        status = file_join(path, sizeof path, out_directory, "adapter_config.json", error);
-    if (!status)
-        status = file_write(path, text.data, text.length, error);
+        status = json_write(json, path, error);
     cJSON_Delete(json);
-    buffer_free(&text);
     return status ? status : card_write(options, base, out_directory, error);
 }

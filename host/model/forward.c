@@ -87,6 +87,23 @@ struct rope_args model_rope_args(const struct model *model, const struct batch *
                               .x = qkv};
 }
 
+struct sequence_args model_sequence_args(const struct model *model, const struct batch *batch, double *totals)
+{
+    const struct head_activations *head = &model->head;
+    return (struct sequence_args){.dtype = dtype_stat(model->dtype),
+                                  .sequences = batch->sequences,
+                                  .rows = batch->real_heads,
+                                  .begin = batch->device.sequence_begin,
+                                  .logprob = head->logprob,
+                                  .p = head->p,
+                                  .logprob_sum = head->logprob_sum,
+                                  .prob_sum = head->prob_sum,
+                                  .slope_prob = head->slope_prob,
+                                  .slope_logprob = head->slope_logprob,
+                                  .row_scale = head->row_scale,
+                                  .totals = totals};
+}
+
 /* What a pass over a layer is for. */
 enum pass { PASS_FORWARD, PASS_AGAIN };
 

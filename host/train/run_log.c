@@ -93,19 +93,11 @@ int run_log_step(struct run_log *log, const struct trainer *trainer, const struc
     return status;
 }
 
-static int json_write(const cJSON *json, const char *directory, const char *name, struct error *error)
+static int file_in_write(const cJSON *json, const char *directory, const char *name, struct error *error)
 {
     char path[4096];
-    struct buffer text = {0};
-    int status = json_print_pretty(json, &text, error);
-    if (!status)
-        status = buffer_append(&text, "\n", 1, error);
-    if (!status)
-        status = file_join(path, sizeof path, directory, name, error);
-    if (!status)
-        status = file_write(path, text.data, text.length, error);
-    buffer_free(&text);
-    return status;
+    int status = file_join(path, sizeof path, directory, name, error);
+    return status ? status : json_write(json, path, error);
 }
 
 int run_log_finish(struct run_log *log, const struct trainer *trainer, double seconds, struct error *error)
@@ -136,7 +128,7 @@ int run_log_finish(struct run_log *log, const struct trainer *trainer, double se
     if (!ok)
         status = error_set(error, STATUS_MEMORY, "out of host memory while writing trainer_state.json");
     if (!status)
-        status = json_write(json, log->directory, "trainer_state.json", error);
+        status = file_in_write(json, log->directory, "trainer_state.json", error);
     cJSON_Delete(json);
     return status;
 }
@@ -210,7 +202,7 @@ int run_log_describe(const struct run_log *log, struct trainer *trainer, const c
     int status = ok ? inputs_add(json, trainer, error)
                     : error_set(error, STATUS_MEMORY, "out of host memory while writing run.json");
     if (!status)
-        status = json_write(json, log->directory, "run.json", error);
+        status = file_in_write(json, log->directory, "run.json", error);
     cJSON_Delete(json);
     return status;
 }

@@ -61,6 +61,9 @@ int cluster_read(struct cluster *cluster, const char *path, struct error *error)
     if (!status && cJSON_GetArraySize(json) != 1 + (int)(sizeof number / sizeof *number))
         status = error_set(error, STATUS_INPUT, "%s: a key that is none of the %zu of a cluster; see the README", path,
                            1 + sizeof number / sizeof *number);
+    if (!status && gpus_per_host != floor(gpus_per_host))
+        status = error_set(error, STATUS_INPUT, "%s: gpus_per_host: expected a whole number, found %g", path,
+                           gpus_per_host);
     cluster->gpus_per_host = (int)gpus_per_host;
     cJSON_Delete(json);
     return status;

@@ -42,23 +42,12 @@ struct round {
 static int round_loss(struct trainer *trainer, const struct step_size *size, const struct round *round,
                       struct error *error)
 {
-    const struct batch *batch = &trainer->batch;
-    struct head_activations *head = &trainer->model.head;
     struct comm *comm = trainer->shards.world.comm;
-    struct sequence_args loss = {.dtype = dtype_stat(trainer->model.dtype),
-                                 .sequences = round->micro_batch < 0 ? 0 : batch->sequences,
-                                 .rows = round->micro_batch < 0 ? 0 : batch->real_heads,
-                                 .begin = batch->device.sequence_begin,
-                                 .logprob = head->logprob,
-                                 .p = head->p,
-                                 .logprob_sum = head->logprob_sum,
-                                 .prob_sum = head->prob_sum,
-                                 .slope_prob = head->slope_prob,
-                                 .slope_logprob = head->slope_logprob,
-                                 .row_scale = head->row_scale,
-                                 .totals = trainer->totals,
-                                 .batch_sums = trainer->batch_sums,
-                                 .count_loss = trainer->shards.world.rank == 0};
+    struct sequence_args loss = model_sequence_args(&trainer->model, &trainer->batch, trainer->totals);
+    if (round->micro_batch < 0)
+        loss.sequences = loss.rows = 0;
+    loss.batch_sums = trainer->batch_sums;
+    loss.count_loss = trainer->shards.world.rank == 0;
     trainer->method->loss_form(trainer->settings, size, round->pairs, &loss);
     if (!round->common)
         return device_run(&trainer->device, error, sequence_loss, &loss);

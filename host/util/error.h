@@ -13,7 +13,7 @@ enum status {
     STATUS_MEMORY = 4,    /* does not fit */
     STATUS_NONFINITE = 5, /* three steps in a row with non-finite numbers */
     STATUS_PEER = 6,      /* another rank was lost */
-    STATUS_SIGNAL = 75    /* stopped on a signal, checkpoint written */
+    STATUS_SIGNAL = 75    /* stopped on a signal, checkpoint written; for runs that can be resumed, which none can yet */
 };
 
 struct error {
