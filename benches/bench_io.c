@@ -156,6 +156,18 @@ static void folder_remove(const char *path)
     rmdir(path);
 }
 
+/* io->folder, beside the model's; "" where it is not there: what is named here is removed in the end. */
+static int folder_make(struct io_bench *io, struct error *error)
+{
+    char folder[sizeof io->folder];
+    if ((size_t)snprintf(folder, sizeof folder, "%s.bench-XXXXXX", io->settings->model) >= sizeof folder)
+        return error_set(error, STATUS_USAGE, "--model: the path is too long");
+    if (!mkdtemp(folder))
+        return error_set(error, STATUS_RUNTIME, "%s: cannot be made: %s", folder, strerror(errno));
+    memcpy(io->folder, folder, sizeof folder);
+    return STATUS_OK;
+}
+
 /* Rounds of all six, so that a disk that slows down slows all of them. */
 static int rounds_run(struct io_bench *io, int samples, struct error *error)
 {
@@ -235,13 +247,7 @@ static int io_open(struct io_bench *io, struct error *error)
         status = model_allocate(&io->model, &io->bench.device, error);
     if (!status && !(io->buffer = memory_array(BUFFER, 1, error)))
         status = STATUS_MEMORY;
-    if (!status && (size_t)snprintf(io->folder, sizeof io->folder, "%s.bench-XXXXXX", settings->model) >= sizeof io->folder)
-        status = error_set(error, STATUS_USAGE, "--model: the path is too long");
-    if (!status && !mkdtemp(io->folder)) {
-        status = error_set(error, STATUS_RUNTIME, "%s: cannot be made: %s", io->folder, strerror(errno));
-        *io->folder = 0;
-    }
-    return status;
+    return status ? status : folder_make(io, error);
 }
 
 int bench_io(const struct settings *settings, struct log *log, struct error *error)

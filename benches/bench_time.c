@@ -90,7 +90,8 @@ int bench_time(struct bench *bench, const struct bench_case *bench_case, const s
 {
     const struct settings *settings = bench->settings;
     struct timed_case timed = {bench, bench_case, arrays};
-    return calls_time(bench, bench_case->op->name, case_call, &timed, settings->samples ? (int)settings->samples : BENCH_SAMPLES, settings->quick ? 0.02 : 0.2,
+    const int samples = settings->samples ? (int)settings->samples : BENCH_SAMPLES;
+    return calls_time(bench, bench_case->op->name, case_call, &timed, samples, settings->quick ? 0.02 : 0.2,
                       settings->time_budget, timing, error);
 }
 

@@ -222,6 +222,16 @@ static void test_plan(void **state)
     assert_non_null(strstr(result.out, "activations"));
     assert_non_null(strstr(result.out, "flops"));
     program_free(&result);
+    /* a batch that is larger than the data takes no more memory than the data */
+    struct program_result batch[2];
+    for (int i = 0; i < 2; i++) {
+        batch[i] = program_line("plan --model_name_or_path %s/model --train_data %s/data.jsonl "
+                                "--per_device_train_batch_size %d", temporary, temporary, i ? 1000000000 : 10);
+        program_expect(&batch[i], STATUS_OK);
+    }
+    assert_string_equal(batch[0].out, batch[1].out);
+    program_free(&batch[0]);
+    program_free(&batch[1]);
 }
 
 static void test_profile(void **state)

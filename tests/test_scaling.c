@@ -142,7 +142,8 @@ static void test_plan(void **state)
     for (int i = 0; i < 3; i++) {
         struct program_result result = program_line(
             "plan --model_name_or_path %s/model --train_data %s --device cuda --per_device_train_batch_size 1 "
-            "--gradient_accumulation_steps 1 --world_size %d --zero %d", temporary, path, i ? 2 : 1, i == 1);
+            "--gradient_accumulation_steps 1 --%s %d --zero %d", temporary, path, i == 2 ? "nproc_per_node" : "world_size",
+            i ? 2 : 1, i == 1);
         program_expect(&result, STATUS_OK);
         optimizer[i] = printed(result.out, "optimizer ");
         if (i) {

@@ -137,7 +137,8 @@ int command_plan(struct invocation *run, struct error *error)
     int status = cluster_read(&cluster, settings->cluster, error);
     if (status)
         return status;
-    const int size = (int)settings->world_size;
+    const bool by_world = settings_given(&run->line, "world_size");
+    const int size = (int)(by_world ? settings->world_size : settings->nproc_per_node);
     const struct world world = {NULL, size - 1, size, size < cluster.gpus_per_host ? size : cluster.gpus_per_host};
     status = trainer_prepare(&trainer, settings, finetune, planned_dtype(settings), &world, error);
     if (status)

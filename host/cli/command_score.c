@@ -1,5 +1,6 @@
 /* command_score.c - `flat score`: {"prompt", "answer"} JSON lines (or, with --prompt_template, question and answer rows)
- * in, the same objects out with num_tokens, logprob_sum and prob_mean (and token_logprobs with --tokens). Neighbouring lines of one prompt share its rows.
+ * in, the same objects out with num_tokens, logprob_sum and prob_mean (and token_logprobs with --tokens). Neighbouring
+ * lines of one prompt share its rows.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -15,8 +15,9 @@ bool launcher_wanted(const struct command_line *line, int *status, struct error 
  * all. OMP_NUM_THREADS, where it is not set, shares the CPUs out. No rank outlives the launcher, even when that is
  * killed. Once a rank has failed the others have LAUNCHER_GRACE_SECONDS to end by themselves.
  *
- * Returns the code of the rank that failed on its own account; STATUS_PEER where one was killed by a signal. The ranks
- * have printed their own errors; *error says who ended how. */
+ * Returns the code of the rank that failed on its own account; STATUS_PEER where one was killed by a signal, and
+ * STATUS_RUNTIME where that signal had come to the launcher. The ranks have printed their own errors; *error says who
+ * ended how. */
 int launcher_run(int processes, char **argv, struct log *log, struct error *error);
 
 #endif

@@ -111,7 +111,8 @@ int main(int argc, char **argv)
         status = settings_parse(&run.line, command, argc - 2, argv + 2, &error);
     if (!status) {
         log_init(&run.log, stderr, run.line.settings.quiet);
-        if (!launcher_wanted(&run.line, &status, &error))
+        /* a plan is of ranks, not by them */
+        if (command->bit == COMMAND_PLAN || !launcher_wanted(&run.line, &status, &error))
             status = command_dispatch(&run, command, &error);
         else if (!status)
             status = launcher_run((int)run.line.settings.nproc_per_node, argv, &run.log, &error);

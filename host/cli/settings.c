@@ -135,7 +135,7 @@ static const struct option table[] = {
      "none|selective|full", NULL, 0,
      "activations that the backward pass computes again, for less memory: norms and activation functions, or whole layers"},
 
-    {"nproc_per_node", OPTION_INT, FIELD(nproc_per_node), "1", "Several ranks", UNLEARN | FINETUNE | BENCH, 0, 1, 64, NULL,
+    {"nproc_per_node", OPTION_INT, FIELD(nproc_per_node), "1", "Several ranks", TRAIN | BENCH, 0, 1, 64, NULL,
      NULL, 0, "start so many ranks on this host, a GPU each; or let torchrun, mpirun or srun start them"},
     {"zero", OPTION_INT, FIELD(zero), "1", "Several ranks", TRAIN, 0, 0, 1, NULL, NULL, 0,
      "1 splits moments and master weights among the ranks, 0 keeps all of them on each; the same results"},
@@ -144,7 +144,7 @@ static const struct option table[] = {
     {"ddp_bucket_cap_mb", OPTION_DOUBLE, FIELD(ddp_bucket_cap_mb), "0", "Several ranks", TRAIN, 0, 0, COUNT_MAX, NULL,
      NULL, 0, "MB of gradients that are summed over the ranks at a time; 0 is 25 on one host and 256 on several"},
     {"world_size", OPTION_INT, FIELD(world_size), "1", "Several ranks", PLAN, 0, 1, 16384, NULL, NULL, 0,
-     "GPUs to plan for: memory of each, bytes between them, time of a step"},
+     "GPUs to plan for, nproc_per_node where it is not given: memory of each, bytes between them, time of a step"},
     {"cluster", OPTION_STRING, FIELD(cluster), "", "Several ranks", PLAN | BENCH, 0, 0, 0, NULL, "FILE", 0,
      "measured rates of a GPU and of the wires, as JSON; without, those of H200 hosts"},
 

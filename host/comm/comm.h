@@ -44,7 +44,7 @@ int comm_barrier(struct comm *comm, struct error *error);
 /* Brings a failure of one rank to all: every rank passes its own status and error and gets the lowest failing rank's,
  * prefixed with its name where it is another's. */
 int comm_status(struct comm *comm, int status, struct error *error);
-/* For a failure that all ranks have: the line of error is emptied on all but rank 0, which speaks for them. Returns status. */
+/* For a failure that all ranks have: error's line is emptied on all but rank 0, which speaks for them. Returns status. */
 int comm_speak(const struct comm *comm, int status, struct error *error);
 /* The others end at once with STATUS_PEER, naming this rank and reason; for a failure that no comm_status follows. */
 void comm_abort(struct comm *comm, const char *reason);

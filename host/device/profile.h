@@ -2,7 +2,8 @@
  *
  * With a profile attached, every op lies between two marks of the device's time, which are read in batches: the device
  * is not held up, and the time of an op on a GPU includes what it waited for the host. Bytes and flops are those of the
- * rooms' cards. The two limits, a copy and a matrix product of 1024 x 1024 x 1024, are measured on the same device when it is attached.
+ * rooms' cards. The two limits, a copy and a matrix product of 1024 x 1024 x 1024, are measured on the same device when
+ * it is attached.
  */
 #ifndef FLAT_DEVICE_PROFILE_H
 #define FLAT_DEVICE_PROFILE_H

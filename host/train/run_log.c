@@ -80,7 +80,9 @@ int run_log_step(struct run_log *log, const struct trainer *trainer, const struc
 {
     struct buffer line = {0};
     cJSON *json = record_json(record, trainer->method, error);
-    int status = json && timing_add(json, record) ? json_print(json, &line, error) : STATUS_MEMORY;
+    int status = json && timing_add(json, record)
+                     ? json_print(json, &line, error)
+                     : error_set(error, STATUS_MEMORY, "out of host memory while logging a step");
     cJSON_Delete(json);
     if (!status && (fprintf(log->metrics, "%s\n", line.data) < 0 || fflush(log->metrics)))
         status = error_set(error, STATUS_RUNTIME, "%s/metrics.jsonl: cannot be written: %s", log->directory,

@@ -315,14 +315,15 @@ int step_run(struct trainer *trainer, const struct epoch *epoch, int number, int
         if (!status)
             warn(user, text.data);
         buffer_free(&text);
+        if (status) /* the others may be in the hook, which this rank does not get to */
+            return trainer_abort(trainer, status, error);
     } else {
         trainer->updates++;
         trainer->nonfinite_in_row = 0;
     }
     trainer->tokens_seen += record.tokens;
     record.seconds = clock_seconds() - start;
-    if (!status)
-        status = hook(user, &record, error);
+    status = hook(user, &record, error);
     status = boundary_agree(trainer, &record, status, error);
     if (!status && trainer->nonfinite_in_row == NONFINITE_LIMIT)
         status = error_set(error, STATUS_NONFINITE, "step %lld: %d non-finite steps in a row; lower learning_rate, or look "

@@ -47,8 +47,11 @@ static int run_measure(struct trainer *trainer, struct error *error)
             trainer->epoch_size.heads += size.heads;
             trainer->epoch_size.visible_keys += size.visible_keys;
         }
-        if (!status)
-            trainer->max_sequences = settings->per_device_train_batch_size * epoch.per_row;
+        if (!status) {
+            int first, end;
+            deal_rows(&trainer->deal, 0, &first, &end); /* no micro-batch has more: the data may end before the batch */
+            trainer->max_sequences = (int64_t)end * epoch.per_row;
+        }
         epoch_free(&epoch);
     }
     if (settings->cuda_graphs) { /* room for padding */
