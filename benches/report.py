@@ -143,10 +143,10 @@ def compare_part(folder, page):
         context = data["context"]
         page.append("### %s against PyTorch\n\n" % data["model"] + origin(context["ours"], "benches/pytorch/compare.py --model %s"
                                                                        % data["model"]))
-        page.append("Whole steps of %d pairs (%s), %s, the same weights, pairs and loss; torch %s, transformers %s, %s threads, "
+        page.append("Whole steps of %d pairs (%s), %s, the same weights, pairs and loss; torch %s (threads of its own: %s), transformers %s, "
                     "load %.0f to %.0f. Medians of the rounds' medians, alternately.\n" % (
-                        data["pairs"], data["workload"], data["dtype"], context["torch"], context["transformers"],
-                        context["threads"], context["load_before"], context["load_after"]))
+                        data["pairs"], data["workload"], data["dtype"], context["torch"], context["threads"],
+                        context["transformers"], context["load_before"], context["load_after"]))
         steps = data["steps"]
         page.append(table(("", "ms", "rounds, ms", "pairs/s", "time / flat.c's", "loss"), [
             (WAY_TEXT.get(s["way"], "PyTorch, " + s["way"]), "%.0f" % (1e3 * s["seconds"]["median"]),

@@ -145,7 +145,7 @@ def main():
     parser.add_argument("--ways", default=None)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--samples", type=int, default=5, help="steps of a round")
-    parser.add_argument("--threads", type=int, default=0, help="0: all")
+    parser.add_argument("--threads", type=int, default=0, help="of both sides; 0: all of ours, and what torch chooses")
     parser.add_argument("--limit", type=float, default=1200, help="seconds that one run may take")
     parser.add_argument("--flat", default=os.path.join(ROOT, "build", "flat"))
     parser.add_argument("--scratch", default=os.path.join(ROOT, "build", "pytorch"))

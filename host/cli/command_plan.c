@@ -14,6 +14,28 @@ static enum dtype planned_dtype(const struct settings *settings)
     return !strcmp(settings->device, "cuda") ? DTYPE_BF16 : DTYPE_F32;
 }
 
+/* One more forward pass of all layers but the last, where whole layers are computed again. Without LoRA their own output
+ * is left out: nothing in the backward pass reads it. */
+static double recompute_flops(const struct trainer *trainer)
+{
+    const struct model *model = &trainer->model;
+    const struct model_config *c = &model->config;
+    const struct batch_size *size = &trainer->epoch_size;
+    double layers = 0;
+    if (model->recompute != RECOMPUTE_FULL)
+        return 0;
+    for (int i = 0; i < model->tensors; i++) {
+        const struct model_tensor *tensor = &model->tensor[i];
+        const enum slot slot = tensor->from->slot;
+        const bool output = slot == SLOT_DOWN_WEIGHT || (c->family->parallel && slot == SLOT_O_WEIGHT);
+        if (slot >= SLOT_LAYER && tensor->layer < c->num_hidden_layers - 1 && (model->lora.modules || !output))
+            layers += (double)tensor->rows * (double)tensor->cols;
+    }
+    return 2 * layers * (double)size->rows +
+           (double)(c->num_hidden_layers - 1) *
+               (double)attention_forward_flops(size->visible_keys, (int)c->num_attention_heads, (int)c->head_dim);
+}
+
 /* Forward and backward of one epoch's rows: 2 flops a multiply-add, backward twice the forward (attention 2.5 times); of a
  * frozen weight backward once, for there is no gradient of its own. */
 static double epoch_flops(const struct trainer *trainer)
@@ -31,7 +53,8 @@ static double epoch_flops(const struct trainer *trainer)
     return (rate * layers + 6 * (double)trainer->model.lora.elements) * (double)size->rows +
            rate * (double)c->vocab_size * (double)c->hidden_size * (double)size->heads +
            (double)c->num_hidden_layers * ((double)attention_forward_flops(size->visible_keys, heads, dim) +
-                                           (double)attention_backward_flops(size->visible_keys, heads, dim));
+                                           (double)attention_backward_flops(size->visible_keys, heads, dim)) +
+           recompute_flops(trainer);
 }
 
 /* The rank that keeps most, and what the buckets that complete last hold. */

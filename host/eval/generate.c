@@ -6,8 +6,6 @@
 
 #include "../util/memory.h"
 
-static int64_t key_cols(const struct model_config *c) { return c->num_key_value_heads * c->head_dim; }
-
 int generator_open(struct generator *generator, struct model *model, struct device *device, int slots,
                    int64_t prompt_rows, int64_t max_positions, const struct generate_options *options,
                    struct error *error)

@@ -35,6 +35,10 @@ struct model_config {
     int eos_token_ids;
 };
 
+/* Columns of all queries, and of all keys or values. */
+static inline int64_t query_cols(const struct model_config *c) { return c->num_attention_heads * c->head_dim; }
+static inline int64_t key_cols(const struct model_config *c) { return c->num_key_value_heads * c->head_dim; }
+
 /* Reads directory/config.json (v4 and v5 spelling) and generation_config.json for the special tokens. An unknown
  * model_type, a value that we cannot compute or sizes that do not fit together are STATUS_INPUT, by key. */
 int model_config_read(struct model_config *config, const char *directory, struct error *error);

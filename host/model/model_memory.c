@@ -1,0 +1,236 @@
+/* model_memory.c - the memory of a model: every buffer declared, allocated and, where it holds a table, filled. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "../util/memory.h"
+#include "model.h"
+
+/* One buffer of a struct layer_activations. */
+struct activation {
+    const char *name;
+    int64_t count;
+    size_t bytes;
+    void **slot;
+    enum recompute shared_from; /* from this level on it is not kept */
+};
+enum { ACTIVATIONS = 13 };
+
+static void activations_list(const struct model *model, struct layer_activations *a, int64_t rows,
+                             struct activation item[ACTIVATIONS])
+{
+    const struct model_config *c = &model->config;
+    const size_t s = dtype_size(model->dtype), stat = dtype_size(dtype_stat(model->dtype));
+    const int64_t mean = c->norm == NORM_LAYER ? rows : 0, second = c->family->parallel ? 0 : rows;
+    const struct activation list[ACTIVATIONS] = {
+        {"layer input", rows * c->hidden_size, s, &a->input, RECOMPUTE_LEVELS},
+        {"norm 1", rows * c->hidden_size, s, &a->norm1, RECOMPUTE_SELECTIVE},
+        {"norm 1 rstd", rows, stat, &a->rstd1, RECOMPUTE_FULL},
+        {"norm 1 mean", mean, stat, &a->mean1, RECOMPUTE_FULL},
+        {"qkv", rows * (query_cols(c) + 2 * key_cols(c)), s, &a->qkv, RECOMPUTE_FULL},
+        {"attention", rows * query_cols(c), s, &a->attention, RECOMPUTE_FULL},
+        {"attention lse", rows * c->num_attention_heads, stat, &a->lse, RECOMPUTE_FULL},
+        {"layer middle", second * c->hidden_size, s, &a->middle, RECOMPUTE_FULL},
+        {"norm 2", second * c->hidden_size, s, &a->norm2, RECOMPUTE_SELECTIVE},
+        {"norm 2 rstd", second, stat, &a->rstd2, RECOMPUTE_FULL},
+        {"norm 2 mean", second ? mean : 0, stat, &a->mean2, RECOMPUTE_FULL},
+        {"feed-forward up", rows * c->intermediate_size * (c->family->gated ? 2 : 1), s, &a->up, RECOMPUTE_FULL},
+        {"feed-forward activated", rows * c->intermediate_size, s, &a->activated, RECOMPUTE_SELECTIVE},
+    };
+    memcpy(item, list, sizeof list);
+}
+
+/* Declares one struct layer_activations for `rows` rows: what is kept of each layer, or what they share. */
+static int activations_plan(struct model *model, struct layer_activations *a, bool shared, int64_t rows,
+                            struct error *error)
+{
+    struct activation item[ACTIVATIONS];
+    activations_list(model, a, rows, item);
+    int status = STATUS_OK;
+    for (int i = 0; i < ACTIVATIONS && !status; i++)
+        if ((model->recompute >= item[i].shared_from) == shared)
+            status = memory_plan_add(&model->plan, shared || !model->training ? MEMORY_SCRATCH : MEMORY_ACTIVATION,
+                                     item[i].name, item[i].count, item[i].bytes, item[i].slot, error);
+    return status;
+}
+
+/* Points every layer at the shared buffers. */
+static void activations_share(struct model *model)
+{
+    struct activation from[ACTIVATIONS], to[ACTIVATIONS];
+    activations_list(model, &model->shared, model->max_rows, from);
+    for (int l = 0; l < (model->training ? (int)model->config.num_hidden_layers : 0); l++) {
+        activations_list(model, &model->activations[l], model->max_rows, to);
+        for (int i = 0; i < ACTIVATIONS; i++)
+            if (model->recompute >= to[i].shared_from)
+                *to[i].slot = *from[i].slot;
+    }
+}
+
+static int head_plan(struct model *model, struct error *error)
+{
+    const struct model_config *c = &model->config;
+    struct head_activations *h = &model->head;
+    const size_t s = dtype_size(model->dtype), stat = dtype_size(dtype_stat(model->dtype));
+    const int64_t heads = model->max_heads, hidden = heads * c->hidden_size;
+    const bool copy = model->training && model->logits_dtype != model->dtype;
+    const struct {
+        const char *name;
+        int64_t count;
+        size_t bytes;
+        void **slot;
+    } item[] = {
+        {"head input", hidden, s, &h->input},
+        {"head branch", hidden, s, &h->branch},
+        {"head sum", hidden, s, &h->sum},
+        {"head norm", hidden, s, &h->norm},
+        {"head rstd", heads, stat, &h->rstd},
+        {"head mean", c->norm == NORM_LAYER ? heads : 0, stat, &h->mean},
+        {"logits", heads * c->vocab_size, dtype_size(model->logits_dtype), &h->logits},
+        {"d logits", copy ? heads * c->vocab_size : 0, s, &h->dlogits},
+        {"logprob", heads, stat, &h->logprob},
+        {"p", heads, stat, &h->p},
+        {"1 - p", heads, stat, &h->q},
+        {"lse", heads, stat, &h->lse},
+        {"row scale", heads, stat, &h->row_scale},
+        {"logprob sums", model->max_sequences, sizeof(double), (void **)&h->logprob_sum},
+        {"prob sums", model->max_sequences, sizeof(double), (void **)&h->prob_sum},
+        {"slopes of prob", model->max_sequences, sizeof(double), (void **)&h->slope_prob},
+        {"slopes of logprob", model->max_sequences, sizeof(double), (void **)&h->slope_logprob},
+    };
+    int status = STATUS_OK;
+    for (size_t i = 0; i < sizeof item / sizeof *item && !status; i++)
+        status = memory_plan_add(&model->plan, MEMORY_ACTIVATION, item[i].name, item[i].count, item[i].bytes, item[i].slot,
+                                 error);
+    return status;
+}
+
+static bool head_bias_trained(const struct model *model)
+{
+    return model->training && model->config.head_bias && !model->lora.options.rank;
+}
+
+static int scratch_plan(struct model *model, int64_t rows, struct error *error)
+{
+    const struct model_config *c = &model->config;
+    const size_t s = dtype_size(model->dtype);
+    const int64_t t = model->training ? rows : 0;
+    const struct {
+        const char *name;
+        int64_t count;
+        void **slot;
+    } item[] = {
+        {"attention output", rows * c->hidden_size, &model->attention_out},
+        {"feed-forward output", rows * c->hidden_size, &model->feed_out},
+        {"d residual", t * c->hidden_size, &model->dresidual},
+        {"d norm", t * c->hidden_size, &model->dnorm},
+        {"d qkv", t * (query_cols(c) + 2 * key_cols(c)), &model->dqkv},
+        {"d attention", t * query_cols(c), &model->dattention},
+        {"d up", t * c->intermediate_size * (c->family->gated ? 2 : 1), &model->dup},
+        {"d activated", t * c->intermediate_size, &model->dactivated},
+        {"ones", head_bias_trained(model) ? model->max_heads : 0, &model->ones},
+        {"row scale of the head's bias", head_bias_trained(model) ? model->max_heads : 0, &model->row_scale},
+    };
+    int status = STATUS_OK;
+    for (size_t i = 0; i < sizeof item / sizeof *item && !status; i++)
+        status = memory_plan_add(&model->plan, MEMORY_SCRATCH, item[i].name, item[i].count, s, item[i].slot, error);
+    return status;
+}
+
+int model_plan(struct model *model, bool training, int64_t max_rows, int64_t max_heads, int64_t max_sequences,
+               struct error *error)
+{
+    const struct model_config *c = &model->config;
+    const size_t s = dtype_size(model->dtype), stat = dtype_size(dtype_stat(model->dtype));
+    model->training = training;
+    model->recompute = training ? model->recompute : RECOMPUTE_NONE;
+    model->logits_dtype = model->wide_logits && model->dtype == DTYPE_BF16 ? DTYPE_F32 : model->dtype;
+    model->max_rows = max_rows, model->max_heads = max_heads, model->max_sequences = max_sequences;
+    int kept = training ? (int)c->num_hidden_layers : 1;
+    model->activations = memory_array((size_t)kept, sizeof *model->activations, error);
+    if (!model->activations)
+        return STATUS_MEMORY;
+    int status = memory_plan_add(&model->plan, MEMORY_PARAM, "parameters", model->elements, s, &model->param, error);
+    if (!status && training && !model->lora.options.rank)
+        status = memory_plan_add(&model->plan, MEMORY_GRAD, "gradients", model->elements, dtype_size(model->grad_dtype),
+                                 &model->grad, error);
+    for (int l = 0; l < kept && !status; l++)
+        status = activations_plan(model, &model->activations[l], false, max_rows, error);
+    if (!status)
+        status = activations_plan(model, &model->shared, true, max_rows, error);
+    if (!status)
+        status = lora_plan(model, max_rows, error);
+    if (!status)
+        status = scratch_plan(model, max_rows, error);
+    if (!status)
+        status = head_plan(model, error);
+    model->rope_positions = c->family->rotary ? c->max_position_embeddings : 0;
+    const int64_t table = model->rope_positions * (c->rotary_dim / 2);
+    if (!status)
+        status = memory_plan_add(&model->plan, MEMORY_PARAM, "rotary cos", table, stat, &model->rope_cos, error);
+    if (!status)
+        status = memory_plan_add(&model->plan, MEMORY_PARAM, "rotary sin", table, stat, &model->rope_sin, error);
+    return status;
+}
+
+/* Uploads a table computed in double as the engine's statistics type. */
+static int table_upload(struct model *model, void *to, double *table, int64_t count, struct error *error)
+{
+    if (dtype_stat(model->dtype) == DTYPE_F64)
+        return device_copy_in(model->device, to, table, (size_t)count * sizeof(double), error);
+    float *narrow = (float *)(void *)table; /* in place: element i is read before anything at or beyond it is written */
+    for (int64_t i = 0; i < count; i++) {
+        float value = (float)table[i];
+        memcpy(narrow + i, &value, sizeof value);
+    }
+    return device_copy_in(model->device, to, narrow, (size_t)count * sizeof(float), error);
+}
+
+/* Ones in the model's storage type. */
+static int ones_upload(struct model *model, struct error *error)
+{
+    const size_t s = dtype_size(model->dtype);
+    char *ones = memory_array((size_t)model->max_heads, s, error);
+    if (!ones)
+        return STATUS_MEMORY;
+    for (int64_t i = 0; i < model->max_heads; i++) {
+        const float one = 1;
+        const double wide = 1;
+        if (model->dtype == DTYPE_BF16)
+            memcpy(ones + (size_t)i * s, (const char *)&one + 2, s); /* a bf16 is the upper half of a float */
+        else
+            memcpy(ones + (size_t)i * s, model->dtype == DTYPE_F64 ? (const void *)&wide : (const void *)&one, s);
+    }
+    int status = device_copy_in(model->device, model->ones, ones, (size_t)model->max_heads * s, error);
+    free(ones);
+    return status;
+}
+
+int model_allocate(struct model *model, struct device *device, struct error *error)
+{
+    model->device = device;
+    int status = memory_plan_commit(&model->plan, device, error);
+    if (!status && model->logits_dtype == model->dtype)
+        model->head.dlogits = model->head.logits;
+    if (!status)
+        activations_share(model);
+    if (!status)
+        lora_share(model);
+    if (!status && head_bias_trained(model))
+        status = ones_upload(model, error);
+    int64_t count = model->rope_positions * (model->config.rotary_dim / 2);
+    if (status || !count)
+        return status;
+    double *cos_table = memory_array((size_t)count, sizeof(double), error);
+    double *sin_table = memory_array((size_t)count, sizeof(double), error);
+    if (!cos_table || !sin_table)
+        status = STATUS_MEMORY;
+    if (!status) {
+        model_config_rope_tables(&model->config, model->rope_positions, cos_table, sin_table);
+        status = table_upload(model, model->rope_cos, cos_table, count, error);
+    }
+    if (!status)
+        status = table_upload(model, model->rope_sin, sin_table, count, error);
+    free(cos_table);
+    free(sin_table);
+    return status;
+}
