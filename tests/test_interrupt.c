@@ -1,4 +1,5 @@
-/* test_interrupt.c - the signals that ask a run to stop: noted, the second SIGINT of a run alone ends it, released again. */
+/* test_interrupt.c - the signals that ask a run to stop: noted, the second SIGINT of a run alone ends it, released again;
+ * ignored where the process was started so. */
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -56,8 +57,26 @@ static void test_second(void **state)
     assert_int_equal(child_end(false, true, SIGTERM), -SIGTERM);
 }
 
+/* What a shell has told its background job to ignore stays so, and no other signal with it. */
+static void test_ignored(void **state)
+{
+    (void)state;
+    signal(SIGINT, SIG_IGN);
+    interrupt_catch(true);
+    raise(SIGINT);
+    raise(SIGINT);
+    assert_int_equal(interrupt_pending(), 0);
+    raise(SIGTERM);
+    assert_int_equal(interrupt_pending(), SIGTERM);
+    interrupt_release();
+    raise(SIGINT);
+    signal(SIGINT, SIG_DFL);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_noted), cmocka_unit_test(test_second)};
+    signal(SIGINT, SIG_DFL); /* these tests may run in the background themselves */
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_noted), cmocka_unit_test(test_second),
+                                       cmocka_unit_test(test_ignored)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

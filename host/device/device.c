@@ -75,8 +75,12 @@ int device_open(struct device *device, const char *name, int device_index, int t
 {
     if (strcmp(name, "auto"))
         return engine_open(device, name, device_index, threads, error);
-    if (engine_open(device, "cuda", device_index, threads, NULL) == STATUS_OK)
+    struct error found = {0};
+    int status = engine_open(device, "cuda", device_index, threads, &found);
+    if (!status)
         return STATUS_OK;
+    if (status == STATUS_MEMORY) /* there is a GPU, and a run that was meant for it would take days on the CPU */
+        return error_set(error, status, "%s; with --device cpu it is not used", found.text);
     return engine_open(device, "cpu", device_index, threads, error);
 }
 

@@ -14,6 +14,13 @@ static void note(int signal_number)
     noted = signal_number;
 }
 
+/* A shell lets its background jobs ignore SIGINT, which is meant for the job in front. */
+static bool is_ignored(int signal_number)
+{
+    struct sigaction current;
+    return !sigaction(signal_number, NULL, &current) && current.sa_handler == SIG_IGN;
+}
+
 void interrupt_catch(bool second_kills)
 {
     noted = 0;
@@ -22,14 +29,16 @@ void interrupt_catch(bool second_kills)
         sigemptyset(&action.sa_mask);
         if (second_kills && caught[i] == SIGINT)
             action.sa_flags |= (int)SA_RESETHAND;
-        sigaction(caught[i], &action, NULL); /* fails for an unknown signal only */
+        if (!is_ignored(caught[i]))
+            sigaction(caught[i], &action, NULL); /* fails for an unknown signal only */
     }
 }
 
 void interrupt_release(void)
 {
     for (size_t i = 0; i < sizeof caught / sizeof *caught; i++)
-        signal(caught[i], SIG_DFL);
+        if (!is_ignored(caught[i]))
+            signal(caught[i], SIG_DFL);
 }
 
 int interrupt_pending(void)
