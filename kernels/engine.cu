@@ -98,12 +98,13 @@ static int device_check(struct engine_context *context, int index)
     cudaError_t error = cudaGetDeviceCount(&count); /* leaves count alone when it fails */
     if (error == cudaErrorInsufficientDriver) {
         cudaDriverGetVersion(&driver);
-        return engine_fail(context, OP_DEVICE, driver ? "the NVIDIA driver is for CUDA %d.%d, this program needs %d.%d"
-                                                      : "no NVIDIA driver on this machine",
+        return engine_fail(context, driver ? OP_DEVICE : OP_ABSENT,
+                           driver ? "the NVIDIA driver is for CUDA %d.%d, this program needs %d.%d"
+                                  : "no NVIDIA driver on this machine",
                            driver / 1000, driver % 1000 / 10, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
     }
     if (error == cudaErrorNoDevice || (error == cudaSuccess && count == 0))
-        return engine_fail(context, OP_DEVICE, "the NVIDIA driver sees no GPU");
+        return engine_fail(context, OP_ABSENT, "the NVIDIA driver sees no GPU");
     if (error != cudaSuccess)
         return engine_launched(context, "looking for a GPU", error);
     if (index < 0 || index >= count)

@@ -50,7 +50,8 @@ enum op_status {
     OP_OK = 0,
     OP_CONTRACT = 1, /* the arguments break the room's card; nothing was computed */
     OP_MEMORY = 2,   /* scratch memory could not be had */
-    OP_DEVICE = 3    /* the device reported a fault; the context is unusable */
+    OP_DEVICE = 3,   /* the device reported a fault; the context is unusable */
+    OP_ABSENT = 4    /* open: this machine has no such device */
 };
 
 /* One opened device: stream, library handles, scratch, text of the last error. Each engine defines it. */

@@ -46,10 +46,13 @@ static int library_load(struct device *device, const char *name, struct error *e
     return STATUS_OK;
 }
 
-static int engine_open(struct device *device, const char *name, int device_index, int threads, struct error *error)
+/* *absent: there is no such plugin that can be loaded, or it finds no such device. */
+static int engine_open(struct device *device, const char *name, int device_index, int threads, bool *absent,
+                       struct error *error)
 {
     *device = (struct device){0};
     int status = library_load(device, name, error);
+    *absent = status != STATUS_OK;
     if (status)
         return status;
     void *symbol = dlsym(device->library, "flat_engine");
@@ -66,6 +69,7 @@ static int engine_open(struct device *device, const char *name, int device_index
     if (op_status) {
         device->context = NULL;
         device_close(device);
+        *absent = op_status == OP_ABSENT;
         return error_set(error, op_status == OP_MEMORY ? STATUS_MEMORY : STATUS_RUNTIME, "device %s: %s", name, text);
     }
     return STATUS_OK;
@@ -73,15 +77,16 @@ static int engine_open(struct device *device, const char *name, int device_index
 
 int device_open(struct device *device, const char *name, int device_index, int threads, struct error *error)
 {
+    bool absent;
     if (strcmp(name, "auto"))
-        return engine_open(device, name, device_index, threads, error);
+        return engine_open(device, name, device_index, threads, &absent, error);
     struct error found = {0};
-    int status = engine_open(device, "cuda", device_index, threads, &found);
+    int status = engine_open(device, "cuda", device_index, threads, &absent, &found);
     if (!status)
         return STATUS_OK;
-    if (status == STATUS_MEMORY) /* there is a GPU, and a run that was meant for it would take days on the CPU */
+    if (!absent) /* a run that was meant for the GPU would take days on the CPU */
         return error_set(error, status, "%s; with --device cpu it is not used", found.text);
-    return engine_open(device, "cpu", device_index, threads, error);
+    return engine_open(device, "cpu", device_index, threads, &absent, error);
 }
 
 void device_close(struct device *device)

@@ -12,8 +12,9 @@ struct device {
     struct profile *profile; /* NULL: ops are not timed */
 };
 
-/* Opens "cpu", "cuda", "cpu64" (double, for checks) or "auto" (cuda when it works here, otherwise cpu; a GPU whose memory
- * is taken is an error). Plugins are looked for beside the program, then in ../lib/flat. threads 0: all that this process may use. */
+/* Opens "cpu", "cuda", "cpu64" (double, for checks) or "auto" (cuda where there is a GPU, otherwise cpu; a GPU that
+ * cannot be used is an error). Plugins are looked for beside the program, then in ../lib/flat. threads 0: all that this
+ * process may use. */
 int device_open(struct device *device, const char *name, int device_index, int threads, struct error *error);
 void device_close(struct device *device);
 
