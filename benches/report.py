@@ -161,6 +161,31 @@ def compare_part(folder, page):
         page.append("![against PyTorch](%s/%s)\n" % (os.path.basename(folder), name))
 
 
+def race_part(folder, page):
+    rows, chart, last = [], [], None
+    for path in sorted(glob.glob(os.path.join(folder, "race-*.json"))):
+        last = data = load(path)
+        for name, race in data["races"].items():
+            for one in race.values() if "ratios" not in race else [race]:
+                for peer, ratio in one["ratios"].items():
+                    rows.append(("%s: %s" % (name, one["note"]), peer, str(one["rounds"]),
+                                 "%.1f (%.1f to %.1f)" % tuple(ratio["seconds"][k] for k in ("median", "p10", "p90")),
+                                 "%.1f (%.1f to %.1f)" % tuple(ratio["cpu_seconds"][k] for k in ("median", "p10", "p90"))))
+                    if "padded" not in peer and "authors" not in peer:
+                        chart.append(("%s, %s: %s" % (name, one["note"].split(",")[0], peer.split(",")[0]),
+                                      ratio["seconds"]["median"], False))
+    if not rows:
+        return
+    page.append("### The CPU race on a real model\n\n`benches/race/race.py` (what is compared, and how, is in benches/race), %s, %s, "
+                "%d threads, load at the start %.1f\n" % (last["date"][:10], last["flat"], last["threads"], last["load_at_start"][0]))
+    page.append("PyTorch's time as a multiple of flat.c's in the same round: median (p10 to p90) of the rounds; the "
+                "authors' way ran in the first one only.\n")
+    page.append(table(("race", "PyTorch", "rounds", "wall", "processor time"), rows, 2))
+    bar_chart(os.path.join(folder, "race.svg"), "PyTorch's time / flat.c's: SmolLM2-135M, float32, CPU", "%s; 1 is a tie"
+              % last["date"][:10], chart, "x", 1)
+    page.append("![race](%s/race.svg)\n" % os.path.basename(folder))
+
+
 def runs_part(folder, page):
     for path in sorted(glob.glob(os.path.join(folder, "run_time*.json"))):
         data = load(path)
@@ -227,7 +252,7 @@ def main():
         if os.path.exists(note):
             page[-1] += open(note).read().strip()
         page[-1] += "\n"
-        for part in (compare_part, steps_part, kernels_part, runs_part):
+        for part in (race_part, compare_part, steps_part, kernels_part, runs_part):
             part(folder, page)
     predicted_part(page)
     write(os.path.join(RESULTS, "README.md"), "\n".join(page))
