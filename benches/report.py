@@ -189,8 +189,8 @@ def race_part(folder, page):
 def runs_part(folder, page):
     for path in sorted(glob.glob(os.path.join(folder, "run_time*.json"))):
         data = load(path)
-        page.append("### From the command to the saved model: %s\n\n`benches/pytorch/run_time.py --model %s --steps %d`, %s, %s, load "
-                    "%.0f to %.0f\n" % (data["model"], data["model"], data["steps"], data["context"]["date"][:10],
+        page.append("### From the command to the saved model: %s\n\n`benches/pytorch/run_time.py`, %s, %d steps, %s, %s, load "
+                    "%.0f to %.0f\n" % (data["model"], data.get("data", "the demo's data"), data["steps"], data["context"]["date"][:10],
                                         data["context"]["flat"], data["context"]["load_before"], data["context"]["load_after"]))
         page.append("Start, load (%.0f MB), %d steps of %d pairs, save; torch %s.\n" % (1e-6 * data["bytes"], data["steps"],
                                                                                       data["batch"], data["context"]["torch"]))

@@ -1,10 +1,12 @@
 """From the command to the saved model: wall time of a whole unlearning run, ours and PyTorch's, alternately.
 
     python benches/pytorch/run_time.py --model smollm2-135m --json out.json
+    python benches/pytorch/run_time.py --folder SmolLM2-135M-Instruct --data TOFU/forget10.json --templates TOFU/idontknow.jsonl \
+                                       --batch 8 --steps 50 --json out.json
 
-The model has the shape of benches/models/<model> with random weights and the demo's tokenizer; the data is the demo's. Both
-programs load it, make `steps` optimizer steps of `batch` pairs, and write a folder that transformers loads. What is timed is
-the process: start, imports, loading, training, saving.
+The model has the shape of benches/models/<model> with random weights and the demo's tokenizer, or is a folder's; the data is the
+demo's, or a file's. Both programs load it, make `steps` optimizer steps of `batch` pairs, and write a folder that transformers
+loads. What is timed is the process: start, imports, loading, training, saving.
 """
 import argparse
 import datetime
@@ -47,6 +49,9 @@ def timed(command, out, limit):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--folder", help="a model with weights and tokenizer, instead of --model")
+    parser.add_argument("--data", default=os.path.join(DEMO, "forget.jsonl"))
+    parser.add_argument("--templates", default=os.path.join(DEMO, "templates.txt"))
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default=None)
     parser.add_argument("--steps", type=int, default=3)
@@ -60,8 +65,9 @@ def main():
     args = parser.parse_args()
     args.dtype = args.dtype or ("bfloat16" if args.device == "cuda" else "float32")
     args.batch = args.batch or (32 if args.device == "cuda" else 4)
-    folder, out = make_folder(args), os.path.join(args.scratch, "run-out")
-    forget, templates = os.path.join(DEMO, "forget.jsonl"), os.path.join(DEMO, "templates.txt")
+    folder, out = args.folder or make_folder(args), os.path.join(args.scratch, "run-out")
+    os.makedirs(args.scratch, exist_ok=True)
+    forget, templates = args.data, args.templates
     commands = {"flat": [args.flat, "unlearn", "--model_name_or_path", folder, "--forget_data", forget, "--template.file", templates,
                          "--output_dir", out, "--max_steps", str(args.steps), "--per_device_train_batch_size", str(args.batch),
                          "--gradient_accumulation_steps", "1", "--device", args.device, "--quiet"]}
@@ -80,7 +86,8 @@ def main():
     result = {"context": {"date": datetime.datetime.utcnow().strftime("%Y-%m-%dT%H:%M:%SZ"), "command": " ".join(sys.argv),
                           "flat": subprocess.run([args.flat, "--version"], capture_output=True, text=True).stdout.strip(),
                           "torch": torch.__version__, "load_before": load, "load_after": os.getloadavg()[0]},
-              "model": args.model, "bytes": size, "steps": args.steps, "batch": args.batch, "device": args.device,
+              "model": os.path.basename(os.path.normpath(args.folder)) if args.folder else args.model,
+              "data": os.path.basename(args.data), "bytes": size, "steps": args.steps, "batch": args.batch, "device": args.device,
               "runs": [{"name": name, "seconds": {"median": statistics.median(each), "rounds": each},
                         "ratio_to_flat": statistics.median(each) / statistics.median(seconds["flat"])}
                        for name, each in seconds.items()]}
