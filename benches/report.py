@@ -162,17 +162,20 @@ def compare_part(folder, page):
 
 
 def race_part(folder, page):
-    rows, chart, last = [], [], None
+    rows, chart, seen, last = [], [], set(), None
     for path in sorted(glob.glob(os.path.join(folder, "race-*.json"))):
         last = data = load(path)
         for name, race in data["races"].items():
-            for one in race.values() if "ratios" not in race else [race]:
+            for count, one in race.items() if "ratios" not in race else [("", race)]:
                 for peer, ratio in one["ratios"].items():
+                    if (name, count, peer) in seen:  # the first file's, which has the most rounds
+                        continue
+                    seen.add((name, count, peer))
                     rows.append(("%s: %s" % (name, one["note"]), peer, str(one["rounds"]),
                                  "%.1f (%.1f to %.1f)" % tuple(ratio["seconds"][k] for k in ("median", "p10", "p90")),
                                  "%.1f (%.1f to %.1f)" % tuple(ratio["cpu_seconds"][k] for k in ("median", "p10", "p90"))))
                     if "padded" not in peer and "authors" not in peer:
-                        chart.append(("%s, %s: %s" % (name, one["note"].split(",")[0], peer.split(",")[0]),
+                        chart.append(("%s%s: %s" % (name, " " + count if count else "", peer.split(",")[0].split("+")[0]),
                                       ratio["seconds"]["median"], False))
     if not rows:
         return
