@@ -1,6 +1,6 @@
 /* weights.h - parameters in and out of a Hugging Face folder.
  *
- * Loading streams tensor by tensor (host memory: one piece). Saving writes the same files, names, order and storage
+ * Loading streams piece by piece (host memory: two of 4 MiB). Saving writes the same files, names, order and storage
  * types as were read, and copies every other file of the folder byte for byte, so that what loads the input loads the
  * output. Files appear under their names only when complete.
  */
