@@ -172,23 +172,46 @@ static int group_end(struct engine_context *context, const char *call, int resul
     return nccl_status(context, call, result != NCCL_SUCCESS ? result : ended);
 }
 
+namespace {
+
+/* A buffer in equal slices, one a rank, and what is left behind them, which the last rank has too. */
+struct parts {
+    char *own, *rest;
+    size_t slice, left; /* elements */
+    int type, last;
+};
+
+} // namespace
+
+static struct parts parts_make(const struct nccl_plane *nccl, enum dtype dtype, void *buffer, int64_t n, int64_t slice)
+{
+    const size_t bytes = dtype_size(dtype);
+    const int64_t equal = slice * nccl->size;
+    struct parts parts;
+    parts.own = (char *)buffer + (size_t)nccl->rank * (size_t)slice * bytes;
+    parts.rest = (char *)buffer + (size_t)equal * bytes;
+    parts.slice = (size_t)slice;
+    parts.left = (size_t)(n - equal);
+    parts.type = nccl_type(dtype);
+    parts.last = nccl->size - 1;
+    return parts;
+}
+
 int comm_reduce_scatter(struct engine_context *context, enum dtype dtype, void *buffer, int64_t n, int64_t slice)
 {
     REQUIRE_COMM(buffer, n);
     REQUIRE_SLICES(n, slice);
     struct nccl_plane *nccl = context->nccl;
-    const size_t bytes = dtype_size(dtype), part = (size_t)slice * bytes;
-    const int64_t equal = slice * nccl->size;
-    const int type = nccl_type(dtype);
-    char *own = (char *)buffer + (size_t)nccl->rank * part, *rest = (char *)buffer + (size_t)equal * bytes;
+    const struct parts parts = parts_make(nccl, dtype, buffer, n, slice);
     int status = n ? stream_follow(context) : OP_OK;
     if (status != OP_OK || !n)
         return status;
     int result = nccl->api.ncclGroupStart();
-    if (result == NCCL_SUCCESS && slice)
-        result = nccl->api.ncclReduceScatter(buffer, own, (size_t)slice, type, NCCL_SUM, nccl->comm, nccl->stream);
-    if (result == NCCL_SUCCESS && n > equal)
-        result = nccl->api.ncclReduce(rest, rest, (size_t)(n - equal), type, NCCL_SUM, nccl->size - 1, nccl->comm,
+    if (result == NCCL_SUCCESS && parts.slice)
+        result = nccl->api.ncclReduceScatter(buffer, parts.own, parts.slice, parts.type, NCCL_SUM, nccl->comm,
+                                             nccl->stream);
+    if (result == NCCL_SUCCESS && parts.left)
+        result = nccl->api.ncclReduce(parts.rest, parts.rest, parts.left, parts.type, NCCL_SUM, parts.last, nccl->comm,
                                       nccl->stream);
     return group_end(context, "reduce_scatter", result);
 }
@@ -198,18 +221,15 @@ int comm_all_gather(struct engine_context *context, enum dtype dtype, void *buff
     REQUIRE_COMM(buffer, n);
     REQUIRE_SLICES(n, slice);
     struct nccl_plane *nccl = context->nccl;
-    const size_t bytes = dtype_size(dtype), part = (size_t)slice * bytes;
-    const int64_t equal = slice * nccl->size;
-    const int type = nccl_type(dtype);
-    char *own = (char *)buffer + (size_t)nccl->rank * part, *rest = (char *)buffer + (size_t)equal * bytes;
+    const struct parts parts = parts_make(nccl, dtype, buffer, n, slice);
     int status = n ? stream_follow(context) : OP_OK;
     if (status != OP_OK || !n)
         return status;
     int result = nccl->api.ncclGroupStart();
-    if (result == NCCL_SUCCESS && slice)
-        result = nccl->api.ncclAllGather(own, buffer, (size_t)slice, type, nccl->comm, nccl->stream);
-    if (result == NCCL_SUCCESS && n > equal)
-        result = nccl->api.ncclBroadcast(rest, rest, (size_t)(n - equal), type, nccl->size - 1, nccl->comm,
+    if (result == NCCL_SUCCESS && parts.slice)
+        result = nccl->api.ncclAllGather(parts.own, buffer, parts.slice, parts.type, nccl->comm, nccl->stream);
+    if (result == NCCL_SUCCESS && parts.left)
+        result = nccl->api.ncclBroadcast(parts.rest, parts.rest, parts.left, parts.type, parts.last, nccl->comm,
                                          nccl->stream);
     return group_end(context, "all_gather", result);
 }
