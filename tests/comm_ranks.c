@@ -1,5 +1,6 @@
 /* comm_ranks.c - see comm_ranks.h. */
 #include "comm_ranks.h"
+#include "temporary.h"
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -81,7 +82,7 @@ void ranks_start_at(struct ranks *ranks, int port, int size, const char *const *
 {
     assert_true(size <= RANKS_MAX);
     *ranks = (struct ranks){.size = size, .port = port};
-    snprintf(ranks->folder, sizeof ranks->folder, "/tmp/flat-ranks-XXXXXX");
+    snprintf(ranks->folder, sizeof ranks->folder, "%s/flat-ranks-XXXXXX", temporary_root());
     assert_non_null(mkdtemp(ranks->folder));
     fflush(NULL);
     for (int rank = 0; rank < size; rank++) {

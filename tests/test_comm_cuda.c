@@ -12,6 +12,7 @@
 #include "../host/util/clock.h"
 #include "comm_rank.h"
 #include "comm_ranks.h"
+#include "temporary.h"
 
 static const char *self;
 
@@ -56,7 +57,8 @@ static void test_failures(void **state)
 static void test_kills(void **state)
 {
     (void)state;
-    char folder[] = "/tmp/flat-test-XXXXXX", extra[128], name[64];
+    char folder[256], extra[300], name[64];
+    snprintf(folder, sizeof folder, "%s/flat-test-XXXXXX", temporary_root());
     assert_non_null(mkdtemp(folder));
     snprintf(extra, sizeof extra, "FLAT_RANK_FOLDER=%s", folder);
     for (int run = 0; run < 4; run++) {

@@ -15,6 +15,7 @@
 
 #include "../host/util/clock.h"
 #include "program.h"
+#include "temporary.h"
 
 #define LONG_RUN "bench comm --device cpu --nproc_per_node 3 --min_bytes 4096 --max_bytes 4096 --samples 100000000"
 
@@ -86,8 +87,10 @@ static int children_of(pid_t parent, pid_t *child, int max)
     return count;
 }
 
+enum { TEXT_PATH = 256 }; /* room for the name of what a run says */
+
 /* A long run with its three ranks: the launcher's id; out gets the ranks' ids, text the file of what it says. */
-static pid_t long_run(pid_t rank[3], char text[64])
+static pid_t long_run(pid_t rank[3], char text[TEXT_PATH])
 {
     char program[512], copy[] = LONG_RUN;
     char *argv[32] = {program};
@@ -96,7 +99,7 @@ static pid_t long_run(pid_t rank[3], char text[64])
     snprintf(program, sizeof program, "%s/flat", build ? build : "build");
     for (char *word = strtok(copy, " "); word; word = strtok(NULL, " "))
         argv[count++] = word;
-    snprintf(text, 64, "/tmp/flat-launcher-XXXXXX");
+    snprintf(text, TEXT_PATH, "%s/flat-launcher-XXXXXX", temporary_root());
     int fd = mkstemp(text);
     assert_true(fd >= 0);
     fflush(NULL);
@@ -172,7 +175,7 @@ static void test_rank_killed(void **state)
 {
     (void)state;
     pid_t rank[3];
-    char text[64];
+    char text[TEXT_PATH];
     double seconds;
     pid_t launcher = long_run(rank, text);
     kill(rank[1], SIGKILL);
@@ -188,7 +191,7 @@ static void test_launcher_killed(void **state)
 {
     (void)state;
     pid_t rank[3];
-    char text[64];
+    char text[TEXT_PATH];
     double seconds;
     pid_t launcher = long_run(rank, text);
     kill(launcher, SIGKILL);
@@ -202,7 +205,7 @@ static void test_signal(void **state)
 {
     (void)state;
     pid_t rank[3];
-    char text[64];
+    char text[TEXT_PATH];
     double seconds;
     pid_t launcher = long_run(rank, text);
     kill(launcher, SIGTERM);
