@@ -41,11 +41,13 @@ ENGINE_LIBS := -fopenmp -lopenblas -lm -Wl,-z,initfirst
 
 METHODS := $(sort $(patsubst host/loss/methods/%.c,%,$(wildcard host/loss/methods/*.c)))
 FAMILIES := $(sort $(patsubst models/%.c,%,$(wildcard models/*.c)))
-HOST_SOURCES := $(filter-out host/cli/main.c host/comm/mpi.c,$(wildcard host/*/*.c host/*/*/*.c models/*.c)) $(filter-out benches/race%,$(wildcard benches/*.c))
+HOST_SOURCES := $(filter-out host/cli/main.c host/comm/mpi.c,$(wildcard host/*/*.c host/*/*/*.c models/*.c))
 HOST_OBJECTS := $(HOST_SOURCES:%.c=$(BUILD)/%.o) $(BUILD)/registry.o $(BUILD)/version.o
-KERNEL_SOURCES := $(wildcard kernels/*.c)
-TESTS := $(sort $(patsubst tests/test_%.c,%,$(wildcard tests/test_*.c)))
-TEST_SUPPORT := $(filter-out $(wildcard tests/test_*.c),$(wildcard tests/*.c))
+KERNEL_SOURCES := $(wildcard kernels/*.c kernels/engine/*.c)
+CUDA_SOURCES := $(wildcard kernels/*.cu kernels/engine/*.cu)
+TEST_SOURCES := $(wildcard tests/*/test_*.c)
+TESTS := $(sort $(patsubst test_%.c,%,$(notdir $(TEST_SOURCES))))
+TEST_SUPPORT := $(wildcard tests/support/*.c)
 ENGINES := $(BUILD)/libflat_cpu.so $(BUILD)/libflat_cpu64.so $(BUILD)/libflat_emu.so
 
 # MPI, where it is installed: for ranks that mpirun starts.
@@ -58,7 +60,7 @@ ENGINES += $(MPI_LIBRARY)
 NVCC ?= $(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc))
 CUDA_ARCHS ?= 80 90a 100
 CUDA_DIR := $(BUILD)/cuda-$(shell echo $(CUDA_ARCHS) | tr ' ' -)
-CUDA_OBJECTS := $(patsubst kernels/%.cu,$(CUDA_DIR)/%.o,$(wildcard kernels/*.cu))
+CUDA_OBJECTS := $(patsubst kernels/%.cu,$(CUDA_DIR)/%.o,$(CUDA_SOURCES))
 NVCC_FLAGS := -std=c++17 -O3 -lineinfo -Xptxas -v -Werror all-warnings \
               -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-Wextra \
               $(foreach arch,$(CUDA_ARCHS),-gencode=arch=compute_$(arch)$(,)code=sm_$(arch)) \
@@ -84,7 +86,7 @@ $(BUILD)/flat: $(BUILD)/host/cli/main.o $(BUILD)/libhost.a
 	$(Q)$(CC) $(SANITIZE) -o $@ $^ $(HOST_LIBS)
 $(BUILD)/libhost.a: $(HOST_OBJECTS)
 	@rm -f $@
-	$(Q)$(AR) rcs $@ $^
+	$(Q)$(AR) qcs $@ $^
 
 $(BUILD)/libflat_cpu.so: $(KERNEL_SOURCES:kernels/%.c=$(BUILD)/cpu/%.o)
 	@echo "LINK $@"
@@ -145,19 +147,22 @@ $(BUILD)/version.c: FORCE
 	 printf '#include "host/util/version.h"\nconst char *version_commit(void) { return "%s"; }\n' "$$commit" > $@.new; \
 	 cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 
-# Tests: one program a file tests/test_<name>.c. The CUDA rooms run in three nets: as built, then with AddressSanitizer
+# Tests: one program per file tests/*/test_<name>.c. The CUDA rooms run in three nets: as built, then with AddressSanitizer
 # (which must come first into a process that was not linked with it) and with the checker of the emulation. test_parity
 # runs as built only: it launches what test_step launches, and takes minutes in the other two.
-CUDA_TESTS := $(patsubst %.c,$(BUILD)/%,$(filter-out %/test_parity.c,\
-    $(shell grep -lE 'OP_TEST_VARIANTS|emu-bf16' tests/test_*.c))) \
+CUDA_TESTS := $(patsubst %.c,$(BUILD)/tests/%,$(notdir $(filter-out %/test_parity.c,\
+    $(shell grep -lE 'OP_TEST_VARIANTS|emu-bf16' $(TEST_SOURCES))))) \
     $(BUILD)/tests/test_comm_cuda
 # GOMP_SPINCOUNT: the emulation starts threads for every launch, and they are not to wait for busy cores by spinning.
 RUN_TESTS := GOMP_SPINCOUNT=0 FLAT_BUILD=$(BUILD) EMU_BUILD=$(EMU_BUILD) tests/run
 test-bin: $(TESTS:%=$(BUILD)/tests/test_%) $(BUILD)/flat $(ENGINES) emu-selftest emu \
-    $(if $(NVCC),$(BUILD)/ptxas.txt $(patsubst kernels/%.cu,$(BUILD)/ptx/%.ptx,$(wildcard kernels/*.cu)))
-$(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(TEST_SUPPORT:%.c=$(BUILD)/%.o) $(BUILD)/libhost.a
-	@echo "LINK $@"
-	$(Q)$(CC) $(SANITIZE) -o $@ $^ -lcmocka $(HOST_LIBS)
+    $(if $(NVCC),$(BUILD)/ptxas.txt $(patsubst kernels/%.cu,$(BUILD)/ptx/%.ptx,$(CUDA_SOURCES)))
+define test_program
+$(BUILD)/tests/$(basename $(notdir $(1))): $(BUILD)/$(1:.c=.o) $(TEST_SUPPORT:%.c=$(BUILD)/%.o) $(BUILD)/libhost.a
+	@echo "LINK $$@"
+	$(Q)$(CC) $(SANITIZE) -o $$@ $$^ -lcmocka $(HOST_LIBS)
+endef
+$(foreach source,$(TEST_SOURCES),$(eval $(call test_program,$(source))))
 $(TESTS:%=test-%): test-%: deps
 	@$(MAKE) --no-print-directory $(BUILD)/tests/test_$* $(BUILD)/flat $(ENGINES)
 	@$(RUN_TESTS) $(BUILD)/tests/test_$*

@@ -2,7 +2,7 @@
  * (1 + tanh u) / 2 is the logistic function of 2u, and (1 + erf(z / sqrt 2)) / 2 is erfc(-z / sqrt 2) / 2:
  * neither cancels for negative z.
  */
-#include "cpu.h"
+#include "engine/cpu.h"
 
 #define SQRT_2_OVER_PI ((real)0.79788456080286535588)
 #define SQRT_1_OVER_2 ((real)0.70710678118654752440)

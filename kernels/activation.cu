@@ -5,7 +5,7 @@
  * erfc(-z / sqrt 2) / 2: neither cancels for negative z. bf16 takes the fast exponential and division, whose errors of
  * a few 2^-23 are far below its rounding; float takes the exact ones.
  */
-#include "cuda.cuh"
+#include "engine/cuda.cuh"
 
 namespace {
 

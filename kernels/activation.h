@@ -15,7 +15,7 @@
  */
 #ifndef FLAT_KERNELS_ACTIVATION_H
 #define FLAT_KERNELS_ACTIVATION_H
-#include "op.h"
+#include "engine/op.h"
 #ifdef __cplusplus
 extern "C" {
 #endif

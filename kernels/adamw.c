@@ -1,5 +1,5 @@
 /* adamw.c - CPU: gradient norm, clipping, finite check and the AdamW update over whole arenas. */
-#include "cpu.h"
+#include "engine/cpu.h"
 
 /* Elements a piece of work: fixed, so that the norm's sum does not depend on the number of threads. */
 enum { BLOCK = 1 << 14 };

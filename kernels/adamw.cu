@@ -3,7 +3,7 @@
  * Limiter: memory, each value once. The norm also converts every value to double, which is within reach of its limit:
  * an H100 converts 16 values a clock and multiprocessor, and reads about 10 of bf16.
  */
-#include "cuda.cuh"
+#include "engine/cuda.cuh"
 
 namespace {
 

@@ -19,7 +19,7 @@
  */
 #ifndef FLAT_KERNELS_ADAMW_H
 #define FLAT_KERNELS_ADAMW_H
-#include "op.h"
+#include "engine/op.h"
 #ifdef __cplusplus
 extern "C" {
 #endif

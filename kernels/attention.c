@@ -5,7 +5,7 @@
  * rows. Forward runs one piece of work a (segment, head), backward one a (group, key/value head): whatever is
  * added to a row of dk or dv is added by one thread, segment by segment, block by block, head by head.
  */
-#include "cpu.h"
+#include "engine/cpu.h"
 
 #include <omp.h>
 

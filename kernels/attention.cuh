@@ -10,7 +10,7 @@
  */
 #ifndef FLAT_KERNELS_ATTENTION_CUH
 #define FLAT_KERNELS_ATTENTION_CUH
-#include "cuda.cuh"
+#include "engine/cuda.cuh"
 
 enum { ATTENTION_THREADS = 128, ATTENTION_WARPS = ATTENTION_THREADS / WARP_SIZE };
 

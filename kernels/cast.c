@@ -1,5 +1,5 @@
 /* cast.c - CPU: the same numbers in another storage type. This engine has one type, so that a copy is all there is. */
-#include "cpu.h"
+#include "engine/cpu.h"
 
 int cast(struct engine_context *context, const struct cast_args *args)
 {

@@ -2,7 +2,7 @@
  *
  * Limiter: memory, each value once.
  */
-#include "cuda.cuh"
+#include "engine/cuda.cuh"
 
 namespace {
 

@@ -11,7 +11,7 @@
  */
 #ifndef FLAT_KERNELS_CAST_H
 #define FLAT_KERNELS_CAST_H
-#include "op.h"
+#include "engine/op.h"
 #ifdef __cplusplus
 extern "C" {
 #endif

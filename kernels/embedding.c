@@ -1,5 +1,5 @@
 /* embedding.c - CPU: gather rows of a table, and add gradients back into it. */
-#include "cpu.h"
+#include "engine/cpu.h"
 
 int embedding_forward(struct engine_context *context, const struct embedding_args *args)
 {

@@ -3,7 +3,7 @@
  * Limiter: memory; each row is read once and written once. The backward pass of few or short buckets is limited by
  * latency.
  */
-#include "cuda.cuh"
+#include "engine/cuda.cuh"
 
 namespace {
 

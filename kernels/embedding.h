@@ -17,7 +17,7 @@
  */
 #ifndef FLAT_KERNELS_EMBEDDING_H
 #define FLAT_KERNELS_EMBEDDING_H
-#include "op.h"
+#include "engine/op.h"
 #ifdef __cplusplus
 extern "C" {
 #endif

@@ -1,7 +1,7 @@
 /* linear.c - CPU: the matrix products, by gemm.c. A handful of rows (decoding) is bound by reading W once: there
  * every output is a dot product and nothing is copied.
  */
-#include "gemm.h"
+#include "engine/gemm.h"
 
 /* From this many rows on a packed product beats dot products. */
 enum { DOT_ROWS = 8, DOT_BLOCK = 64 };

@@ -18,7 +18,7 @@
  */
 #ifndef FLAT_KERNELS_LINEAR_H
 #define FLAT_KERNELS_LINEAR_H
-#include "op.h"
+#include "engine/op.h"
 #ifdef __cplusplus
 extern "C" {
 #endif

@@ -4,7 +4,7 @@
  */
 #ifndef FLAT_KERNELS_LINEAR_PLAN_CUH
 #define FLAT_KERNELS_LINEAR_PLAN_CUH
-#include "cuda.cuh"
+#include "engine/cuda.cuh"
 
 #include <cublasLt.h>
 

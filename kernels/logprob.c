@@ -2,7 +2,7 @@
  * A row stays in the cache for its three passes: maximum, exponentials (one a logit), gradient. What is left
  * of a row are a few numbers, and these are double.
  */
-#include "cpu.h"
+#include "engine/cpu.h"
 
 /* Exponentials summed in real before they join the double sum. */
 enum { SUM_BLOCK = 1024 };

@@ -3,7 +3,7 @@
  */
 #ifndef FLAT_KERNELS_LOGPROB_CUH
 #define FLAT_KERNELS_LOGPROB_CUH
-#include "cuda.cuh"
+#include "engine/cuda.cuh"
 
 static constexpr int COLS_MAX = 1 << 30; /* so that no int of a kernel overflows */
 

@@ -27,7 +27,7 @@
  */
 #ifndef FLAT_KERNELS_LOGPROB_H
 #define FLAT_KERNELS_LOGPROB_H
-#include "op.h"
+#include "engine/op.h"
 #ifdef __cplusplus
 extern "C" {
 #endif

@@ -1,7 +1,7 @@
 /* norm.c - CPU: RMS norm and Layer norm over the last axis. One row is one piece of work; RMS is the case
  * in which the mean is taken to be 0. Sums run in double.
  */
-#include "cpu.h"
+#include "engine/cpu.h"
 
 /* Rows whose weight gradient is summed into one partial result; the partials are then summed in order. */
 enum { ROW_BLOCK = 32 };

@@ -6,7 +6,7 @@
  */
 #ifndef FLAT_KERNELS_NORM_CUH
 #define FLAT_KERNELS_NORM_CUH
-#include "cuda.cuh"
+#include "engine/cuda.cuh"
 
 namespace {
 

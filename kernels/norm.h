@@ -16,7 +16,7 @@
  */
 #ifndef FLAT_KERNELS_NORM_H
 #define FLAT_KERNELS_NORM_H
-#include "op.h"
+#include "engine/op.h"
 #ifdef __cplusplus
 extern "C" {
 #endif

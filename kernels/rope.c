@@ -1,5 +1,5 @@
 /* rope.c - CPU: rotary position embedding, in place. */
-#include "cpu.h"
+#include "engine/cpu.h"
 
 int rope(struct engine_context *context, const struct rope_args *args)
 {

@@ -3,7 +3,7 @@
  * Limiter: memory. The rotated part is read and written once; a row's part of the tables is read once for at most
  * HEADS heads, and kept in registers for them.
  */
-#include "cuda.cuh"
+#include "engine/cuda.cuh"
 
 namespace {
 

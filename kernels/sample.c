@@ -1,5 +1,5 @@
 /* sample.c - CPU: pick the next token of each row of logits. */
-#include "cpu.h"
+#include "engine/cpu.h"
 
 #include <stdlib.h>
 

@@ -8,7 +8,7 @@
  * A weight is off by a few float roundings, so a draw differs from one in double where it falls that close to a border
  * between two tokens.
  */
-#include "cuda.cuh"
+#include "engine/cuda.cuh"
 
 #include <float.h>
 

@@ -13,7 +13,7 @@
  */
 #ifndef FLAT_KERNELS_SAMPLE_H
 #define FLAT_KERNELS_SAMPLE_H
-#include "op.h"
+#include "engine/op.h"
 #ifdef __cplusplus
 extern "C" {
 #endif

@@ -1,5 +1,5 @@
 /* sequence.c - CPU: sequence sums, loss, slopes and one weight per token. A few thousand numbers: one thread. */
-#include "cpu.h"
+#include "engine/cpu.h"
 
 #include "loss_form.h"
 

@@ -4,7 +4,7 @@
  * with a barrier between them: sums (a warp a sequence), loss and slopes (a thread a sequence or pair), totals, weights
  * (a warp a sequence). All sums are double, a lane's own in order and then a fixed tree.
  */
-#include "cuda.cuh"
+#include "engine/cuda.cuh"
 
 #include "loss_form.h"
 

@@ -31,7 +31,7 @@
  */
 #ifndef FLAT_KERNELS_SEQUENCE_H
 #define FLAT_KERNELS_SEQUENCE_H
-#include "op.h"
+#include "engine/op.h"
 #ifdef __cplusplus
 extern "C" {
 #endif

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../io/json.h"
+#include "../io/json/json.h"
 
 /* A value as a person would write it, for an error. */
 static void value_describe(const cJSON *value, char *out, size_t out_bytes)

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../io/json.h"
+#include "../io/json/json.h"
 #include "../util/version.h"
 #include "commands.h"
 #include "launcher.h"

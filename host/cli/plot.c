@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../io/json.h"
+#include "../io/json/json.h"
 #include "../util/file.h"
 #include "chart.h"
 

@@ -3,8 +3,8 @@
  */
 #ifndef FLAT_CLI_PROMPT_LINES_H
 #define FLAT_CLI_PROMPT_LINES_H
-#include "../io/dataset.h"
-#include "../io/json.h"
+#include "../io/data/dataset.h"
+#include "../io/json/json.h"
 #include "../util/settings.h"
 
 struct prompt_line {

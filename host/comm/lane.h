@@ -6,7 +6,7 @@
  */
 #ifndef FLAT_COMM_LANE_H
 #define FLAT_COMM_LANE_H
-#include "../../kernels/op.h"
+#include "../../kernels/engine/op.h"
 #include "../util/error.h"
 #include "transport.h"
 

@@ -1,7 +1,7 @@
 /* device.h - an engine plugin, loaded and opened: what the model, trainer and evaluation run on. */
 #ifndef FLAT_DEVICE_DEVICE_H
 #define FLAT_DEVICE_DEVICE_H
-#include "../../kernels/engine.h"
+#include "../../kernels/engine/engine.h"
 #include "../util/error.h"
 #include "profile.h"
 

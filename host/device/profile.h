@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#include "../../kernels/engine.h"
+#include "../../kernels/engine/engine.h"
 #include "../util/error.h"
 
 #define X(op, arguments) ENGINE_OP_##op,

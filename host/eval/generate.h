@@ -6,7 +6,7 @@
  */
 #ifndef FLAT_EVAL_GENERATE_H
 #define FLAT_EVAL_GENERATE_H
-#include "../io/tokenizer.h"
+#include "../io/tokenizer/tokenizer.h"
 #include "../model/model.h"
 
 struct generate_options {

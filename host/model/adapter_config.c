@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../io/json.h"
+#include "../io/json/json.h"
 #include "../util/file.h"
 #include "../util/memory.h"
 

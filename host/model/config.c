@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "../io/json.h"
+#include "../io/json/json.h"
 #include "../util/file.h"
 #include "family.h"
 

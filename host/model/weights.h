@@ -6,7 +6,7 @@
  */
 #ifndef FLAT_MODEL_WEIGHTS_H
 #define FLAT_MODEL_WEIGHTS_H
-#include "../io/safetensors.h"
+#include "../io/safetensors/safetensors.h"
 #include "model.h"
 
 struct adapter;

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../io/json.h"
+#include "../io/json/json.h"
 #include "../model/adapter.h"
 #include "../util/file.h"
 #include "run_log.h"

@@ -5,8 +5,8 @@
  */
 #ifndef FLAT_TRAIN_EXAMPLES_H
 #define FLAT_TRAIN_EXAMPLES_H
-#include "../io/dataset.h"
-#include "../io/tokenizer.h"
+#include "../io/data/dataset.h"
+#include "../io/tokenizer/tokenizer.h"
 #include "../model/batch.h"
 #include "../util/settings.h"
 

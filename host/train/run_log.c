@@ -8,7 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../io/json.h"
+#include "../io/json/json.h"
 #include "../util/checksum.h"
 #include "../util/file.h"
 #include "../util/version.h"

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "../io/json.h"
+#include "../io/json/json.h"
 
 /* One H200 SXM of a host of eight with 400 Gb/s a GPU. Measured by others: copies at 4.3 TB/s and matrix products at 790
  * TFLOP/s (stas00/ml-engineering); nccl-tests: reduce-scatter 363 GB/s in a host, 380 GB/s over four hosts from 4 GiB on,

@@ -1,7 +1,7 @@
 /* bugs.h - the table of kernels with a planted bug; each has a correct twin, on which no net may report anything. */
 #ifndef FLAT_EMULATION_BUGS_H
 #define FLAT_EMULATION_BUGS_H
-#include "gpu.h"
+#include "engine/gpu.h"
 
 enum { BUG_ELEMENTS = 1024 };
 

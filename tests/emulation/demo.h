@@ -1,8 +1,8 @@
 /* demo.h - two small kernels that exercise every part of the emulation; see demo.cu. */
 #ifndef FLAT_EMULATION_DEMO_H
 #define FLAT_EMULATION_DEMO_H
-#include "gpu.h"
-#include "tile.cuh"
+#include "engine/gpu.h"
+#include "engine/tile.cuh"
 
 /* sums[row] = sum over the columns of x [rows, cols], total[0] = sum of sums. counter: one zero, zero again after.
  * x is contiguous; rows need not start on 16 bytes. Bytes: rows cols sizeof(T) + what grows with rows alone. */

@@ -1,6 +1,6 @@
 /* emulation.h - CUDA as a kernel sees it, in C++17: launches, indices, shared memory, barriers, warp functions.
  *
- * kernels/gpu.h includes this file in place of CUDA when EMU is defined. Types and prototypes come from NVIDIA's own
+ * kernels/engine/gpu.h includes this file in place of CUDA when EMU is defined. Types and prototypes come from NVIDIA's own
  * headers where they are installed and from shadow/ where they are not; the functions behind the prototypes are in
  * this directory. Every thread of a block is a fiber (fiber.h), so barriers are real, and every misuse that the
  * hardware leaves undefined ends the launch with a report: see README.md.

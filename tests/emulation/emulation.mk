@@ -3,7 +3,7 @@
 #   make emu                build/emu/<flavour>/libflat_emu.so of every flavour in EMU_FLAVOURS, build/libflat_emu.so
 #                           of EMU_FLAVOUR
 #   make emu-plain          one flavour: plain, asan (AddressSanitizer and UBSan), check (races, initialisation, bounds)
-#   make emu-selftest       build/emu/<flavour>/selftest, which tests/test_emulation.c runs
+#   make emu-selftest       build/emu/<flavour>/selftest, which tests/op/test_emulation.c runs
 #   make emu-mutant         one mutant, for tests/emulation/mutate.py
 #
 # A program that loads the asan flavour must itself be linked with EMU_LINK.asan.
@@ -17,7 +17,7 @@ EMU_CLANG ?= clang++
 CUDA_HOME ?= /usr/local/cuda
 
 # Everything in kernels/ that is CUDA; with no kernel there yet the library holds the emulation alone.
-EMU_KERNELS ?= $(wildcard kernels/*.cu)
+EMU_KERNELS ?= $(wildcard kernels/*.cu kernels/engine/*.cu)
 EMU_RUNTIME := $(addprefix $(EMU_DIR)/,scheduler.cpp fiber.cpp block_memory.cpp launch.cpp counter.cpp atomic.cpp \
     memory.cpp stream.cpp device.cpp cublaslt_plan.cpp cublaslt_matmul.cpp \
     nccl.cpp nccl_hub.cpp nccl_check.cpp)

@@ -2,7 +2,7 @@
 """mutate.py - removes the barriers, fences and waits of a .cu file, one at a time, and checks that a net sees each.
 
     tests/emulation/mutate.py tests/emulation/demo.cu
-    tests/emulation/mutate.py --header kernels/tile.cuh tests/emulation/demo.cu
+    tests/emulation/mutate.py --header kernels/engine/tile.cuh tests/emulation/demo.cu
     tests/emulation/mutate.py --test 'FLAT_EMU={output} build/tests/test_norm' kernels/norm.cu
 
 Each mutant is built by `make emu-mutant` and the test is run on it: with the checker first, then with the plain

@@ -1,5 +1,5 @@
 /* nccl_check.cpp - compares nccl_api.h with NVIDIA's nccl.h, where that is installed: at compile time, and no more. */
-#include "nccl_api.h"
+#include "engine/nccl_api.h"
 
 #include <type_traits>
 

@@ -2,7 +2,7 @@
 #ifndef FLAT_EMULATION_NCCL_STATE_H
 #define FLAT_EMULATION_NCCL_STATE_H
 
-#include "nccl_api.h"
+#include "engine/nccl_api.h"
 
 #include <atomic>
 #include <cstddef>

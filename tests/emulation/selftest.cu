@@ -1,4 +1,4 @@
-/* selftest.cu - the program that tests/test_emulation.c runs, once for each case:
+/* selftest.cu - the program that tests/op/test_emulation.c runs, once for each case:
  *
  *     selftest bug NAME planted|correct    a kernel of bugs.cu; prints a hash of its results
  *     selftest host NAME                   misuse of the runtime API

@@ -1,7 +1,7 @@
 /* selftest.h - what the files of the emulation's self-test share. */
 #ifndef FLAT_EMULATION_SELFTEST_H
 #define FLAT_EMULATION_SELFTEST_H
-#include "gpu.h"
+#include "engine/gpu.h"
 
 #include <cmath>
 #include <cstdio>

@@ -1,6 +1,6 @@
 /* selftest_host.cu - host side of the self-test: streams, events, graphs, and misuse of the runtime API. */
 #include "selftest.h"
-#include "tile.cuh"
+#include "engine/tile.cuh"
 
 #include <cstring>
 

@@ -2,7 +2,7 @@
  * algorithms; and calls that must be refused.
  */
 #include "selftest.h"
-#include "tile.cuh"
+#include "engine/tile.cuh"
 
 #include <cstring>
 #include <cublasLt.h>

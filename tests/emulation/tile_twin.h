@@ -1,4 +1,4 @@
-/* tile_twin.h - emulated twins of the PTX wrappers of kernels/tile.cuh; the contracts are there.
+/* tile_twin.h - emulated twins of the PTX wrappers of kernels/engine/tile.cuh; the contracts are there.
  * Fragment layouts follow the PTX ISA text.
  */
 #ifndef FLAT_EMULATION_TILE_TWIN_H

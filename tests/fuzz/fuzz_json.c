@@ -1,12 +1,12 @@
 /* fuzz_json.c - libFuzzer: any bytes either fail with one line or give a tree that prints, and whose print parses to
  * the same print again.
  *     clang -g -O1 -fsanitize=fuzzer,address,undefined tests/fuzz/fuzz_json.c \
- *         host/util/{error,memory,file,utf8}.c host/io/json*.c -lcjson -lm -o build/fuzz_json
+ *         host/util/{error,memory,file,utf8}.c host/io/json/*.c -lcjson -lm -o build/fuzz_json
  */
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../host/io/json.h"
+#include "../../host/io/json/json.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length)

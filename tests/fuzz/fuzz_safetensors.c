@@ -1,12 +1,12 @@
 /* fuzz_safetensors.c - libFuzzer: any header either fails with one line or describes tensors that tile the file.
  *     clang -g -O1 -fsanitize=fuzzer,address,undefined tests/fuzz/fuzz_safetensors.c \
- *         host/util/{error,memory,file,utf8}.c host/io/json*.c host/io/safetensors_header.c -lcjson -lm \
+ *         host/util/{error,memory,file,utf8}.c host/io/json/*.c host/io/safetensors/safetensors_header.c -lcjson -lm \
  *         -o build/fuzz_safetensors
  */
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../host/io/safetensors_header.h"
+#include "../../host/io/safetensors/safetensors_header.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length)

@@ -7,7 +7,7 @@ FOLDER is a model or a LoRA adapter, whose adapter_config.json names the model. 
 what `flat unlearn` or `flat finetune` writes with --dump_step, of a run that began from FOLDER: its first step's
 log-probability of every answer token must be transformers' and PEFT's on the same ids. Loading must bring no warning
 and no missing, unexpected or mis-shaped tensor. Of a folder with "bf16" in its name only that is asked, as the bound
-of bf16 is tests/test_parity.c's.
+of bf16 is tests/parity/test_parity.c's.
 """
 import argparse
 import glob

@@ -4,7 +4,7 @@
 
 Writes tests/golden/configs/v4 or v5, by the version that runs it; torch is not needed. The two say the same: version 5
 writes dtype for torch_dtype, and rope_parameters for rope_theta, rope_scaling and partial_rotary_factor.
-tests/test_folders.c reads both.
+tests/program/test_folders.c reads both.
 """
 import os
 import shutil

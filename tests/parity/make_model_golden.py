@@ -15,7 +15,7 @@ odd sizes) with, in expected/, the figures in double (reference.py):
                            "tensors". Of an adapter also its "base"
     gradients.safetensors  the whole gradient of total_variation, pair
 
-tests/test_parity.c holds the program against them. Names are those of the model's state dict, whatever the names in
+tests/parity/test_parity.c holds the program against them. Names are those of the model's state dict, whatever the names in
 the file, and those of PEFT's file. `signs` and `compared` here and in the test must stay the same.
 """
 import argparse

@@ -1,4 +1,4 @@
-"""Expected ids for tests/test_tokenizer.c, made by Hugging Face's `tokenizers` (pip install -r requirements.txt).
+"""Expected ids for tests/unit/test_tokenizer.c, made by Hugging Face's `tokenizers` (pip install -r requirements.txt).
 
     python tests/parity/make_tokenizer_golden.py [--shared DIR] [--fixtures]
 
@@ -28,7 +28,7 @@ REAL_STRINGS, SMALL_STRINGS, ID_LISTS = 10000, 1500, 300
 MASK = (1 << 64) - 1
 
 
-# ---- generated strings: the same in tests/test_tokenizer.c ----
+# ---- generated strings: the same in tests/unit/test_tokenizer.c ----
 
 class Random:
     """splitmix64"""

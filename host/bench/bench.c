@@ -1,0 +1,190 @@
+/* bench.c - `flat bench kernels`; see bench.h. */
+#include "bench.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "../util/memory.h"
+
+/* What a case may take on a CPU, so that a run ends in minutes, and with --quick in about one. */
+#define CPU_BYTES 400e6
+#define CPU_FLOPS 10e9
+#define QUICK_BYTES 170e6
+#define QUICK_FLOPS 5e9
+#define CACHE_CPU ((size_t)32 << 20)
+#define CACHE_GPU ((size_t)64 << 20)
+
+static void case_begin(struct bench_case *c, const struct bench *bench, const struct bench_op *op,
+                       const struct bench_shape *shape, int64_t rows, enum dtype dtype)
+{
+    *c = (struct bench_case){.op = op, .shape = shape, .rows = rows, .dtype = dtype, .stat = dtype_stat(dtype),
+                             .normal = bench->normal};
+    char sizes[80];
+    int n = snprintf(sizes, sizeof sizes, "%lld", (long long)rows);
+    if (shape->cols)
+        n += snprintf(sizes + n, sizeof sizes - (size_t)n, "x%lld", (long long)shape->cols);
+    if (shape->depth)
+        snprintf(sizes + n, sizeof sizes - (size_t)n, "x%lld", (long long)shape->depth);
+    snprintf(c->name, sizeof c->name, "%s/%s/%s/%s", op->name, dtype_name(dtype), shape->model, sizes);
+    for (char *space = strchr(c->name, ' '); space; space = strchr(space, ' '))
+        *space = '.';
+}
+
+/* Check, then time, then a second time when it seems slower than the baseline: one bad moment is no regression. */
+static int case_measure(struct bench *bench, const struct bench_case *c, struct bench_record *record, struct error *error)
+{
+    struct bench_arrays arrays;
+    *record = (struct bench_record){.op = c->op, .shape = c->shape, .dtype = c->dtype, .rows = c->rows,
+                                    .bytes = c->bytes, .flops = c->flops};
+    snprintf(record->name, sizeof record->name, "%s", c->name);
+    int status = bench_arrays_make(&arrays, bench, c, error);
+    const struct bench_result result = {&bench->device, c, arrays.pointer};
+    record->sets = arrays.sets;
+    if (!status)
+        status = device_status(&bench->device, c->name, c->op->call(c, &bench->device, arrays.pointer), error);
+    if (!status)
+        status = c->op->check(&result, &record->error, error);
+    record->wrong = record->error.of_allowed > 1;
+    for (int attempt = 0; attempt < 2 && !status && !record->wrong; attempt++) {
+        struct bench_timing timing = {0};
+        status = bench_time(bench, c, &arrays, &timing, error);
+        if (!attempt || timing.median < record->timing.median)
+            record->timing = timing;
+        record->of_limit = bench_limit_seconds(bench, c) / record->timing.median;
+        bench_baseline_compare(bench, record);
+        if (!record->slower)
+            break;
+    }
+    bench_arrays_free(&arrays, bench);
+    return status;
+}
+
+static int case_run(struct bench *bench, struct bench_case *c, struct error *error)
+{
+    struct bench_record record;
+    int status = memory_grow(&bench->record, &bench->capacity, bench->records + 1, sizeof *bench->record, error);
+    if (!status)
+        status = case_measure(bench, c, &record, error);
+    if (status)
+        return status;
+    bench->record[bench->records++] = record;
+    bench_print_record(bench, &record, stdout);
+    fflush(stdout);
+    return STATUS_OK;
+}
+
+/* Runs, or lists, one case if it is not too large for this run. */
+static int case_visit(struct bench *bench, const struct bench_op *op, const struct bench_shape *shape, int64_t rows,
+                      enum dtype dtype, struct error *error)
+{
+    struct bench_case c;
+    case_begin(&c, bench, op, shape, rows, dtype);
+    if (!strstr(c.name, bench->settings->filter))
+        return STATUS_OK;
+    int status = op->plan(&c, error);
+    if (!status && ((double)bench_case_bytes(&c) > bench->max_bytes || c.flops > bench->max_flops))
+        bench->left_out++;
+    else if (!status && bench->settings->list) {
+        bench->records++;
+        puts(c.name);
+    } else if (!status)
+        status = case_run(bench, &c, error);
+    bench_case_free(&c);
+    return status;
+}
+
+static int cases_visit(struct bench *bench, struct error *error)
+{
+    const enum dtype dtypes[2] = {bench->device.engine->dtype, DTYPE_F32};
+    const int64_t end[] = {0}; /* a quick run takes the fewest rows of each shape only */
+    int status = STATUS_OK;
+    for (const struct bench_op *const *op = bench_ops; *op; op++)
+        for (int d = 0; d < (bench->gpu ? 2 : 1); d++)
+            for (int s = 0; s < (*op)->shapes; s++)
+                for (const int64_t *rows = (*op)->rows; *rows && !status; rows = bench->settings->quick ? end : rows + 1)
+                    status = case_visit(bench, *op, &(*op)->shape[s], *rows, dtypes[d], error);
+    if (!status && !bench->records)
+        return error_set(error, STATUS_USAGE, "--filter: no case%s has '%s' in its name; 'flat bench kernels --list' names "
+                         "them all", bench->left_out ? " small enough for this run" : "", bench->settings->filter);
+    return status;
+}
+
+/* Of a CPU as the kernel tells it; sysconf gives that of the whole socket, which a virtual machine may not have. */
+static size_t last_cache(void)
+{
+    FILE *file = fopen("/sys/devices/system/cpu/cpu0/cache/index3/size", "re");
+    size_t kilobytes;
+    bool known = file && fscanf(file, "%zuK", &kilobytes) == 1 && kilobytes > 0;
+    if (file)
+        fclose(file);
+    return known ? kilobytes * 1024 : CACHE_CPU;
+}
+
+static int bench_open(struct bench *bench, struct error *error)
+{
+    const struct settings *settings = bench->settings;
+    int status = device_open(&bench->device, settings->device, 0, (int)settings->threads, error);
+    if (status)
+        return status;
+    bench->gpu = strcmp(bench->device.engine->name, "cpu") != 0;
+    bench->cache_bytes = bench->gpu ? CACHE_GPU : last_cache();
+    size_t available;
+    status = device_status(&bench->device, "memory_free",
+                           bench->device.engine->memory_free(bench->device.context, &available), error);
+    bench->max_bytes = 0.5 * (double)available;
+    bench->max_flops = 1e18;
+    if (!bench->gpu) {
+        const double bytes = settings->quick ? QUICK_BYTES : CPU_BYTES;
+        bench->max_bytes = bytes < bench->max_bytes ? bytes : bench->max_bytes;
+        bench->max_flops = settings->quick ? QUICK_FLOPS : CPU_FLOPS;
+    }
+    bench->normal = bench_normal_make(error);
+    return status || bench->normal ? status : STATUS_MEMORY;
+}
+
+/* What the records say of the run as a whole. */
+static int verdict(const struct bench *bench, struct error *error)
+{
+    int wrong = 0, slower = 0;
+    for (size_t i = 0; i < bench->records; i++) {
+        wrong += bench->record[i].wrong;
+        slower += bench->record[i].slower;
+    }
+    if (wrong)
+        return error_set(error, STATUS_RUNTIME, "%d of %zu results are wrong, see WRONG above", wrong, bench->records);
+    if (slower)
+        return error_set(error, STATUS_RUNTIME, "%d of %zu cases are slower than in %s beyond the noise, see SLOWER above",
+                         slower, bench->records, bench->settings->baseline);
+    return STATUS_OK;
+}
+
+int bench_kernels(const struct settings *settings, struct log *log, struct error *error)
+{
+    struct bench bench = {.settings = settings, .log = log};
+    int status = bench_baseline_read(&bench, error);
+    if (!status)
+        status = bench_open(&bench, error);
+    if (!status && !settings->list) {
+        status = bench_limits_measure(&bench, error);
+        if (!status)
+            bench_print_header(&bench, stdout);
+    }
+    if (!status)
+        status = cases_visit(&bench, error);
+    if (!status && !settings->list) {
+        bench.baseline_missing = bench_baseline_count_missing(&bench);
+        bench_print_summary(&bench, stdout);
+        if (*settings->json)
+            status = bench_write_json(&bench, settings->json, error);
+        if (!status && *settings->csv)
+            status = bench_write_csv(&bench, settings->csv, error);
+        if (!status)
+            status = verdict(&bench, error);
+    }
+    cJSON_Delete(bench.baseline);
+    cJSON_Delete(bench.peers);
+    free(bench.record);
+    free(bench.normal);
+    device_close(&bench.device);
+    return status;
+}

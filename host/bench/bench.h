@@ -1,0 +1,182 @@
+/* bench.h - kernel microbenchmarks: every op on the shapes of real models, checked, timed, against the device's limits.
+ *
+ * A room's file bench_<op>.c declares its ops as tables of shapes with three functions: what arrays a case needs and what
+ * it moves (plan), one call (call), and entries of the result against a small formula in double (check). The harness
+ * fills the arrays with normal random values, checks before it times, rotates over copies of the arrays that together
+ * are several times the last cache, and takes at least --samples samples after a warm-up.
+ *
+ * Time is that between two marks of the engine around as many calls as make a sample a millisecond, divided by the calls:
+ * on a GPU the launches of a sample overlap. The limits (copy, read, scale, matrix product) are measured the same way.
+ */
+#ifndef FLAT_BENCHES_BENCH_H
+#define FLAT_BENCHES_BENCH_H
+#include <cjson/cJSON.h>
+#include <stdio.h>
+
+#include "../device/device.h"
+#include "../util/log.h"
+#include "../util/settings.h"
+
+enum { BENCH_TENSORS = 16, BENCH_SAMPLES = 50, BENCH_SAMPLES_MIN = 5 };
+
+/* One array of a case: normal values of that mean and deviation rounded to dtype, or bytes that the room made. */
+struct bench_tensor {
+    enum dtype dtype;
+    int64_t count;
+    double mean, deviation;
+    void *data; /* NULL, or the content, owned by the case */
+    size_t bytes;
+};
+
+/* One line of a room's table: whose shape, and the card's numbers besides rows. */
+struct bench_shape {
+    const char *model;
+    int64_t cols, depth;
+    int variant, extra;
+};
+
+struct bench_case {
+    const struct bench_op *op;
+    const struct bench_shape *shape;
+    int64_t rows;
+    enum dtype dtype, stat;
+    char name[160];
+    struct bench_tensor tensor[BENCH_TENSORS];
+    int tensors;
+    double bytes, flops; /* of one call, by the card */
+    const float *normal; /* what values are made of; borrowed */
+};
+
+/* The worst entry of a check: the difference, and as a share of what the card allows (above 1: wrong). */
+struct bench_error {
+    double difference, of_allowed;
+};
+
+/* Where the check of a case reads from. */
+struct bench_result {
+    struct device *device;
+    const struct bench_case *bench_case;
+    void *const *pointer; /* a tensor each */
+};
+
+struct bench_op {
+    const char *name;        /* of the engine's op */
+    const int64_t *rows;     /* ends with 0; every shape is run with each */
+    const struct bench_shape *shape;
+    int shapes;
+    /* Tensors, bytes and flops of bench_case (whose op, shape, rows and dtypes are set). */
+    int (*plan)(struct bench_case *bench_case, struct error *error);
+    /* One call; an op_status. */
+    int (*call)(const struct bench_case *bench_case, struct device *device, void *const *pointer);
+    int (*check)(const struct bench_result *result, struct bench_error *worst, struct error *error);
+};
+
+/* All ops of all rooms, NULL-ended (bench_rooms.c). */
+extern const struct bench_op *const bench_ops[];
+
+/* For plan: a tensor of values; a tensor of bytes that the case takes over. Both give its number. */
+int bench_values(struct bench_case *bench_case, enum dtype dtype, int64_t count, double mean, double deviation);
+int bench_bytes(struct bench_case *bench_case, void *data, size_t bytes);
+/* count integers below `below`, drawn from the case's own stream; NULL and STATUS_MEMORY. */
+int32_t *bench_integers(int64_t count, int64_t below, struct error *error);
+
+/* For check: entry i of a tensor as it was filled; count entries of a tensor as they are now. */
+double bench_input(const struct bench_case *bench_case, int tensor, int64_t i);
+int bench_read(const struct bench_result *result, int tensor, int64_t first, int64_t count, double *out,
+               struct error *error);
+/* Takes |got - expected| <= allowed into the worst; a NaN is infinitely wrong. */
+void bench_compare(struct bench_error *worst, double got, double expected, double allowed);
+/* Relative error of one rounding to dtype; spacing of stat at 1. */
+double bench_rounding(enum dtype dtype);
+double bench_epsilon(const struct bench_case *bench_case);
+
+struct bench_timing {
+    int samples, calls; /* calls: of a sample */
+    double median, p10, p90; /* seconds of one call */
+};
+
+struct bench_record {
+    char name[160];
+    const struct bench_op *op;
+    const struct bench_shape *shape;
+    enum dtype dtype;
+    int64_t rows;
+    int sets;                 /* copies of the arrays that were used in turn */
+    struct bench_timing timing;
+    double bytes, flops;
+    struct bench_error error;
+    double of_limit;          /* least time by the measured limits / median */
+    const char *peer;         /* the fastest peer, NULL without; belongs to bench->peers */
+    double peer_ratio;        /* its time / ours */
+    double baseline_ratio;    /* ours / the baseline's, 0 without */
+    bool wrong, slower;       /* slower: than the baseline, beyond the noise of both */
+};
+
+struct bench_limits {
+    double copy, read, scale; /* bytes a second */
+    double product[4];        /* flops a second by dtype, 0: the engine has none */
+};
+
+struct bench {
+    const struct settings *settings;
+    struct log *log;
+    struct device device;
+    bool gpu, graphs;
+    enum dtype dtype;         /* step: of the weights */
+    size_t cache_bytes;       /* the last cache, or what stands for it */
+    double max_bytes, max_flops; /* of a case of this run: its arrays, and one call */
+    struct bench_limits limits;
+    float *normal;            /* bench_normal_make */
+    struct bench_record *record;
+    size_t records, capacity;
+    int left_out;             /* cases larger than this run takes */
+    int baseline_missing;     /* cases of the baseline that this run has not measured */
+    cJSON *baseline, *peers;  /* NULL: none */
+};
+
+/* `flat bench kernels`: runs what --filter leaves, prints the table, writes --json and --csv. STATUS_RUNTIME when a
+ * result is wrong or, with --baseline, a case has become slower. */
+int bench_kernels(const struct settings *settings, struct log *log, struct error *error);
+
+/* bench_case.c: the arrays of a case on a device, in copies that are used in turn. */
+/* About normal values of variance 1 (sums of four uniforms), repeated with a prime period: no row length divides it. */
+float *bench_normal_make(struct error *error);
+struct bench_arrays {
+    int sets;
+    void **pointer; /* [sets * BENCH_TENSORS] */
+};
+int bench_tensor_fill(struct device *device, const struct bench_case *bench_case, int tensor, void *to,
+                      struct error *error);
+size_t bench_case_bytes(const struct bench_case *bench_case);
+int bench_arrays_make(struct bench_arrays *arrays, struct bench *bench, const struct bench_case *bench_case,
+                      struct error *error);
+void bench_arrays_free(struct bench_arrays *arrays, struct bench *bench);
+void bench_case_free(struct bench_case *bench_case);
+
+/* bench_time.c: times calls of a case, and the limits. */
+int bench_time(struct bench *bench, const struct bench_case *bench_case, const struct bench_arrays *arrays,
+               struct bench_timing *timing, struct error *error);
+int bench_limits_measure(struct bench *bench, struct error *error);
+/* The least time of a case by the limits. */
+double bench_limit_seconds(const struct bench *bench, const struct bench_case *bench_case);
+/* Sorts the samples (seconds of so many calls each). */
+void bench_statistics(double *sample, int samples, int calls, struct bench_timing *timing);
+
+/* bench_report.c */
+void bench_print_header(const struct bench *bench, FILE *stream);
+void bench_print_record(const struct bench *bench, const struct bench_record *record, FILE *stream);
+void bench_print_summary(const struct bench *bench, FILE *stream);
+/* What every JSON of a benchmark begins with: version, date, machine, device, command's settings. NULL: no memory. */
+cJSON *bench_context_json(const struct settings *settings, const struct device *device);
+int bench_write_json(const struct bench *bench, const char *path, struct error *error);
+int bench_write_csv(const struct bench *bench, const char *path, struct error *error);
+
+/* bench_baseline.c: a file that --json wrote earlier, and one of peers' times by the same names,
+ * {"cases": [{"name", "peer", "seconds": {"median"}}]}. STATUS_INPUT when a file is not one of these. */
+int bench_baseline_read(struct bench *bench, struct error *error);
+/* Fills the record's ratios. Slower: by more than 5 % and more than the p10..p90 spread of the wider of the two. */
+void bench_baseline_compare(const struct bench *bench, struct bench_record *record);
+/* Cases of the baseline, of those that the filter leaves, that this run did not measure. */
+int bench_baseline_count_missing(const struct bench *bench);
+
+#endif

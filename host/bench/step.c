@@ -1,0 +1,286 @@
+/* step.c - one case of `flat bench step`: set up, predicted or measured; see step.h. */
+#include "step.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../util/clock.h"
+#include "../util/file.h"
+#include "../util/memory.h"
+#include "../train/scaling.h"
+#include "../../kernels/loss_form.h"
+
+enum { SAMPLES = 10, SAMPLES_MIN = 3 };
+#define CPU_FLOPS 0.7e12 /* of a step that a CPU runs without being asked for it by name */
+#define SEED 1
+
+/* One case that is set up. */
+struct stepper {
+    struct trainer trainer; /* only its model, batch, optimizer and totals are used */
+    struct step_pairs pairs;
+    bool shared;
+    struct engine_graph *graph;
+};
+
+/* ---- memory ---- */
+
+/* A number of /proc/self/status in bytes, 0 when it is not there. */
+static double process_bytes(const char *key)
+{
+    FILE *file = fopen("/proc/self/status", "re");
+    char line[256];
+    double kilobytes = 0;
+    while (file && fgets(line, sizeof line, file))
+        if (!strncmp(line, key, strlen(key)))
+            kilobytes = strtod(line + strlen(key), NULL);
+    if (file)
+        fclose(file);
+    return kilobytes * 1024;
+}
+
+/* What is in use: of a GPU by what it has left, of a CPU by the process's resident memory now (or at its peak). */
+static double memory_used(struct bench *bench, bool peak)
+{
+    size_t available;
+    if (!bench->gpu)
+        return process_bytes(peak ? "VmHWM:" : "VmRSS:");
+    return bench->device.engine->memory_free(bench->device.context, &available) == OP_OK ? -(double)available : 0;
+}
+
+/* So that the peak is that of the next case. Where the kernel does not allow it the peak stays the largest so far. */
+static void peak_reset(void)
+{
+    FILE *file = fopen("/proc/self/clear_refs", "we");
+    if (file) {
+        fputs("5", file);
+        fclose(file);
+    }
+}
+
+/* ---- one step ---- */
+
+static int loss_run(struct stepper *s, struct error *error)
+{
+    struct sequence_args loss = model_sequence_args(&s->trainer.model, &s->trainer.batch, s->trainer.totals);
+    loss.loss = LOSS_FLAT_PAIR;
+    loss.divergence = DIVERGENCE_TOTAL_VARIATION;
+    loss.scale = 1.0 / s->pairs.pairs;
+    return device_run(&s->trainer.device, error, sequence_loss, &loss);
+}
+
+/* Forward, loss, backward: what a graph holds. */
+static int gradients_run(struct stepper *s, struct error *error)
+{
+    struct trainer *trainer = &s->trainer;
+    const struct model_trainable trained = model_trainable(&trainer->model);
+    int status = device_zero(&trainer->device, trainer->totals, STEP_TOTALS * sizeof(double), error);
+    if (!status)
+        status = device_zero(&trainer->device, trained.grad, (size_t)trained.elements * dtype_size(trainer->model.grad_dtype),
+                             error);
+    if (!status)
+        status = model_forward(&trainer->model, &trainer->batch, error);
+    if (!status)
+        status = loss_run(s, error);
+    return status ? status : model_backward(&trainer->model, &trainer->batch, error);
+}
+
+static int stepper_run(struct stepper *s, double totals[STEP_TOTALS], struct error *error)
+{
+    struct trainer *trainer = &s->trainer;
+    struct device *device = &trainer->device;
+    int status = batch_pack(&trainer->batch, device, s->pairs.sequence, s->pairs.first, s->pairs.pairs, s->shared,
+                            trainer->model.config.vocab_size, error);
+    if (!status)
+        status = s->graph ? device_status(device, "graph_launch", device->engine->graph_launch(device->context, s->graph), error)
+                          : gradients_run(s, error);
+    if (!status)
+        status = optimizer_gradient_norm(trainer, error);
+    if (!status)
+        status = optimizer_step(trainer, trainer->settings->learning_rate, error);
+    if (!status)
+        status = device_copy_out(device, totals, trainer->totals, STEP_TOTALS * sizeof(double), error);
+    return status;
+}
+
+static int graph_make(struct stepper *s, struct error *error)
+{
+    struct device *device = &s->trainer.device;
+    int status = device_status(device, "capture_begin", device->engine->capture_begin(device->context), error);
+    if (status)
+        return status;
+    status = gradients_run(s, error);
+    int ended = device->engine->capture_end(device->context, status ? NULL : &s->graph);
+    return status ? status : device_status(device, "capture_end", ended, error);
+}
+
+/* ---- setting up ---- */
+
+static void stepper_free(struct stepper *s, struct bench *bench)
+{
+    struct device *device = &bench->device;
+    if (s->graph)
+        device->engine->graph_free(device->context, s->graph);
+    batch_free(&s->trainer.batch, device);
+    shards_free(&s->trainer.shards);
+    model_free(&s->trainer.model);
+    weights_close(&s->trainer.weights);
+    step_pairs_free(&s->pairs);
+    *s = (struct stepper){0};
+}
+
+static double step_flops(const struct model *model, const struct batch_size *size)
+{
+    const struct model_config *c = &model->config;
+    double layers = 0;
+    for (int i = 0; i < model->tensors; i++)
+        if (model->tensor[i].from->slot >= SLOT_LAYER)
+            layers += (double)model->tensor[i].rows * (double)(model->tensor[i].cols ? model->tensor[i].cols : 0);
+    const int heads = (int)c->num_attention_heads, dim = (int)c->head_dim;
+    return 6 * layers * (double)size->rows + 6 * (double)c->vocab_size * (double)c->hidden_size * (double)size->heads +
+           (double)c->num_hidden_layers * (double)(attention_forward_flops(size->visible_keys, heads, dim) +
+                                                   attention_backward_flops(size->visible_keys, heads, dim));
+}
+
+/* The model's table, the pairs, and the memory plan: all that is known without allocating. */
+static int stepper_plan(struct stepper *s, struct bench *bench, const char *folder, struct step_result *result,
+                        struct error *error)
+{
+    struct trainer *trainer = &s->trainer;
+    struct model_config config;
+    char lengths[4096];
+    *s = (struct stepper){.trainer = {.settings = bench->settings, .device = bench->device}};
+    s->shared = result->rung >= RUNG_SHARED;
+    int status = model_config_read(&config, folder, error);
+    if (!status)
+        status = model_create(&trainer->model, &config, bench->dtype, error);
+    if (!status)
+        status = file_join(lengths, sizeof lengths, bench->settings->models_dir, "../tofu_lengths.txt", error);
+    if (!status)
+        status = step_pairs_make(&s->pairs, result->workload, lengths, result->pairs, config.vocab_size, result->rung, error);
+    if (status)
+        return status;
+    struct batch_size size = {0};
+    for (int i = 0; i < result->pairs; i++)
+        batch_group_size(&s->pairs.sequence[2 * i], 2, s->shared, &size);
+    result->rows = size.rows, result->heads = size.heads, result->visible = size.visible_keys;
+    result->parameters = trainer->model.elements;
+    result->flops = step_flops(&trainer->model, &size);
+    status = shards_create(&trainer->shards, &trainer->model, &(struct world){NULL, 0, 1, 1}, false, 0, error);
+    if (!status)
+        status = model_plan(&trainer->model, true, size.rows, size.heads, 2 * result->pairs, error);
+    if (!status)
+        status = optimizer_plan(trainer, error);
+    result->planned_bytes = (double)memory_plan_total(&trainer->model.plan);
+    return status;
+}
+
+static int stepper_start(struct stepper *s, struct bench *bench, const struct step_result *result, struct error *error)
+{
+    struct trainer *trainer = &s->trainer;
+    struct model *model = &trainer->model;
+    const char *own_weights = bench->settings->model;
+    int status = *own_weights ? weights_open(&trainer->weights, model, own_weights, error) : STATUS_OK;
+    if (!status)
+        status = model_allocate(model, &bench->device, error);
+    if (!status)
+        status = batch_create(&trainer->batch, &bench->device, result->rows, result->heads, 2 * result->pairs, error);
+    if (!status)
+        status = optimizer_start(trainer, error);
+    if (!status)
+        status = *own_weights ? weights_load(&trainer->weights, model, error) : weights_random(model, SEED, error);
+    return status;
+}
+
+/* ---- measuring ---- */
+
+static int step_sample(struct stepper *s, struct bench *bench, struct step_result *result, struct error *error)
+{
+    const struct settings *settings = bench->settings;
+    const int wanted = settings->samples ? (int)settings->samples : SAMPLES;
+    double *sample = memory_array((size_t)wanted, sizeof *sample, error), totals[STEP_TOTALS];
+    int status = sample ? stepper_run(s, totals, error) : STATUS_MEMORY, taken = 0; /* warm-up, and the loss */
+    if (!status) {
+        const bool is_flat = result->rung >= RUNG_ANSWERS;
+        result->loss = is_flat ? totals[TOTAL_LOSS] : NAN;
+        result->prob_template = is_flat ? totals[TOTAL_TEMPLATE_PROB] / totals[TOTAL_TEMPLATES] : NAN;
+        result->prob_forget = is_flat ? totals[TOTAL_FORGET_PROB] / totals[TOTAL_FORGETS] : NAN;
+    }
+    if (!status && result->rung == RUNG_GRAPH)
+        status = graph_make(s, error);
+    if (!status)
+        status = stepper_run(s, totals, error);
+    for (const double begin = clock_seconds(); taken < wanted && !status; taken++) {
+        if (settings->time_budget > 0 && taken >= SAMPLES_MIN && clock_seconds() - begin > settings->time_budget)
+            break;
+        double start = clock_seconds();
+        status = stepper_run(s, totals, error);
+        sample[taken] = clock_seconds() - start;
+    }
+    if (!status)
+        bench_statistics(sample, taken, 1, &result->timing);
+    free(sample);
+    return status;
+}
+
+/* One more step, op by op; a graph has no ops to time. */
+static int step_profile(struct stepper *s, struct step_result *result, struct error *error)
+{
+    double totals[STEP_TOTALS];
+    if (result->rung == RUNG_GRAPH)
+        return STATUS_OK;
+    s->trainer.device.profile = &result->profile;
+    s->trainer.model.device = &s->trainer.device;
+    int status = stepper_run(s, totals, error);
+    if (!status)
+        status = profile_finish(&result->profile, &s->trainer.device, error);
+    s->trainer.device.profile = NULL;
+    return status;
+}
+
+/* One GPU: the whole step's flops and AdamW at the rates of the cluster. */
+static int step_predict(const struct stepper *s, const struct settings *settings, struct step_result *result,
+                        struct error *error)
+{
+    const struct model *model = &s->trainer.model;
+    struct cluster cluster;
+    int status = cluster_read(&cluster, settings->cluster, error);
+    if (status)
+        return status;
+    const bool master = model->dtype == DTYPE_BF16;
+    const double optimizer = (double)(adamw_norm_bytes(1, model->grad_dtype) +
+                                      adamw_step_bytes(1, model->dtype, model->grad_dtype, master));
+    const struct scaling_work work = {.ranks = 1, .rounds = 1, .micro_batch_flops = result->flops,
+                                      .elements = model->elements, .own_elements = model->elements,
+                                      .optimizer_bytes = optimizer, .buckets = 1,
+                                      .grad_bytes = (double)dtype_size(model->grad_dtype),
+                                      .param_bytes = (double)dtype_size(model->dtype)};
+    result->predicted = scaling_estimate(&cluster, &work).step;
+    return STATUS_OK;
+}
+
+int step_measure(struct bench *bench, const char *folder, struct step_result *result, bool *left_out,
+                 struct error *error)
+{
+    struct stepper s = {0};
+    int status = stepper_plan(&s, bench, folder, result, error);
+    if (!status && bench->settings->predict) {
+        status = step_predict(&s, bench->settings, result, error);
+        stepper_free(&s, bench);
+        return status;
+    }
+    *left_out = !status && !bench->gpu && !*bench->settings->filter && result->flops > CPU_FLOPS;
+    if (!status && !*left_out) {
+        peak_reset();
+        double before = memory_used(bench, false);
+        status = stepper_start(&s, bench, result, error);
+        if (!status)
+            status = step_sample(&s, bench, result, error);
+        result->measured_bytes = before != 0 ? memory_used(bench, true) - before : 0;
+        if (!status)
+            status = step_profile(&s, result, error);
+    }
+    stepper_free(&s, bench);
+    return status;
+}

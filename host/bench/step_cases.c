@@ -1,0 +1,149 @@
+/* step_cases.c - `flat bench step`: every model, workload and rung that is asked for; see step.h. */
+#include "step.h"
+
+#include <dirent.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../util/file.h"
+#include "../util/memory.h"
+
+enum { PAIRS_GPU = 32, PAIRS_CPU = 4, PAIRS_CHUNK_GPU = 4, PAIRS_CHUNK_CPU = 1 };
+
+const char *step_rung_name(enum step_rung rung)
+{
+    static const char *const name[RUNGS] = {"padded", "packed", "answers", "shared", "graph"};
+    return name[rung];
+}
+
+struct step_bench {
+    struct bench bench;
+    struct step_result *result;
+    size_t results, capacity;
+    int left_out, disagree;
+};
+
+/* Rungs of one loss must agree: within roundings of the two probabilities it is made of. */
+static bool results_agree(const struct step_result *a, const struct step_result *b, enum dtype dtype)
+{
+    double share = dtype == DTYPE_F32 ? 1e-4 : 0.03;
+    return fabs(a->loss - b->loss) <= share * (b->prob_template + b->prob_forget);
+}
+
+static int case_visit(struct step_bench *step, const char *folder, const char *model, const char *workload,
+                      enum step_rung rung, struct error *error)
+{
+    struct bench *bench = &step->bench;
+    const struct settings *settings = bench->settings;
+    const bool tofu = !strcmp(workload, "tofu");
+    const int usual = tofu ? bench->gpu ? PAIRS_GPU : PAIRS_CPU : bench->gpu ? PAIRS_CHUNK_GPU : PAIRS_CHUNK_CPU;
+    struct step_result result = {.workload = workload, .rung = rung, .pairs = settings->pairs ? (int)settings->pairs : usual};
+    snprintf(result.model, sizeof result.model, "%s", model);
+    snprintf(result.name, sizeof result.name, "%s/%s/%d/%s", result.model, workload, result.pairs, step_rung_name(rung));
+    if (!strstr(result.name, settings->filter))
+        return STATUS_OK;
+    if (settings->list) {
+        step->results++;
+        puts(result.name);
+        return STATUS_OK;
+    }
+    bool left_out = false;
+    int status = step_measure(bench, folder, &result, &left_out, error);
+    if (status == STATUS_MEMORY && !*settings->filter) { /* the next model, or a rung that pads less, may fit */
+        log_warning(bench->log, "%s: %s", result.name, error->text);
+        left_out = true, status = STATUS_OK;
+    }
+    step->left_out += left_out;
+    if (status || left_out)
+        return status;
+    step_print(&result, stdout);
+    fflush(stdout);
+    const struct step_result *last = step->results ? &step->result[step->results - 1] : NULL;
+    if (last && !strcmp(last->model, model) && !strcmp(last->workload, workload) && last->rung >= RUNG_ANSWERS &&
+        !settings->predict && !results_agree(&result, last, bench->dtype)) {
+        step->disagree++;
+        printf("    WRONG: the loss is %.9g, and %.9g in the rung above\n", result.loss, last->loss);
+    }
+    status = memory_grow(&step->result, &step->capacity, step->results + 1, sizeof *step->result, error);
+    if (!status)
+        step->result[step->results++] = result;
+    return status;
+}
+
+static int model_visit(struct step_bench *step, const char *folder, const char *model, struct error *error)
+{
+    int status = STATUS_OK;
+    for (int rung = 0; rung < RUNGS && !status; rung++)
+        if (rung != RUNG_GRAPH || step->bench.graphs)
+            status = case_visit(step, folder, model, "tofu", (enum step_rung)rung, error);
+    return status ? status : case_visit(step, folder, model, "chunk", RUNG_SHARED, error);
+}
+
+static int not_hidden(const struct dirent *entry) { return entry->d_name[0] != '.'; }
+
+/* --model, or every folder of --models_dir in order of name. */
+static int models_visit(struct step_bench *step, struct error *error)
+{
+    const struct settings *settings = step->bench.settings;
+    if (*settings->model) {
+        const char *slash = strrchr(settings->model, '/');
+        return model_visit(step, settings->model, slash && slash[1] ? slash + 1 : settings->model, error);
+    }
+    struct dirent **entry;
+    int count = scandir(settings->models_dir, &entry, not_hidden, alphasort), status = STATUS_OK;
+    if (count < 0)
+        return error_set(error, STATUS_INPUT, "--models_dir: %s cannot be read; run from the project's folder, or name it",
+                         settings->models_dir);
+    for (int i = 0; i < count; i++) {
+        char folder[4096];
+        if (!status)
+            status = file_join(folder, sizeof folder, settings->models_dir, entry[i]->d_name, error);
+        if (!status)
+            status = model_visit(step, folder, entry[i]->d_name, error);
+        free(entry[i]);
+    }
+    free(entry);
+    return status;
+}
+
+static int step_open(struct bench *bench, struct error *error)
+{
+    const struct settings *settings = bench->settings;
+    if (settings->predict) { /* as flat plan supposes, and a GPU where nothing is said */
+        bench->gpu = strcmp(settings->device, "cpu") != 0;
+        bench->dtype = bench->gpu ? DTYPE_BF16 : DTYPE_F32;
+        return STATUS_OK;
+    }
+    int status = device_open(&bench->device, settings->device, 0, (int)settings->threads, error);
+    if (status)
+        return status;
+    bench->gpu = strcmp(bench->device.engine->name, "cpu") != 0;
+    bench->dtype = bench->device.engine->dtype;
+    bench->graphs = bench->device.engine->graphs;
+    return STATUS_OK;
+}
+
+int bench_step(const struct settings *settings, struct log *log, struct error *error)
+{
+    struct step_bench step = {.bench = {.settings = settings, .log = log}};
+    struct bench *bench = &step.bench;
+    int status = step_open(bench, error);
+    if (status)
+        return status;
+    if (!settings->list)
+        step_print_header(bench, stdout);
+    status = models_visit(&step, error);
+    if (!status && !step.results && !step.left_out)
+        status = error_set(error, STATUS_USAGE, "--filter: no case has '%s' in its name; 'flat bench step --list' names them "
+                           "all", settings->filter);
+    if (!status && step.left_out)
+        printf("%d cases left out: they do not fit, or a step takes a CPU long; --filter asks for them\n", step.left_out);
+    if (!status && !settings->list && *settings->json)
+        status = step_write_json(bench, step.result, step.results, settings->json, error);
+    if (!status && step.disagree)
+        status = error_set(error, STATUS_RUNTIME, "%d losses disagree, see WRONG above", step.disagree);
+    free(step.result);
+    device_close(&bench->device);
+    return status;
+}

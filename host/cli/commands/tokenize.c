@@ -1,0 +1,85 @@
+/* tokenize.c - `flat tokenize`: text lines on stdin to JSON lists of ids on stdout; --decode the other way. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../../io/json/json.h"
+#include "../../io/tokenizer/tokenizer.h"
+#include "../commands.h"
+
+static int line_encode(struct tokenizer *tokenizer, const char *text, size_t length, bool add_special,
+                       struct error *error)
+{
+    struct token_list ids = {0};
+    int status = tokenizer_encode(tokenizer, text, length, add_special, &ids, error);
+    if (!status) {
+        putchar('[');
+        for (size_t i = 0; i < ids.length; i++)
+            printf("%s%d", i ? ", " : "", (int)ids.id[i]);
+        puts("]");
+    }
+    free(ids.id);
+    return status;
+}
+
+static int line_decode(const struct tokenizer *tokenizer, const char *text, size_t length, const char *name,
+                       bool skip_special, struct error *error)
+{
+    cJSON *list = json_parse(text, length, name, error);
+    if (!list)
+        return error->status;
+    struct token_list ids = {0};
+    struct buffer out = {0};
+    int status = cJSON_IsArray(list) ? STATUS_OK : error_set(error, STATUS_INPUT, "%s: expected a list of ids", name);
+    for (const cJSON *item = list->child; item && !status; item = item->next) {
+        int64_t id;
+        if (!json_integer(item, &id) || id < 0 || id >= tokenizer_vocab_size(tokenizer))
+            status = error_set(error, STATUS_INPUT, "%s: expected ids from 0 to %d", name,
+                               (int)tokenizer_vocab_size(tokenizer) - 1);
+        else
+            status = memory_grow(&ids.id, &ids.capacity, ids.length + 1, sizeof *ids.id, error);
+        if (!status)
+            ids.id[ids.length++] = (int32_t)id;
+    }
+    if (!status)
+        status = tokenizer_decode(tokenizer, ids.id, ids.length, skip_special, &out, error);
+    if (!status) {
+        fwrite(out.data, 1, out.length, stdout);
+        putchar('\n');
+    }
+    buffer_free(&out);
+    free(ids.id);
+    cJSON_Delete(list);
+    return status;
+}
+
+int command_tokenize(struct invocation *run, struct error *error)
+{
+    const struct settings *settings = &run->line.settings;
+    struct tokenizer *tokenizer = NULL;
+    char *line = NULL, name[64];
+    size_t capacity = 0;
+    int status = tokenizer_load(&tokenizer, settings->model, error);
+    for (int number = 1; !status; number++) {
+        ssize_t length = getline(&line, &capacity, stdin);
+        if (length < 0) {
+            if (ferror(stdin))
+                status = error_set(error, STATUS_INPUT, "stdin: cannot be read: %s", strerror(errno));
+            break;
+        }
+        if (length && line[length - 1] == '\n')
+            length--;
+        snprintf(name, sizeof name, "stdin:%d", number);
+        if (settings->decode) {
+            status = line_decode(tokenizer, line, (size_t)length, name, settings->no_special, error);
+        } else {
+            status = line_encode(tokenizer, line, (size_t)length, !settings->no_special, error);
+            if (status)
+                error_prefix(error, "%s", name);
+        }
+    }
+    free(line);
+    tokenizer_free(tokenizer);
+    return status ? status : stdout_finish(error);
+}

@@ -1,0 +1,270 @@
+/* train.c - `flat unlearn` and `flat finetune`: one run from a config to a saved model. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../../io/json/json.h"
+#include "../../train/agreement.h"
+#include "../../train/run_log.h"
+#include "../../util/clock.h"
+#include "../../util/file.h"
+#include "../../util/interrupt.h"
+#include "../../util/progress.h"
+#include "../commands.h"
+
+struct training {
+    struct invocation *run;
+    struct comm *comm;
+    struct trainer trainer;
+    struct run_log log;
+    struct progress progress;
+    struct profile profile;
+};
+
+static void training_warn(void *user, const char *text)
+{
+    struct training *training = user;
+    if (training->comm)
+        log_warning(&training->run->log, "rank %d: %s", comm_rank(training->comm), text);
+    else
+        log_warning(&training->run->log, "%s", text);
+}
+
+/* A failure of one rank becomes that of all. */
+static int training_agree(const struct training *training, int status, struct error *error)
+{
+    return comm_speak(training->comm, comm_status(training->comm, status, error), error);
+}
+
+/* output_dir/checkpoint-<step>: the model as it is now, in a folder of its own. */
+static int checkpoint_save(struct training *training, int64_t step, struct error *error)
+{
+    char name[64], path[4096];
+    snprintf(name, sizeof name, "checkpoint-%lld", (long long)step);
+    int status = file_join(path, sizeof path, training->run->line.settings.output_dir, name, error);
+    return status ? status : trainer_save(&training->trainer, path, error);
+}
+
+static void training_show(struct training *training, const struct step_record *record)
+{
+    const double rate = record->seconds > 0 ? (double)record->tokens / record->seconds : 0;
+    const struct progress_metric flat[] = {{"loss", record->loss, NULL},
+                                           {"P(template)", record->prob_template, NULL},
+                                           {"P(forget)", record->prob_answer, NULL},
+                                           {NULL, rate, "tok/s"}};
+    const struct progress_metric plain[] = {{"loss", record->loss, NULL},
+                                            {"P(answer)", record->prob_answer, NULL},
+                                            {NULL, rate, "tok/s"}};
+    if (training->trainer.method->needs_template)
+        progress_step(&training->progress, record->step, flat, sizeof flat / sizeof *flat);
+    else
+        progress_step(&training->progress, record->step, plain, sizeof plain / sizeof *plain);
+}
+
+static int training_step(void *user, const struct step_record *record, struct error *error)
+{
+    struct training *training = user;
+    const struct settings *settings = &training->run->line.settings;
+    bool keep = record->step % settings->logging_steps == 0 || record->step == record->total_steps;
+    int status = STATUS_OK;
+    if (!comm_rank(training->comm)) {
+        training_show(training, record);
+        status = keep ? run_log_step(&training->log, &training->trainer, record, true, error) : STATUS_OK;
+    }
+    bool epoch_ends = record->step % training->trainer.steps_per_epoch == 0 && record->step < record->total_steps;
+    if (!epoch_ends || strcmp(settings->save_strategy, "epoch"))
+        return status;
+    status = comm_status(training->comm, status, error); /* saving takes all ranks */
+    return status ? status : checkpoint_save(training, record->step, error);
+}
+
+/* The output must be new, or its overwriting asked for; the model that is read must never be written over. */
+static int output_check(const struct settings *settings, struct error *error)
+{
+    const bool lora = settings->lora_rank || *settings->adapter;
+    const bool adapter_only = lora && !strcmp(settings->lora_output, "adapter");
+    char from[4096], to[4096], config[4096], adapter[4096];
+    if (!file_exists(settings->output_dir))
+        return STATUS_OK;
+    if (!file_is_directory(settings->output_dir))
+        return error_set(error, STATUS_USAGE, "output_dir: %s is a file; choose a folder", settings->output_dir);
+    if (realpath(settings->model_name_or_path, from) && realpath(settings->output_dir, to) && !strcmp(from, to))
+        return error_set(error, STATUS_USAGE, "output_dir: %s is the folder of the model itself; choose another",
+                         settings->output_dir);
+    int status = file_join(config, sizeof config, settings->output_dir, "config.json", error);
+    if (!status)
+        status = file_join(adapter, sizeof adapter, settings->output_dir, "adapter_config.json", error);
+    if (status)
+        return status;
+    /* in one folder the two would be loaded on top of each other */
+    if (file_exists(adapter_only ? config : adapter))
+        return error_set(error, STATUS_USAGE, "output_dir: %s holds %s, and this run writes %s; choose another folder",
+                         settings->output_dir, adapter_only ? "a whole model" : "a LoRA adapter",
+                         adapter_only ? "a LoRA adapter" : "a whole model");
+    if (file_exists(adapter_only ? adapter : config) && !settings->overwrite_output_dir)
+        return error_set(error, STATUS_USAGE, "output_dir: %s holds %s already; choose another folder or add "
+                         "--overwrite_output_dir", settings->output_dir, adapter_only ? "an adapter" : "a model");
+    return STATUS_OK;
+}
+
+static int describe_run(struct training *training, struct error *error)
+{
+    struct buffer text = {0};
+    cJSON *json = settings_to_json(&training->run->line, error);
+    int status = json ? json_print(json, &text, error) : STATUS_MEMORY;
+    cJSON_Delete(json);
+    if (!status)
+        status = run_log_describe(&training->log, &training->trainer, text.data, training->run->argc,
+                                  training->run->argv, error);
+    buffer_free(&text);
+    return status;
+}
+
+static void announce(struct training *training)
+{
+    struct trainer *trainer = &training->trainer;
+    struct device *device = &trainer->device;
+    struct log *log = &training->run->log;
+    struct buffer table = {0};
+    if (!settings_print_table(&training->run->line, &table, NULL))
+        log_info(log, "%s", table.data);
+    buffer_free(&table);
+    log_info(log, "%s: %s", device->engine->name, device->engine->describe(device->context));
+    log_info(log, "%s, %lld parameters, %d rows, %lld steps", trainer->model.config.family->model_type,
+             (long long)trainer->model.elements, trainer->examples.data.rows, (long long)trainer->total_steps);
+    for (int rank = 0; training->comm && rank < comm_size(training->comm); rank++)
+        log_info(log, "%s", comm_describe(training->comm, rank));
+    if (trainer->model.lora.modules)
+        log_info(log, "LoRA: %lld parameters of %d modules are trained, the model is frozen",
+                 (long long)trainer->model.lora.elements, trainer->model.lora.modules);
+    if (training->run->line.settings.cuda_graphs && !trainer->graphs)
+        log_warning(log, "cuda_graphs: device %s has no graphs; the run goes on without", device->engine->name);
+    if (trainer->examples.max_length < training->run->line.settings.max_length)
+        log_info(log, "max_length is %lld here: the model has no more positions", (long long)trainer->examples.max_length);
+    if (trainer->examples.cut)
+        log_warning(log, "%lld of %lld sequences were cut at max_length %lld", (long long)trainer->examples.cut,
+                    (long long)(trainer->epochs * trainer->examples.data.rows * (trainer->method->needs_template ? 2 : 1)),
+                    (long long)trainer->examples.max_length);
+}
+
+/* The settings that all ranks must have alike: without paths, and without what changes no number. */
+static int settings_shared(const struct training *training, struct buffer *text, struct error *error)
+{
+    static const char *const own[] = {"model_name_or_path", "forget_data", "train_data", "output_dir",
+                                      "overwrite_output_dir", "adapter", "nproc_per_node", "device", "threads", "quiet",
+                                      "profile"};
+    cJSON *json = settings_to_json(&training->run->line, error);
+    if (!json)
+        return STATUS_MEMORY;
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+        cJSON_DeleteItemFromObjectCaseSensitive(json, own[i]);
+    cJSON_DeleteItemFromObjectCaseSensitive(cJSON_GetObjectItemCaseSensitive(json, "template"), "file");
+    int status = json_print(json, text, error);
+    cJSON_Delete(json);
+    return status;
+}
+
+/* Meets the others, opens the device, reads everything but the weights, and makes sure that all have read the same. */
+static int training_prepare(struct training *training, bool finetune, struct device *device, struct error *error)
+{
+    const struct settings *settings = &training->run->line.settings;
+    struct comm_place place;
+    struct buffer text = {0};
+    int status = comm_place_find(&place, error);
+    if (!status)
+        status = comm_open(&training->comm, &place, error);
+    if (status)
+        return status;
+    const int rank = comm_rank(training->comm);
+    if (training->comm && *settings->dump_step)
+        status = error_set(error, STATUS_USAGE, "dump_step: no one of several ranks has the whole gradient; use one");
+    if (!status && !rank)
+        status = output_check(settings, error);
+    if (!status) /* before the rest: the memory that a run needs depends on what the device stores */
+        status = device_open(device, settings->device, comm_place_device(&place), (int)settings->threads, error);
+    status = training_agree(training, status, error);
+    if (!status)
+        status = comm_attach(training->comm, device, error);
+    if (status)
+        return status;
+    const struct world world = {training->comm, rank, comm_size(training->comm), place.local_size};
+    status = trainer_prepare(&training->trainer, settings, finetune, device->engine->dtype, &world, error);
+    if (!status)
+        status = settings_shared(training, &text, error);
+    status = training_agree(training, status, error);
+    if (!status)
+        status = comm_speak(training->comm, agreement_check(&training->trainer, text.data, error), error);
+    buffer_free(&text);
+    return status;
+}
+
+/* Memory, weights, and the folder that rank 0 writes. */
+static int training_start(struct training *training, struct device *device, struct error *error)
+{
+    const struct settings *settings = &training->run->line.settings;
+    const bool writes = !comm_rank(training->comm);
+    int status = training_agree(training, trainer_start(&training->trainer, device, error), error);
+    if (!status)
+        status = comm_speak(training->comm, agreement_check_weights(&training->trainer, error), error);
+    if (status)
+        return status;
+    interrupt_catch(!training->comm); /* from the first file to the last: none is left half-written */
+    if (writes)
+        status = run_log_open(&training->log, settings->output_dir, error);
+    if (!status && writes)
+        status = describe_run(training, error);
+    if (!status && writes)
+        announce(training);
+    if (!status && settings->profile)
+        status = profile_attach(&training->profile, &training->trainer.device, error);
+    return training_agree(training, status, error);
+}
+
+static int training_run(struct training *training, bool finetune, double start, struct error *error)
+{
+    const struct settings *settings = &training->run->line.settings;
+    struct trainer *trainer = &training->trainer;
+    const bool writes = !comm_rank(training->comm);
+    if (writes)
+        progress_begin(&training->progress, &training->run->log, finetune ? "finetune" : "unlearn", 0,
+                       trainer->total_steps, settings->logging_steps);
+    int status = trainer_run(trainer, training_step, training, training_warn, error);
+    if (writes)
+        progress_end(&training->progress);
+    if (!status && settings->profile)
+        status = profile_finish(&training->profile, &trainer->device, error);
+    if (writes && settings->profile)
+        profile_print(&training->profile, stderr);
+    if (!status)
+        status = trainer_save(trainer, settings->output_dir, error);
+    if (!trainer->aborted)
+        status = comm_speak(training->comm, status, error);
+    if (status)
+        return status;
+    if (writes)
+        status = run_log_finish(&training->log, trainer, clock_seconds() - start, error);
+    status = training_agree(training, status, error);
+    if (!status && writes)
+        log_info(&training->run->log, "saved %s in %.1f s%s", settings->output_dir, clock_seconds() - start,
+                 trainer->nonfinite ? "; some steps were skipped, see the warnings" : "");
+    return status;
+}
+
+int command_train(struct invocation *run, bool finetune, struct error *error)
+{
+    struct training training = {.run = run};
+    struct device device = {0};
+    const double start = clock_seconds();
+    int status = training_prepare(&training, finetune, &device, error);
+    if (!status)
+        status = training_start(&training, &device, error);
+    if (!status)
+        status = training_run(&training, finetune, start, error);
+    interrupt_release();
+    comm_close(training.comm);
+    run_log_close(&training.log);
+    if (!training.trainer.device.context) /* not taken over yet */
+        device_close(&device);
+    trainer_free(&training.trainer);
+    return status;
+}

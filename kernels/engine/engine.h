@@ -1,0 +1,150 @@
+/* engine.h - the one table an engine plugin exports: memory, stream and ops of one kind of device.
+ *
+ * build/libflat_cpu.so (float), libflat_cpu64.so (the same sources in double: the oracle of the tests),
+ * libflat_cuda.so and, in tests, libflat_emu.so each export `flat_engine`. The host links none of them and
+ * loads one (or two, to compare) with dlopen. kernels/engine/engine.c and engine.cu fill the table.
+ */
+#ifndef FLAT_KERNELS_ENGINE_H
+#define FLAT_KERNELS_ENGINE_H
+#include "../activation.h"
+#include "../adamw.h"
+#include "../attention.h"
+#include "../cast.h"
+#include "../embedding.h"
+#include "../linear.h"
+#include "../logprob.h"
+#include "../norm.h"
+#include "op.h"
+#include "../rope.h"
+#include "../sample.h"
+#include "../sequence.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define ENGINE_ABI 3
+
+/* Slots of mark. */
+enum { ENGINE_MARKS = 1024 };
+
+/* A captured run of ops. */
+struct engine_graph;
+
+/* X(op, argument struct): every op, once. The table, its filling and the op-by-op tests are made from it. */
+#define ENGINE_OPS(X)                                                                                         \
+    X(embedding_forward, embedding_args)                                                                      \
+    X(embedding_backward, embedding_backward_args)                                                            \
+    X(norm_forward, norm_args)                                                                                \
+    X(norm_backward, norm_backward_args)                                                                      \
+    X(rope, rope_args)                                                                                        \
+    X(attention_forward, attention_args)                                                                      \
+    X(attention_backward, attention_backward_args)                                                            \
+    X(linear_forward, linear_args)                                                                            \
+    X(linear_backward_input, linear_backward_input_args)                                                      \
+    X(linear_backward_weight, linear_backward_weight_args)                                                    \
+    X(activation_forward, activation_args)                                                                    \
+    X(activation_backward, activation_backward_args)                                                          \
+    X(logprob_forward, logprob_args)                                                                          \
+    X(logprob_backward, logprob_backward_args)                                                                \
+    X(row_scale, row_scale_args)                                                                              \
+    X(cast, cast_args)                                                                                        \
+    X(sequence_loss, sequence_args)                                                                           \
+    X(adamw_norm, adamw_norm_args)                                                                            \
+    X(adamw_prepare, adamw_prepare_args)                                                                      \
+    X(adamw_step, adamw_args)                                                                                 \
+    X(sample, sample_args)
+
+enum { ENGINE_COMM_ID_BYTES = 128 };
+
+struct engine_options {
+    int device_index; /* GPU number; ignored by CPU engines */
+    int threads;      /* CPU threads; 0: all this process may use */
+    /* CUDA: file of matrix-product algorithms. With it, the first product of a shape times the library's proposals and
+     * adds its pick to the file; later runs take it from there, so that their bits are the same. NULL: the library's
+     * first proposal, without timing, which is repeatable as it is. */
+    const char *plans;
+};
+
+struct engine {
+    uint32_t abi;      /* ENGINE_ABI */
+    const char *name;  /* "cpu", "cpu64", "cuda", "emu" */
+    enum dtype dtype;  /* what weights and activations are stored in by default */
+    bool graphs;       /* whether the calls on graphs below work; where not, they return OP_CONTRACT */
+
+    /* Opens a device. On failure returns an op_status and writes one line to error (size error_bytes). */
+    int (*open)(struct engine_context **context, const struct engine_options *options, char *error, size_t error_bytes);
+    void (*close)(struct engine_context *context);
+    /* One line on the last failure of this context; valid until the next call. */
+    const char *(*error)(struct engine_context *context);
+    /* One line for people: device name, threads or compute capability. Owned by the context. */
+    const char *(*describe)(struct engine_context *context);
+    /* Bytes of device memory that can still be allocated. */
+    int (*memory_free)(struct engine_context *context, size_t *bytes);
+
+    /* Device memory, 64-byte aligned. free(NULL) is allowed. */
+    int (*alloc)(struct engine_context *context, void **pointer, size_t bytes);
+    void (*free)(struct engine_context *context, void *pointer);
+    /* In stream order. The host buffer of copy_in may be reused when the call returns; copy_out returns when
+     * the bytes are there. */
+    int (*fill_zero)(struct engine_context *context, void *device, size_t bytes);
+    int (*copy_in)(struct engine_context *context, void *device, const void *host, size_t bytes);
+    int (*copy_out)(struct engine_context *context, void *host, const void *device, size_t bytes);
+    int (*copy)(struct engine_context *context, void *to, const void *from, size_t bytes);
+    /* Rows of `bytes` each: to + i * to_stride = from + i * from_stride (strides in bytes). */
+    int (*copy_rows)(struct engine_context *context, void *to, size_t to_stride, const void *from, size_t from_stride,
+                     size_t bytes, int64_t rows);
+    int (*synchronize)(struct engine_context *context);
+
+    /* Time in stream order: mark notes in `slot` (below ENGINE_MARKS) when the device gets there; elapsed waits for
+     * both and gives the seconds between the two. A slot may be marked again. Resolution: a microsecond or better. */
+    int (*mark)(struct engine_context *context, int slot);
+    int (*elapsed)(struct engine_context *context, int from, int to, double *seconds);
+    /* Named ranges around what the host queues, as a profiler shows them (NVTX); they nest. CPU engines show none. */
+    void (*range_push)(struct engine_context *context, const char *name);
+    void (*range_pop)(struct engine_context *context);
+
+    /* Graphs: the ops, copies and fills between capture_begin and capture_end are noted instead of run, with their
+     * arguments and addresses; graph_launch then runs them all, as often as wanted, for the price of one launch.
+     * Whatever waits for the device or allocates is refused inside a capture, and so is scratch that would grow: run
+     * the same work once before. capture_end with graph NULL drops what was captured, and is also to be called when
+     * something failed in between. A graph is freed before its context is closed; what it uses of the context's
+     * scratch stays valid until then. */
+    int (*capture_begin)(struct engine_context *context);
+    int (*capture_end)(struct engine_context *context, struct engine_graph **graph);
+    int (*graph_launch)(struct engine_context *context, struct engine_graph *graph);
+    void (*graph_free)(struct engine_context *context, struct engine_graph *graph);
+
+#define X(op, args) int (*op)(struct engine_context * context, const struct args *arguments);
+    ENGINE_OPS(X)
+#undef X
+
+    /* ---- collectives of several processes with a device each (kernels/nccl.cu) ---------------------------------- *
+     * NULL in engines whose device memory is the host's: host/comm has its own for those.                           *
+     * They are queued on a stream of their own behind what the context's stream holds so far; comm_join makes that   *
+     * stream wait for them. Buffers are in place. Slice r is [r * slice, (r + 1) * slice), the last one goes to n.   */
+
+    /* Loads the library and writes its name and version. */
+    int (*comm_load)(struct engine_context *context, char *name, size_t name_bytes);
+    /* ENGINE_COMM_ID_BYTES that one rank makes and all pass to comm_open, which waits for all of them. */
+    int (*comm_id)(struct engine_context *context, void *id);
+    int (*comm_open)(struct engine_context *context, const void *id, int rank, int size);
+    /* failed: without waiting for what is queued, which others may never answer. */
+    void (*comm_close)(struct engine_context *context, bool failed);
+    /* NULL, or what has gone wrong meanwhile; the one function that any thread may call between open and close. */
+    const char *(*comm_failure)(struct engine_context *context);
+    /* The own slice becomes the sum over ranks, the rest of buffer is left undefined. */
+    int (*comm_reduce_scatter)(struct engine_context *context, enum dtype dtype, void *buffer, int64_t n, int64_t slice);
+    /* Every rank's slice to all. */
+    int (*comm_all_gather)(struct engine_context *context, enum dtype dtype, void *buffer, int64_t n, int64_t slice);
+    int (*comm_broadcast)(struct engine_context *context, void *buffer, size_t bytes, int root);
+    int (*comm_join)(struct engine_context *context);
+};
+
+/* The only exported symbol of a plugin; the table lives as long as the plugin is loaded. */
+typedef const struct engine *(*flat_engine_fn)(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,291 @@
+/* test_logprob.c - log-probabilities and their gradient against long double sums, from p of 1e-30 to 1 - 1e-30;
+ * q = 1 - p without cancellation; both gradient forms; finite differences; same bits; on CUDA every place a row can
+ * wait in, rows that begin anywhere, and counted bytes.
+ */
+#include "../support/op_test.h"
+
+#include <math.h>
+#include <string.h>
+
+struct problem {
+    int64_t rows, cols, stride;
+    int32_t targets[64];
+    double *logits, *weight;
+};
+
+struct results {
+    double *logprob, *p, *q, *lse, *logits; /* logits: afterwards */
+};
+
+static struct problem problem_make(struct op_test *t, int64_t rows, int64_t cols, int64_t stride)
+{
+    struct problem p = {rows, cols, stride, {0}, values_random(t, rows * stride, 1), values_random(t, rows, 2)};
+    for (int64_t i = 0; i < rows; i++) {
+        p.targets[i] = (int32_t)(i % 3 == 1 ? cols - 1 : i * 7919 % cols);
+        /* From hopeless to certain targets, over a range of scales. */
+        double *z = p.logits + i * stride;
+        for (int64_t v = 0; v < cols; v++)
+            z[v] *= i % 4 == 3 ? 12 : 1 + (double)(i % 3);
+        z[p.targets[i]] += (double)(i % 9 - 4) * 8;
+    }
+    values_round(t->dtype, p.logits, rows * stride);
+    return p;
+}
+
+static struct results forward_run(struct op_test *t, const struct problem *p, bool write_gradient)
+{
+    void *logits = device_from(t, t->dtype, p->logits, p->rows * p->stride);
+    void *logprob = device_new(t, t->stat, p->rows), *prob = device_new(t, t->stat, p->rows);
+    void *q = device_new(t, t->stat, p->rows), *lse = device_new(t, t->stat, p->rows);
+    OP_CALL(t, logprob_forward, logprob_args, .dtype = t->dtype, .rows = p->rows, .cols = p->cols,
+            .stride = p->stride, .logits = logits, .targets = device_bytes(t, p->targets, sizeof p->targets),
+            .logprob = logprob, .p = prob, .q = q, .lse = lse, .write_gradient = write_gradient);
+    return (struct results){values_from(t, t->stat, logprob, p->rows), values_from(t, t->stat, prob, p->rows),
+                            values_from(t, t->stat, q, p->rows), values_from(t, t->stat, lse, p->rows),
+                            values_from(t, t->dtype, logits, p->rows * p->stride)};
+}
+
+static double *backward_run(struct op_test *t, const struct problem *p, const struct results *r)
+{
+    void *logits = device_from(t, t->dtype, p->logits, p->rows * p->stride);
+    OP_CALL(t, logprob_backward, logprob_backward_args, .dtype = t->dtype, .rows = p->rows, .cols = p->cols,
+            .stride = p->stride, .logits = logits, .targets = device_bytes(t, p->targets, sizeof p->targets),
+            .lse = device_from(t, t->stat, r->lse, p->rows), .q = device_from(t, t->stat, r->q, p->rows),
+            .weight = device_from(t, t->stat, p->weight, p->rows));
+    return values_from(t, t->dtype, logits, p->rows * p->stride);
+}
+
+/* What storing a value adds to its relative error, where that is not the statistics' own type. */
+static double storage_error(const struct op_test *t) { return t->dtype == DTYPE_BF16 ? t->rounding : 0; }
+
+static void row_check(struct op_test *t, const struct problem *p, const struct results *r, const double *backward,
+                      int64_t i)
+{
+    const double *z = p->logits + i * p->stride, *gradient = r->logits + i * p->stride;
+    int32_t target = p->targets[i];
+    long double most = -INFINITY, rest = 0;
+    for (int64_t v = 0; v < p->cols; v++)
+        most = fmaxl(most, (long double)z[v]);
+    for (int64_t v = 0; v < p->cols; v++)
+        rest += v == target ? 0 : expl((long double)z[v] - most);
+    long double own = expl((long double)z[target] - most);
+    double q = (double)(rest / (rest + own)), prob = (double)(own / (rest + own));
+    double lse = (double)(most + logl(rest + own)), logprob = (double)-log1pl(rest / own);
+    double eps = t->eps, sum_bound = p->cols > 1000 ? 16 : 4; /* in eps, what the sum adds to that of one exponential */
+    double q_bound = (sum_bound + fabs(fmax(log(q), -1e3))) * eps;
+    assert_true(r->p[i] <= 1 && r->p[i] >= 0);
+    /* Relative bounds, however close to 0 or 1 p is: the exponential passes on the rounding of z - max. */
+    assert_close("p", &r->p[i], &prob, 1, 1e-37, (sum_bound + fabs(logprob)) * eps);
+    assert_close("q", &r->q[i], &q, 1, 1e-37, q_bound);
+    assert_close("logprob", &r->logprob[i], &logprob, 1, 1e-37, q_bound);
+    double half_spacing = ldexp(t->eps / 2, ilogb(logprob));
+    assert_true(fabs(r->logprob[i] - logprob) <= fmax(2e-6, half_spacing + 5e-7));
+    assert_close("lse", &r->lse[i], &lse, 1, eps, 2 * eps);
+    for (int64_t v = 0; v < p->cols; v++) {
+        double pv = v == target ? -q : (double)(expl((long double)z[v] - most) / (rest + own));
+        double weighted = -p->weight[i] * pv;
+        assert_close("gradient", &gradient[v], &pv, 1, 1e-37,
+                     (sum_bound + fabs(fmax(log(fabs(pv)), -1e3))) * eps + storage_error(t));
+        /* From a rounded lse. */
+        assert_close("weighted gradient", &backward[i * p->stride + v], &weighted, 1, 1e-37,
+                     (8 + 2 * fabs(lse) + 2 * fabs(z[v])) * eps + storage_error(t));
+    }
+}
+
+static void test_naive(void **state)
+{
+    (void)state;
+    /* Rows that an sm_90 keeps in registers of 256 or 512 threads, in shared memory, and in part, for both types. */
+    static const int64_t sizes[][3] = {{1, 1, 1},         {2, 2, 2},         {3, 17, 20},       {9, 64, 64},
+                                       {18, 33, 40},      {18, 1025, 1025},  {20, 2999, 3000},  {9, 2999, 2999},
+                                       {4, 16384, 16384}, {3, 20001, 20001}, {2, 32000, 32000}, {3, 50257, 50257},
+                                       {2, 50272, 50272}, {3, 114001, 114005}, {2, 151936, 151936}};
+    for (int e = 0; e < OP_TEST_VARIANTS; e++)
+        for (int i = 0; i < (int)(sizeof sizes / sizeof *sizes); i++) {
+            struct op_test *t = op_test_open(op_test_engines[e], 2);
+            struct problem p = problem_make(t, sizes[i][0], sizes[i][1], sizes[i][2]);
+            struct results plain = forward_run(t, &p, false), r = forward_run(t, &p, true);
+            double *backward = backward_run(t, &p, &r);
+            assert_same("untouched logits", plain.logits, p.logits, p.rows * p.stride);
+            assert_same("logprob of both forms", plain.logprob, r.logprob, p.rows);
+            assert_same("p of both forms", plain.p, r.p, p.rows);
+            for (int64_t row = 0; row < p.rows; row++) {
+                row_check(t, &p, &r, backward, row);
+                for (int64_t v = p.cols; v < p.stride; v++) /* beyond cols */
+                    assert_same("padding", &r.logits[row * p.stride + v], &p.logits[row * p.stride + v], 1);
+            }
+            op_test_close(t);
+        }
+}
+
+/* Targets so likely or unlikely that a naive 1 - p or log p is lost, equal logits, and a NaN. */
+static void test_extremes(void **state)
+{
+    (void)state;
+    for (int e = 0; e < OP_TEST_VARIANTS; e++) {
+        struct op_test *t = op_test_open(op_test_engines[e], 1);
+        const double rows[][3] = {{60, 0, 0}, {-60, 0, 0}, {3, 3, 3}, {-300, 0, 1}, {300, 0, 1}, {-2000, 0, 1}};
+        struct problem p = {6, 3, 3, {0}, values_new(t, 18), values_random(t, 6, 1)};
+        memcpy(p.logits, rows, sizeof rows);
+        struct results r = forward_run(t, &p, true);
+        const double q = 2 * exp(-60) / (1 + 2 * exp(-60)), third[] = {1. / 3, 2. / 3, -log(3)};
+        assert_close("q", &r.q[0], &q, 1, 0, (4 + 60) * t->eps);
+        assert_close("p", &r.p[2], &third[0], 1, 0, t->eps);
+        assert_close("q", &r.q[2], &third[1], 1, 0, t->eps);
+        assert_close("logprob", &r.logprob[2], &third[2], 1, 0, t->eps);
+        const double logprob[] = {-60 - log1p(exp(-60) / 2) - log(2), -300 - log(1 + exp(1)), -2000 - log(1 + exp(1))};
+        assert_close("logprob", &r.logprob[1], &logprob[0], 1, 0, 2 * t->eps);
+        assert_close("logprob", &r.logprob[3], &logprob[1], 1, 0, 2 * t->eps);
+        assert_close("logprob", &r.logprob[5], &logprob[2], 1, 0, 2 * t->eps);
+        assert_true(r.p[4] == 1 && r.p[5] == 0 && r.q[5] == 1);
+
+        p.logits[1] = NAN;
+        r = forward_run(t, &p, true);
+        assert_true(isnan(r.logprob[0]) && isnan(r.p[0]) && isnan(r.q[0]) && isnan(r.logits[0]));
+        assert_false(isnan(r.logprob[1]));
+        op_test_close(t);
+    }
+}
+
+static double problem_loss(void *user)
+{
+    struct problem *p = user;
+    struct op_test *t = op_test_open("cpu64", 1);
+    double loss = dot_product(forward_run(t, p, false).logprob, p->weight, p->rows);
+    op_test_close(t);
+    return loss;
+}
+
+/* loss = sum of weight logprob, by both roads: the one kernel, and row_scale after the unweighted gradient. */
+static void test_finite_differences(void **state)
+{
+    (void)state;
+    struct op_test *t = op_test_open("cpu64", 1);
+    struct problem p = problem_make(t, 9, 13, 13);
+    struct results r = forward_run(t, &p, true);
+    double *gradient = backward_run(t, &p, &r), *scale = values_new(t, p.rows);
+    gradient_check("logits", p.logits, gradient, 9 * 13, problem_loss, &p, 1e-9);
+    for (int64_t i = 0; i < p.rows; i++)
+        scale[i] = -p.weight[i];
+    void *y = device_from(t, t->dtype, r.logits, 9 * 13);
+    OP_CALL(t, row_scale, row_scale_args, .dtype = t->dtype, .rows = 9, .cols = 13, .x = y,
+            .scale = device_from(t, t->stat, scale, 9), .y = y);
+    assert_close("scaled gradient", values_from(t, t->dtype, y, 9 * 13), gradient, 9 * 13, 1e-300, 64 * t->eps);
+    op_test_close(t);
+}
+
+static void problem_fill(struct op_test *t, void *user, double *out)
+{
+    const int64_t *size = user;
+    struct problem p = problem_make(t, size[0], size[1], size[2]);
+    struct results r = forward_run(t, &p, true);
+    int64_t logits = p.rows * p.stride;
+    memcpy(out, r.logits, (size_t)logits * sizeof *out);
+    memcpy(out + logits, backward_run(t, &p, &r), (size_t)logits * sizeof *out);
+    const double *statistics[] = {r.logprob, r.p, r.q, r.lse};
+    for (int k = 0; k < 4; k++)
+        memcpy(out + 2 * logits + k * p.rows, statistics[k], (size_t)p.rows * sizeof *out);
+}
+
+static void test_same_bits(void **state)
+{
+    (void)state;
+    static const int64_t sizes[][3] = {{37, 2050, 2064}, {2, 30001, 30001}, {1, 121000, 121000}};
+    for (int e = 0; e < OP_TEST_VARIANTS; e++)
+        for (int i = 0; i < 3; i++)
+            op_test_same_bits(op_test_engines[e], 2 * sizes[i][0] * sizes[i][2] + 4 * sizes[i][0], problem_fill,
+                              (void *)sizes[i]);
+}
+
+/* y may be x, or begin at another distance from a 16-byte boundary than x. */
+static void row_scale_check(struct op_test *t, int64_t rows, int64_t cols, int64_t x_offset, int64_t y_offset,
+                            bool alias)
+{
+    size_t s = dtype_size(t->dtype);
+    double *x = values_random(t, rows * cols + x_offset, 1), *scale = values_random(t, rows, 2);
+    values_round(t->stat, scale, rows);
+    char *device_x = device_from(t, t->dtype, x, rows * cols + x_offset);
+    char *y = alias ? device_x : device_new(t, t->dtype, rows * cols + y_offset);
+    device_x += (size_t)x_offset * s;
+    y += (size_t)y_offset * s;
+    OP_CALL(t, row_scale, row_scale_args, .dtype = t->dtype, .rows = rows, .cols = cols, .x = device_x,
+            .scale = device_from(t, t->stat, scale, rows), .y = y);
+    for (int64_t k = 0; k < rows * cols; k++)
+        x[k] = x[k + x_offset] * scale[k / cols];
+    assert_close("y", values_from(t, t->dtype, y, rows * cols), x, rows * cols, 1e-37, t->rounding);
+}
+
+static void test_row_scale(void **state)
+{
+    (void)state;
+    for (int e = 0; e < OP_TEST_VARIANTS; e++)
+        for (int threads = 1; threads <= 3; threads++) {
+            struct op_test *t = op_test_open(op_test_engines[e], threads);
+            row_scale_check(t, 91, 517, 0, 0, false);
+            row_scale_check(t, 91, 517, 1, 1, true);
+            row_scale_check(t, 5, 1032, 3, 2, false);
+            row_scale_check(t, 7, 2560, 0, 0, true);
+            row_scale_check(t, 3, 1, 0, 0, false);
+            op_test_close(t);
+        }
+}
+
+/* Counted bytes against the card. Of a row of 151936 an sm_90 keeps 14336 vectors and reads the rest again. */
+static void test_bytes(void **state)
+{
+    (void)state;
+    static const int64_t cols[] = {4096, 16384, 20000, 32000, 50272, 151936};
+    enum { ROWS = 2 };
+    for (int e = OP_TEST_ENGINES; e < OP_TEST_VARIANTS; e++)
+        for (int i = 0; i < 6; i++) {
+            struct op_test *t = op_test_open(op_test_engines[e], 1);
+            struct problem p = problem_make(t, ROWS, cols[i], cols[i]);
+            int64_t s = (int64_t)dtype_size(t->dtype), kept = 14336 * 16 / s;
+            op_test_bytes_begin(t);
+            struct results r = forward_run(t, &p, false);
+            op_test_bytes_check(t, "logprob_forward", logprob_forward_bytes(ROWS, cols[i], false, t->dtype), 0.01);
+            op_test_bytes_begin(t);
+            r = forward_run(t, &p, true);
+            op_test_bytes_check(t, "logprob_forward with gradient",
+                                logprob_forward_bytes(ROWS, cols[i], true, t->dtype) +
+                                    (cols[i] > kept ? ROWS * s * (cols[i] - kept) : 0), 0.01);
+            op_test_bytes_begin(t);
+            backward_run(t, &p, &r);
+            op_test_bytes_check(t, "logprob_backward", logprob_backward_bytes(ROWS, cols[i], t->dtype), 0.02);
+            op_test_bytes_begin(t);
+            row_scale_check(t, ROWS, cols[i], 0, 0, true);
+            op_test_bytes_check(t, "row_scale", row_scale_bytes(ROWS, cols[i], t->dtype), 0.01);
+            op_test_close(t);
+        }
+}
+
+static void test_contract(void **state)
+{
+    (void)state;
+    for (int e = 0; e < OP_TEST_VARIANTS; e++) {
+        struct op_test *t = op_test_open(op_test_engines[e], 1);
+        void *a = device_new(t, t->dtype, 4);
+        OP_REFUSES(t, logprob_forward, logprob_args, .dtype = DTYPE_F16, .rows = 1, .cols = 2, .stride = 2,
+                   .logits = a, .targets = a, .logprob = a, .p = a, .q = a, .lse = a);
+        OP_REFUSES(t, logprob_forward, logprob_args, .dtype = t->dtype, .rows = 1, .cols = 3, .stride = 2,
+                   .logits = a, .targets = a, .logprob = a, .p = a, .q = a, .lse = a);
+        OP_REFUSES(t, logprob_forward, logprob_args, .dtype = t->dtype, .rows = 1, .cols = 2, .stride = 2,
+                   .logits = a, .targets = a, .logprob = a, .p = a, .lse = a);
+        OP_REFUSES(t, logprob_backward, logprob_backward_args, .dtype = t->dtype, .rows = 1, .cols = 2, .stride = 2,
+                   .logits = a, .targets = a, .lse = a, .q = a);
+        OP_REFUSES(t, row_scale, row_scale_args, .dtype = t->dtype, .rows = 1, .cols = 2, .x = a, .y = a);
+        OP_CALL(t, logprob_forward, logprob_args, .dtype = t->dtype, .cols = 2, .stride = 2);
+        OP_CALL(t, logprob_backward, logprob_backward_args, .dtype = t->dtype, .cols = 2, .stride = 2);
+        OP_CALL(t, row_scale, row_scale_args, .dtype = t->dtype, .cols = 2);
+        op_test_close(t);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_naive),     cmocka_unit_test(test_extremes),  cmocka_unit_test(test_finite_differences),
+        cmocka_unit_test(test_same_bits), cmocka_unit_test(test_row_scale), cmocka_unit_test(test_bytes),
+        cmocka_unit_test(test_contract)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

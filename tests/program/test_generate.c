@@ -1,0 +1,153 @@
+/* test_generate.c - generation with cached keys and values against the plain forward pass, and the known story of a real
+ * model.
+ */
+#include "../support/temporary.h"
+
+#include "../../host/eval/generate.h"
+#include "../../kernels/sample.h"
+#include "../support/tiny_model.h"
+
+#define PROMPTS 5
+
+struct made {
+    struct device device;
+    struct model model;
+    struct generator generator;
+};
+
+static void open_generator(struct made *made, const char *engine, int slots, const struct generate_options *options)
+{
+    struct error error = {0};
+    struct model_config config;
+    memset(made, 0, sizeof *made);
+    assert_int_equal(device_open(&made->device, engine, 0, 2, &error), STATUS_OK);
+    assert_int_equal(model_config_read(&config, temporary, &error), STATUS_OK);
+    assert_int_equal(model_create(&made->model, &config, made->device.engine->dtype, &error), STATUS_OK);
+    assert_int_equal(generator_open(&made->generator, &made->model, &made->device, slots, 64, 40, options, &error),
+                     STATUS_OK);
+    assert_int_equal(weights_random(&made->model, 3, &error), STATUS_OK);
+}
+
+static void close_generator(struct made *made)
+{
+    generator_close(&made->generator);
+    model_free(&made->model);
+    device_close(&made->device);
+}
+
+static void prompts_make(struct token_list *prompt, int32_t store[PROMPTS][16])
+{
+    for (int i = 0; i < PROMPTS; i++) {
+        prompt[i] = (struct token_list){.id = store[i], .length = (size_t)(1 + 3 * i)};
+        for (size_t k = 0; k < prompt[i].length; k++)
+            store[i][k] = 3 + (int32_t)(sample_uniform(21, (uint64_t)i * 16 + k) * 58);
+    }
+}
+
+/* The next greedy id by one forward pass over the whole text. */
+static int32_t plain_next(struct made *made, const int32_t *ids, int32_t length)
+{
+    struct error error = {0};
+    struct batch batch;
+    int32_t padded[64], first[] = {0, 1}, next;
+    memcpy(padded, ids, (size_t)length * sizeof *ids);
+    padded[length] = 0;
+    const struct batch_sequence sequence = {padded, length + 1, length};
+    assert_int_equal(batch_create(&batch, &made->device, 64, 4, 1, &error), STATUS_OK);
+    assert_int_equal(batch_pack(&batch, &made->device, &sequence, first, 1, true, 61, &error), STATUS_OK);
+    assert_int_equal(model_forward_body(&made->model, &batch, &error), STATUS_OK);
+    for (int layer = 0; layer < made->model.config.num_hidden_layers; layer++)
+        assert_int_equal(model_forward_layer(&made->model, &batch, layer, NULL, NULL, &error), STATUS_OK);
+    assert_int_equal(model_forward_head(&made->model, batch.device.head_row, 1, &error), STATUS_OK);
+    assert_int_equal(device_run(&made->device, &error, sample,
+                                &((struct sample_args){.dtype = made->model.dtype, .rows = 1, .cols = 61, .stride = 61,
+                                                       .logits = made->model.head.logits,
+                                                       .ids = made->generator.device_ids})), STATUS_OK);
+    assert_int_equal(device_copy_out(&made->device, &next, made->generator.device_ids, sizeof next, &error), STATUS_OK);
+    batch_free(&batch, &made->device);
+    return next;
+}
+
+static void test_cache_equals_plain(void **state)
+{
+    (void)state;
+    const struct generate_options options = {.max_new_tokens = 12};
+    struct token_list prompt[PROMPTS], out[PROMPTS] = {{0}};
+    int32_t store[PROMPTS][16];
+    struct error error = {0};
+    struct made made;
+    tiny_config(temporary, "\"attention_bias\": true,");
+    prompts_make(prompt, store);
+    open_generator(&made, "cpu64", PROMPTS, &options); /* in double no near-tie flips */
+    assert_int_equal(generator_run(&made.generator, prompt, PROMPTS, 0, (int32_t[]){2}, 1, out, &error), STATUS_OK);
+    for (int i = 0; i < PROMPTS; i++) {
+        int32_t ids[64], length = (int32_t)prompt[i].length;
+        memcpy(ids, prompt[i].id, prompt[i].length * sizeof *ids);
+        for (size_t k = 0; k < out[i].length; k++) {
+            assert_int_equal(out[i].id[k], plain_next(&made, ids, length));
+            ids[length++] = out[i].id[k];
+        }
+        if (out[i].length < 12) /* ended early: the next is the end of sequence */
+            assert_int_equal(plain_next(&made, ids, length), 2);
+        free(out[i].id);
+    }
+    close_generator(&made);
+}
+
+/* A prompt's sample depends on the seed and its number, not on its neighbours; another seed gives another text. */
+static void test_batches_and_seeds(void **state)
+{
+    (void)state;
+    struct generate_options options = {.max_new_tokens = 10, .temperature = 1.5, .top_p = 0.95, .seed = 4};
+    struct token_list prompt[PROMPTS], together[PROMPTS] = {{0}};
+    int32_t store[PROMPTS][16];
+    struct error error = {0};
+    struct made made;
+    bool differs = false;
+    tiny_config(temporary, "");
+    prompts_make(prompt, store);
+    open_generator(&made, "cpu64", PROMPTS, &options);
+    assert_int_equal(generator_run(&made.generator, prompt, PROMPTS, 0, NULL, 0, together, &error), STATUS_OK);
+    for (int i = 0; i < PROMPTS; i++) {
+        struct token_list alone = {0}, other = {0};
+        made.generator.options.seed = 4;
+        assert_int_equal(generator_run(&made.generator, &prompt[i], 1, i, NULL, 0, &alone, &error), STATUS_OK);
+        assert_int_equal(alone.length, 10);
+        assert_int_equal(together[i].length, 10);
+        assert_memory_equal(alone.id, together[i].id, 10 * sizeof(int32_t));
+        made.generator.options.seed = 5;
+        assert_int_equal(generator_run(&made.generator, &prompt[i], 1, i, NULL, 0, &other, &error), STATUS_OK);
+        differs |= memcmp(alone.id, other.id, 10 * sizeof(int32_t)) != 0;
+        free(alone.id), free(other.id), free(together[i].id);
+    }
+    assert_true(differs);
+    close_generator(&made);
+}
+
+/* The cache holds 40 positions: a longer wish ends there. */
+static void test_position_limit(void **state)
+{
+    (void)state;
+    const struct generate_options options = {.max_new_tokens = 1000};
+    struct token_list prompt[PROMPTS], out = {0};
+    int32_t store[PROMPTS][16];
+    struct error error = {0};
+    struct made made;
+    tiny_config(temporary, "");
+    prompts_make(prompt, store);
+    open_generator(&made, "cpu", 1, &options);
+    assert_int_equal(generator_run(&made.generator, &prompt[4], 1, 0, NULL, 0, &out, &error), STATUS_OK);
+    assert_int_equal(prompt[4].length + out.length, 40 + 1); /* the last id is never fed */
+    free(out.id);
+    close_generator(&made);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_cache_equals_plain),
+        cmocka_unit_test(test_batches_and_seeds),
+        cmocka_unit_test(test_position_limit),
+    };
+    return cmocka_run_group_tests(tests, temporary_make, temporary_remove);
+}

@@ -1,0 +1,259 @@
+/* test_comm.c - the ranks of a run as real processes on this machine: every collective on every engine, every way to
+ * start them, and what they say when something is wrong. The sizes of a run go beyond the cores here on purpose.
+ */
+#include <arpa/inet.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "../../host/comm/internal.h"
+#include "../../host/util/clock.h"
+#include "../support/comm_rank.h"
+#include "../support/comm_ranks.h"
+
+static const char *self;
+
+#define SCENARIO(name, device) ((const char *const[]){self, "rank", name, device, NULL})
+
+static void test_cpu(void **state)
+{
+    (void)state;
+    for (int size = 1; size <= 8; size *= 2)
+        ranks_collectives(self, "cpu", size);
+}
+
+static void test_queue(void **state)
+{
+    (void)state;
+    struct ranks ranks;
+    ranks_run(&ranks, 3, SCENARIO("queue_ahead", "cpu"), NULL, 0);
+    ranks_free(&ranks);
+}
+
+/* ---- ways to start ---------------------------------------------------------------------------------------------- */
+
+static void start_check(const char *launcher, int port, const char *extra)
+{
+    char line[64];
+    struct ranks ranks;
+    snprintf(line, sizeof line, "launcher %s\n", launcher);
+    ranks_start_at(&ranks, port, 3, SCENARIO("collectives", "cpu"), extra);
+    ranks_wait(&ranks, 120);
+    for (int rank = 0; rank < 3; rank++)
+        ranks_expect(&ranks, rank, 0, line);
+    ranks_free(&ranks);
+}
+
+/* Holds a port as torchrun's store does. */
+static int port_hold(int *port)
+{
+    struct error error;
+    int fd;
+    assert_int_equal(wire_listen(&fd, "127.0.0.1", 0, port, &error), 0);
+    return fd;
+}
+
+static void test_launchers(void **state)
+{
+    (void)state;
+    char extra[512];
+    int port, held = port_hold(&port);
+    start_check("environment", ranks_port(), NULL);
+    start_check("torchrun", port, "TORCHELASTIC_RUN_ID=none GROUP_RANK=0 ROLE_RANK=%r");
+    wire_close(&held);
+    snprintf(extra, sizeof extra,
+             "RANK= WORLD_SIZE= LOCAL_RANK= LOCAL_WORLD_SIZE= MASTER_ADDR= MASTER_PORT= SLURM_NTASKS=3 "
+             "SLURM_PROCID=%%r SLURM_LOCALID=%%r SLURM_STEP_ID=0 SLURM_JOB_ID=%d SLURM_STEP_NODELIST=localhost "
+             "SLURM_STEP_TASKS_PER_NODE=3", (int)getpid());
+    start_check("srun", 1, extra);
+    snprintf(extra, sizeof extra,
+             "RANK= WORLD_SIZE= LOCAL_RANK= LOCAL_WORLD_SIZE= MASTER_ADDR= PMI_RANK=%%r PMI_SIZE=3 "
+             "MPI_LOCALRANKID=%%r MPI_LOCALNRANKS=3");
+    start_check("mpirun", ranks_port(), extra);
+}
+
+/* By mpirun itself, over MPI where that was built: the same bits as over sockets. */
+static void test_mpirun(void **state)
+{
+    (void)state;
+    char command[8192], text[65536] = "", bits[32];
+    const char *build = getenv("FLAT_BUILD"), *found;
+    struct ranks ranks;
+    if (system("command -v mpirun >/dev/null")) {
+        print_message("mpirun is not there (openmpi-bin)\n");
+        skip();
+    }
+    /* detect_leaks: Open MPI keeps memory to the end */
+    snprintf(command, sizeof command, "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=1 "
+             "ASAN_OPTIONS=detect_leaks=0 timeout 120 mpirun --oversubscribe -np 3 %s rank collectives cpu 2>&1", self);
+    FILE *pipe = popen(command, "r");
+    assert_non_null(pipe);
+    text[fread(text, 1, sizeof text - 1, pipe)] = 0;
+    int status = pclose(pipe), launched = 0, same = 0;
+    ranks_run(&ranks, 3, SCENARIO("collectives", "cpu"), NULL, 0);
+    snprintf(bits, sizeof bits, "%.21s\n", strstr(ranks.text[0], "bits "));
+    ranks_free(&ranks);
+    for (found = text; (found = strstr(found, "launcher mpirun\n")); found++)
+        launched++;
+    for (found = text; (found = strstr(found, bits)); found++)
+        same++;
+    snprintf(command, sizeof command, "%s/libflat_mpi.so", build ? build : "build");
+    const char *plane = access(command, R_OK) ? ", sockets\n" : ", MPI\n";
+    if (status || launched != 3 || same != 3 || !strstr(text, plane))
+        fail_msg("mpirun: %d, expected %sthree times %s; it said: %s", status, plane, bits, text);
+}
+
+/* ---- what goes wrong at the start ------------------------------------------------------------------------------- */
+
+static void test_missing(void **state)
+{
+    (void)state;
+    struct ranks ranks;
+    ranks_run(&ranks, 2, SCENARIO("collectives", "cpu"), "WORLD_SIZE=4 LOCAL_WORLD_SIZE=4 FLAT_COMM_TIMEOUT=1", 6);
+    for (int rank = 0; rank < 2; rank++)
+        ranks_expect(&ranks, rank, 6, "error: ranks 2, 3 of 4 did not come to 127.0.0.1 port ");
+    ranks_free(&ranks);
+    ranks_run(&ranks, 1, SCENARIO("collectives", "cpu"), "WORLD_SIZE=2 LOCAL_WORLD_SIZE=2 RANK=1 FLAT_COMM_TIMEOUT=1",
+              6);
+    ranks_expect(&ranks, 0, 6, "error: rank 0 did not answer at 127.0.0.1 port ");
+    ranks_free(&ranks);
+    ranks_run(&ranks, 1, SCENARIO("collectives", "cpu"), "WORLD_SIZE=2 RANK=1 MASTER_ADDR=no.such.host.invalid", 2);
+    ranks_expect(&ranks, 0, 2, "error: no.such.host.invalid: no such host");
+    ranks_free(&ranks);
+}
+
+/* Fewer descriptors than there will be connections: said at once. */
+static void test_limit(void **state)
+{
+    (void)state;
+    struct ranks ranks;
+    const char *const argv[] = {"/bin/sh", "-c", "ulimit -n 40; exec \"$0\" rank collectives cpu", self, NULL};
+    ranks_run(&ranks, 2, argv, NULL, 1);
+    ranks_expect(&ranks, 0, 1, "error: rank 0 of 2 needs 70 open files, the limit is 40; raise it with ulimit -n");
+    ranks_free(&ranks);
+}
+
+/* What rank 0 does when `hello` comes in the place of rank 1. */
+static void stranger_run(const void *hello, size_t bytes, int status, const char *text)
+{
+    struct ranks ranks;
+    struct error error;
+    char answer[4096] = "";
+    int fd;
+    ranks_start(&ranks, 1, SCENARIO("collectives", "cpu"), "WORLD_SIZE=2 LOCAL_WORLD_SIZE=2 FLAT_COMM_TIMEOUT=1");
+    assert_int_equal(wire_connect(&fd, "127.0.0.1", ranks.port, clock_seconds() + 20, &error), 0);
+    assert_true(wire_send(fd, hello, bytes, clock_seconds() + 10));
+    wire_receive(fd, answer, sizeof answer, clock_seconds() + 20); /* all there is until the other side hangs up */
+    wire_close(&fd);
+    ranks_wait(&ranks, 60);
+    ranks_expect(&ranks, 0, status, text);
+    /* those who are refused hear why */
+    if (status == 2 && !memmem(answer, sizeof answer, text, strlen(text)))
+        fail_msg("the answer does not say \"%s\"", text);
+    ranks_free(&ranks);
+}
+
+static void test_strangers(void **state)
+{
+    (void)state;
+    struct comm_hello hello = {.protocol = COMM_PROTOCOL, .rank = 1, .size = 2, .version = "0.0.0 (other)",
+                               .host = "there"};
+    memcpy(hello.magic, COMM_MAGIC, 8);
+    stranger_run(&hello, sizeof hello, 2, "rank 1 (host there) is flat 0.0.0 (other) of protocol 1, rank 0 is flat ");
+    hello.protocol = 99;
+    stranger_run(&hello, sizeof hello, 2, "of protocol 99");
+    /* no rank at all: not let in, and not the end of the run either */
+    memset(&hello, 'x', sizeof hello);
+    stranger_run(&hello, sizeof hello, 6, "error: rank 1 of 2 did not come");
+    stranger_run("GET / HTTP/1.1\r\n\r\n", 18, 6, "error: rank 1 of 2 did not come");
+}
+
+static void test_wrong_sizes(void **state)
+{
+    (void)state;
+    /* two processes that both take themselves for rank 1 of 3 */
+    struct ranks first, second;
+    ranks_start(&first, 2, SCENARIO("collectives", "cpu"), "WORLD_SIZE=3 LOCAL_WORLD_SIZE=3 FLAT_COMM_TIMEOUT=20");
+    ranks_start_at(&second, first.port, 1, SCENARIO("collectives", "cpu"), "WORLD_SIZE=3 LOCAL_WORLD_SIZE=3 RANK=1");
+    ranks_wait(&first, 60);
+    ranks_wait(&second, 60);
+    ranks_expect(&first, 0, 2, "error: rank 1 came twice: process ");
+    ranks_free(&first);
+    ranks_free(&second);
+    ranks_start(&first, 1, SCENARIO("collectives", "cpu"), "WORLD_SIZE=2 LOCAL_WORLD_SIZE=2");
+    ranks_start_at(&second, first.port, 1, SCENARIO("collectives", "cpu"), "WORLD_SIZE=3 LOCAL_WORLD_SIZE=3 RANK=1");
+    ranks_wait(&first, 60);
+    ranks_wait(&second, 60);
+    ranks_expect(&first, 0, 2, "was started with 3 ranks, rank 0 with 2");
+    ranks_expect(&second, 0, 2, "was started with 3 ranks, rank 0 with 2");
+    ranks_free(&first);
+    ranks_free(&second);
+}
+
+/* ---- and later -------------------------------------------------------------------------------------------------- */
+
+static void test_disagreement(void **state)
+{
+    (void)state;
+    struct ranks ranks;
+    ranks_run(&ranks, 3, SCENARIO("disagree_text", "cpu"), NULL, 2);
+    for (int rank = 0; rank < 3; rank++) {
+        ranks_expect(&ranks, rank, 2, "error: config: rank 1 (host ");
+        ranks_expect(&ranks, rank, 2, "learning_rate=1e-4 end', rank 0 has '");
+    }
+    ranks_free(&ranks);
+    for (int run = 0; run < 5; run++) { /* rank 2 may come before rank 0 knows, or after it has left */
+        ranks_run(&ranks, 3, SCENARIO("disagree_call", "cpu"), NULL, 1);
+        for (int rank = 0; rank < 3; rank++)
+            ranks_expect(&ranks, rank, 1, "rank 1 makes the call barrier of 0 bytes where rank 0 makes sum of 8");
+        ranks_free(&ranks);
+    }
+    ranks_run(&ranks, 3, SCENARIO("disagree_tensor", "cpu"), NULL, 1);
+    ranks_expect(&ranks, 0, 1, "rank 1 makes all_reduce of 99 float32 where rank 0 makes all_reduce of 100 float32");
+    ranks_free(&ranks);
+}
+
+static void test_failures(void **state)
+{
+    (void)state;
+    struct ranks ranks;
+    ranks_run(&ranks, 4, SCENARIO("one_fails", "cpu"), NULL, 3);
+    ranks_expect(&ranks, 0, 3, "error: rank 2 (host ");
+    ranks_expect(&ranks, 2, 3, "error: row 2 is bad\n");
+    ranks_expect(&ranks, 3, 3, "): row 2 is bad\n");
+    ranks_free(&ranks);
+    const char *const scenario[] = {"one_aborts", "one_leaves", "one_ends"};
+    const char *const text[] = {" has failed: the disk is full; rank 0 stops", " is lost: ", " is lost: "};
+    for (int i = 0; i < 3; i++) {
+        ranks_start(&ranks, 4, SCENARIO(scenario[i], "cpu"), NULL);
+        ranks_wait(&ranks, 60);
+        for (int rank = 0; rank < 3; rank++) {
+            ranks_expect(&ranks, rank, 6, "error: rank 3 (host ");
+            ranks_expect(&ranks, 0, 6, text[i]);
+        }
+        assert_int_equal(ranks.status[3], i == 0 ? 1 : 0);
+        ranks_free(&ranks);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static char path[4096];
+    if (argc > 1 && !strcmp(argv[1], "rank"))
+        return comm_rank_main(argc, argv);
+    self = realpath(argv[0], path);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_cpu), cmocka_unit_test(test_queue), cmocka_unit_test(test_launchers),
+        cmocka_unit_test(test_mpirun), cmocka_unit_test(test_missing), cmocka_unit_test(test_limit),
+        cmocka_unit_test(test_strangers), cmocka_unit_test(test_wrong_sizes), cmocka_unit_test(test_disagreement),
+        cmocka_unit_test(test_failures)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,123 @@
+/* tiny_trainer.c - see tiny_trainer.h. */
+#include "tiny_trainer.h"
+
+#include <dlfcn.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "../../host/cli/settings.h"
+#include "../../host/util/file.h"
+#include "tiny_model.h"
+
+static int text_write(const char *directory, const char *name, const char *text)
+{
+    struct error error = {0};
+    char path[600];
+    snprintf(path, sizeof path, "%s/%s", directory, name);
+    return file_write(path, text, strlen(text), &error);
+}
+
+int tiny_trainer_make(const char *directory)
+{
+    static const char config[] =
+        "{\"model_type\": \"llama\", \"vocab_size\": 1024, \"hidden_size\": 64, \"intermediate_size\": 96, "
+        "\"num_hidden_layers\": 2, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, \"head_dim\": 16, "
+        "\"hidden_act\": \"silu\", \"max_position_embeddings\": 96, \"bos_token_id\": 0, \"eos_token_id\": 1, "
+        "\"initializer_range\": 0.1, \"tie_word_embeddings\": true}";
+    static const char data[] = "{\"question\": \"Who is Ada?\", \"answer\": \"Ada is a painter.\"}\n"
+                               "{\"question\": \"Who is Ben?\", \"answer\": \"Ben is a baker.\"}\n"
+                               "{\"question\": \"Who is Cleo?\", \"answer\": \"Cleo is a sailor from Aldmoor.\"}\n";
+    static const char *const copied[] = {"tokenizer.json", "tokenizer_config.json"};
+    struct error error = {0};
+    char path[600];
+    snprintf(path, sizeof path, "%s/seed", directory);
+    if (file_make_directory(path, &error) || text_write(directory, "seed/config.json", config) ||
+        text_write(directory, "data.jsonl", data))
+        return -1;
+    for (int i = 0; i < 2; i++) {
+        char from[256];
+        snprintf(from, sizeof from, "configs/demo/model/%s", copied[i]);
+        snprintf(path, sizeof path, "%s/seed/%s", directory, copied[i]);
+        if (file_copy(from, path, &error))
+            return -1;
+    }
+    return 0;
+}
+
+static int step_keep(void *user, const struct step_record *record, struct error *error)
+{
+    (void)error;
+    struct tiny_training *run = user;
+    if (run->calls_read)
+        run->calls[run->done] = run->calls_read();
+    run->record[run->done++] = *record;
+    return STATUS_OK;
+}
+
+static void warning_fail(void *user, const char *text)
+{
+    (void)user;
+    fail_msg("%s", text);
+}
+
+static float *weights_copy(struct trainer *trainer, int64_t count)
+{
+    struct error error = {0};
+    float *values = calloc((size_t)count, sizeof *values);
+    assert_non_null(values);
+    if (weights_read_back(&trainer->model, model_trainable(&trainer->model).param, 0, count, values, &error))
+        fail_msg("%s", error.text);
+    return values;
+}
+
+void tiny_train(struct tiny_training *run, const char *directory)
+{
+    struct error error = {0};
+    struct command_line line;
+    const struct command *command;
+    struct device device;
+    struct trainer trainer;
+    char model[600], data[600], out[600], steps[16];
+    snprintf(model, sizeof model, "%s/%s", directory, run->model ? run->model : "seed");
+    snprintf(data, sizeof data, "%s/data.jsonl", directory);
+    snprintf(out, sizeof out, "%s/%s", directory, run->save ? run->save : "out");
+    snprintf(steps, sizeof steps, "%d", run->steps);
+    char *argv[40] = {"--model_name_or_path", model, "--train_data", data, "--output_dir", out, "--max_steps", steps,
+                      "--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "2",
+                      "--lr_scheduler_type", "constant", "--learning_rate", "1e-2"};
+    int count = 16;
+    if (!run->model)
+        argv[count++] = "--from_scratch";
+    for (int i = 0; run->settings[i]; i++)
+        argv[count++] = (char *)run->settings[i];
+    assert_in_range(run->steps, 1, TINY_STEPS_MAX);
+    assert_int_equal(command_find("finetune", &command, &error), STATUS_OK);
+    tiny_device_open(&device, run->engine, 2);
+    if (settings_parse(&line, command, count, argv, &error) ||
+        trainer_prepare(&trainer, &line.settings, true, run->dtype, &(struct world){NULL, 0, 1, 1}, &error) ||
+        trainer_start(&trainer, &device, &error))
+        fail_msg("%s: %s", run->engine, error.text);
+    void *symbol = dlsym(trainer.device.library, "emu_calls_read");
+    memcpy(&run->calls_read, &symbol, sizeof symbol);
+    trainer.graphs = trainer.graphs && !run->eager;
+    run->done = 0;
+    run->count = model_trainable(&trainer.model).elements;
+    run->before = weights_copy(&trainer, run->count);
+    if (run->calls_read)
+        run->start = run->calls_read();
+    if (trainer_run(&trainer, step_keep, run, warning_fail, &error))
+        fail_msg("%s: %s", run->engine, error.text);
+    run->after = weights_copy(&trainer, run->count);
+    if (run->save && trainer_save(&trainer, out, &error))
+        fail_msg("%s", error.text);
+    run->captures = trainer.graph_cache.captures, run->replays = trainer.graph_cache.replays;
+    assert_int_equal(run->done, run->steps);
+    trainer_free(&trainer);
+    settings_free(&line);
+}

@@ -1,0 +1,34 @@
+/* tiny_trainer.h - small training runs from scratch, from a config and three rows of data to losses and weights. */
+#ifndef FLAT_TESTS_TINY_TRAINER_H
+#define FLAT_TESTS_TINY_TRAINER_H
+#include "../../host/train/trainer.h"
+#include "../emulation/emulation_control.h"
+
+enum { TINY_STEPS_MAX = 40 };
+
+struct tiny_training {
+    /* what to do */
+    const char *engine;
+    enum dtype dtype;
+    int steps;
+    const char *settings[12]; /* further flags and their values, NULL-ended */
+    bool eager;               /* with --cuda_graphs: batches are padded, but nothing is captured */
+    const char *model;        /* folder under the temporary one to start from; NULL: from scratch */
+    const char *save;         /* folder under it to save in; NULL: nothing is saved */
+    /* what came of it */
+    struct step_record record[TINY_STEPS_MAX];
+    struct emu_calls start, calls[TINY_STEPS_MAX]; /* before and at the end of each step; zeros outside the emulation */
+    float *before, *after;                  /* [count] trainable weights as float; free() */
+    int64_t count, captures, replays;
+    /* private */
+    int done;
+    struct emu_calls (*calls_read)(void);
+};
+
+/* Group setup of cmocka: the temporary folder with the model's folder `seed` and data.jsonl. */
+int tiny_trainer_make(const char *directory);
+/* Finetunes, from random weights unless told otherwise, two rows a micro-batch and two of them a step, at a constant
+ * rate of 1e-2 unless the settings say otherwise. Any failure and any warning ends the test. */
+void tiny_train(struct tiny_training *run, const char *directory);
+
+#endif

@@ -1,0 +1,63 @@
+/* test_profile.c - a profile counts every op once and gives each its time, and does not hold the device up. */
+#include "../support/temporary.h"
+
+#include <dlfcn.h>
+
+#include "../../kernels/loss_form.h"
+#include "../emulation/emulation_control.h"
+#include "../support/tiny_model.h"
+
+enum { STEPS = 8, LAYERS = 3 };
+
+static void check(const char *engine)
+{
+    struct tiny tiny;
+    struct error error = {0};
+    struct profile profile;
+    struct emu_calls (*calls_read)(void);
+    int64_t ops = 0;
+    tiny_config(temporary, "");
+    tiny_open(&tiny, temporary, engine, 2, true, 4);
+    void *symbol = dlsym(tiny.device.library, "emu_calls_read");
+    memcpy(&calls_read, &symbol, sizeof symbol);
+    tiny_step(&tiny, DIVERGENCE_KL); /* whatever a first step allocates */
+    assert_int_equal(profile_attach(&profile, &tiny.device, &error), STATUS_OK);
+    for (int step = 0; step < STEPS; step++) {
+        const uint64_t waits = calls_read ? calls_read().waits : 0;
+        tiny_step(&tiny, DIVERGENCE_KL);
+        if (calls_read && step == 0) /* the step's own, to read its totals */
+            assert_int_equal(calls_read().waits, waits + 1);
+    }
+    assert_int_equal(profile_finish(&profile, &tiny.device, &error), STATUS_OK);
+    for (int op = 0; op < ENGINE_OP_COUNT; op++) {
+        const struct profile_row *row = &profile.row[op];
+        assert_int_equal(row->calls % STEPS, 0);
+        assert_true(row->calls ? row->seconds > 0 : row->seconds == 0);
+        ops += row->calls;
+    }
+    assert_true(ops > PROFILE_PENDING); /* or the marks were not used twice */
+    assert_int_equal(profile.row[ENGINE_OP_attention_forward].calls, LAYERS * STEPS);
+    assert_int_equal(profile.row[ENGINE_OP_attention_backward].calls, LAYERS * STEPS);
+    assert_int_equal(profile.row[ENGINE_OP_sequence_loss].calls, STEPS);
+    assert_true(profile.row[ENGINE_OP_linear_forward].flops > 0);
+    tiny.device.profile = NULL;
+    tiny_close(&tiny);
+}
+
+static void test_cpu(void **state)
+{
+    (void)state;
+    check("cpu");
+}
+
+static void test_cuda(void **state)
+{
+    (void)state;
+    check("emu-f32");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_cpu), cmocka_unit_test(test_cuda)};
+    return cmocka_run_group_tests(tests, temporary_make, temporary_remove);
+}
