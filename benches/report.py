@@ -119,7 +119,7 @@ def steps_part(folder, page):
             page.append("### Steps of %s\n\n" % model + origin(data["context"], "flat bench step --filter " + model))
             page.append(table(("workload", "rung", "rows", "head rows", "ms", "p10", "p90", "samples", "pairs/s", "TFLOP/s", "MB planned",
                                "MB used", "largest ops"), [
-                (c["workload"], c["rung"], c["rows"], c["head_rows"], *("%.0f" % (1e3 * c["seconds"][k]) for k in
+                (c["workload"], c["rung"], c["rows"], c["target_rows"], *("%.0f" % (1e3 * c["seconds"][k]) for k in
                                                                       ("median", "p10", "p90")), c["samples"],
                  "%.2f" % c["pairs_per_second"], "%.3f" % (1e-12 * c["flops"] / c["seconds"]["median"]),
                  "%.0f" % (1e-6 * c["planned_bytes"]), "%.0f" % (1e-6 * c["measured_bytes"]) if c["measured_bytes"] else "",

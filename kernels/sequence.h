@@ -18,7 +18,7 @@
  *           slopes and unit of such a common batch enter the totals where count_loss: on one of the ranks
  * FINITE    while totals[TOTAL_LOSS] is not finite, every row_scale is NaN: the gradients of the micro-batch become
  *           NaN, adamw_norm with them, and adamw_step leaves the weights alone
- * SHAPES    begin [sequences + 1]: head rows of sequence s are begin[s] .. begin[s+1]-1, all rows in order
+ * SHAPES    begin [sequences + 1]: target rows of sequence s are begin[s] .. begin[s+1]-1, all rows in order
  *           pairs: sequence 2k is the template answer and 2k+1 the forget answer of pair k (FLAT forms)
  *           logprob, p, row_scale [rows]   logprob_sum, prob_sum, slope_* [sequences]
  * DTYPES    logprob, p, row_scale: stat.  sums, slopes, totals: double

@@ -138,7 +138,7 @@ static double step_flops(const struct model *model, const struct batch_size *siz
         if (model->tensor[i].from->slot >= SLOT_LAYER)
             layers += (double)model->tensor[i].rows * (double)(model->tensor[i].cols ? model->tensor[i].cols : 0);
     const int heads = (int)c->num_attention_heads, dim = (int)c->head_dim;
-    return 6 * layers * (double)size->rows + 6 * (double)c->vocab_size * (double)c->hidden_size * (double)size->heads +
+    return 6 * layers * (double)size->rows + 6 * (double)c->vocab_size * (double)c->hidden_size * (double)size->targets +
            (double)c->num_hidden_layers * (double)(attention_forward_flops(size->visible_keys, heads, dim) +
                                                    attention_backward_flops(size->visible_keys, heads, dim));
 }
@@ -164,12 +164,12 @@ static int stepper_plan(struct stepper *s, struct bench *bench, const char *fold
     struct batch_size size = {0};
     for (int i = 0; i < result->pairs; i++)
         batch_group_size(&s->pairs.sequence[2 * i], 2, s->shared, &size);
-    result->rows = size.rows, result->heads = size.heads, result->visible = size.visible_keys;
+    result->rows = size.rows, result->targets = size.targets, result->visible = size.visible_keys;
     result->parameters = trainer->model.elements;
     result->flops = step_flops(&trainer->model, &size);
     status = shards_create(&trainer->shards, &trainer->model, &(struct world){NULL, 0, 1, 1}, false, 0, error);
     if (!status)
-        status = model_plan(&trainer->model, true, size.rows, size.heads, 2 * result->pairs, error);
+        status = model_plan(&trainer->model, true, size.rows, size.targets, 2 * result->pairs, error);
     if (!status)
         status = optimizer_plan(trainer, error);
     result->planned_bytes = (double)memory_plan_total(&trainer->model.plan);
@@ -185,7 +185,7 @@ static int stepper_start(struct stepper *s, struct bench *bench, const struct st
     if (!status)
         status = model_allocate(model, &bench->device, error);
     if (!status)
-        status = batch_create(&trainer->batch, &bench->device, result->rows, result->heads, 2 * result->pairs, error);
+        status = batch_create(&trainer->batch, &bench->device, result->rows, result->targets, 2 * result->pairs, error);
     if (!status)
         status = optimizer_start(trainer, error);
     if (!status)

@@ -14,7 +14,7 @@
  * In the first two rungs every position is a target, so that their loss is not FLAT's: they are there for their cost.
  * The loss is always fused (p - onehot written in place); that cannot be switched off and has no rung.
  *
- *   flops of a step = 6 (matrix weights of the layers) rows + 6 vocab hidden head_rows + 14 heads head_dim layers visible
+ *   flops of a step = 6 (matrix weights of the layers) rows + 6 vocab hidden target_rows + 14 heads head_dim layers visible
  *
  * with visible = the sum over rows of the keys they see, all of the rung at hand.
  */
@@ -44,7 +44,7 @@ struct step_result {
     const char *workload;
     enum step_rung rung;
     int pairs;
-    int64_t parameters, rows, heads, visible;
+    int64_t parameters, rows, targets, visible;
     double loss, prob_template, prob_forget; /* of the first step; NaN where they are not FLAT's */
     struct bench_timing timing;
     double flops;

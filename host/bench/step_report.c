@@ -18,9 +18,9 @@ void step_print_header(const struct bench *bench, FILE *stream)
         fprintf(stream, "NOT MEASURED: predicted for one GPU in %s, by the rates of flat plan\n", dtype_name(bench->dtype));
     else
         fprintf(stream, "%s: %s\n", device->engine->name, device->engine->describe(device->context));
-    fprintf(stream, "flops of a step: 6 (weights of the layers) rows + 6 vocab hidden head_rows + 14 heads head_dim layers "
+    fprintf(stream, "flops of a step: 6 (weights of the layers) rows + 6 vocab hidden target_rows + 14 heads head_dim layers "
                     "visible_keys\n");
-    fprintf(stream, "%-36s %7s %7s %9s %9s %9s %3s %8s %8s %9s %9s %9s\n", "model/workload/pairs/rung", "rows", "heads",
+    fprintf(stream, "%-36s %7s %7s %9s %9s %9s %3s %8s %8s %9s %9s %9s\n", "model/workload/pairs/rung", "rows", "targets",
             "ms", "p10", "p90", "n", "pairs/s", "rows/s", "TFLOP/s", "plan MB", "used MB");
 }
 
@@ -43,12 +43,12 @@ void step_print(const struct step_result *r, FILE *stream)
     const struct bench_timing *t = &r->timing;
     if (r->predicted > 0) {
         fprintf(stream, "%-36s %7lld %7lld %9.1f %9s %9s %3s %8.2f %8.0f %9.4f %9.1f\n", r->name, (long long)r->rows,
-                (long long)r->heads, 1e3 * r->predicted, "", "", "", r->pairs / r->predicted, (double)r->rows / r->predicted,
+                (long long)r->targets, 1e3 * r->predicted, "", "", "", r->pairs / r->predicted, (double)r->rows / r->predicted,
                 1e-12 * r->flops / r->predicted, 1e-6 * r->planned_bytes);
         return;
     }
     fprintf(stream, "%-36s %7lld %7lld %9.1f %9.1f %9.1f %3d %8.2f %8.0f %9.4f %9.1f", r->name, (long long)r->rows,
-            (long long)r->heads, 1e3 * t->median, 1e3 * t->p10, 1e3 * t->p90, t->samples, r->pairs / t->median,
+            (long long)r->targets, 1e3 * t->median, 1e3 * t->p10, 1e3 * t->p90, t->samples, r->pairs / t->median,
             (double)r->rows / t->median, 1e-12 * r->flops / t->median, 1e-6 * r->planned_bytes);
     fprintf(stream, " %9.1f\n", 1e-6 * r->measured_bytes);
     const double total = profile_seconds(&r->profile);
@@ -82,7 +82,7 @@ static bool result_add(cJSON *cases, const struct step_result *r)
     bool ok = json_add_string(item, "name", r->name) && json_add_string(item, "model", r->model) &&
               json_add_string(item, "workload", r->workload) && json_add_string(item, "rung", step_rung_name(r->rung)) &&
               json_add_int(item, "pairs", r->pairs) && json_add_int(item, "parameters", r->parameters) &&
-              json_add_int(item, "rows", r->rows) && json_add_int(item, "head_rows", r->heads) &&
+              json_add_int(item, "rows", r->rows) && json_add_int(item, "target_rows", r->targets) &&
               json_add_int(item, "visible_keys", r->visible) && json_add_number(item, "flops", r->flops) &&
               json_add_number(item, "planned_bytes", r->planned_bytes);
     if (!ok || r->predicted > 0)

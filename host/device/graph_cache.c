@@ -3,7 +3,7 @@
 
 static bool key_equal(const struct graph_key *a, const struct graph_key *b)
 {
-    return a->part == b->part && a->rows == b->rows && a->heads == b->heads;
+    return a->part == b->part && a->rows == b->rows && a->targets == b->targets;
 }
 
 /* The entry of a key, or NULL. */

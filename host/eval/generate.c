@@ -83,7 +83,7 @@ static int batch_next_ids(struct generator *g, int64_t first_index, int32_t *ids
     for (int layer = 0; layer < model->config.num_hidden_layers && !status; layer++)
         status = model_forward_layer(model, batch, layer, cache_hook, g, error);
     if (!status)
-        status = model_forward_head(model, batch->device.head_row, batch->heads, error);
+        status = model_forward_head(model, batch->device.target_row, batch->targets, error);
     for (int i = 0; i < count; i++)
         g->counters[i] = (first_index + g->slot_of[i]) * (int64_t)(1 << 24) + g->cached[i];
     if (!status && !greedy)
@@ -146,7 +146,7 @@ static void decode_pack(struct generator *g, const int32_t *ids, int live)
 {
     struct batch *batch = &g->batch;
     struct batch_arrays *a = &batch->host;
-    batch->rows = batch->heads = batch->groups = batch->segments = batch->sequences = live;
+    batch->rows = batch->targets = batch->groups = batch->segments = batch->sequences = live;
     batch->max_position = 0;
     for (int32_t i = 0; i < live; i++) {
         a->ids[i] = ids[i];
@@ -156,7 +156,7 @@ static void decode_pack(struct generator *g, const int32_t *ids, int live)
         a->segment[i] = (struct attention_segment){i, 1, (int32_t)(g->slot_of[i] * g->max_positions), g->cached[i], 0, 0};
         a->group_begin[i] = i;
         a->group_begin[i + 1] = i + 1;
-        a->head_row[i] = i;
+        a->target_row[i] = i;
     }
 }
 

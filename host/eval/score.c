@@ -6,18 +6,18 @@
 
 #include "../util/memory.h"
 
-/* Largest batch, in rows, head rows and sequences, when groups are taken batch_size at a time. */
+/* Largest batch, in rows, target rows and sequences, when groups are taken batch_size at a time. */
 static void largest_batch(const struct batch_sequence *sequences, const int32_t *group_first, int groups, int batch_size,
-                          int64_t *rows, int64_t *heads, int64_t *count)
+                          int64_t *rows, int64_t *targets, int64_t *count)
 {
-    *rows = *heads = *count = 0;
+    *rows = *targets = *count = 0;
     for (int from = 0; from < groups; from += batch_size) {
         int to = from + batch_size < groups ? from + batch_size : groups;
         struct batch_size size = {0};
         for (int g = from; g < to; g++)
             batch_group_size(sequences + group_first[g], group_first[g + 1] - group_first[g], true, &size);
         *rows = size.rows > *rows ? size.rows : *rows;
-        *heads = size.heads > *heads ? size.heads : *heads;
+        *targets = size.targets > *targets ? size.targets : *targets;
         *count = group_first[to] - group_first[from] > *count ? group_first[to] - group_first[from] : *count;
     }
 }
@@ -26,11 +26,11 @@ int scorer_open(struct model *model, struct device *device, const struct model_c
                 const struct weights *weights, const struct batch_sequence *sequences, const int32_t *group_first,
                 int groups, int batch_size, struct error *error)
 {
-    int64_t rows, heads, count;
-    largest_batch(sequences, group_first, groups, batch_size, &rows, &heads, &count);
+    int64_t rows, targets, count;
+    largest_batch(sequences, group_first, groups, batch_size, &rows, &targets, &count);
     int status = model_create(model, config, device->engine->dtype, error);
     if (!status)
-        status = model_plan(model, false, rows, heads, count, error);
+        status = model_plan(model, false, rows, targets, count, error);
     if (!status)
         status = model_allocate(model, device, error);
     if (!status)
@@ -74,11 +74,11 @@ int scorer_run(struct model *model, const struct batch_sequence *sequences, cons
                int batch_size, bool keep_tokens, struct score *score, struct error *error)
 {
     struct batch batch = {0};
-    double *values = memory_array(2 * (size_t)model->max_heads, sizeof *values, error);
+    double *values = memory_array(2 * (size_t)model->max_targets, sizeof *values, error);
     int32_t *first = memory_array((size_t)batch_size + 1, sizeof *first, error);
     int status = values && first ? STATUS_OK : STATUS_MEMORY;
     if (!status)
-        status = batch_create(&batch, model->device, model->max_rows, model->max_heads, model->max_sequences, error);
+        status = batch_create(&batch, model->device, model->max_rows, model->max_targets, model->max_sequences, error);
     for (int from = 0; from < groups && !status; from += batch_size) {
         int to = from + batch_size < groups ? from + batch_size : groups;
         for (int g = from; g <= to; g++)
@@ -88,11 +88,11 @@ int scorer_run(struct model *model, const struct batch_sequence *sequences, cons
         if (!status)
             status = model_forward(model, &batch, error);
         if (!status)
-            status = head_read(model, model->head.logprob, batch.heads, values, error);
+            status = head_read(model, model->head.logprob, batch.targets, values, error);
         if (!status)
-            status = head_read(model, model->head.p, batch.heads, values + model->max_heads, error);
+            status = head_read(model, model->head.p, batch.targets, values + model->max_targets, error);
         if (!status)
-            status = sequence_scores(&batch, values, values + model->max_heads, keep_tokens, score + group_first[from],
+            status = sequence_scores(&batch, values, values + model->max_targets, keep_tokens, score + group_first[from],
                                      error);
     }
     batch_free(&batch, model->device);

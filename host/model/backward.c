@@ -57,7 +57,7 @@ static int head_bias_backward(struct model *model, const struct batch *batch, st
     const struct head_activations *h = &model->head;
     int status = device_run(model->device, error, row_scale,
                             &((struct row_scale_args){.dtype = model->dtype,
-                                                      .rows = batch->heads,
+                                                      .rows = batch->targets,
                                                       .cols = 1,
                                                       .x = model->ones,
                                                       .scale = h->row_scale,
@@ -66,7 +66,7 @@ static int head_bias_backward(struct model *model, const struct batch *batch, st
         status = device_run(model->device, error, linear_backward_weight,
                             &((struct linear_backward_weight_args){.dtype = model->dtype,
                                                                    .grad_dtype = model->grad_dtype,
-                                                                   .rows = batch->heads,
+                                                                   .rows = batch->targets,
                                                                    .in = 1,
                                                                    .out = model->config.vocab_size,
                                                                    .dy = h->dlogits,
@@ -83,20 +83,20 @@ static int head_backward(struct model *model, const struct batch *batch, struct 
     struct head_activations *h = &model->head;
     int status = STATUS_OK;
     if (model->grad) /* branch and input are free again */
-        status = scale_rows(model, batch->heads, h->norm, h->branch, error);
+        status = scale_rows(model, batch->targets, h->norm, h->branch, error);
     if (!status && model->grad && c->head_bias)
         status = head_bias_backward(model, batch, error);
     if (!status)
-        status = linear_backward(model, batch->heads, c->hidden_size, c->vocab_size, h->dlogits, h->branch, 0,
+        status = linear_backward(model, batch->targets, c->hidden_size, c->vocab_size, h->dlogits, h->branch, 0,
                                  SLOT_HEAD_WEIGHT, SLOTS, h->input, false, error);
     if (!status)
-        status = scale_rows(model, batch->heads, h->input, h->input, error);
+        status = scale_rows(model, batch->targets, h->input, h->input, error);
     if (!status)
         status = device_run(model->device, error, norm_backward,
                             &((struct norm_backward_args){.kind = c->norm,
                                                           .dtype = model->dtype,
                                                           .grad_dtype = model->grad_dtype,
-                                                          .rows = batch->heads,
+                                                          .rows = batch->targets,
                                                           .cols = c->hidden_size,
                                                           .x = h->sum,
                                                           .weight = model_param(model, 0, SLOT_FINAL_NORM_WEIGHT),
@@ -113,11 +113,11 @@ static int head_backward(struct model *model, const struct batch *batch, struct 
         status = device_run(model->device, error, embedding_backward,
                             &((struct embedding_backward_args){.dtype = model->dtype,
                                                                .grad_dtype = model->dtype,
-                                                               .buckets = batch->answer_rows,
+                                                               .buckets = batch->device.by_row.count,
                                                                .cols = c->hidden_size,
-                                                               .bucket_id = batch->device.row_id,
-                                                               .bucket_begin = batch->device.row_begin,
-                                                               .bucket_rows = batch->device.row_heads,
+                                                               .bucket_id = batch->device.by_row.key,
+                                                               .bucket_begin = batch->device.by_row.begin,
+                                                               .bucket_rows = batch->device.by_row.row,
                                                                .dout = h->input,
                                                                .dtable = model->dresidual}));
     return status;
@@ -202,21 +202,21 @@ static int embedding_half(struct model *model, const struct batch *batch, struct
 {
     struct embedding_backward_args args = {.dtype = model->dtype,
                                            .grad_dtype = model->grad_dtype,
-                                           .buckets = batch->tokens,
+                                           .buckets = batch->device.by_token.count,
                                            .cols = model->config.hidden_size,
-                                           .bucket_id = batch->device.token_id,
-                                           .bucket_begin = batch->device.token_begin,
-                                           .bucket_rows = batch->device.token_rows,
+                                           .bucket_id = batch->device.by_token.key,
+                                           .bucket_begin = batch->device.by_token.begin,
+                                           .bucket_rows = batch->device.by_token.row,
                                            .dout = model->dresidual,
                                            .dtable = model_grad(model, 0, SLOT_EMBEDDING),
                                            .accumulate = true};
     int status = device_run(model->device, error, embedding_backward, &args);
     if (status || !model_positions(model, model->grad))
         return status;
-    args.buckets = batch->distinct_positions;
-    args.bucket_id = batch->device.position_id;
-    args.bucket_begin = batch->device.position_begin;
-    args.bucket_rows = batch->device.position_rows;
+    args.buckets = batch->device.by_position.count;
+    args.bucket_id = batch->device.by_position.key;
+    args.bucket_begin = batch->device.by_position.begin;
+    args.bucket_rows = batch->device.by_position.row;
     args.dtable = model_positions(model, model->grad);
     return device_run(model->device, error, embedding_backward, &args);
 }

@@ -33,12 +33,12 @@ void batch_group_size(const struct batch_sequence *sequences, int count, bool sh
     for (int s = 0; s < count; s++) {
         int64_t own = sequences[s].length - 1 - prefix;
         size->rows += own;
-        size->heads += sequences[s].length - sequences[s].answer_begin;
+        size->targets += sequences[s].length - sequences[s].answer_begin;
         size->visible_keys += segment_visible_keys(own, prefix);
     }
 }
 
-int64_t batch_bucket(int64_t n)
+int64_t padded_size(int64_t n)
 {
     int64_t step = 16;
     while (step <= n / 32)
@@ -47,10 +47,11 @@ int64_t batch_bucket(int64_t n)
 }
 
 /* Lays the arrays out in one block of int32 for the given counts; returns its size in elements. */
-static size_t arrays_layout(struct batch_arrays *a, int32_t *base, size_t rows, size_t heads, size_t sequences)
+static size_t arrays_layout(struct batch_arrays *a, int32_t *base, size_t rows, size_t targets, size_t sequences)
 {
     size_t used = 0;
 #define TAKE(field, count) (a->field = base ? base + used : NULL, used += ((size_t)(count) + 15) & ~(size_t)15)
+#define TAKE_INDEX(field, count) TAKE(field.key, count), TAKE(field.begin, (count) + 1), TAKE(field.row, count)
     TAKE(ids, rows);
     TAKE(positions, rows);
     TAKE(group_begin, sequences + 2); /* one of padding, as with the segments */
@@ -58,32 +59,27 @@ static size_t arrays_layout(struct batch_arrays *a, int32_t *base, size_t rows, 
     segment = base ? base + used : NULL;
     used += ((2 * sequences + 1) * sizeof(struct attention_segment) / sizeof(int32_t) + 15) & ~(size_t)15;
     a->segment = (struct attention_segment *)(void *)segment;
-    TAKE(head_row, heads);
-    TAKE(target, heads);
+    TAKE(target_row, targets);
+    TAKE(target, targets);
     TAKE(sequence_begin, sequences + 1);
-    TAKE(token_id, rows);
-    TAKE(token_begin, rows + 1);
-    TAKE(token_rows, rows);
-    TAKE(position_id, rows);
-    TAKE(position_begin, rows + 1);
-    TAKE(position_rows, rows);
-    TAKE(row_id, heads);
-    TAKE(row_begin, heads + 1);
-    TAKE(row_heads, heads);
+    TAKE_INDEX(by_token, rows);
+    TAKE_INDEX(by_position, rows);
+    TAKE_INDEX(by_row, targets);
+#undef TAKE_INDEX
 #undef TAKE
     return used;
 }
 
-int batch_create(struct batch *batch, struct device *device, int64_t max_rows, int64_t max_heads, int64_t max_sequences,
+int batch_create(struct batch *batch, struct device *device, int64_t max_rows, int64_t max_targets, int64_t max_sequences,
                  struct error *error)
 {
     *batch = (struct batch){0};
-    if (max_rows < 1 || max_heads < 1 || max_sequences < 1 || max_rows > 1 << 28 || max_heads > 1 << 28)
+    if (max_rows < 1 || max_targets < 1 || max_sequences < 1 || max_rows > 1 << 28 || max_targets > 1 << 28)
         return error_set(error, STATUS_USAGE, "a batch of %lld rows cannot be packed; lower the batch size",
                          (long long)max_rows);
     struct batch_arrays unused;
-    size_t count = arrays_layout(&unused, NULL, (size_t)max_rows, (size_t)max_heads, (size_t)max_sequences);
-    batch->max_rows = max_rows, batch->max_heads = max_heads, batch->max_sequences = max_sequences;
+    size_t count = arrays_layout(&unused, NULL, (size_t)max_rows, (size_t)max_targets, (size_t)max_sequences);
+    batch->max_rows = max_rows, batch->max_targets = max_targets, batch->max_sequences = max_sequences;
     batch->blob_bytes = count * sizeof(int32_t);
     batch->host_blob = memory_array(count, sizeof(int32_t), error);
     if (!batch->host_blob)
@@ -93,8 +89,8 @@ int batch_create(struct batch *batch, struct device *device, int64_t max_rows, i
         batch_free(batch, device);
         return status;
     }
-    arrays_layout(&batch->host, batch->host_blob, (size_t)max_rows, (size_t)max_heads, (size_t)max_sequences);
-    arrays_layout(&batch->device, batch->device_blob, (size_t)max_rows, (size_t)max_heads, (size_t)max_sequences);
+    arrays_layout(&batch->host, batch->host_blob, (size_t)max_rows, (size_t)max_targets, (size_t)max_sequences);
+    arrays_layout(&batch->device, batch->device_blob, (size_t)max_rows, (size_t)max_targets, (size_t)max_sequences);
     return STATUS_OK;
 }
 
@@ -133,10 +129,10 @@ static void group_append(struct batch *batch, const struct batch_sequence *seque
         int32_t branch_begin = batch->rows;
         segment_append(batch, sequence->ids, prefix, sequence->length - 1, prefix ? prefix_begin : 0, prefix);
         for (int32_t t = sequence->answer_begin; t < sequence->length; t++) {
-            a->head_row[batch->heads] = t - 1 < prefix ? prefix_begin + t - 1 : branch_begin + t - 1 - prefix;
-            a->target[batch->heads++] = sequence->ids[t];
+            a->target_row[batch->targets] = t - 1 < prefix ? prefix_begin + t - 1 : branch_begin + t - 1 - prefix;
+            a->target[batch->targets++] = sequence->ids[t];
         }
-        a->sequence_begin[++batch->sequences] = batch->heads;
+        a->sequence_begin[++batch->sequences] = batch->targets;
         if (!shared)
             a->group_begin[++batch->groups] = batch->segments;
     }
@@ -154,22 +150,21 @@ static int keyed_compare(const void *left, const void *right)
     return a->key != b->key ? (a->key > b->key) - (a->key < b->key) : (a->row > b->row) - (a->row < b->row);
 }
 
-/* Groups 0 .. count-1 by key[i], rows ascending within a bucket: one writer a bucket, in a fixed order. */
-static int32_t bucket(struct keyed *work, const int32_t *key, int32_t count, int32_t *id, int32_t *begin, int32_t *rows)
+/* Sorts 0 .. count-1 by key[i], ascending where keys are equal. */
+static void index_fill(struct row_index *index, struct keyed *work, const int32_t *key, int32_t count)
 {
     for (int32_t i = 0; i < count; i++)
         work[i] = (struct keyed){key[i], i};
     qsort(work, (size_t)count, sizeof *work, keyed_compare);
-    int32_t buckets = 0;
+    index->count = 0;
     for (int32_t i = 0; i < count; i++) {
         if (!i || work[i].key != work[i - 1].key) {
-            id[buckets] = work[i].key;
-            begin[buckets++] = i;
+            index->key[index->count] = work[i].key;
+            index->begin[index->count++] = i;
         }
-        rows[i] = work[i].row;
+        index->row[i] = work[i].row;
     }
-    begin[buckets] = count;
-    return buckets;
+    index->begin[index->count] = count;
 }
 
 static int sequences_check(const struct batch_sequence *sequences, int count, int64_t vocab_size, struct error *error)
@@ -186,59 +181,61 @@ static int sequences_check(const struct batch_sequence *sequences, int count, in
     return STATUS_OK;
 }
 
-/* Empty buckets up to `padded`. */
-static int32_t bucket_pad(int32_t buckets, int32_t padded, int32_t *id, int32_t *begin)
+/* Keys without entries up to `padded`. */
+static void index_pad(struct row_index *index, int32_t padded)
 {
-    for (int32_t b = buckets; b < padded; b++) {
-        id[b] = 0;
-        begin[b + 1] = begin[buckets];
+    for (int32_t i = index->count; i < padded; i++) {
+        index->key[i] = 0;
+        index->begin[i + 1] = index->begin[index->count];
     }
-    return padded;
+    index->count = padded;
 }
 
-/* Rounds everything up: see the head of batch.h. A padded batch has rows, so that head rows have one to read. */
-static void pad(struct batch *batch, int64_t rows, int64_t heads)
+/* Rounds everything up: see the head of batch.h. A padded batch has rows, so that target rows have one to read. */
+static void pad(struct batch *batch, int64_t rows, int64_t targets)
 {
     struct batch_arrays *a = &batch->host;
     const int32_t groups = (int32_t)batch->max_sequences + 1, segments = 2 * (int32_t)batch->max_sequences + 1;
     for (int32_t i = batch->rows; i < rows; i++)
         a->ids[i] = a->positions[i] = 0;
-    for (int32_t i = batch->heads; i < heads; i++)
-        a->head_row[i] = a->target[i] = 0;
+    for (int32_t i = batch->targets; i < targets; i++)
+        a->target_row[i] = a->target[i] = 0;
     a->segment[batch->segments] = (struct attention_segment){batch->rows, (int32_t)rows - batch->rows, batch->rows, 0, 0, 0};
     for (int32_t i = batch->segments + 1; i < segments; i++)
         a->segment[i] = (struct attention_segment){(int32_t)rows, 0, (int32_t)rows, 0, 0, 0};
     for (int32_t i = batch->groups + 1; i <= groups; i++)
         a->group_begin[i] = segments;
-    batch->tokens = bucket_pad(batch->tokens, (int32_t)rows, a->token_id, a->token_begin);
-    batch->distinct_positions = bucket_pad(batch->distinct_positions, (int32_t)rows, a->position_id, a->position_begin);
-    batch->answer_rows = bucket_pad(batch->answer_rows, (int32_t)heads, a->row_id, a->row_begin);
-    batch->rows = (int32_t)rows, batch->heads = (int32_t)heads;
+    index_pad(&a->by_token, (int32_t)rows);
+    index_pad(&a->by_position, (int32_t)rows);
+    index_pad(&a->by_row, (int32_t)targets);
+    batch->rows = (int32_t)rows, batch->targets = (int32_t)targets;
     batch->groups = groups, batch->segments = segments;
 }
 
-/* Buckets, padding up to so many rows and head rows, and the copy. */
-static int pack_finish(struct batch *batch, struct device *device, int64_t rows, int64_t heads, struct error *error)
+/* Indexes, padding up to so many rows and target rows, and the copy. */
+static int pack_finish(struct batch *batch, struct device *device, int64_t rows, int64_t targets, struct error *error)
 {
     struct batch_arrays *a = &batch->host;
-    int32_t most = batch->rows > batch->heads ? batch->rows : batch->heads;
+    int32_t most = batch->rows > batch->targets ? batch->rows : batch->targets;
     struct keyed *work = memory_array((size_t)most + 1, sizeof *work, error);
     if (!work)
         return STATUS_MEMORY;
-    batch->tokens = bucket(work, a->ids, batch->rows, a->token_id, a->token_begin, a->token_rows);
-    batch->distinct_positions = bucket(work, a->positions, batch->rows, a->position_id, a->position_begin,
-                                       a->position_rows);
-    batch->answer_rows = bucket(work, a->head_row, batch->heads, a->row_id, a->row_begin, a->row_heads);
+    index_fill(&a->by_token, work, a->ids, batch->rows);
+    index_fill(&a->by_position, work, a->positions, batch->rows);
+    index_fill(&a->by_row, work, a->target_row, batch->targets);
     free(work);
-    batch->real_rows = batch->rows, batch->real_heads = batch->heads, batch->real_segments = batch->segments;
+    batch->real_rows = batch->rows, batch->real_targets = batch->targets, batch->real_segments = batch->segments;
     if (batch->padded)
-        pad(batch, rows, heads);
+        pad(batch, rows, targets);
+    batch->device.by_token.count = a->by_token.count;
+    batch->device.by_position.count = a->by_position.count;
+    batch->device.by_row.count = a->by_row.count;
     return device_copy_in(device, batch->device_blob, batch->host_blob, batch->blob_bytes, error);
 }
 
 static void pack_begin(struct batch *batch)
 {
-    batch->rows = batch->heads = batch->groups = batch->segments = batch->sequences = batch->max_position = 0;
+    batch->rows = batch->targets = batch->groups = batch->segments = batch->sequences = batch->max_position = 0;
     batch->visible_keys = 0;
     batch->host.group_begin[0] = batch->host.sequence_begin[0] = 0;
 }
@@ -252,13 +249,13 @@ int batch_pack(struct batch *batch, struct device *device, const struct batch_se
     pack_begin(batch);
     for (int g = 0; g < groups; g++)
         group_append(batch, sequences + group_first[g], group_first[g + 1] - group_first[g], shared);
-    const int64_t rows = batch_bucket(batch->rows), heads = batch_bucket(batch->heads);
+    const int64_t rows = padded_size(batch->rows), targets = padded_size(batch->targets);
     return pack_finish(batch, device, rows < batch->max_rows ? rows : batch->max_rows,
-                       heads < batch->max_heads ? heads : batch->max_heads, error);
+                       targets < batch->max_targets ? targets : batch->max_targets, error);
 }
 
 int batch_pack_padding(struct batch *batch, struct device *device, struct error *error)
 {
     pack_begin(batch);
-    return pack_finish(batch, device, batch->max_rows, batch->max_heads, error);
+    return pack_finish(batch, device, batch->max_rows, batch->max_targets, error);
 }

@@ -3,12 +3,12 @@
  *
  * A group is the sequences of one prompt. Its shared prefix is their longest common prefix of ids, at most up to the
  * position that predicts the first answer token of any member. Rows: prefix, then the rest of each sequence in turn;
- * the last id of a sequence is only a target and never fed. The row at position t-1 predicts target ids[t]; head rows
- * (one a target) are listed sequence by sequence and may name a prefix row more than once.
+ * the last id of a sequence is only a target and never fed. The row at position t-1 predicts target ids[t]; target rows
+ * (one per target) are listed sequence by sequence and may name a prefix row more than once.
  *
  * Padded, a batch has one of few shapes, so that what was captured for one can be replayed for others: rows and head
- * rows are rounded up to batch_bucket, everything else to what these allow. The rows added are a group of their own,
- * ids 0 at position 0, which no other row sees; the head rows added are in no sequence. Their loss weights are 0, and
+ * rows are rounded up to padded_size, everything else to what these allow. The rows added are a group of their own,
+ * ids 0 at position 0, which no other row sees; the target rows added are in no sequence. Their loss weights are 0, and
  * with them all that they add to gradients.
  *
  * Cost: two passes over the ids and two counting sorts; one copy to the device.
@@ -27,24 +27,29 @@ struct batch_sequence {
     int32_t length, answer_begin;
 };
 
+/* What has one key lies together: entries row[begin[i] .. begin[i+1]) have key[i], in ascending order. So sums over what
+ * shares a key have one writer and a fixed order. */
+struct row_index {
+    int32_t count; /* of distinct keys */
+    int32_t *key, *begin, *row; /* [count], [count + 1], [rows or targets] */
+};
+
 /* Integer arrays of a packed batch; the host and device copies have the same layout. */
 struct batch_arrays {
     int32_t *ids, *positions;                              /* [rows] */
     int32_t *group_begin;                                  /* [groups + 1] */
     struct attention_segment *segment;                     /* [segments] */
-    int32_t *head_row, *target;                            /* [heads] */
+    int32_t *target_row, *target;                          /* [targets] */
     int32_t *sequence_begin;                               /* [sequences + 1] */
-    int32_t *token_id, *token_begin, *token_rows;          /* rows bucketed by id: [tokens], [tokens + 1], [rows] */
-    int32_t *position_id, *position_begin, *position_rows; /* rows bucketed by position */
-    int32_t *row_id, *row_begin, *row_heads;               /* head rows bucketed by row: [answer_rows] ... [heads] */
+    struct row_index by_token, by_position;                /* of rows: by their id, by their position */
+    struct row_index by_row;                               /* of targets: by the row that predicts them */
 };
 
 struct batch {
     bool padded; /* set after batch_create: batches to come are padded */
-    int32_t rows, heads, groups, segments, sequences;
-    int32_t tokens, distinct_positions, answer_rows; /* buckets of the three kinds */
-    int32_t real_rows, real_heads, real_segments;    /* without padding */
-    int64_t max_rows, max_heads, max_sequences;      /* room */
+    int32_t rows, targets, groups, segments, sequences;
+    int32_t real_rows, real_targets, real_segments; /* without padding */
+    int64_t max_rows, max_targets, max_sequences;   /* capacity */
     int32_t max_position;
     int64_t visible_keys; /* as in struct batch_size */
     struct batch_arrays host, device;
@@ -54,19 +59,19 @@ struct batch {
 
 /* What packed groups take. */
 struct batch_size {
-    int64_t rows, heads;
+    int64_t rows, targets;
     int64_t visible_keys; /* sum over rows of the keys they see: attention's cost */
 };
 
 /* Adds what a group will take to *size, without packing it. shared false: as separate sequences. */
 void batch_group_size(const struct batch_sequence *sequences, int count, bool shared, struct batch_size *size);
 
-/* The smallest padded size that n rows or head rows fit in: a multiple of a sixteenth of the power of two at or below n,
+/* The smallest padded size that n rows or target rows fit in: a multiple of a sixteenth of the power of two at or below n,
  * and of 16. Beyond 256 that adds a sixteenth at most, and 2 % on average. */
-int64_t batch_bucket(int64_t n);
+int64_t padded_size(int64_t n);
 
-/* Allocates room for at most so many rows, head rows, sequences and groups. */
-int batch_create(struct batch *batch, struct device *device, int64_t max_rows, int64_t max_heads, int64_t max_sequences,
+/* Allocates room for at most so many rows, target rows, sequences and groups. */
+int batch_create(struct batch *batch, struct device *device, int64_t max_rows, int64_t max_targets, int64_t max_sequences,
                  struct error *error);
 void batch_free(struct batch *batch, struct device *device);
 

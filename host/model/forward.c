@@ -4,7 +4,7 @@
  * residual additions are fused into the norm that follows them; the last one into the final norm, which sees only
  * the rows that predict an answer token.
  *
- * Flops: 2 rows parameters of the layers + 4 head_dim heads visible_keys + 2 heads_rows hidden vocab.
+ * Flops: 2 rows parameters of the layers + 4 head_dim heads visible_keys + 2 target_rows hidden vocab.
  */
 #include <math.h>
 #include <stdio.h>
@@ -92,7 +92,7 @@ struct sequence_args model_sequence_args(const struct model *model, const struct
     const struct head_activations *head = &model->head;
     return (struct sequence_args){.dtype = dtype_stat(model->dtype),
                                   .sequences = batch->sequences,
-                                  .rows = batch->real_heads,
+                                  .rows = batch->real_targets,
                                   .begin = batch->device.sequence_begin,
                                   .logprob = head->logprob,
                                   .p = head->p,
@@ -230,9 +230,9 @@ int model_recompute(struct model *model, const struct batch *batch, int layer, s
 int model_accepts(const struct model *model, const struct batch *batch, struct error *error)
 {
     const struct model_config *c = &model->config;
-    if (batch->rows > model->max_rows || batch->heads > model->max_heads || batch->sequences > model->max_sequences)
+    if (batch->rows > model->max_rows || batch->targets > model->max_targets || batch->sequences > model->max_sequences)
         return error_set(error, STATUS_RUNTIME, "a batch of %d rows and %d answer tokens is larger than what was planned",
-                         (int)batch->rows, (int)batch->heads);
+                         (int)batch->rows, (int)batch->targets);
     if (batch->max_position >= c->max_position_embeddings)
         return error_set(error, STATUS_USAGE, "a sequence of %d tokens is longer than the model's %lld positions; lower "
                          "max_length", (int)batch->max_position + 1, (long long)c->max_position_embeddings);
@@ -263,7 +263,7 @@ int model_forward_body(struct model *model, const struct batch *batch, struct er
     return status;
 }
 
-int model_forward_head(struct model *model, const int32_t *device_head_row, int32_t heads, struct error *error)
+int model_forward_head(struct model *model, const int32_t *device_target_row, int32_t targets, struct error *error)
 {
     const struct model_config *c = &model->config;
     struct head_activations *h = &model->head;
@@ -273,16 +273,16 @@ int model_forward_head(struct model *model, const int32_t *device_head_row, int3
     for (int i = 0; i < 2 && !status; i++)
         status = device_run(model->device, error, embedding_forward,
                             &((struct embedding_args){.dtype = model->dtype,
-                                                      .rows = heads,
+                                                      .rows = targets,
                                                       .cols = c->hidden_size,
                                                       .table = from[i],
-                                                      .ids = device_head_row,
+                                                      .ids = device_target_row,
                                                       .out = to[i]}));
     if (!status)
         status = device_run(model->device, error, norm_forward,
                             &((struct norm_args){.kind = c->norm,
                                                  .dtype = model->dtype,
-                                                 .rows = heads,
+                                                 .rows = targets,
                                                  .cols = c->hidden_size,
                                                  .eps = c->norm_eps,
                                                  .x = h->branch,
@@ -297,7 +297,7 @@ int model_forward_head(struct model *model, const int32_t *device_head_row, int3
         status = device_run(model->device, error, linear_forward,
                             &((struct linear_args){.dtype = model->dtype,
                                                    .out_dtype = model->logits_dtype,
-                                                   .rows = heads,
+                                                   .rows = targets,
                                                    .in = c->hidden_size,
                                                    .out = c->vocab_size,
                                                    .x = h->norm,
@@ -331,11 +331,11 @@ int model_forward_by_layer(struct model *model, const struct batch *batch, model
     if (!status && hook)
         status = hook(user, (int)c->num_hidden_layers, error);
     if (!status)
-        status = model_forward_head(model, batch->device.head_row, batch->heads, error);
+        status = model_forward_head(model, batch->device.target_row, batch->targets, error);
     if (!status)
         status = device_run(model->device, error, logprob_forward,
                             &((struct logprob_args){.dtype = model->logits_dtype,
-                                                    .rows = batch->heads,
+                                                    .rows = batch->targets,
                                                     .cols = c->vocab_size,
                                                     .stride = c->vocab_size,
                                                     .logits = h->logits,
@@ -347,10 +347,10 @@ int model_forward_by_layer(struct model *model, const struct batch *batch, model
                                                     .write_gradient = model->training}));
     if (!status && model->training && h->dlogits != h->logits)
         status = device_run(model->device, error, cast,
-                            &((struct cast_args){model->logits_dtype, model->dtype, batch->heads * c->vocab_size,
+                            &((struct cast_args){model->logits_dtype, model->dtype, batch->targets * c->vocab_size,
                                                  h->logits, h->dlogits}));
     if (!status && model->training && batch->padded)
-        status = device_zero(model->device, h->row_scale, (size_t)batch->heads * dtype_size(dtype_stat(model->dtype)),
+        status = device_zero(model->device, h->row_scale, (size_t)batch->targets * dtype_size(dtype_stat(model->dtype)),
                              error);
     return status;
 }

@@ -43,9 +43,9 @@ struct layer_activations {
 
 /* The loss head: one row an answer token. stat arrays are float (double on cpu64). */
 struct head_activations {
-    void *input, *branch, *sum; /* residual rows gathered [heads, hidden] */
+    void *input, *branch, *sum; /* residual rows gathered [targets, hidden] */
     void *norm, *rstd, *mean;
-    void *logits;               /* [heads, vocab], of logits_dtype; after a training forward p - onehot */
+    void *logits;               /* [targets, vocab], of logits_dtype; after a training forward p - onehot */
     void *dlogits;              /* p - onehot for the backward pass, of the model's type: logits itself or a copy */
     void *logprob, *p, *q, *lse, *row_scale;
     double *logprob_sum, *prob_sum, *slope_prob, *slope_logprob; /* [sequences] */
@@ -84,12 +84,12 @@ struct model {
     enum recompute recompute;    /* for the backward pass; set before model_plan */
     enum dtype logits_dtype;     /* the model's; model_plan makes it float for wide_logits */
     bool wide_logits;            /* logits of a bf16 model are kept in float; set before model_plan */
-    int64_t max_rows, max_heads, max_sequences;
+    int64_t max_rows, max_targets, max_sequences;
     struct layer_activations *activations; /* [layers] in training, 1 otherwise */
     struct layer_activations shared;       /* the buffers that are not a layer's own */
     struct head_activations head;
     void *attention_out, *feed_out;        /* [rows, hidden]: what the next norm adds to the residual stream */
-    void *ones, *row_scale;                /* [heads] of dtype: for the gradient of a head's bias */
+    void *ones, *row_scale;                /* [targets] of dtype: for the gradient of a head's bias */
     void *dresidual, *dnorm, *dqkv, *dattention, *dup, *dactivated; /* backward scratch */
     void *rope_cos, *rope_sin;
     int64_t rope_positions;
@@ -99,9 +99,9 @@ struct model {
 /* Lays out the parameters of a config; needs no device. Free with model_free. With LoRA, lora_create(&model->lora, ...)
  * comes between this and model_plan. */
 int model_create(struct model *model, const struct model_config *config, enum dtype dtype, struct error *error);
-/* Declares every buffer for batches of at most so many rows, head rows and sequences in model->plan.
- * training adds gradients and kept activations; heads 0 leaves the loss head out. */
-int model_plan(struct model *model, bool training, int64_t max_rows, int64_t max_heads, int64_t max_sequences,
+/* Declares every buffer for batches of at most so many rows, target rows and sequences in model->plan.
+ * training adds gradients and kept activations; targets 0 leaves the loss head out. */
+int model_plan(struct model *model, bool training, int64_t max_rows, int64_t max_targets, int64_t max_sequences,
                struct error *error);
 /* Allocates what is planned and uploads the rotary tables. */
 int model_allocate(struct model *model, struct device *device, struct error *error);
@@ -137,7 +137,7 @@ int model_forward(struct model *model, const struct batch *batch, struct error *
 typedef int (*model_layer_hook)(void *user, int layer, struct error *error);
 int model_forward_by_layer(struct model *model, const struct batch *batch, model_layer_hook hook, void *user,
                            struct error *error);
-/* Adds dL/d(parameters) to the gradient arena, given head.row_scale = -dL/dlogprob of every head row. */
+/* Adds dL/d(parameters) to the gradient arena, given head.row_scale = -dL/dlogprob of every target row. */
 int model_backward(struct model *model, const struct batch *batch, struct error *error);
 /* The same, telling when the gradients of a layer are complete: in the opposite order. */
 int model_backward_by_layer(struct model *model, const struct batch *batch, model_layer_hook hook, void *user,
@@ -168,7 +168,7 @@ int model_forward_layer(struct model *model, const struct batch *batch, int laye
 /* The residual stream leaving a layer is the sum of these two [rows, hidden]; the next norm adds them up. */
 void *model_stream(const struct model *model, int layer);
 void *model_branch(const struct model *model);
-/* Final norm and lm_head on rows head_row[0 .. heads): logits into head.logits. */
-int model_forward_head(struct model *model, const int32_t *device_head_row, int32_t heads, struct error *error);
+/* Final norm and lm_head on rows target_row[0 .. targets): logits into head.logits. */
+int model_forward_head(struct model *model, const int32_t *device_target_row, int32_t targets, struct error *error);
 
 #endif

@@ -71,7 +71,7 @@ static int head_plan(struct model *model, struct error *error)
     const struct model_config *c = &model->config;
     struct head_activations *h = &model->head;
     const size_t s = dtype_size(model->dtype), stat = dtype_size(dtype_stat(model->dtype));
-    const int64_t heads = model->max_heads, hidden = heads * c->hidden_size;
+    const int64_t targets = model->max_targets, hidden = targets * c->hidden_size;
     const bool copy = model->training && model->logits_dtype != model->dtype;
     const struct {
         const char *name;
@@ -83,15 +83,15 @@ static int head_plan(struct model *model, struct error *error)
         {"head branch", hidden, s, &h->branch},
         {"head sum", hidden, s, &h->sum},
         {"head norm", hidden, s, &h->norm},
-        {"head rstd", heads, stat, &h->rstd},
-        {"head mean", c->norm == NORM_LAYER ? heads : 0, stat, &h->mean},
-        {"logits", heads * c->vocab_size, dtype_size(model->logits_dtype), &h->logits},
-        {"d logits", copy ? heads * c->vocab_size : 0, s, &h->dlogits},
-        {"logprob", heads, stat, &h->logprob},
-        {"p", heads, stat, &h->p},
-        {"1 - p", heads, stat, &h->q},
-        {"lse", heads, stat, &h->lse},
-        {"row scale", heads, stat, &h->row_scale},
+        {"head rstd", targets, stat, &h->rstd},
+        {"head mean", c->norm == NORM_LAYER ? targets : 0, stat, &h->mean},
+        {"logits", targets * c->vocab_size, dtype_size(model->logits_dtype), &h->logits},
+        {"d logits", copy ? targets * c->vocab_size : 0, s, &h->dlogits},
+        {"logprob", targets, stat, &h->logprob},
+        {"p", targets, stat, &h->p},
+        {"1 - p", targets, stat, &h->q},
+        {"lse", targets, stat, &h->lse},
+        {"row scale", targets, stat, &h->row_scale},
         {"logprob sums", model->max_sequences, sizeof(double), (void **)&h->logprob_sum},
         {"prob sums", model->max_sequences, sizeof(double), (void **)&h->prob_sum},
         {"slopes of prob", model->max_sequences, sizeof(double), (void **)&h->slope_prob},
@@ -127,8 +127,8 @@ static int scratch_plan(struct model *model, int64_t rows, struct error *error)
         {"d attention", t * query_cols(c), &model->dattention},
         {"d up", t * c->intermediate_size * (c->family->gated ? 2 : 1), &model->dup},
         {"d activated", t * c->intermediate_size, &model->dactivated},
-        {"ones", head_bias_trained(model) ? model->max_heads : 0, &model->ones},
-        {"row scale of the head's bias", head_bias_trained(model) ? model->max_heads : 0, &model->row_scale},
+        {"ones", head_bias_trained(model) ? model->max_targets : 0, &model->ones},
+        {"row scale of the head's bias", head_bias_trained(model) ? model->max_targets : 0, &model->row_scale},
     };
     int status = STATUS_OK;
     for (size_t i = 0; i < sizeof item / sizeof *item && !status; i++)
@@ -136,7 +136,7 @@ static int scratch_plan(struct model *model, int64_t rows, struct error *error)
     return status;
 }
 
-int model_plan(struct model *model, bool training, int64_t max_rows, int64_t max_heads, int64_t max_sequences,
+int model_plan(struct model *model, bool training, int64_t max_rows, int64_t max_targets, int64_t max_sequences,
                struct error *error)
 {
     const struct model_config *c = &model->config;
@@ -144,7 +144,7 @@ int model_plan(struct model *model, bool training, int64_t max_rows, int64_t max
     model->training = training;
     model->recompute = training ? model->recompute : RECOMPUTE_NONE;
     model->logits_dtype = model->wide_logits && model->dtype == DTYPE_BF16 ? DTYPE_F32 : model->dtype;
-    model->max_rows = max_rows, model->max_heads = max_heads, model->max_sequences = max_sequences;
+    model->max_rows = max_rows, model->max_targets = max_targets, model->max_sequences = max_sequences;
     int kept = training ? (int)c->num_hidden_layers : 1;
     model->activations = memory_array((size_t)kept, sizeof *model->activations, error);
     if (!model->activations)
@@ -189,10 +189,10 @@ static int table_upload(struct model *model, void *to, double *table, int64_t co
 static int ones_upload(struct model *model, struct error *error)
 {
     const size_t s = dtype_size(model->dtype);
-    char *ones = memory_array((size_t)model->max_heads, s, error);
+    char *ones = memory_array((size_t)model->max_targets, s, error);
     if (!ones)
         return STATUS_MEMORY;
-    for (int64_t i = 0; i < model->max_heads; i++) {
+    for (int64_t i = 0; i < model->max_targets; i++) {
         const float one = 1;
         const double wide = 1;
         if (model->dtype == DTYPE_BF16)
@@ -200,7 +200,7 @@ static int ones_upload(struct model *model, struct error *error)
         else
             memcpy(ones + (size_t)i * s, model->dtype == DTYPE_F64 ? (const void *)&wide : (const void *)&one, s);
     }
-    int status = device_copy_in(model->device, model->ones, ones, (size_t)model->max_heads * s, error);
+    int status = device_copy_in(model->device, model->ones, ones, (size_t)model->max_targets * s, error);
     free(ones);
     return status;
 }

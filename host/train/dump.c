@@ -1,6 +1,6 @@
 /* dump.c - the first step as safetensors, so that anyone can check it against autograd.
  *
- *   batch-<i>.safetensors  of micro-batch i: ids, positions, head_row, target, sequence_begin and, for every answer
+ *   batch-<i>.safetensors  of micro-batch i: ids, positions, target_row, target, sequence_begin and, for every answer
  *                          token, logprob, p and token_weight (c = dL/dlogprob)
  *   gradients.safetensors  dL/d(parameter) of the whole step under the parameters' names (PEFT's with LoRA), before
  *                          clipping
@@ -30,16 +30,16 @@ int dump_micro_batch(const struct trainer *trainer, const char *directory, int m
     const struct head_activations *head = &trainer->model.head;
     const enum dtype stat = dtype_stat(trainer->model.dtype);
     const enum safetensors_dtype stored = stat == DTYPE_F64 ? SAFETENSORS_F64 : SAFETENSORS_F32;
-    const size_t bytes = (size_t)batch->real_heads * dtype_size(stat), word = sizeof(int32_t);
+    const size_t bytes = (size_t)batch->real_targets * dtype_size(stat), word = sizeof(int32_t);
     void *values[3] = {0};
     const void *from[3] = {head->logprob, head->p, head->row_scale};
     int status = STATUS_OK;
     for (int i = 0; i < 3 && !status; i++)
-        if (!(values[i] = memory_array((size_t)batch->real_heads, dtype_size(stat), error)))
+        if (!(values[i] = memory_array((size_t)batch->real_targets, dtype_size(stat), error)))
             status = STATUS_MEMORY;
         else
             status = device_copy_out((struct device *)&trainer->device, values[i], from[i], bytes, error);
-    for (int i = 0; i < batch->real_heads && !status; i++) { /* row_scale is -c */
+    for (int i = 0; i < batch->real_targets && !status; i++) { /* row_scale is -c */
         if (stat == DTYPE_F64)
             ((double *)values[2])[i] *= -1;
         else
@@ -48,15 +48,15 @@ int dump_micro_batch(const struct trainer *trainer, const char *directory, int m
     const struct safetensors_entry entry[] = {
         {"ids", SAFETENSORS_I32, NULL, 1, {batch->real_rows}, (size_t)batch->real_rows * word},
         {"positions", SAFETENSORS_I32, NULL, 1, {batch->real_rows}, (size_t)batch->real_rows * word},
-        {"head_row", SAFETENSORS_I32, NULL, 1, {batch->real_heads}, (size_t)batch->real_heads * word},
-        {"target", SAFETENSORS_I32, NULL, 1, {batch->real_heads}, (size_t)batch->real_heads * word},
+        {"target_row", SAFETENSORS_I32, NULL, 1, {batch->real_targets}, (size_t)batch->real_targets * word},
+        {"target", SAFETENSORS_I32, NULL, 1, {batch->real_targets}, (size_t)batch->real_targets * word},
         {"sequence_begin", SAFETENSORS_I32, NULL, 1, {batch->sequences + 1}, ((size_t)batch->sequences + 1) * word},
         {"segments", SAFETENSORS_I32, NULL, 2, {batch->real_segments, 6}, (size_t)batch->real_segments * 6 * word},
-        {"logprob", stored, NULL, 1, {batch->real_heads}, bytes},
-        {"p", stored, NULL, 1, {batch->real_heads}, bytes},
-        {"token_weight", stored, NULL, 1, {batch->real_heads}, bytes},
+        {"logprob", stored, NULL, 1, {batch->real_targets}, bytes},
+        {"p", stored, NULL, 1, {batch->real_targets}, bytes},
+        {"token_weight", stored, NULL, 1, {batch->real_targets}, bytes},
     };
-    const void *array[] = {batch->host.ids, batch->host.positions, batch->host.head_row, batch->host.target,
+    const void *array[] = {batch->host.ids, batch->host.positions, batch->host.target_row, batch->host.target,
                            batch->host.sequence_begin, batch->host.segment, values[0], values[1], values[2]};
     char name[64], path[4096];
     snprintf(name, sizeof name, "batch-%d.safetensors", micro_batch);

@@ -81,7 +81,7 @@ static int pass_run(struct trainer *trainer, enum pass pass, struct error *error
     int (*const work)(void *user, struct error *error) = pass == PASS_FORWARD ? forward_pass : backward_pass;
     if (!trainer->graphs)
         return work(trainer, error);
-    const struct graph_key key = {(int)pass, trainer->batch.rows, trainer->batch.heads};
+    const struct graph_key key = {(int)pass, trainer->batch.rows, trainer->batch.targets};
     int status = model_accepts(&trainer->model, &trainer->batch, error);
     return status ? status : graph_cache_run(&trainer->graph_cache, &trainer->device, key, work, trainer, error);
 }

@@ -40,11 +40,11 @@ static int run_measure(struct trainer *trainer, struct error *error)
             struct batch_size size = {0};
             micro_batch_size(trainer, &epoch, i, &size);
             trainer->max_rows = size.rows > trainer->max_rows ? size.rows : trainer->max_rows;
-            trainer->max_heads = size.heads > trainer->max_heads ? size.heads : trainer->max_heads;
+            trainer->max_targets = size.targets > trainer->max_targets ? size.targets : trainer->max_targets;
             if (number)
                 continue;
             trainer->epoch_size.rows += size.rows;
-            trainer->epoch_size.heads += size.heads;
+            trainer->epoch_size.targets += size.targets;
             trainer->epoch_size.visible_keys += size.visible_keys;
         }
         if (!status) {
@@ -55,8 +55,8 @@ static int run_measure(struct trainer *trainer, struct error *error)
         epoch_free(&epoch);
     }
     if (settings->cuda_graphs) { /* room for padding */
-        trainer->max_rows = batch_bucket(trainer->max_rows);
-        trainer->max_heads = batch_bucket(trainer->max_heads);
+        trainer->max_rows = padded_size(trainer->max_rows);
+        trainer->max_targets = padded_size(trainer->max_targets);
     }
     return status;
 }
@@ -99,7 +99,7 @@ static int memory_declare(struct trainer *trainer, const struct world *world, st
         model->grad_dtype = DTYPE_F32;
     int status = shards_create(&trainer->shards, model, world, settings->zero, (int64_t)(mb * 1e6), error);
     if (!status)
-        status = model_plan(model, true, trainer->max_rows, trainer->max_heads, trainer->max_sequences, error);
+        status = model_plan(model, true, trainer->max_rows, trainer->max_targets, trainer->max_sequences, error);
     if (!status)
         status = memory_plan_add(&model->plan, MEMORY_SCRATCH, "probabilities of a round", 2, sizeof(double),
                                  (void **)&trainer->batch_sums, error);
@@ -173,7 +173,7 @@ int trainer_start(struct trainer *trainer, const struct device *device, struct e
     trainer->device = *device;
     int status = model_allocate(model, &trainer->device, error);
     if (!status)
-        status = batch_create(&trainer->batch, &trainer->device, trainer->max_rows, trainer->max_heads,
+        status = batch_create(&trainer->batch, &trainer->device, trainer->max_rows, trainer->max_targets,
                               trainer->max_sequences, error);
     if (!status)
         status = optimizer_start(trainer, error);

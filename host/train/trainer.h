@@ -46,7 +46,7 @@ struct trainer {
     int64_t total_steps;
     int64_t epochs;                /* epochs begun: ceil of num_train_epochs, or what max_steps needs */
     struct batch_size epoch_size;  /* of the first epoch */
-    int64_t max_rows, max_heads, max_sequences;
+    int64_t max_rows, max_targets, max_sequences;
 
     struct device device;
     struct batch batch;

@@ -41,9 +41,9 @@ struct reference {
     double logprob[HEADS_MAX], p[HEADS_MAX], q[HEADS_MAX];
 };
 
-static void reference_make(const double *logits, const int32_t *target, int heads, struct reference *r)
+static void reference_make(const double *logits, const int32_t *target, int targets, struct reference *r)
 {
-    for (int i = 0; i < heads; i++) {
+    for (int i = 0; i < targets; i++) {
         const double *z = logits + i * VOCABULARY, own = z[target[i]];
         double rest = 0;
         for (int v = 0; v < VOCABULARY; v++)
@@ -59,11 +59,11 @@ static void targets_set(struct tiny *tiny, const double *logits)
 {
     struct error error = {0};
     int32_t *target = tiny->batch.host.target;
-    for (int i = 0; i < tiny->batch.heads; i += 2)
+    for (int i = 0; i < tiny->batch.targets; i += 2)
         for (int v = 0; v < VOCABULARY; v++)
             if (logits[i * VOCABULARY + v] > logits[i * VOCABULARY + target[i]])
                 target[i] = v;
-    must(device_copy_in(&tiny->device, tiny->batch.device.target, target, (size_t)tiny->batch.heads * sizeof *target,
+    must(device_copy_in(&tiny->device, tiny->batch.device.target, target, (size_t)tiny->batch.targets * sizeof *target,
                         &error), &error);
 }
 
@@ -77,23 +77,23 @@ static void test_accuracy(void **state)
     tiny_remake(&tiny, &(struct tiny_options){.inference = true, .wide_logits = true});
     struct model *model = &tiny.model;
     struct head_activations *head = &model->head;
-    const int heads = tiny.batch.heads;
-    assert_in_range(heads, 1, HEADS_MAX);
+    const int targets = tiny.batch.targets;
+    assert_in_range(targets, 1, HEADS_MAX);
     assert_int_equal(model->logits_dtype, DTYPE_F32);
     must(model_forward(model, &tiny.batch, &error), &error);
-    double *logits = tiny_read_as(&tiny, DTYPE_F32, head->logits, heads * VOCABULARY);
+    double *logits = tiny_read_as(&tiny, DTYPE_F32, head->logits, targets * VOCABULARY);
     targets_set(&tiny, logits);
-    reference_make(logits, tiny.batch.host.target, heads, &expected);
+    reference_make(logits, tiny.batch.host.target, targets, &expected);
 
     /* training, which writes the gradient in place of the logits */
     tiny_remake(&tiny, &(struct tiny_options){.wide_logits = true});
     must(model_forward(model, &tiny.batch, &error), &error);
-    double *logprob = tiny_read_as(&tiny, DTYPE_F32, head->logprob, heads);
-    double *p = tiny_read_as(&tiny, DTYPE_F32, head->p, heads);
-    double *wide = tiny_read_as(&tiny, DTYPE_F32, head->logits, heads * VOCABULARY);
-    double *gradient = tiny_read_as(&tiny, DTYPE_BF16, head->dlogits, heads * VOCABULARY);
+    double *logprob = tiny_read_as(&tiny, DTYPE_F32, head->logprob, targets);
+    double *p = tiny_read_as(&tiny, DTYPE_F32, head->p, targets);
+    double *wide = tiny_read_as(&tiny, DTYPE_F32, head->logits, targets * VOCABULARY);
+    double *gradient = tiny_read_as(&tiny, DTYPE_BF16, head->dlogits, targets * VOCABULARY);
     int sure = 0, doubtful = 0;
-    for (int i = 0; i < heads; i++) {
+    for (int i = 0; i < targets; i++) {
         const int64_t at = i * VOCABULARY + tiny.batch.host.target[i];
         const double allowed = 1e-6 * (5 + fabs(expected.logprob[i])); /* kernels/logprob.h, in units of 1e-6 */
         if (!(fabs(logprob[i] - expected.logprob[i]) <= fmax(2e-6, 0x1p-24 * fabs(expected.logprob[i]) + 5e-7)))
@@ -106,7 +106,7 @@ static void test_accuracy(void **state)
         sure += expected.q[i] < 1e-6;
         doubtful += expected.q[i] > 0.1;
     }
-    print_message("%d answer tokens, %d of them with 1 - p below 1e-6\n", heads, sure);
+    print_message("%d answer tokens, %d of them with 1 - p below 1e-6\n", targets, sure);
     assert_true(sure >= 3 && doubtful >= 3);
     free(logits), free(logprob), free(p), free(wide), free(gradient);
     tiny_close(&tiny);
@@ -123,14 +123,14 @@ static void test_against_bf16_logits(void **state)
     for (int wide = 0; wide < 2; wide++) {
         tiny_remake(&tiny, &(struct tiny_options){.inference = true, .wide_logits = wide});
         must(model_forward(&tiny.model, &tiny.batch, &error), &error);
-        logprob[wide] = tiny_read_as(&tiny, DTYPE_F32, tiny.model.head.logprob, tiny.batch.heads);
+        logprob[wide] = tiny_read_as(&tiny, DTYPE_F32, tiny.model.head.logprob, tiny.batch.targets);
     }
     /* the head's product in double, from its bf16 operands */
     const int64_t hidden = tiny.model.config.hidden_size;
-    double *x = tiny_read(&tiny, tiny.model.head.norm, tiny.batch.heads * hidden);
+    double *x = tiny_read(&tiny, tiny.model.head.norm, tiny.batch.targets * hidden);
     double *w = tiny_read(&tiny, model_param(&tiny.model, 0, SLOT_HEAD_WEIGHT), VOCABULARY * hidden);
     double logits[VOCABULARY];
-    for (int i = 0; i < tiny.batch.heads; i++) {
+    for (int i = 0; i < tiny.batch.targets; i++) {
         struct reference exact;
         for (int v = 0; v < VOCABULARY; v++) {
             logits[v] = 0;

@@ -32,7 +32,7 @@ def batch_differences(model, batch):
         if positions != list(range(len(rows))):
             raise SystemExit("a segment's positions are %s" % positions)
         logprobs = reference.row_logprobs(model, batch["ids"][rows].tolist())[prefix_count:]
-        for i, (row, target) in enumerate(zip(batch["head_row"].tolist(), batch["target"].tolist())):
+        for i, (row, target) in enumerate(zip(batch["target_row"].tolist(), batch["target"].tolist())):
             if begin <= row < begin + count:
                 expected[i] = logprobs[row - begin, target]
     return (batch["logprob"].double() - expected).abs()

@@ -288,10 +288,10 @@ static void test_step(void **state)
     const cJSON *padded = step_case(cases, "tiny/tofu/2/padded"), *packed = step_case(cases, "tiny/tofu/2/packed");
     const cJSON *answers = step_case(cases, "tiny/tofu/2/answers"), *shared = step_case(cases, "tiny/tofu/2/shared");
     /* the last id of a sequence is never fed: 4 sequences of 499 rows; 9 + 15 + 8 + 10; prompts once */
-    assert_true(number(padded, "rows") == 4 * 499 && number(padded, "head_rows") == 4 * 499);
-    assert_true(number(packed, "rows") == 42 && number(packed, "head_rows") == 42);
-    assert_true(number(answers, "rows") == 42 && number(answers, "head_rows") == 22);
-    assert_true(number(shared, "rows") == 30 && number(shared, "head_rows") == 22);
+    assert_true(number(padded, "rows") == 4 * 499 && number(padded, "target_rows") == 4 * 499);
+    assert_true(number(packed, "rows") == 42 && number(packed, "target_rows") == 42);
+    assert_true(number(answers, "rows") == 42 && number(answers, "target_rows") == 22);
+    assert_true(number(shared, "rows") == 30 && number(shared, "target_rows") == 22);
     assert_true(cJSON_IsNull(json_member(padded, "loss")) && cJSON_IsNull(json_member(packed, "loss")));
     assert_true(fabs(number(answers, "loss") - number(shared, "loss")) < 1e-6);
     assert_true(number(shared, "prob_forget") > 0 && number(shared, "planned_bytes") > 0);

@@ -58,7 +58,7 @@ static int32_t plain_next(struct made *made, const int32_t *ids, int32_t length)
     assert_int_equal(model_forward_body(&made->model, &batch, &error), STATUS_OK);
     for (int layer = 0; layer < made->model.config.num_hidden_layers; layer++)
         assert_int_equal(model_forward_layer(&made->model, &batch, layer, NULL, NULL, &error), STATUS_OK);
-    assert_int_equal(model_forward_head(&made->model, batch.device.head_row, 1, &error), STATUS_OK);
+    assert_int_equal(model_forward_head(&made->model, batch.device.target_row, 1, &error), STATUS_OK);
     assert_int_equal(device_run(&made->device, &error, sample,
                                 &((struct sample_args){.dtype = made->model.dtype, .rows = 1, .cols = 61, .stride = 61,
                                                        .logits = made->model.head.logits,

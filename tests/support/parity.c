@@ -130,7 +130,7 @@ void subject_open(struct subject *subject, const struct golden *golden, const ch
         OK(adapter_open(&subject->adapter, model, folder, &error));
         OK(lora_create(&model->lora, model, &subject->adapter.lora.options, &error));
     }
-    OK(model_plan(model, true, size.rows, size.heads, 2 * PAIRS_MAX, &error));
+    OK(model_plan(model, true, size.rows, size.targets, 2 * PAIRS_MAX, &error));
     const size_t stat = dtype_size(dtype_stat(model->dtype));
     const int64_t trained = model_trainable(model).elements;
     OK(memory_plan_add(&model->plan, MEMORY_OPTIMIZER, "m", trained, stat, &subject->m, &error));
@@ -153,7 +153,7 @@ void subject_open(struct subject *subject, const struct golden *golden, const ch
     OK(weights_load(&subject->weights, model, &error));
     if (subject->adapter.lora.modules)
         OK(adapter_upload(&subject->adapter, model, &error));
-    OK(batch_create(&tiny->batch, &tiny->device, size.rows, size.heads, 2 * PAIRS_MAX, &error));
+    OK(batch_create(&tiny->batch, &tiny->device, size.rows, size.targets, 2 * PAIRS_MAX, &error));
     tiny_pack(tiny, true);
 }
 
@@ -176,7 +176,7 @@ double subject_step(struct subject *subject, const char *divergence, const char 
     const struct method *method;
     const struct settings settings = {.divergence = divergence, .flat_average = average,
                                       .flat_padded_length = padded_length};
-    const struct step_size size = {.pairs = tiny->groups, .answer_tokens = tiny->batch.heads, .micro_batches = 1};
+    const struct step_size size = {.pairs = tiny->groups, .answer_tokens = tiny->batch.targets, .micro_batches = 1};
     struct sequence_args loss = model_sequence_args(model, &tiny->batch, tiny->totals);
     OK(method_find("flat", false, &method, &error));
     method->loss_form(&settings, &size, tiny->groups, &loss);

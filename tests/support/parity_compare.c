@@ -40,7 +40,7 @@ static bool is_zero(double norm, double whole)
 void compare_logprobs(const struct subject *subject, const struct golden *golden, struct worst *worst)
 {
     struct tiny tiny = subject->tiny;
-    double *got = tiny_read_as(&tiny, dtype_stat(tiny.model.dtype), tiny.model.head.logprob, tiny.batch.heads);
+    double *got = tiny_read_as(&tiny, dtype_stat(tiny.model.dtype), tiny.model.head.logprob, tiny.batch.targets);
     int i = 0;
     const cJSON *pair, *value;
     cJSON_ArrayForEach(pair, golden_member(golden->expected, "pairs"))
@@ -50,7 +50,7 @@ void compare_logprobs(const struct subject *subject, const struct golden *golden
         cJSON_ArrayForEach(value, golden_member(pair, "forget_logprobs"))
             worst_note(worst, fabs(got[i++] - value->valuedouble), "a forget answer");
     }
-    assert_int_equal(i, tiny.batch.heads);
+    assert_int_equal(i, tiny.batch.targets);
     free(got);
 }
 

@@ -17,14 +17,14 @@ static int make(void **state)
 static void test_buckets(void **state)
 {
     (void)state;
-    assert_int_equal(batch_bucket(1), 16);
-    assert_int_equal(batch_bucket(256), 256);
-    assert_int_equal(batch_bucket(257), 272);
-    assert_int_equal(batch_bucket(1025), 1088);
+    assert_int_equal(padded_size(1), 16);
+    assert_int_equal(padded_size(256), 256);
+    assert_int_equal(padded_size(257), 272);
+    assert_int_equal(padded_size(1025), 1088);
     int64_t before = 0;
     for (int64_t n = 1; n < 100000; n++) {
-        const int64_t bucket = batch_bucket(n);
-        assert_true(bucket >= n && bucket >= before && batch_bucket(bucket) == bucket);
+        const int64_t bucket = padded_size(n);
+        assert_true(bucket >= n && bucket >= before && padded_size(bucket) == bucket);
         assert_true(bucket - n < 16 || bucket - n < n / 16.0);
         before = bucket;
     }
@@ -63,13 +63,13 @@ static void check_padded(const char *engine, const char *config)
     const double bound = tiny.model.dtype == DTYPE_BF16 ? 0.02 : 2e-6;
     const double loss = tiny_step(&tiny, DIVERGENCE_KL);
     double *plain = tiny_read(&tiny, tiny.model.grad, n);
-    const int32_t rows = tiny.batch.rows, heads = tiny.batch.heads, sequences = tiny.batch.sequences;
+    const int32_t rows = tiny.batch.rows, targets = tiny.batch.targets, sequences = tiny.batch.sequences;
     tiny.batch.padded = true;
     tiny_pack(&tiny, true);
-    assert_int_equal(tiny.batch.rows, batch_bucket(rows));
-    assert_int_equal(tiny.batch.heads, batch_bucket(heads));
-    assert_true(tiny.batch.rows > rows && tiny.batch.heads > heads); /* or this case shows nothing */
-    assert_true(tiny.batch.real_rows == rows && tiny.batch.real_heads == heads && tiny.batch.sequences == sequences);
+    assert_int_equal(tiny.batch.rows, padded_size(rows));
+    assert_int_equal(tiny.batch.targets, padded_size(targets));
+    assert_true(tiny.batch.rows > rows && tiny.batch.targets > targets); /* or this case shows nothing */
+    assert_true(tiny.batch.real_rows == rows && tiny.batch.real_targets == targets && tiny.batch.sequences == sequences);
     const double padded_loss = tiny_step(&tiny, DIVERGENCE_KL);
     double *padded = tiny_read(&tiny, tiny.model.grad, n);
     if (!(fabs(loss - padded_loss) <= bound))
@@ -91,7 +91,7 @@ static void check_padding_alone(const char *engine, const char *config)
     tiny_open(&tiny, temporary, engine, 2, true, 1);
     double *gradient = tiny_read(&tiny, tiny.model.param, tiny.model.elements); /* anything */
     tiny.batch.padded = true;
-    tiny.batch.max_rows = 40, tiny.batch.max_heads = 24;
+    tiny.batch.max_rows = 40, tiny.batch.max_targets = 24;
     tiny_write(&tiny, tiny.model.grad, gradient, tiny.model.elements);
     if (batch_pack_padding(&tiny.batch, &tiny.device, &error) || model_forward(&tiny.model, &tiny.batch, &error) ||
         model_backward(&tiny.model, &tiny.batch, &error))

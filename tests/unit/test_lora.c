@@ -267,7 +267,7 @@ static double *scores_of(const char *folder, const struct adapter *adapter)
     weights.adapter = adapter;
     OK(weights_load(&weights, &tiny.model, &error));
     tiny_step(&tiny, DIVERGENCE_KL);
-    double *scores = tiny_read(&tiny, tiny.model.head.logprob, tiny.batch.heads);
+    double *scores = tiny_read(&tiny, tiny.model.head.logprob, tiny.batch.targets);
     weights_close(&weights);
     tiny_close(&tiny);
     return scores;
@@ -313,8 +313,8 @@ static void test_merging_and_round_trip(void **state)
         struct weights weights = {0};
         OK(weights_save(&weights, model, temporary, temporary, &error)); /* the base; it holds no adapter */
         tiny_step(&tiny, DIVERGENCE_KL);
-        double *adapted = tiny_read(&tiny, model->head.logprob, tiny.batch.heads);
-        const int64_t heads = tiny.batch.heads;
+        double *adapted = tiny_read(&tiny, model->head.logprob, tiny.batch.targets);
+        const int64_t targets = tiny.batch.targets;
 
         struct adapter adapter, read;
         OK(adapter_read_back(&adapter, model, model->lora.param, &error));
@@ -330,9 +330,9 @@ static void test_merging_and_round_trip(void **state)
         assert_memory_equal(read.value, adapter.value, (size_t)adapter.lora.elements * sizeof(float));
 
         double *base = scores_of(temporary, NULL), *loaded = scores_of(temporary, &read), *saved = scores_of(merged, NULL);
-        assert_true(largest_difference(adapted, base, heads) > 1e-2);
-        assert_true(largest_difference(adapted, loaded, heads) <= 1e-5);
-        assert_memory_equal(loaded, saved, (size_t)heads * sizeof *loaded);
+        assert_true(largest_difference(adapted, base, targets) > 1e-2);
+        assert_true(largest_difference(adapted, loaded, targets) <= 1e-5);
+        assert_memory_equal(loaded, saved, (size_t)targets * sizeof *loaded);
         untouched_check(&tiny, temporary, merged);
 
         cJSON *config = json_read(temporary_path("peft/adapter_config.json"), &error);

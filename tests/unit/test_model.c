@@ -44,12 +44,12 @@ static void test_packing(void **state)
     assert_int_equal(batch_pack(&tiny.batch, &tiny.device, sequence, first, 2, true, 61, &error), STATUS_OK);
     const struct batch *batch = &tiny.batch;
     const int32_t ids[] = {5, 6, 7, 8, 7, 9, 9}, positions[] = {0, 1, 2, 3, 2, 0, 1};
-    const int32_t head_row[] = {1, 2, 3, 1, 4, 6}, target[] = {7, 8, 2, 7, 2, 2}, begin[] = {0, 3, 5, 6};
+    const int32_t target_row[] = {1, 2, 3, 1, 4, 6}, target[] = {7, 8, 2, 7, 2, 2}, begin[] = {0, 3, 5, 6};
     assert_int_equal(batch->rows, 7);
-    assert_int_equal(batch->heads, 6);
+    assert_int_equal(batch->targets, 6);
     assert_memory_equal(batch->host.ids, ids, sizeof ids);
     assert_memory_equal(batch->host.positions, positions, sizeof positions);
-    assert_memory_equal(batch->host.head_row, head_row, sizeof head_row);
+    assert_memory_equal(batch->host.target_row, target_row, sizeof target_row);
     assert_memory_equal(batch->host.target, target, sizeof target);
     assert_memory_equal(batch->host.sequence_begin, begin, sizeof begin);
     const struct attention_segment segment[] = {
@@ -58,11 +58,11 @@ static void test_packing(void **state)
     assert_memory_equal(batch->host.segment, segment, sizeof segment);
     const int32_t group_begin[] = {0, 3, 4};
     assert_memory_equal(batch->host.group_begin, group_begin, sizeof group_begin);
-    const int32_t row_id[] = {1, 2, 3, 4, 6}, row_begin[] = {0, 2, 3, 4, 5, 6}, row_heads[] = {0, 3, 1, 2, 4, 5};
-    assert_int_equal(batch->answer_rows, 5);
-    assert_memory_equal(batch->host.row_id, row_id, sizeof row_id);
-    assert_memory_equal(batch->host.row_begin, row_begin, sizeof row_begin);
-    assert_memory_equal(batch->host.row_heads, row_heads, sizeof row_heads);
+    const int32_t keys[] = {1, 2, 3, 4, 6}, begins[] = {0, 2, 3, 4, 5, 6}, rows[] = {0, 3, 1, 2, 4, 5};
+    assert_int_equal(batch->host.by_row.count, 5);
+    assert_memory_equal(batch->host.by_row.key, keys, sizeof keys);
+    assert_memory_equal(batch->host.by_row.begin, begins, sizeof begins);
+    assert_memory_equal(batch->host.by_row.row, rows, sizeof rows);
     assert_int_equal(batch->visible_keys, 3 + (2 * 2 + 3) + (2 + 1) + 3);
 
     /* refused: an id outside the vocabulary, a sequence without an answer */
@@ -81,15 +81,15 @@ static void check_shared(const char *engine, double logprob_bound, double gradie
     tiny_open(&tiny, temporary, engine, 2, true, 8);
     double loss_shared = tiny_step(&tiny, DIVERGENCE_KL);
     int32_t rows_shared = tiny.batch.rows;
-    double *logprob_shared = tiny_read(&tiny, tiny.model.head.logprob, tiny.batch.heads);
+    double *logprob_shared = tiny_read(&tiny, tiny.model.head.logprob, tiny.batch.targets);
     double *gradient_shared = tiny_read(&tiny, tiny.model.grad, tiny.model.elements);
     tiny_pack(&tiny, false);
     double loss = tiny_step(&tiny, DIVERGENCE_KL);
-    double *logprob = tiny_read(&tiny, tiny.model.head.logprob, tiny.batch.heads);
+    double *logprob = tiny_read(&tiny, tiny.model.head.logprob, tiny.batch.targets);
     double *gradient = tiny_read(&tiny, tiny.model.grad, tiny.model.elements);
     assert_true(rows_shared < tiny.batch.rows);
     assert_true(fabs(loss - loss_shared) <= logprob_bound);
-    assert_true(largest_difference(logprob_shared, logprob, tiny.batch.heads) <= logprob_bound);
+    assert_true(largest_difference(logprob_shared, logprob, tiny.batch.targets) <= logprob_bound);
     for (int t = 0; t < tiny.model.tensors; t++) {
         const struct model_tensor *tensor = &tiny.model.tensor[t];
         double difference = relative_difference(gradient_shared + tensor->offset, gradient + tensor->offset,
@@ -185,9 +185,9 @@ static void test_float_against_double(void **state)
     double loss = tiny_step(&narrow, DIVERGENCE_PEARSON), oracle = tiny_step(&wide, DIVERGENCE_PEARSON);
     if (!(fabs(loss - oracle) <= 1e-6))
         fail_msg("loss %.9g, in double %.9g", loss, oracle);
-    double *a = tiny_read(&narrow, narrow.model.head.logprob, narrow.batch.heads);
-    double *b = tiny_read(&wide, wide.model.head.logprob, wide.batch.heads);
-    assert_true(largest_difference(a, b, wide.batch.heads) <= 2e-5);
+    double *a = tiny_read(&narrow, narrow.model.head.logprob, narrow.batch.targets);
+    double *b = tiny_read(&wide, wide.model.head.logprob, wide.batch.targets);
+    assert_true(largest_difference(a, b, wide.batch.targets) <= 2e-5);
     free(a), free(b);
     a = tiny_read(&narrow, narrow.model.grad, narrow.model.elements);
     b = tiny_read(&wide, wide.model.grad, wide.model.elements);

@@ -123,11 +123,11 @@ static void check_first_step(const char *engine, const char *extra, double logpr
     tiny_step(&run.tiny, DIVERGENCE_KL);
     tiny_step(&cpu.tiny, DIVERGENCE_KL);
     const struct model *model = &cpu.tiny.model;
-    const int32_t heads = cpu.tiny.batch.heads;
+    const int32_t targets = cpu.tiny.batch.targets;
     const char *worst = "";
-    double *got = tiny_read_as(&run.tiny, DTYPE_F32, run.tiny.model.head.logprob, heads);
-    double *expected = tiny_read_as(&cpu.tiny, DTYPE_F32, model->head.logprob, heads), most = 0, largest = 0;
-    for (int32_t i = 0; i < heads; i++) {
+    double *got = tiny_read_as(&run.tiny, DTYPE_F32, run.tiny.model.head.logprob, targets);
+    double *expected = tiny_read_as(&cpu.tiny, DTYPE_F32, model->head.logprob, targets), most = 0, largest = 0;
+    for (int32_t i = 0; i < targets; i++) {
         if (!(fabs(got[i] - expected[i]) <= logprob_bound))
             fail_msg("%s: log-probability %d: %.7g, on the CPU %.7g", engine, (int)i, got[i], expected[i]);
         most = fmax(most, fabs(got[i] - expected[i]));

@@ -51,7 +51,7 @@ static double epoch_flops(const struct trainer *trainer)
     }
     const int heads = (int)c->num_attention_heads, dim = (int)c->head_dim;
     return (rate * layers + 6 * (double)trainer->model.lora.elements) * (double)size->rows +
-           rate * (double)c->vocab_size * (double)c->hidden_size * (double)size->heads +
+           rate * (double)c->vocab_size * (double)c->hidden_size * (double)size->targets +
            (double)c->num_hidden_layers * ((double)attention_forward_flops(size->visible_keys, heads, dim) +
                                            (double)attention_backward_flops(size->visible_keys, heads, dim)) +
            recompute_flops(trainer);
@@ -110,10 +110,10 @@ static void plan_print(const struct trainer *trainer)
         printf("trained        %lld parameters: adapters of rank %lld on %d modules\n", (long long)trained,
                (long long)model->lora.options.rank, model->lora.modules);
     printf("data           %d rows; an epoch feeds %lld tokens and predicts %lld answer tokens\n",
-           trainer->examples.data.rows, (long long)trainer->epoch_size.rows, (long long)trainer->epoch_size.heads);
+           trainer->examples.data.rows, (long long)trainer->epoch_size.rows, (long long)trainer->epoch_size.targets);
     printf("steps          %d an epoch, %lld in all; largest micro-batch %lld tokens, %lld answer tokens\n",
            trainer->steps_per_epoch, (long long)trainer->total_steps, (long long)trainer->max_rows,
-           (long long)trainer->max_heads);
+           (long long)trainer->max_targets);
     for (int class = 0; class < MEMORY_CLASSES; class++)
         if (plan->bytes[class])
             printf("%-14s %12.1f MiB\n", memory_class_name((enum memory_class)class), mib * (double)plan->bytes[class]);
