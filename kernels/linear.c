@@ -50,14 +50,12 @@ static real dot_one(const real *x, const real *w, int64_t in)
     return s;
 }
 
-static real scale_of(double scale) { return scale != 0 ? (real)scale : 1; }
-
 /* Outputs begin .. end-1 of all rows; the rows of W stay in the cache from one row of x to the next. */
 static void dots_compute(const struct linear_args *args, int64_t begin, int64_t end)
 {
     int64_t in = args->in, stride = args->y_stride ? args->y_stride : args->out;
     const real *x = args->x, *weight = args->weight, *bias = args->bias;
-    const real scale = scale_of(args->scale);
+    const real scale = (real)args->scale;
     for (int64_t o = begin; o < end; o += 4) {
         int64_t count = min_i64(4, end - o);
         for (int64_t i = 0; i < args->rows; i++) {
@@ -108,7 +106,7 @@ int linear_forward(struct engine_context *context, const struct linear_args *arg
                                &(struct gemm){.m = args->rows, .n = out, .k = args->in, .a = args->x,
                                               .a_stride = args->in, .b = args->weight, .b_stride = args->in,
                                               .b_transposed = true, .c = args->y, .c_stride = stride,
-                                              .scale = scale_of(args->scale), .accumulate = args->accumulate},
+                                              .scale = (real)args->scale, .accumulate = args->accumulate},
                                args->bias);
 #pragma omp parallel for schedule(static) num_threads(engine_threads(context, out *args->in))
     for (int64_t o = 0; o < out; o += DOT_BLOCK)
@@ -130,7 +128,7 @@ int linear_backward_input(struct engine_context *context, const struct linear_ba
     return product_compute(context,
                            &(struct gemm){.m = args->rows, .n = args->in, .k = args->out, .a = args->dy,
                                           .a_stride = stride, .b = args->weight, .b_stride = args->in, .c = args->dx,
-                                          .c_stride = args->in, .scale = scale_of(args->scale),
+                                          .c_stride = args->in, .scale = (real)args->scale,
                                           .accumulate = args->accumulate},
                            NULL);
 }

@@ -167,11 +167,6 @@ static int stride_check(struct engine_context *context, int64_t given, int64_t o
     return OP_OK;
 }
 
-static float scale_of(double scale)
-{
-    return scale != 0 ? (float)scale : 1;
-}
-
 int linear_forward(struct engine_context *context, const struct linear_args *args)
 {
     REQUIRE_ARGS(args);
@@ -186,7 +181,7 @@ int linear_forward(struct engine_context *context, const struct linear_args *arg
     REQUIRE(args->x && args->weight && args->y, "x, weight or y is NULL");
     struct linear_product product = {args->dtype, args->out_dtype, true, false, args->out, args->rows, args->in,
                                      args->weight, args->x, args->bias, args->y, args->accumulate, args->in, stride,
-                                     scale_of(args->scale)};
+                                     (float)args->scale};
     bool queued;
     status = linear_product_run(context, "linear_forward", &product, &queued);
     if (status != OP_OK || queued)
@@ -214,7 +209,7 @@ int linear_backward_input(struct engine_context *context, const struct linear_ba
     REQUIRE(args->dy && args->weight && args->dx, "dy, weight or dx is NULL");
     const struct linear_product product = {args->dtype, args->dtype, false, false, args->in, args->rows, args->out,
                                            args->weight, args->dy, NULL, args->dx, args->accumulate, stride,
-                                           args->in, scale_of(args->scale)};
+                                           args->in, (float)args->scale};
     bool queued;
     return linear_product_run(context, "linear_backward_input", &product, &queued);
 }

@@ -31,7 +31,7 @@ struct linear_args {
     void *y;
     bool accumulate;
     int64_t y_stride; /* 0: out */
-    double scale;     /* 0: 1 */
+    double scale;     /* of the product; 0 gives 0 */
 };
 
 struct linear_backward_input_args {
@@ -41,7 +41,7 @@ struct linear_backward_input_args {
     void *dx;
     bool accumulate;
     int64_t dy_stride; /* 0: out */
-    double scale;      /* 0: 1 */
+    double scale;      /* of the product; 0 gives 0 */
 };
 
 struct linear_backward_weight_args {

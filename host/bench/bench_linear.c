@@ -37,7 +37,7 @@ static int forward_call(const struct bench_case *c, struct device *device, void 
     return device->engine->linear_forward(
         device->context, &(struct linear_args){.dtype = c->dtype, .out_dtype = c->dtype, .rows = c->rows,
                                                .in = c->shape->cols, .out = c->shape->depth, .x = t[X], .weight = t[W],
-                                               .y = t[Y]});
+                                               .y = t[Y], .scale = 1});
 }
 
 static int input_call(const struct bench_case *c, struct device *device, void *const *t)
@@ -45,7 +45,7 @@ static int input_call(const struct bench_case *c, struct device *device, void *c
     return device->engine->linear_backward_input(
         device->context, &(struct linear_backward_input_args){.dtype = c->dtype, .rows = c->rows, .in = c->shape->cols,
                                                               .out = c->shape->depth, .dy = t[Y], .weight = t[W],
-                                                              .dx = t[X]});
+                                                              .dx = t[X], .scale = 1});
 }
 
 static int weight_call(const struct bench_case *c, struct device *device, void *const *t)

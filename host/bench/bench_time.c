@@ -121,7 +121,7 @@ static int limit_run(void *user, int64_t turn)
         return engine->linear_forward(l->device->context,
                                       &(struct linear_args){.dtype = l->dtype, .out_dtype = l->dtype, .rows = l->size,
                                                             .in = l->size, .out = l->size, .x = l->a, .weight = l->b,
-                                                            .y = l->c});
+                                                            .y = l->c, .scale = 1});
     }
 }
 

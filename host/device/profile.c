@@ -177,7 +177,7 @@ static int measure_product(struct profile *profile, struct device *device, void 
 {
     const struct linear_args args = {.dtype = device->engine->dtype, .out_dtype = device->engine->dtype,
                                      .rows = MEASURE_SIZE, .in = MEASURE_SIZE, .out = MEASURE_SIZE, .x = a, .weight = b,
-                                     .y = (char *)a + MEASURE_BYTES / 2};
+                                     .y = (char *)a + MEASURE_BYTES / 2, .scale = 1};
     for (int i = 0; i < MEASURE_TIMES; i++) {
         double start = clock_seconds();
         int status = device_run(device, error, linear_forward, &args);

@@ -36,6 +36,7 @@ static int linear_backward(struct model *model, int64_t rows, int64_t in, int64_
                                                                   .dy = dy,
                                                                   .weight = model_param(model, layer, weight),
                                                                   .dx = dx,
+                                                                  .scale = 1,
                                                                   .accumulate = accumulate}));
     return status ? status : lora_backward(model, rows, layer, weight, dy, x, dx, error);
 }

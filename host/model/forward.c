@@ -30,6 +30,7 @@ static int linear(struct model *model, int64_t rows, int64_t in, int64_t out, co
                                                    .weight = model_param(model, layer, weight),
                                                    .bias = model_param(model, layer, bias),
                                                    .y = y,
+                                                   .scale = 1,
                                                    .accumulate = accumulate}));
     return status ? status : lora_forward(model, rows, layer, weight, x, y, error);
 }
@@ -303,7 +304,8 @@ int model_forward_head(struct model *model, const int32_t *device_target_row, in
                                                    .x = h->norm,
                                                    .weight = model_param(model, 0, SLOT_HEAD_WEIGHT),
                                                    .bias = model_param(model, 0, SLOT_HEAD_BIAS),
-                                                   .y = h->logits}));
+                                                   .y = h->logits,
+                                                   .scale = 1}));
     return status;
 }
 

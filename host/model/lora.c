@@ -285,6 +285,7 @@ static int module_forward(struct model *model, int64_t rows, const struct view *
                                                    .weight = v->b,
                                                    .y = (char *)y + v->column,
                                                    .y_stride = v->stride,
+                                                   .scale = 1,
                                                    .accumulate = true}));
     return status;
 }

@@ -33,7 +33,7 @@ struct mode {
     int64_t offset;
     bool accumulate;
     int64_t gap;
-    double scale; /* 0: 1 */
+    double scale;
 };
 
 static enum dtype dtype_out(const struct op_test *t, const struct mode *mode)
@@ -146,7 +146,7 @@ static void results_check(struct op_test *t, const struct shape *s, const struct
     if (r->dbias)
         product_check(t, "dbias", s, rounding, r->dbias, 1, out, rows, (struct operand){ones, rows, 1},
                       (struct operand){dy, 1, out}, NULL, dbias);
-    for (int64_t i = 0; mode->scale != 0 && i < out * in; i++)
+    for (int64_t i = 0; i < out * in; i++)
         weight[i] *= mode->scale;
     product_check(t, "y", s, rounding, r->y, rows, out, in, (struct operand){x, in, 1}, (struct operand){weight, in, 1},
                   r->dbias ? bias : NULL, y);
@@ -169,21 +169,21 @@ static void test_products(void **state)
     (void)state;
     for (int e = 0; e < OP_TEST_VARIANTS; e++)
         for (int accumulate = 0; accumulate < 2; accumulate++)
-            modes_check(op_test_engines[e], &(struct mode){.accumulate = accumulate});
+            modes_check(op_test_engines[e], &(struct mode){.scale = 1, .accumulate = accumulate});
 }
 
 static void test_float_from_bf16(void **state)
 {
     (void)state;
     for (int accumulate = 0; accumulate < 2; accumulate++)
-        modes_check("emu-bf16", &(struct mode){.wide = true, .accumulate = accumulate});
+        modes_check("emu-bf16", &(struct mode){.scale = 1, .wide = true, .accumulate = accumulate});
 }
 
 static void test_odd_addresses(void **state)
 {
     (void)state;
-    modes_check("emu-bf16", &(struct mode){.offset = 1});
-    modes_check("emu-f32", &(struct mode){.offset = 3, .accumulate = true});
+    modes_check("emu-bf16", &(struct mode){.scale = 1, .offset = 1});
+    modes_check("emu-f32", &(struct mode){.scale = 1, .offset = 3, .accumulate = true});
 }
 
 static void test_strides_and_scale(void **state)
@@ -191,14 +191,15 @@ static void test_strides_and_scale(void **state)
     (void)state;
     for (int e = 0; e < OP_TEST_VARIANTS; e++)
         for (int accumulate = 0; accumulate < 2; accumulate++)
-            modes_check(op_test_engines[e], &(struct mode){.gap = 3 + 5 * accumulate, .scale = accumulate ? -0.75 : 0,
-                                                           .accumulate = accumulate});
+            for (int zero = 0; zero < 2; zero++) /* a scale of 0 is 0 */
+                modes_check(op_test_engines[e], &(struct mode){.gap = 3 + 5 * accumulate, .scale = zero ? 0 : -0.75,
+                                                               .accumulate = accumulate});
 }
 
 static void bits_run(struct op_test *t, void *user, double *out)
 {
     const struct shape *s = user;
-    struct results r = products_run(t, s, &(struct mode){.accumulate = true});
+    struct results r = products_run(t, s, &(struct mode){.scale = 1, .accumulate = true});
     const double *part[] = {r.y, r.dx, r.dweight, r.dbias};
     const int64_t size[] = {s->rows * s->out, s->rows * s->in, s->out * s->in, s->out};
     for (int i = 0; i < 4; out += size[i++])
@@ -225,9 +226,9 @@ static void test_same_bits_of_a_row(void **state)
     float *x = array_new(t, t->dtype, rows * in, 1, 0), *weight = array_new(t, t->dtype, out * in, 2, 0);
     void *all = device_new(t, t->dtype, rows * out), *part = device_new(t, t->dtype, some * out);
     OP_CALL(t, linear_forward, linear_args, .dtype = t->dtype, .out_dtype = t->dtype, .rows = rows, .in = in,
-            .out = out, .x = x, .weight = weight, .y = all);
+            .out = out, .x = x, .weight = weight, .y = all, .scale = 1);
     OP_CALL(t, linear_forward, linear_args, .dtype = t->dtype, .out_dtype = t->dtype, .rows = some, .in = in,
-            .out = out, .x = x + first * in, .weight = weight, .y = part);
+            .out = out, .x = x + first * in, .weight = weight, .y = part, .scale = 1);
     assert_same("rows alone", values_from(t, t->dtype, part, some * out),
                 values_from(t, t->dtype, all, rows * out) + first * out, some * out);
     op_test_close(t);
@@ -247,7 +248,7 @@ static void test_bytes(void **state)
         void *y = array_new(t, DTYPE_F32, rows * out, 0, 0);
         op_test_bytes_begin(t);
         OP_CALL(t, linear_forward, linear_args, .dtype = t->dtype, .out_dtype = t->dtype, .rows = rows, .in = in,
-                .out = out, .x = x, .weight = weight, .bias = bias, .y = y);
+                .out = out, .x = x, .weight = weight, .bias = bias, .y = y, .scale = 1);
         op_test_bytes_check(t, "linear_forward", linear_bytes(rows, in, out, t->dtype, t->dtype), 0.01);
         op_test_bytes_begin(t);
         OP_CALL(t, linear_backward_weight, linear_backward_weight_args, .dtype = t->dtype, .grad_dtype = DTYPE_F32,
@@ -266,7 +267,7 @@ static void plans_run(struct op_test *t, const char *file, const struct shape *s
     const struct engine_options options = {.plans = file};
     if (t->engine->open(&t->context, &options, error, sizeof error) != OP_OK)
         fail_msg("%s: %s", file, error);
-    struct results r = products_run(t, s, &(struct mode){.accumulate = true});
+    struct results r = products_run(t, s, &(struct mode){.scale = 1, .accumulate = true});
     memcpy(y, r.y, (size_t)(s->rows * s->out) * sizeof *y);
     t->engine->close(t->context);
     t->context = own;
@@ -329,7 +330,7 @@ static double problem_loss(void *user)
     OP_CALL(t, linear_forward, linear_args, .dtype = t->dtype, .out_dtype = t->dtype, .rows = rows, .in = in,
             .out = out, .x = device_from(t, t->dtype, p->x, rows * in),
             .weight = device_from(t, t->dtype, p->weight, out * in), .bias = device_from(t, t->dtype, p->bias, out),
-            .y = y);
+            .y = y, .scale = 1);
     double loss = dot_product(values_from(t, t->dtype, y, rows * out), p->dy, rows * out);
     op_test_close(t);
     return loss;
@@ -345,7 +346,7 @@ static void test_finite_differences(void **state)
         struct problem p = {.t = t, .s = s, .x = values_random(t, s.rows * s.in, 1),
                             .weight = values_random(t, s.out * s.in, 2), .bias = values_random(t, s.out, 3),
                             .dy = values_random(t, s.rows * s.out, 4)};
-        struct results r = products_run(t, &s, &(struct mode){0});
+        struct results r = products_run(t, &s, &(struct mode){.scale = 1});
         gradient_check("x", p.x, r.dx, s.rows * s.in, problem_loss, &p, 1e-9);
         gradient_check("weight", p.weight, r.dweight, s.out * s.in, problem_loss, &p, 1e-9);
         gradient_check("bias", p.bias, r.dbias, s.out, problem_loss, &p, 1e-9);

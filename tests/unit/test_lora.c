@@ -201,6 +201,26 @@ static void test_initialisation(void **state)
     tiny_close(&tiny);
 }
 
+/* alpha 0 is a scale of 0, as in PEFT: adapters that are not zero change neither loss nor gradients. */
+static void test_alpha_zero(void **state)
+{
+    (void)state;
+    static const char *const engines[] = {"cpu64", "cpu", "emu-f32"};
+    for (int e = 0; e < 3; e++) {
+        struct tiny tiny;
+        open_with_lora(&tiny, engines[e], LLAMA, &(struct lora_options){4, 0, false, "all-linear"});
+        assert_true(tiny.model.lora.scale == 0);
+        const double loss = tiny_step(&tiny, DIVERGENCE_KL);
+        double *gradient = tiny_read(&tiny, tiny.model.lora.grad, tiny.model.lora.elements);
+        for (int64_t i = 0; i < tiny.model.lora.elements; i++)
+            assert_true(gradient[i] == 0);
+        tiny_remake(&tiny, &(struct tiny_options){0});
+        assert_true(loss == tiny_step(&tiny, DIVERGENCE_KL));
+        free(gradient);
+        tiny_close(&tiny);
+    }
+}
+
 /* Strided and scaled products are the dense ones, on every engine: y in the middle of a wider matrix, few and many rows. */
 static void test_products_of_columns(void **state)
 {
@@ -355,6 +375,7 @@ int main(void)
         cmocka_unit_test(test_gradients_by_differences), cmocka_unit_test(test_engines_against_double),
         cmocka_unit_test(test_memory),                   cmocka_unit_test(test_initialisation),
         cmocka_unit_test(test_products_of_columns),      cmocka_unit_test(test_merging_and_round_trip),
+        cmocka_unit_test(test_alpha_zero),
     };
     return cmocka_run_group_tests(tests, temporary_make, temporary_remove);
 }
