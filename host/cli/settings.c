@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "../train/schedule.h"
 #include "config_file.h"
 
 #define UNLEARN COMMAND_UNLEARN
@@ -90,7 +91,7 @@ static const struct option table[] = {
     {"learning_rate", OPTION_DOUBLE, FIELD(learning_rate), "1e-5", "Optimizer", TRAIN, 0, 0, HUGE_VAL, NULL, NULL, 0,
      "peak learning rate of AdamW"},
     {"lr_scheduler_type", OPTION_CHOICE, FIELD(lr_scheduler_type), "linear", "Optimizer", TRAIN, 0, 0, 0,
-     "linear|cosine|constant", NULL, 0, "course of the learning rate after warm-up"},
+     SCHEDULE_TYPES, NULL, 0, "course of the learning rate after warm-up, as transformers' get_scheduler"},
     {"warmup_steps", OPTION_DOUBLE, FIELD(warmup_steps), "0", "Optimizer", TRAIN, 0, 0, COUNT_MAX, NULL, NULL, 0,
      "steps of linear warm-up; below 1 it is a fraction of all steps"},
     {"warmup_ratio", OPTION_DOUBLE, FIELD(warmup_ratio), "0", "Optimizer", TRAIN, 0, 0, 1, NULL, NULL, 0,
@@ -282,6 +283,9 @@ static int check_training(const struct command_line *line, struct error *error)
     if (s->warmup_steps > 1 && s->warmup_steps != floor(s->warmup_steps))
         return error_set(error, STATUS_USAGE, "warmup_steps: expected a whole number of steps or a fraction below 1, "
                                               "found %g", s->warmup_steps);
+    if (!strcmp(s->lr_scheduler_type, "polynomial") && s->learning_rate <= SCHEDULE_POLYNOMIAL_END)
+        return error_set(error, STATUS_USAGE, "learning_rate: polynomial decays to %g and needs more than that, found %g",
+                         SCHEDULE_POLYNOMIAL_END, s->learning_rate);
     if (s->max_steps < 0 && s->num_train_epochs <= 0)
         return error_set(error, STATUS_USAGE, "num_train_epochs: expected more than 0, found %g; or give max_steps",
                          s->num_train_epochs);

@@ -6,6 +6,7 @@
 #include "../../io/json/json.h"
 #include "../../train/agreement.h"
 #include "../../train/run_log.h"
+#include "../../train/schedule.h"
 #include "../../util/clock.h"
 #include "../../util/file.h"
 #include "../../util/interrupt.h"
@@ -139,6 +140,9 @@ static void announce(struct training *training)
                  (long long)trainer->model.lora.elements, trainer->model.lora.modules);
     if (training->run->line.settings.cuda_graphs && !trainer->graphs)
         log_warning(log, "cuda_graphs: device %s has no graphs; the run goes on without", device->engine->name);
+    if (!strcmp(training->run->line.settings.lr_scheduler_type, "constant") &&
+        schedule_warmup(&training->run->line.settings, trainer->total_steps))
+        log_warning(log, "warmup_steps: the schedule 'constant' has no warm-up; constant_with_warmup has");
     if (trainer->examples.max_length < training->run->line.settings.max_length)
         log_info(log, "max_length is %lld here: the model has no more positions", (long long)trainer->examples.max_length);
     if (trainer->examples.cut)
