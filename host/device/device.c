@@ -125,11 +125,7 @@ void device_range_push(struct device *device, const char *name)
     device->engine->range_push(device->context, name);
 }
 
-int device_range_pop(struct device *device, int status)
-{
-    device->engine->range_pop(device->context);
-    return status;
-}
+void device_range_pop(struct device *device) { device->engine->range_pop(device->context); }
 
 int device_alloc(struct device *device, void **pointer, size_t bytes, struct error *error)
 {

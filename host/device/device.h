@@ -33,11 +33,9 @@ void device_op_begin(struct device *device);
 int device_op_end(struct device *device, enum engine_op op, const char *name, const void *arguments, int op_status,
                   struct error *error);
 
-/* device_range(device, "loss", call): the value of a call that returns a status, within a range that profilers show. */
-#define device_range(device, name, call) (device_range_push(device, name), device_range_pop((device), (call)))
+/* A named range around what is queued in between, as profilers show it; ranges nest. */
 void device_range_push(struct device *device, const char *name);
-/* Gives status back. */
-int device_range_pop(struct device *device, int status);
+void device_range_pop(struct device *device);
 
 int device_alloc(struct device *device, void **pointer, size_t bytes, struct error *error);
 void device_free(struct device *device, void *pointer);

@@ -240,7 +240,9 @@ int model_backward_by_layer(struct model *model, const struct batch *batch, mode
     for (int layer = layers - 1; layer >= 0 && !status; layer--) {
         char name[32];
         snprintf(name, sizeof name, "layer %d", layer);
-        status = device_range(model->device, name, layer_backward(model, batch, layer, error));
+        device_range_push(model->device, name);
+        status = layer_backward(model, batch, layer, error);
+        device_range_pop(model->device);
         if (!status && hook)
             status = hook(user, layer, error);
     }

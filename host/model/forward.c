@@ -327,8 +327,10 @@ int model_forward_by_layer(struct model *model, const struct batch *batch, model
         snprintf(name, sizeof name, "layer %d", layer);
         if (hook)
             status = hook(user, layer, error);
+        device_range_push(model->device, name);
         if (!status)
-            status = device_range(model->device, name, model_forward_layer(model, batch, layer, NULL, NULL, error));
+            status = model_forward_layer(model, batch, layer, NULL, NULL, error);
+        device_range_pop(model->device);
     }
     if (!status && hook)
         status = hook(user, (int)c->num_hidden_layers, error);

@@ -120,21 +120,25 @@ static int round_run(struct trainer *trainer, const struct epoch *epoch, const s
     int status = STATUS_OK, own_pairs;
     if (round->micro_batch >= 0) {
         status = micro_batch_pack(trainer, epoch, round->micro_batch, &own_pairs, error);
+        device_range_push(&trainer->device, "forward");
         if (!status)
-            status = device_range(&trainer->device, "forward", round->first ? first_forward(trainer, error)
-                                                                            : pass_run(trainer, PASS_FORWARD, error));
+            status = round->first ? first_forward(trainer, error) : pass_run(trainer, PASS_FORWARD, error);
+        device_range_pop(&trainer->device);
         round->pairs = round->common ? round->pairs : own_pairs;
     } else if (round->first) {
         status = shards_gather_finish(&trainer->shards, model, error);
     }
+    device_range_push(&trainer->device, "loss");
     if (!status && (round->micro_batch >= 0 || round->common))
-        status = device_range(&trainer->device, "loss", round_loss(trainer, size, round, error));
+        status = round_loss(trainer, size, round, error);
+    device_range_pop(&trainer->device);
     if (!status && round->micro_batch < 0)
         return sums ? shards_reduce(&trainer->shards, model, -1, error) : STATUS_OK;
+    device_range_push(&trainer->device, "backward");
     if (!status)
-        status = device_range(&trainer->device, "backward",
-                              sums ? model_backward_by_layer(model, &trainer->batch, layer_done, trainer, error)
-                                   : pass_run(trainer, PASS_BACKWARD, error));
+        status = sums ? model_backward_by_layer(model, &trainer->batch, layer_done, trainer, error)
+                      : pass_run(trainer, PASS_BACKWARD, error);
+    device_range_pop(&trainer->device);
     return status;
 }
 
@@ -271,8 +275,10 @@ static int step_compute(struct trainer *trainer, const struct epoch *epoch, stru
         if (!status)
             status = dump_gradients(trainer, trainer->settings->dump_step, record, error);
     }
+    device_range_push(&trainer->device, "optimizer");
     if (!status)
-        status = device_range(&trainer->device, "optimizer", optimizer_step(trainer, record->learning_rate, error));
+        status = optimizer_step(trainer, record->learning_rate, error);
+    device_range_pop(&trainer->device);
     if (!status)
         status = record_read(trainer, record, error);
     return status;
