@@ -13,7 +13,7 @@
 #   make clean
 #
 #   Settings: SAN=1 debug build with AddressSanitizer and UBSan (in build-san) · BUILD=dir · MARCH=native · V=1 prints
-#             commands · CUDA_ARCHS="80 90a 100" · NVCC= builds without CUDA · MPI= without MPI
+#             commands · CUDA_ARCHS="80 90a 100" · NVCC= builds without CUDA
 #
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -41,7 +41,7 @@ ENGINE_LIBS := -fopenmp -lopenblas -lm -Wl,-z,initfirst
 
 METHODS := $(sort $(patsubst host/loss/methods/%.c,%,$(wildcard host/loss/methods/*.c)))
 FAMILIES := $(sort $(patsubst models/%.c,%,$(wildcard models/*.c)))
-HOST_SOURCES := $(filter-out host/cli/main.c host/comm/mpi.c,$(wildcard host/*/*.c host/*/*/*.c models/*.c))
+HOST_SOURCES := $(filter-out host/cli/main.c,$(wildcard host/*/*.c host/*/*/*.c models/*.c))
 HOST_OBJECTS := $(HOST_SOURCES:%.c=$(BUILD)/%.o) $(BUILD)/registry.o $(BUILD)/version.o
 KERNEL_SOURCES := $(wildcard kernels/*.c kernels/engine/*.c)
 CUDA_SOURCES := $(wildcard kernels/*.cu kernels/engine/*.cu)
@@ -49,11 +49,6 @@ TEST_SOURCES := $(wildcard tests/*/test_*.c)
 TESTS := $(sort $(patsubst test_%.c,%,$(notdir $(TEST_SOURCES))))
 TEST_SUPPORT := $(wildcard tests/support/*.c)
 ENGINES := $(BUILD)/libflat_cpu.so $(BUILD)/libflat_cpu64.so $(BUILD)/libflat_emu.so
-
-# MPI, where it is installed: for ranks that mpirun starts.
-MPI ?= $(shell pkg-config --cflags --libs ompi-c 2>/dev/null || pkg-config --cflags --libs mpich 2>/dev/null)
-MPI_LIBRARY := $(if $(strip $(MPI)),$(BUILD)/libflat_mpi.so)
-ENGINES += $(MPI_LIBRARY)
 
 # CUDA: one object directory for a set of architectures, so that the tests can do with one. PTX of the last for newer.
 , := ,
@@ -78,7 +73,7 @@ include tests/emulation/emulation.mk
 help:
 	@awk '/^#/ { sub(/^# ?/, ""); print; next } { exit }' Makefile
 
-flat: $(BUILD)/flat $(BUILD)/libflat_cpu.so $(MPI_LIBRARY) $(if $(NVCC),$(BUILD)/libflat_cuda.so)
+flat: $(BUILD)/flat $(BUILD)/libflat_cpu.so $(if $(NVCC),$(BUILD)/libflat_cuda.so)
 cuda: $(BUILD)/libflat_cuda.so
 
 $(BUILD)/flat: $(BUILD)/host/cli/main.o $(BUILD)/libhost.a
@@ -94,11 +89,6 @@ $(BUILD)/libflat_cpu.so: $(KERNEL_SOURCES:kernels/%.c=$(BUILD)/cpu/%.o)
 $(BUILD)/libflat_cpu64.so: $(KERNEL_SOURCES:kernels/%.c=$(BUILD)/cpu64/%.o)
 	@echo "LINK $@"
 	$(Q)$(CC) -shared $(SANITIZE) -o $@ $^ $(ENGINE_LIBS)
-
-$(BUILD)/libflat_mpi.so: host/comm/mpi.c host/comm/transport.h
-	@mkdir -p $(@D)
-	@echo "LINK $@"
-	$(Q)$(CC) $(HOST_FLAGS) -fvisibility=hidden -shared -o $@ $< $(MPI)
 
 $(BUILD)/libflat_cuda.so: $(CUDA_OBJECTS) $(BUILD)/ptxas.txt
 	@echo "LINK $@"
@@ -237,7 +227,7 @@ deps:
 install: flat
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/flat $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 	install -m 755 $(BUILD)/flat $(DESTDIR)$(PREFIX)/bin/flat
-	install -m 755 $(wildcard $(BUILD)/libflat_cpu.so $(BUILD)/libflat_cuda.so $(BUILD)/libflat_mpi.so) $(DESTDIR)$(PREFIX)/lib/flat/
+	install -m 755 $(wildcard $(BUILD)/libflat_cpu.so $(BUILD)/libflat_cuda.so) $(DESTDIR)$(PREFIX)/lib/flat/
 	$(BUILD)/flat completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/flat
 
 clean:

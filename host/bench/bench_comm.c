@@ -66,7 +66,7 @@ static float value_expected(const struct bench *b, enum collective collective, i
         return value_of(0, i);
     if (collective == ALL_GATHER) {
         int64_t slice, none;
-        comm_slice(b->comm, n, 0, &none, &slice);
+        comm_slice(n, comm_size(b->comm), 0, &none, &slice);
         return value_of(slice && i / slice < size - 1 ? (int)(i / slice) : size - 1, i);
     }
     for (int rank = 0; rank < size; rank++)
@@ -84,11 +84,11 @@ static int check(struct bench *b, enum collective collective, int64_t n, int64_t
     if (!status)
         status = call(b, collective, n, error);
     if (!status)
-        status = comm_join(b->comm, error);
+        status = comm_wait(b->comm, error);
     if (!status)
         status = device_copy_out(&b->device, b->host, b->buffer, bytes, error);
     if (collective == REDUCE_SCATTER)
-        comm_slice(b->comm, n, comm_rank(b->comm), &from, &count);
+        comm_slice(n, comm_size(b->comm), comm_rank(b->comm), &from, &count);
     double bad = 0;
     for (int64_t i = from; !status && i < from + count; i++)
         bad += host_read(b, i) != value_expected(b, collective, n, i);
@@ -108,7 +108,7 @@ static int calls_time(struct bench *b, enum collective collective, int64_t n, in
     for (int i = 0; !status && i < calls; i++)
         status = call(b, collective, n, error);
     if (!status)
-        status = comm_join(b->comm, error);
+        status = comm_wait(b->comm, error);
     if (!status)
         status = device_status(&b->device, "synchronize", b->device.engine->synchronize(b->device.context), error);
     int64_t nanoseconds = (int64_t)((clock_seconds() - start) * 1e9);
@@ -166,7 +166,7 @@ static int tables_measure(struct bench *b, const struct settings *settings, stru
         printf("# Out of bounds values : %lld %s\n# Avg bus bandwidth    : %.5g\n#\n", (long long)b->wrong,
                b->wrong ? "FAILED" : "OK", b->lines ? b->busbw_sum / (double)b->lines : 0.0);
     if (!status && b->wrong)
-        status = comm_speak(b->comm, error_set(error, STATUS_RUNTIME, "bench comm: %lld elements are wrong",
+        status = comm_report_once(b->comm, error_set(error, STATUS_RUNTIME, "bench comm: %lld elements are wrong",
                                                (long long)b->wrong), error);
     return status;
 }
@@ -174,18 +174,18 @@ static int tables_measure(struct bench *b, const struct settings *settings, stru
 int bench_comm(const struct settings *settings, struct error *error)
 {
     struct bench b = {.samples = settings->samples ? (int)settings->samples : SAMPLES};
-    struct comm_place place;
-    int status = comm_place_find(&place, error);
-    if (!status && place.size == 1)
+    struct rank_env env;
+    int status = rank_env_read(&env, error);
+    if (!status && env.size == 1)
         status = error_set(error, STATUS_USAGE,
                            "bench comm: one rank has nobody to talk to; add --nproc_per_node 2, or "
                            "start it with torchrun, mpirun or srun");
     if (!status)
-        status = comm_open(&b.comm, &place, error);
+        status = comm_open(&b.comm, &env, error);
     if (status)
         return status;
-    status = device_open(&b.device, settings->device, comm_place_device(&place), (int)settings->threads, error);
-    status = comm_speak(b.comm, comm_status(b.comm, status, error), error);
+    status = device_open(&b.device, settings->device, rank_env_device(&env), (int)settings->threads, error);
+    status = comm_agree(b.comm, status, error);
     if (!status)
         status = comm_attach(b.comm, &b.device, error);
     if (!status) {
@@ -193,7 +193,7 @@ int bench_comm(const struct settings *settings, struct error *error)
         b.host = memory_array((size_t)settings->max_bytes, 1, error);
         status = b.host ? device_alloc(&b.device, (void **)&b.buffer, (size_t)settings->max_bytes,
                                        error) : STATUS_MEMORY;
-        status = comm_speak(b.comm, comm_status(b.comm, status, error), error);
+        status = comm_agree(b.comm, status, error);
     }
     if (!status)
         status = tables_measure(&b, settings, error);

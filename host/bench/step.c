@@ -251,8 +251,8 @@ static int step_predict(const struct stepper *s, const struct settings *settings
     const bool master = model->dtype == DTYPE_BF16;
     const double optimizer = (double)(adamw_norm_bytes(1, model->grad_dtype) +
                                       adamw_step_bytes(1, model->dtype, model->grad_dtype, master));
-    const struct scaling_work work = {.ranks = 1, .rounds = 1, .micro_batch_flops = result->flops,
-                                      .elements = model->elements, .own_elements = model->elements,
+    const struct scaling_work work = {.ranks = 1, .accumulation_steps = 1, .micro_batch_flops = result->flops,
+                                      .elements = model->elements, .rank_elements = model->elements,
                                       .optimizer_bytes = optimizer, .buckets = 1,
                                       .grad_bytes = (double)dtype_size(model->grad_dtype),
                                       .param_bytes = (double)dtype_size(model->dtype)};

@@ -119,7 +119,7 @@ int main(int argc, char **argv)
     }
     if (command)
         settings_free(&run.line);
-    if (status && *error.text) /* of several ranks one speaks for all */
+    if (status && *error.text) /* of several ranks one reports for all */
         log_error(&run.log, &error);
     return status;
 }

@@ -5,26 +5,26 @@
 #include <stdint.h>
 
 #include "comm.h"
-#include "wire.h"
+#include "tcp.h"
 
-struct lane;
-struct watch;
+struct cpu_collectives;
+struct heartbeat;
 
 struct comm_peer {
     char host[65];
     long process;
-    char address[WIRE_ADDRESS_BYTES]; /* as rank 0 sees it; "" where it is rank 0's own host */
+    char address[TCP_ADDRESS_BYTES]; /* as rank 0 sees it; "" where it is rank 0's own host */
     char *describe;                   /* the line of comm_describe */
 };
 
 struct comm {
-    struct comm_place place;
+    struct rank_env env;
     struct comm_peer *peer; /* [size] */
     uint64_t key;           /* of this run, so that a stranger's connection is none of ours */
     int *values;            /* [size], host values: by rank at rank 0, values[0] elsewhere; -1 for none */
     int listener;           /* for the data connections, while they are made */
-    struct watch *watch;
-    struct lane *lane;      /* data plane of CPU engines; NULL with NCCL */
+    struct heartbeat *heartbeat;
+    struct cpu_collectives *collectives;      /* data plane of CPU engines; NULL with NCCL */
     struct device *device;
     atomic_bool aborted;    /* the others are ending: a connection that breaks is no news */
 };
@@ -32,7 +32,7 @@ struct comm {
 /* What a rank says first on each of its two connections to rank 0. */
 enum { COMM_PROTOCOL = 1 };
 #define COMM_MAGIC "FLATCOMM"
-enum comm_channel { CHANNEL_VALUES, CHANNEL_WATCH, CHANNELS };
+enum comm_channel { CHANNEL_VALUES, CHANNEL_HEARTBEAT, CHANNELS };
 struct comm_hello {
     char magic[8];
     int32_t protocol, rank, size, channel;
@@ -40,8 +40,8 @@ struct comm_hello {
     char version[64], host[65];
 };
 
-/* rendezvous.c: meets the others; fills peer, key, values, and watch_fds (as values, but owned by the caller). */
-int rendezvous(struct comm *comm, int *watch_fds, struct error *error);
+/* rendezvous.c: meets the others; fills peer, key, values, and heartbeat_fds (as values, but owned by the caller). */
+int rendezvous(struct comm *comm, int *heartbeat_fds, struct error *error);
 
 /* values.c: every rank gives `bytes` bytes under the same `call`, rank 0 makes *result of all of them, in the order of
  * ranks, and all get it. combine NULL: the result is all of them side by side. */

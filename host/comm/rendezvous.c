@@ -32,12 +32,12 @@ struct answer {
 /* One rank in the list that everybody gets. */
 struct entry {
     int64_t process;
-    char host[65], address[WIRE_ADDRESS_BYTES];
+    char host[65], address[TCP_ADDRESS_BYTES];
 };
 
 static void hello_fill(const struct comm *comm, enum comm_channel channel, struct comm_hello *hello)
 {
-    *hello = (struct comm_hello){.protocol = COMM_PROTOCOL, .rank = comm->place.rank, .size = comm->place.size,
+    *hello = (struct comm_hello){.protocol = COMM_PROTOCOL, .rank = comm->env.rank, .size = comm->env.size,
                                  .channel = channel, .process = getpid()};
     memcpy(hello->magic, COMM_MAGIC, sizeof hello->magic);
     snprintf(hello->version, sizeof hello->version, "%s (%s)", FLAT_VERSION, version_commit());
@@ -76,16 +76,16 @@ static int missing_error(const struct comm *comm, int *const fds[CHANNELS], stru
     char list[256] = "";
     size_t used = 0;
     int missing = 0;
-    for (int rank = 1; rank < comm->place.size; rank++) {
-        if (fds[CHANNEL_VALUES][rank] >= 0 && fds[CHANNEL_WATCH][rank] >= 0)
+    for (int rank = 1; rank < comm->env.size; rank++) {
+        if (fds[CHANNEL_VALUES][rank] >= 0 && fds[CHANNEL_HEARTBEAT][rank] >= 0)
             continue;
         if (++missing <= 24)
             used += (size_t)snprintf(list + used, sizeof list - used, "%s%d", missing > 1 ? ", " : "", rank);
     }
     return error_set(error, STATUS_PEER,
                      "rank%s %s%s of %d did not come to %s port %d within %.0f s; see what %s, or raise "
-                     "FLAT_COMM_TIMEOUT", missing > 1 ? "s" : "", list, missing > 24 ? ", ..." : "", comm->place.size,
-                     comm->place.address, comm->place.port, comm->place.timeout_seconds,
+                     "FLAT_COMM_TIMEOUT", missing > 1 ? "s" : "", list, missing > 24 ? ", ..." : "", comm->env.size,
+                     comm->env.address, comm->env.port, comm->env.timeout_seconds,
                      missing > 1 ? "they said" : "it said");
 }
 
@@ -93,7 +93,7 @@ static int missing_error(const struct comm *comm, int *const fds[CHANNELS], stru
 static int gone_check(const struct comm *comm, int *const fds[CHANNELS], struct error *error)
 {
     char byte;
-    for (int rank = 1; rank < comm->place.size; rank++)
+    for (int rank = 1; rank < comm->env.size; rank++)
         for (int channel = 0; channel < CHANNELS; channel++) {
             const int fd = fds[channel][rank];
             ssize_t got = fd >= 0 ? recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) : 1;
@@ -109,33 +109,33 @@ static void answers_send(const struct comm *comm, int *const fds[CHANNELS], cons
                          const struct entry *list)
 {
     const double deadline = clock_seconds() + HELLO_SECONDS;
-    for (int rank = 1; rank < comm->place.size; rank++)
+    for (int rank = 1; rank < comm->env.size; rank++)
         for (int channel = 0; channel < CHANNELS; channel++) {
             const int fd = fds[channel][rank];
-            if (fd < 0 || !wire_send(fd, answer, sizeof *answer, deadline))
+            if (fd < 0 || !tcp_send(fd, answer, sizeof *answer, deadline))
                 continue; /* whoever has gone is the heartbeat's business */
             if (channel == CHANNEL_VALUES && list)
-                wire_send(fd, list, (size_t)comm->place.size * sizeof *list, deadline);
+                tcp_send(fd, list, (size_t)comm->env.size * sizeof *list, deadline);
         }
 }
 
 /* Takes connections until all are there. */
 static int ranks_gather(struct comm *comm, int listener, int *const fds[CHANNELS], struct error *error)
 {
-    const double deadline = clock_seconds() + comm->place.timeout_seconds;
+    const double deadline = clock_seconds() + comm->env.timeout_seconds;
     int status = STATUS_OK;
-    for (int wanted = CHANNELS * (comm->place.size - 1); !status && wanted;) {
-        char from[WIRE_ADDRESS_BYTES];
+    for (int wanted = CHANNELS * (comm->env.size - 1); !status && wanted;) {
+        char from[TCP_ADDRESS_BYTES];
         struct comm_hello hello;
         const double now = clock_seconds(), look = now + LOOK_SECONDS;
-        int fd = wire_accept(listener, look < deadline ? look : deadline, from);
+        int fd = tcp_accept(listener, look < deadline ? look : deadline, from);
         if (fd < 0) {
             status = gone_check(comm, fds, error);
             if (!status && clock_seconds() >= deadline)
                 status = missing_error(comm, fds, error);
             continue;
         }
-        if (!wire_receive(fd, &hello, sizeof hello, now + HELLO_SECONDS) || memcmp(hello.magic, COMM_MAGIC, 8)) {
+        if (!tcp_receive(fd, &hello, sizeof hello, now + HELLO_SECONDS) || memcmp(hello.magic, COMM_MAGIC, 8)) {
             close(fd);
             continue;
         }
@@ -144,14 +144,14 @@ static int ranks_gather(struct comm *comm, int listener, int *const fds[CHANNELS
         if (status) {
             struct answer refusal = {.status = status};
             snprintf(refusal.text, sizeof refusal.text, "%.511s", error->text);
-            wire_send(fd, &refusal, sizeof refusal, now + HELLO_SECONDS);
+            tcp_send(fd, &refusal, sizeof refusal, now + HELLO_SECONDS);
             close(fd);
             continue;
         }
         struct comm_peer *peer = &comm->peer[hello.rank];
         memcpy(peer->host, hello.host, sizeof peer->host);
         peer->process = (long)hello.process;
-        snprintf(peer->address, sizeof peer->address, "%s", wire_is_loopback(from) ? "" : from);
+        snprintf(peer->address, sizeof peer->address, "%s", tcp_is_loopback(from) ? "" : from);
         fds[hello.channel][hello.rank] = fd;
         wanted--;
     }
@@ -165,30 +165,30 @@ static int key_make(uint64_t *key, struct error *error)
     return STATUS_OK;
 }
 
-static int rendezvous_root(struct comm *comm, int *watch_fds, struct error *error)
+static int rendezvous_root(struct comm *comm, int *heartbeat_fds, struct error *error)
 {
-    int *const fds[CHANNELS] = {comm->values, watch_fds};
+    int *const fds[CHANNELS] = {comm->values, heartbeat_fds};
     struct error own = {0};
-    int listener = comm->place.listener, bound;
-    struct entry *list = memory_array((size_t)comm->place.size, sizeof *list, error);
+    int listener = comm->env.listener, bound;
+    struct entry *list = memory_array((size_t)comm->env.size, sizeof *list, error);
     if (!list)
         return STATUS_MEMORY;
     int status = listener >= 0 ? STATUS_OK
-                               : wire_listen(&listener, comm->place.address, comm->place.port, &bound, &own);
+                               : tcp_listen(&listener, comm->env.address, comm->env.port, &bound, &own);
     if (!status)
         status = key_make(&comm->key, &own);
     if (!status)
         status = ranks_gather(comm, listener, fds, &own);
-    struct answer answer = {.status = status, .ranks = comm->place.size, .key = comm->key};
+    struct answer answer = {.status = status, .ranks = comm->env.size, .key = comm->key};
     snprintf(answer.text, sizeof answer.text, "%.511s", own.text);
-    for (int rank = 0; rank < comm->place.size; rank++) {
+    for (int rank = 0; rank < comm->env.size; rank++) {
         struct comm_peer *peer = &comm->peer[rank];
         list[rank].process = peer->process;
         memcpy(list[rank].host, peer->host, sizeof peer->host);
         memcpy(list[rank].address, peer->address, sizeof peer->address);
     }
     answers_send(comm, fds, &answer, status ? NULL : list);
-    wire_close(&listener);
+    tcp_close(&listener);
     free(list);
     return status ? error_set(error, status, "%s", own.text) : STATUS_OK;
 }
@@ -197,26 +197,26 @@ static int rendezvous_root(struct comm *comm, int *watch_fds, struct error *erro
 
 static int answer_receive(struct comm *comm, int fd, double deadline, struct answer *answer, struct error *error)
 {
-    if (!wire_receive(fd, answer, sizeof *answer, deadline))
+    if (!tcp_receive(fd, answer, sizeof *answer, deadline))
         return error_set(error, STATUS_PEER, "rank 0 (%s port %d) is lost before all ranks had come: %s",
-                         comm->place.address, comm->place.port, wire_reason(errno));
+                         comm->env.address, comm->env.port, tcp_reason(errno));
     answer->text[sizeof answer->text - 1] = 0;
     if (answer->status)
         return error_set(error, answer->status, "%s", answer->text);
-    if (answer->ranks != comm->place.size)
+    if (answer->ranks != comm->env.size)
         return error_set(error, STATUS_RUNTIME, "%s port %d: what answers there is not rank 0 of this program",
-                         comm->place.address, comm->place.port);
+                         comm->env.address, comm->env.port);
     comm->key = answer->key;
     return STATUS_OK;
 }
 
 static int list_receive(struct comm *comm, double deadline, struct error *error)
 {
-    for (int rank = 0; rank < comm->place.size; rank++) {
+    for (int rank = 0; rank < comm->env.size; rank++) {
         struct entry entry;
-        if (!wire_receive(comm->values[0], &entry, sizeof entry, deadline))
-            return error_set(error, STATUS_PEER, "rank 0 (%s port %d) is lost at the start: %s", comm->place.address,
-                             comm->place.port, wire_reason(errno));
+        if (!tcp_receive(comm->values[0], &entry, sizeof entry, deadline))
+            return error_set(error, STATUS_PEER, "rank 0 (%s port %d) is lost at the start: %s", comm->env.address,
+                             comm->env.port, tcp_reason(errno));
         struct comm_peer *peer = &comm->peer[rank];
         snprintf(peer->host, sizeof peer->host, "%.64s", entry.host);
         snprintf(peer->address, sizeof peer->address, "%.255s", entry.address);
@@ -225,22 +225,22 @@ static int list_receive(struct comm *comm, double deadline, struct error *error)
     return STATUS_OK;
 }
 
-static int rendezvous_other(struct comm *comm, int *watch_fds, struct error *error)
+static int rendezvous_other(struct comm *comm, int *heartbeat_fds, struct error *error)
 {
-    int *const fds[CHANNELS] = {comm->values, watch_fds};
-    const double deadline = clock_seconds() + comm->place.timeout_seconds;
+    int *const fds[CHANNELS] = {comm->values, heartbeat_fds};
+    const double deadline = clock_seconds() + comm->env.timeout_seconds;
     struct answer answer;
     int status = STATUS_OK;
     for (int channel = 0; !status && channel < CHANNELS; channel++) {
         struct comm_hello hello;
         hello_fill(comm, channel, &hello);
-        status = wire_connect(fds[channel], comm->place.address, comm->place.port, deadline, error);
+        status = tcp_connect(fds[channel], comm->env.address, comm->env.port, deadline, error);
         if (status == STATUS_PEER)
             error_set(error, STATUS_PEER, "rank 0 did not answer at %s port %d within %.0f s; is it started, and does "
-                      "MASTER_ADDR name its host?", comm->place.address, comm->place.port, comm->place.timeout_seconds);
-        else if (!status && !wire_send(*fds[channel], &hello, sizeof hello, deadline))
-            status = error_set(error, STATUS_PEER, "rank 0 (%s port %d) hung up: %s", comm->place.address,
-                               comm->place.port, wire_reason(errno));
+                      "MASTER_ADDR name its host?", comm->env.address, comm->env.port, comm->env.timeout_seconds);
+        else if (!status && !tcp_send(*fds[channel], &hello, sizeof hello, deadline))
+            status = error_set(error, STATUS_PEER, "rank 0 (%s port %d) hung up: %s", comm->env.address,
+                               comm->env.port, tcp_reason(errno));
     }
     for (int channel = 0; !status && channel < CHANNELS; channel++) {
         status = answer_receive(comm, *fds[channel], deadline + PATIENCE_SECONDS, &answer, error);
@@ -251,31 +251,31 @@ static int rendezvous_other(struct comm *comm, int *watch_fds, struct error *err
 }
 
 /* Descriptors for the connections: to every rank one, and at rank 0 two more. */
-static int limit_raise(const struct comm_place *place, struct error *error)
+static int limit_raise(const struct rank_env *env, struct error *error)
 {
     struct rlimit limit;
-    const rlim_t needed = (rlim_t)place->size * (place->rank ? 1 : 1 + CHANNELS) + OTHER_FILES;
+    const rlim_t needed = (rlim_t)env->size * (env->rank ? 1 : 1 + CHANNELS) + OTHER_FILES;
     if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur >= needed)
         return STATUS_OK;
     if (limit.rlim_max < needed)
         return error_set(error, STATUS_RUNTIME, "rank %d of %d needs %llu open files, the limit is %llu; raise it with "
-                         "ulimit -n", place->rank, place->size, (unsigned long long)needed,
+                         "ulimit -n", env->rank, env->size, (unsigned long long)needed,
                          (unsigned long long)limit.rlim_max);
     limit.rlim_cur = needed;
     if (setrlimit(RLIMIT_NOFILE, &limit))
         return error_set(error, STATUS_RUNTIME, "rank %d: the limit of open files cannot be raised to %llu: %s",
-                         place->rank, (unsigned long long)needed, strerror(errno));
+                         env->rank, (unsigned long long)needed, strerror(errno));
     return STATUS_OK;
 }
 
-int rendezvous(struct comm *comm, int *watch_fds, struct error *error)
+int rendezvous(struct comm *comm, int *heartbeat_fds, struct error *error)
 {
-    int status = limit_raise(&comm->place, error);
+    int status = limit_raise(&comm->env, error);
     if (status)
         return status;
     struct comm_hello own;
     hello_fill(comm, CHANNEL_VALUES, &own);
-    memcpy(comm->peer[comm->place.rank].host, own.host, sizeof own.host);
-    comm->peer[comm->place.rank].process = getpid();
-    return comm->place.rank ? rendezvous_other(comm, watch_fds, error) : rendezvous_root(comm, watch_fds, error);
+    memcpy(comm->peer[comm->env.rank].host, own.host, sizeof own.host);
+    comm->peer[comm->env.rank].process = getpid();
+    return comm->env.rank ? rendezvous_other(comm, heartbeat_fds, error) : rendezvous_root(comm, heartbeat_fds, error);
 }

@@ -1,6 +1,6 @@
 /* values.c - host values of all ranks: gathered at rank 0 in the order of ranks, combined there, and sent back.
  *
- * Cost: two small messages a rank and call, through rank 0. For tensors there are the collectives.
+ * Cost: two small messages per rank and call, through rank 0. For tensors there are the collectives.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -9,7 +9,7 @@
 
 #include "../util/memory.h"
 #include "internal.h"
-#include "watch.h"
+#include "heartbeat.h"
 
 /* What a rank is about to do, so that ranks which differ are told instead of mixed up. */
 struct header {
@@ -25,34 +25,34 @@ struct reply {
 
 static void value_send(struct comm *comm, int rank, const void *bytes, size_t count)
 {
-    if (!wire_send(comm->values[rank], bytes, count, 0))
-        watch_lose(comm->watch, rank, wire_reason(errno));
+    if (!tcp_send(comm->values[rank], bytes, count, 0))
+        heartbeat_exit_lost(comm->heartbeat, rank, tcp_reason(errno));
 }
 
 static void value_receive(struct comm *comm, int rank, void *bytes, size_t count)
 {
-    if (!wire_receive(comm->values[rank], bytes, count, 0))
-        watch_lose(comm->watch, rank, wire_reason(errno));
+    if (!tcp_receive(comm->values[rank], bytes, count, 0))
+        heartbeat_exit_lost(comm->heartbeat, rank, tcp_reason(errno));
 }
 
 static void reply_send(struct comm *comm, const void *bytes, size_t count, bool differs)
 {
-    for (int rank = 1; rank < comm->place.size; rank++) {
+    for (int rank = 1; rank < comm->env.size; rank++) {
         value_send(comm, rank, &(struct reply){count, differs}, sizeof(struct reply));
         value_send(comm, rank, bytes, count);
     }
 }
 
-static int round_root(struct comm *comm, const struct header *own_header, const void *own, combine_fn combine,
+static int gather_at_root(struct comm *comm, const struct header *own_header, const void *own, combine_fn combine,
                       void *result, size_t result_bytes, struct error *error)
 {
     const size_t bytes = own_header->bytes;
-    char *all = memory_array((size_t)comm->place.size, bytes ? bytes : 1, error);
+    char *all = memory_array((size_t)comm->env.size, bytes ? bytes : 1, error);
     if (!all)
         return STATUS_MEMORY;
     if (bytes)
         memcpy(all, own, bytes);
-    for (int rank = 1; rank < comm->place.size; rank++) {
+    for (int rank = 1; rank < comm->env.size; rank++) {
         struct header header;
         value_receive(comm, rank, &header, sizeof header);
         if (memcmp(&header, own_header, sizeof header)) {
@@ -67,7 +67,7 @@ static int round_root(struct comm *comm, const struct header *own_header, const 
         value_receive(comm, rank, all + (size_t)rank * bytes, bytes);
     }
     if (combine)
-        combine(all, bytes, comm->place.size, result);
+        combine(all, bytes, comm->env.size, result);
     else if (result_bytes)
         memcpy(result, all, result_bytes);
     free(all);
@@ -83,12 +83,12 @@ int values_gather(struct comm *comm, const char *call, const void *own, size_t b
     struct reply reply;
     error = error ? error : &unused;
     snprintf(header.call, sizeof header.call, "%s", call);
-    watch_call(comm->watch);
-    if (comm->place.rank == 0)
-        return round_root(comm, &header, own, combine, result, result_bytes, error);
+    heartbeat_count_call(comm->heartbeat);
+    if (comm->env.rank == 0)
+        return gather_at_root(comm, &header, own, combine, result, result_bytes, error);
     /* rank 0 may have seen that another rank differs and ended before it took these: its reply is there all the same */
-    if (wire_send(comm->values[0], &header, sizeof header, 0))
-        wire_send(comm->values[0], own, bytes, 0);
+    if (tcp_send(comm->values[0], &header, sizeof header, 0))
+        tcp_send(comm->values[0], own, bytes, 0);
     value_receive(comm, 0, &reply, sizeof reply);
     if (reply.differs) {
         char text[sizeof error->text] = "";
@@ -138,25 +138,25 @@ int comm_barrier(struct comm *comm, struct error *error)
     return comm ? values_gather(comm, "barrier", "", 0, NULL, NULL, 0, error) : STATUS_OK;
 }
 
-int comm_share(struct comm *comm, void *bytes, size_t count, int root, struct error *error)
+int comm_broadcast_host(struct comm *comm, void *bytes, size_t count, int root, struct error *error)
 {
     char call[48];
     const uint64_t own = count;
     if (!comm)
         return STATUS_OK;
-    if (root < 0 || root >= comm->place.size)
-        return error_set(error, STATUS_RUNTIME, "share from rank %d of %d", root, comm->place.size);
-    snprintf(call, sizeof call, "share %zu from rank %d", count, root);
+    if (root < 0 || root >= comm->env.size)
+        return error_set(error, STATUS_RUNTIME, "broadcast from rank %d of %d", root, comm->env.size);
+    snprintf(call, sizeof call, "broadcast %zu from rank %d", count, root);
     int status = values_gather(comm, call, &own, sizeof own, combine_max, (uint64_t[1]){0}, sizeof own, error);
     if (status)
         return status;
-    if (comm->place.rank && comm->place.rank == root)
+    if (comm->env.rank && comm->env.rank == root)
         value_send(comm, 0, bytes, count);
-    else if (comm->place.rank)
+    else if (comm->env.rank)
         value_receive(comm, 0, bytes, count);
     else if (root)
         value_receive(comm, root, bytes, count);
-    for (int rank = 1; comm->place.rank == 0 && rank < comm->place.size; rank++)
+    for (int rank = 1; comm->env.rank == 0 && rank < comm->env.size; rank++)
         if (rank != root)
             value_send(comm, rank, bytes, count);
     return STATUS_OK;
@@ -164,13 +164,20 @@ int comm_share(struct comm *comm, void *bytes, size_t count, int root, struct er
 
 /* ---- agreement -------------------------------------------------------------------------------------------------- */
 
+int comm_report_once(const struct comm *comm, int status, struct error *error)
+{
+    if (status && error && comm && comm->env.rank)
+        *error->text = 0;
+    return status;
+}
+
 /* Around the first byte that differs. */
 struct difference {
     int64_t rank; /* 0: none */
     char ours[96], theirs[96];
 };
 
-static void combine_same(const void *all, size_t bytes, int size, void *result)
+static void combine_difference(const void *all, size_t bytes, int size, void *result)
 {
     struct difference found = {0};
     const char *ours = all;
@@ -189,7 +196,7 @@ static void combine_same(const void *all, size_t bytes, int size, void *result)
     memcpy(result, &found, sizeof found);
 }
 
-int comm_same(struct comm *comm, const char *what, const char *text, struct error *error)
+int comm_check_equal(struct comm *comm, const char *what, const char *text, struct error *error)
 {
     struct difference found;
     int64_t length = (int64_t)strlen(text) + 1;
@@ -200,12 +207,13 @@ int comm_same(struct comm *comm, const char *what, const char *text, struct erro
     if (!padded)
         return status ? status : STATUS_MEMORY;
     memcpy(padded, text, strlen(text));
-    status = values_gather(comm, "same", padded, (size_t)length, combine_same, &found, sizeof found, error);
+    status = values_gather(comm, "check_equal", padded, (size_t)length, combine_difference, &found, sizeof found, error);
     free(padded);
     if (status || !found.rank)
         return status;
-    return error_set(error, STATUS_USAGE, "%s: rank %lld (host %s) has '%s', rank 0 has '%s'; all ranks need the same",
-                     what, (long long)found.rank, comm->peer[found.rank].host, found.theirs, found.ours);
+    error_set(error, STATUS_USAGE, "%s: rank %lld (host %s) has '%s', rank 0 has '%s'; all ranks need the same", what,
+              (long long)found.rank, comm->peer[found.rank].host, found.theirs, found.ours);
+    return comm_report_once(comm, STATUS_USAGE, error);
 }
 
 struct verdict {
@@ -221,23 +229,17 @@ static void combine_status(const void *all, size_t bytes, int size, void *result
     memcpy(result, first, bytes);
 }
 
-int comm_speak(const struct comm *comm, int status, struct error *error)
-{
-    if (status && error && comm_rank(comm))
-        *error->text = 0;
-    return status;
-}
-
-int comm_status(struct comm *comm, int status, struct error *error)
+int comm_agree(struct comm *comm, int status, struct error *error)
 {
     if (!comm)
         return status;
-    struct verdict own = {.status = status, .rank = comm->place.rank}, first;
+    struct verdict own = {.status = status, .rank = comm->env.rank}, first;
     if (status && error)
         snprintf(own.text, sizeof own.text, "%s", error->text);
     int failed = values_gather(comm, "status", &own, sizeof own, combine_status, &first, sizeof first, error);
-    if (failed || !first.status || first.rank == comm->place.rank)
-        return failed ? failed : first.status;
-    return error_set(error, first.status, "rank %d (host %s): %.900s", first.rank, comm->peer[first.rank].host,
-                     first.text);
+    if (failed || !first.status)
+        return failed;
+    if (first.rank != comm->env.rank)
+        error_set(error, first.status, "rank %d (host %s): %.900s", first.rank, comm->peer[first.rank].host, first.text);
+    return comm_report_once(comm, first.status, error);
 }

@@ -247,7 +247,7 @@ static bool view_take(const struct model *model, int layer, enum slot slot, cons
 {
     const struct lora *lora = &model->lora;
     const struct model_tensor *tensor = &model->tensor[module->tensor];
-    const struct slot_place *place = &model->layer[(size_t)layer * SLOTS + slot];
+    const struct param_range *place = &model->layer[(size_t)layer * SLOTS + slot];
     const size_t s = dtype_size(model->dtype), a = (size_t)module->a * s, b = (size_t)module->b * s;
     if (tensor->from->slot != slot)
         return false;

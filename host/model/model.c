@@ -8,23 +8,23 @@
 #include "../util/memory.h"
 
 /* Shape of a whole slot; cols 0 for vectors. */
-static struct slot_place slot_shape(const struct model_config *c, enum slot slot)
+static struct param_range slot_shape(const struct model_config *c, enum slot slot)
 {
     const int64_t hidden = c->hidden_size, qkv = query_cols(c) + 2 * key_cols(c);
     const int64_t up = c->intermediate_size * (c->family->gated ? 2 : 1);
     switch (slot) {
     case SLOT_EMBEDDING:
-    case SLOT_HEAD_WEIGHT: return (struct slot_place){0, c->vocab_size, hidden};
+    case SLOT_HEAD_WEIGHT: return (struct param_range){0, c->vocab_size, hidden};
     case SLOT_POSITION:
-        return (struct slot_place){0, c->max_position_embeddings + c->family->position_offset, hidden};
-    case SLOT_HEAD_BIAS: return (struct slot_place){0, c->vocab_size, 0};
-    case SLOT_QKV_WEIGHT: return (struct slot_place){0, qkv, hidden};
-    case SLOT_QKV_BIAS: return (struct slot_place){0, qkv, 0};
-    case SLOT_O_WEIGHT: return (struct slot_place){0, hidden, query_cols(c)};
-    case SLOT_UP_WEIGHT: return (struct slot_place){0, up, hidden};
-    case SLOT_UP_BIAS: return (struct slot_place){0, up, 0};
-    case SLOT_DOWN_WEIGHT: return (struct slot_place){0, hidden, c->intermediate_size};
-    default: return (struct slot_place){0, hidden, 0};
+        return (struct param_range){0, c->max_position_embeddings + c->family->position_offset, hidden};
+    case SLOT_HEAD_BIAS: return (struct param_range){0, c->vocab_size, 0};
+    case SLOT_QKV_WEIGHT: return (struct param_range){0, qkv, hidden};
+    case SLOT_QKV_BIAS: return (struct param_range){0, qkv, 0};
+    case SLOT_O_WEIGHT: return (struct param_range){0, hidden, query_cols(c)};
+    case SLOT_UP_WEIGHT: return (struct param_range){0, up, hidden};
+    case SLOT_UP_BIAS: return (struct param_range){0, up, 0};
+    case SLOT_DOWN_WEIGHT: return (struct param_range){0, hidden, c->intermediate_size};
+    default: return (struct param_range){0, hidden, 0};
     }
 }
 
@@ -51,7 +51,7 @@ static bool condition_holds(const struct model_config *config, size_t condition)
     return truth;
 }
 
-static struct slot_place *place_of(struct model *model, int layer, enum slot slot)
+static struct param_range *place_of(struct model *model, int layer, enum slot slot)
 {
     return slot < SLOT_LAYER ? &model->global[slot] : &model->layer[(size_t)layer * SLOTS + slot];
 }
@@ -61,12 +61,12 @@ static void places_assign(struct model *model, bool matrices)
 {
     const struct model_config *config = &model->config;
     for (const struct family_tensor *t = config->family->tensor; t->name; t++) {
-        struct slot_place shape = slot_shape(config, t->slot);
+        struct param_range shape = slot_shape(config, t->slot);
         if (!condition_holds(config, t->condition) || (shape.cols > 0) != matrices)
             continue;
         int layers = t->slot < SLOT_LAYER ? 1 : (int)config->num_hidden_layers;
         for (int l = 0; l < layers; l++) {
-            struct slot_place *place = place_of(model, l, t->slot);
+            struct param_range *place = place_of(model, l, t->slot);
             if (place->rows)
                 continue;
             *place = shape;
@@ -96,7 +96,7 @@ static int tensors_list(struct model *model, struct error *error)
             struct model_tensor *tensor = &model->tensor[model->tensors++];
             tensor->from = t;
             tensor->layer = global ? 0 : layer;
-            const struct slot_place *place = place_of(model, tensor->layer, t->slot);
+            const struct param_range *place = place_of(model, tensor->layer, t->slot);
             int64_t first = 0;
             part_rows(config, t->part, place->rows, &first, &tensor->rows);
             tensor->cols = place->cols;
@@ -157,7 +157,7 @@ static void *slot_address(const struct model *model, void *base, enum dtype dtyp
         slot = SLOT_EMBEDDING;
     if (slot == SLOTS)
         return NULL;
-    const struct slot_place *place =
+    const struct param_range *place =
         slot < SLOT_LAYER ? &model->global[slot] : &model->layer[(size_t)layer * SLOTS + slot];
     return place->rows && base ? (char *)base + (size_t)place->offset * dtype_size(dtype) : NULL;
 }

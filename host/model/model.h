@@ -13,7 +13,7 @@
 #include "lora.h"
 
 /* Where one slot lies in the parameter arena (and, at the same offset, in the gradient arena), in elements. */
-struct slot_place {
+struct param_range {
     int64_t offset, rows, cols; /* cols 0: a vector of `rows`; rows 0: the model has no such slot */
 };
 
@@ -71,7 +71,7 @@ struct model {
     struct model_config config;
     enum dtype dtype;        /* of parameters and activations: the engine's */
     enum dtype grad_dtype;   /* of parameter gradients: dtype, or DTYPE_F32 when asked before model_plan */
-    struct slot_place global[SLOT_LAYER], *layer; /* layer[l * SLOTS + slot] */
+    struct param_range global[SLOT_LAYER], *layer; /* layer[l * SLOTS + slot] */
     struct model_tensor *tensor;
     int tensors;
     int64_t elements;        /* of the whole arena */

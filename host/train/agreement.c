@@ -102,9 +102,9 @@ int agreement_check(struct trainer *trainer, const char *config, struct error *e
     struct item item[ITEMS] = {0};
     if (!comm)
         return STATUS_OK;
-    int status = comm_status(comm, items_fill(item, trainer, config, error), error);
+    int status = comm_agree(comm, items_fill(item, trainer, config, error), error);
     for (int i = 0; i < ITEMS && !status; i++)
-        status = comm_same(comm, item[i].what, item[i].text.data ? item[i].text.data : "", error);
+        status = comm_check_equal(comm, item[i].what, item[i].text.data ? item[i].text.data : "", error);
     for (int i = 0; i < ITEMS; i++)
         buffer_free(&item[i].text);
     return status;
@@ -133,9 +133,9 @@ int agreement_check_weights(struct trainer *trainer, struct error *error)
             status = device_copy_out(&trainer->device, &sum_squares, trainer->totals + SUM_SQUARES, sizeof sum_squares,
                                      error);
         snprintf(text, sizeof text, "sum of squares %.17g", sum_squares);
-        status = comm_status(comm, status, error);
+        status = comm_agree(comm, status, error);
         if (!status)
-            status = comm_same(comm, part[i].what, text, error);
+            status = comm_check_equal(comm, part[i].what, text, error);
     }
     return status;
 }

@@ -13,9 +13,9 @@ static int64_t staging_elements(const struct trainer *trainer)
 }
 
 /* Master weights are spread over the ranks: reading them takes all. */
-static bool master_is_split(const struct trainer *trainer)
+static bool master_is_sharded(const struct trainer *trainer)
 {
-    return trainer->shards.split && trainer->model.dtype == DTYPE_BF16;
+    return trainer->shards.sharded && trainer->model.dtype == DTYPE_BF16;
 }
 
 int optimizer_plan(struct trainer *trainer, struct error *error)
@@ -37,11 +37,11 @@ int optimizer_plan(struct trainer *trainer, struct error *error)
     if (!status)
         status = memory_plan_add(plan, MEMORY_SCRATCH, "step totals and gradient norm", STEP_TOTALS, sizeof(double),
                                  (void **)&trainer->totals, error);
-    if (!status && master_is_split(trainer))
+    if (!status && master_is_sharded(trainer))
         status = memory_plan_add(plan, MEMORY_SCRATCH, "master weights on their way", staging_elements(trainer),
                                  sizeof(float), (void **)&trainer->staging, error);
-    model->master.shard = trainer->shards.kept;
-    model->master.shards = trainer->shards.kept_count;
+    model->master.shard = trainer->shards.state_range;
+    model->master.shards = trainer->shards.state_ranges;
     return status;
 }
 
@@ -69,14 +69,14 @@ int optimizer_gradient_norm(struct trainer *trainer, struct error *error)
     for (int i = 0; i < shards->buckets && !status; i++)
         status = device_run(&trainer->device, error, adamw_norm,
                             &((struct adamw_norm_args){.grad_dtype = dtype,
-                                                       .n = shards->own[i].count,
+                                                       .n = shards->slice[i].count,
                                                        .grad = (char *)trained.grad +
-                                                               (size_t)shards->own[i].offset * dtype_size(dtype),
+                                                               (size_t)shards->slice[i].offset * dtype_size(dtype),
                                                        .sum_squares = trainer->totals + SUM_SQUARES,
                                                        .accumulate = i > 0}));
     if (!status)
         status = comm_all_reduce(shards->world.comm, DTYPE_F64, trainer->totals, STEP_TOTALS, error);
-    return status ? status : comm_join(shards->world.comm, error);
+    return status ? status : comm_wait(shards->world.comm, error);
 }
 
 /* Elements [from, to) of the arena, whose state begins at `state`. */
@@ -116,8 +116,8 @@ int optimizer_step(struct trainer *trainer, double rate, struct error *error)
         status = device_run(&trainer->device, error, adamw_prepare,
                             &((struct adamw_prepare_args){trainer->totals + SUM_SQUARES, settings->max_grad_norm,
                                                           settings->adam_beta1, settings->adam_beta2, trainer->adamw}));
-    for (int i = 0; i < shards->kept_count && !status; i++) {
-        const struct model_shard *shard = &shards->kept[i];
+    for (int i = 0; i < shards->state_ranges && !status; i++) {
+        const struct model_shard *shard = &shards->state_range[i];
         const int64_t end = shard->offset + shard->count;
         const int64_t matrices_end = decayed < shard->offset ? shard->offset : decayed < end ? decayed : end;
         status = range_update(trainer, shard->offset, matrices_end, shard->state, of_matrices, error);
@@ -148,18 +148,18 @@ static int master_exchange(struct trainer *trainer, int64_t offset, int64_t coun
             if (rank == shards->world.rank)
                 status = device_status(device, "copy",
                                        device->engine->copy(device->context, part,
-                                                            trainer->model.master.value + shards->own[b].state +
+                                                            trainer->model.master.value + shards->slice[b].state +
                                                                 (first - from), bytes), error);
             if (!status)
                 status = comm_broadcast(shards->world.comm, part, bytes, rank, error);
         }
-    return status ? status : comm_join(shards->world.comm, error);
+    return status ? status : comm_wait(shards->world.comm, error);
 }
 
 /* Tells the others which part of the master weights is wanted; count 0: no more. */
 static int master_request(struct trainer *trainer, int64_t request[2], struct error *error)
 {
-    return comm_share(trainer->shards.world.comm, request, 2 * sizeof *request, 0, error);
+    return comm_broadcast_host(trainer->shards.world.comm, request, 2 * sizeof *request, 0, error);
 }
 
 /* A read of rank 0; the others are in optimizer_serve. */
@@ -180,7 +180,7 @@ static int master_gather(void *user, int64_t offset, int64_t count, float *out, 
 
 void optimizer_share(struct trainer *trainer)
 {
-    if (master_is_split(trainer)) {
+    if (master_is_sharded(trainer)) {
         trainer->model.master.gather = master_gather;
         trainer->model.master.user = trainer;
     }
@@ -190,7 +190,7 @@ int optimizer_serve(struct trainer *trainer, bool reader, struct error *error)
 {
     int64_t request[2] = {0, 0};
     int status = STATUS_OK;
-    if (!master_is_split(trainer))
+    if (!master_is_sharded(trainer))
         return status;
     if (reader) {
         trainer->model.master.gather = NULL;

@@ -197,8 +197,8 @@ int run_log_describe(const struct run_log *log, struct trainer *trainer, const c
               json_add_string(json, "model_type", trainer->model.config.family->model_type) &&
               json_add_int(json, "rows", trainer->examples.data.rows) &&
               json_add_int(json, "total_steps", trainer->total_steps) &&
-              json_add_int(json, "world_size", trainer->deal.ranks);
-    for (int rank = 0; ok && rank < trainer->deal.ranks && trainer->deal.ranks > 1; rank++)
+              json_add_int(json, "world_size", trainer->parallel.ranks);
+    for (int rank = 0; ok && rank < trainer->parallel.ranks && trainer->parallel.ranks > 1; rank++)
         cJSON_AddItemToArray(rank ? cJSON_GetObjectItem(json, "ranks") : cJSON_AddArrayToObject(json, "ranks"),
                              cJSON_CreateString(comm_describe(trainer->shards.world.comm, rank)));
     int status = ok ? inputs_add(json, trainer, error)

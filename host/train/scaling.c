@@ -7,9 +7,9 @@
 
 #include "../io/json/json.h"
 
-/* One H200 SXM of a host of eight with 400 Gb/s a GPU. Measured by others: copies at 4.3 TB/s and matrix products at 790
+/* One H200 SXM of a host of eight with 400 Gb/s per GPU. Measured by others: copies at 4.3 TB/s and matrix products at 790
  * TFLOP/s (stas00/ml-engineering); nccl-tests: reduce-scatter 363 GB/s in a host, 380 GB/s over four hosts from 4 GiB on,
- * and what smaller messages lose there is explained by 3.5 us a hop (16 MiB at 64 GB/s, 512 MiB at 327). Derived, not
+ * and what smaller messages lose there is explained by 3.5 us per hop (16 MiB at 64 GB/s, 512 MiB at 327). Derived, not
  * measured: 605 TFLOP/s for forward and backward (85 % of 790 in the products, streaming kernels beside them), 92 % of
  * the copy rate for AdamW, 5 % slowdown beside NCCL's kernels. */
 static const struct cluster built_in = {.name = "built-in figures of H200 hosts",
@@ -75,15 +75,15 @@ struct scaling scaling_estimate(const struct cluster *cluster, const struct scal
     const double ranks = work->ranks, n = (double)work->elements, share = (ranks - 1) / ranks;
     const double bus = work->ranks > cluster->gpus_per_host ? cluster->network_bus_bytes : cluster->host_bus_bytes;
     const double hops = work->buckets * (ranks - 1) * cluster->hop_seconds;
-    const double alone = work->rounds * work->micro_batch_flops / cluster->compute_flops;
+    const double alone = work->accumulation_steps * work->micro_batch_flops / cluster->compute_flops;
     t.compute = alone * (work->ranks > 1 ? 1 + cluster->overlap_slowdown : 1);
     const double sums = share * n * work->grad_bytes, copies = share * n * work->param_bytes;
-    t.reduce = (work->split ? 1 : 2) * (sums / bus + hops);
-    t.gather = work->split ? copies / bus + hops : 0;
-    t.wire_bytes = work->split ? sums + copies : 2 * sums;
-    const double micro = t.compute / work->rounds, tail = (double)work->tail_elements / n;
+    t.reduce = (work->sharded ? 1 : 2) * (sums / bus + hops);
+    t.gather = work->sharded ? copies / bus + hops : 0;
+    t.sent_bytes = work->sharded ? sums + copies : 2 * sums;
+    const double micro = t.compute / work->accumulation_steps, tail = (double)work->tail_elements / n;
     t.exposed = fmax(t.reduce - 2 * micro / 3, tail * t.reduce) + fmax(t.gather - micro / 3, tail * t.gather);
-    t.optimizer = (double)work->own_elements * work->optimizer_bytes / cluster->memory_bytes;
+    t.optimizer = (double)work->rank_elements * work->optimizer_bytes / cluster->memory_bytes;
     t.step = t.compute + t.exposed + t.optimizer;
     t.efficiency = (alone + n * work->optimizer_bytes / cluster->memory_bytes) / t.step;
     return t;

@@ -1,13 +1,17 @@
 /* shards.h - the trained arena among the ranks: buckets for the sums of gradients, slices for the optimizer (ZeRO-1).
  *
- * A bucket is a run of neighbouring slots of the arena, its gradients summed over the ranks in one call as soon as the
- * last of its layers is through the backward pass, while the pass goes on. Every rank owns one slice of every bucket
- * (comm_slice). With `split` a rank gets the sums of its slices only, keeps moments and master weights for these alone,
- * updates them and sends the new parameters to all, bucket by bucket in front of the next forward pass; without, the sums go to all, and all keep and update everything.
- * The sums are the same, and so are the bits.
+ *     arena     | embedding   | layer 0    | layer 1    | head | every trained element, in one run
+ *     buckets   |      3      |     2      |     1      |  0   | in the order in which the backward pass completes them
+ *     slices    | r0 | r1 | r2| r0 |r1 |r2 | r0 |r1 |r2 | ...  | of every bucket one per rank, by comm_slice
  *
- * Bytes a rank sends a step, of n elements over W ranks: (W-1)/W n (grad_dtype + dtype) split, (W-1)/W n 2 grad_dtype
- * otherwise. State a rank keeps: split, n / W elements, the last rank up to 16 W elements a bucket more.
+ * The gradients of a bucket are summed over the ranks in one call as soon as the backward pass has left the last of its
+ * layers, while the pass goes on. `sharded`: a rank gets the sums of its own slices only, keeps optimizer state (moments
+ * and master weights) for these alone, updates them and sends the new parameters to all, bucket by bucket in front of the
+ * next forward pass. Otherwise the sums go to all ranks, and all keep and update everything. The sums are the same either
+ * way, and so are the bits.
+ *
+ * Sent per rank and step, for n elements over W ranks: (W-1)/W n (grad_dtype + dtype) bytes sharded, (W-1)/W n 2 grad_dtype
+ * otherwise. State per rank: n / W elements sharded, of which the last rank has up to 16 W more per bucket.
  */
 #ifndef FLAT_TRAIN_SHARDS_H
 #define FLAT_TRAIN_SHARDS_H
@@ -27,20 +31,21 @@ struct shard_bucket {
 
 struct shards {
     struct world world;
-    bool split;
+    bool sharded;
     struct shard_bucket *bucket; /* in the order in which the backward pass completes them */
-    struct model_shard *own;     /* [buckets] this rank's slices, whose gradients enter its part of the norm */
-    int buckets, reduced;        /* reduced: buckets of this step whose sums are on their way */
-    int ungathered;              /* buckets, of the first so many, whose new parameters have yet to be sent */
-    int awaited;                 /* the lowest layer of parameters that are on their way; above all layers: none are */
-    struct model_shard whole;
-    const struct model_shard *kept; /* what this rank has state for: own, or the whole arena */
-    int kept_count;
+    struct model_shard *slice;   /* [buckets] this rank's, whose gradients enter its part of the norm */
+    int buckets;
+    int reduces_begun;      /* buckets of this step whose gradients are being summed */
+    int gathers_left;       /* the first so many buckets have new parameters that are still to be sent */
+    int gather_layer;       /* the lowest layer of parameters that are on their way; above all layers: none are */
+    struct model_shard all; /* the arena as one range */
+    const struct model_shard *state_range; /* what this rank has optimizer state for: its slices, or the arena */
+    int state_ranges;
     int64_t state_elements;
 };
 
 /* Cuts what the model trains into buckets of at least bucket_bytes, where there is as much. Needs no device. */
-int shards_create(struct shards *shards, const struct model *model, const struct world *world, bool split,
+int shards_create(struct shards *shards, const struct model *model, const struct world *world, bool sharded,
                   int64_t bucket_bytes, struct error *error);
 void shards_free(struct shards *shards);
 /* The slice of bucket b that a rank owns, in elements of the arena. */

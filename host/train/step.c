@@ -15,7 +15,7 @@ static int micro_batch_pack(struct trainer *trainer, const struct epoch *epoch, 
                             struct error *error)
 {
     int from, to;
-    deal_rows(&trainer->deal, micro_batch, &from, &to);
+    data_parallel_rows(&trainer->parallel, micro_batch, &from, &to);
     *pairs = to - from;
     int32_t *first = memory_array((size_t)(to - from) + 1, sizeof *first, error);
     if (!first)
@@ -56,7 +56,7 @@ static int round_loss(struct trainer *trainer, const struct step_size *size, con
     if (!status)
         status = comm_all_reduce(comm, DTYPE_F64, trainer->batch_sums, 2, error);
     if (!status)
-        status = comm_join(comm, error);
+        status = comm_wait(comm, error);
     loss.part = SEQUENCE_SLOPES;
     return status ? status : device_run(&trainer->device, error, sequence_loss, &loss);
 }
@@ -95,7 +95,7 @@ static int layer_needed(void *user, int layer, struct error *error)
 
 static int first_forward(struct trainer *trainer, struct error *error)
 {
-    if (!trainer->shards.split)
+    if (!trainer->shards.sharded)
         return pass_run(trainer, PASS_FORWARD, error);
     if (!trainer->graphs)
         return model_forward_by_layer(&trainer->model, &trainer->batch, layer_needed, trainer, error);
@@ -168,7 +168,7 @@ static int record_read(struct trainer *trainer, struct step_record *record, stru
 
 /* Names the rows of this rank whose sums are not finite, by running its micro-batches of the step forward once more: the
  * weights have not moved. None found on any rank means that only the gradient overflowed. */
-static int nonfinite_report(struct trainer *trainer, const struct epoch *epoch, struct deal_step step,
+static int nonfinite_report(struct trainer *trainer, const struct epoch *epoch, struct micro_batch_range step,
                             const struct step_record *record, struct buffer *text, struct error *error)
 {
     const struct step_size size = {1, 1, 1};
@@ -179,12 +179,13 @@ static int nonfinite_report(struct trainer *trainer, const struct epoch *epoch, 
         status = STATUS_MEMORY;
     if (!status)
         status = shards_gather_finish(&trainer->shards, &trainer->model, error);
-    for (int k = 0; k < deal_rounds(&trainer->deal, step) && !status; k++) {
-        struct round round = {.micro_batch = deal_micro_batch(&trainer->deal, step, k, trainer->shards.world.rank)};
+    for (int k = 0; k < data_parallel_accumulation_steps(&trainer->parallel, step) && !status; k++) {
+        struct round round = {
+            .micro_batch = data_parallel_micro_batch(&trainer->parallel, step, k, trainer->shards.world.rank)};
         int from, to;
         if (round.micro_batch < 0)
             break;
-        deal_rows(&trainer->deal, round.micro_batch, &from, &to);
+        data_parallel_rows(&trainer->parallel, round.micro_batch, &from, &to);
         status = micro_batch_pack(trainer, epoch, round.micro_batch, &pairs, error);
         round.pairs = pairs;
         if (!status)
@@ -209,14 +210,15 @@ static int nonfinite_report(struct trainer *trainer, const struct epoch *epoch, 
 
 /* What the step's loss is averaged over and what is logged of its size, from the order of the epoch: no rank needs to
  * ask another. */
-static struct step_size step_measure(const struct trainer *trainer, const struct epoch *epoch, struct deal_step step,
+static struct step_size step_measure(const struct trainer *trainer, const struct epoch *epoch, struct micro_batch_range step,
                                      bool common, struct step_record *record)
 {
-    struct step_size size = {.micro_batches = common ? deal_rounds(&trainer->deal, step) : step.last - step.first};
+    struct step_size size = {.micro_batches = common ? data_parallel_accumulation_steps(&trainer->parallel, step)
+                                                     : step.last - step.first};
     struct batch_size rows = {0};
     int from, to, unused;
-    deal_rows(&trainer->deal, step.first, &from, &unused);
-    deal_rows(&trainer->deal, step.last - 1, &unused, &to);
+    data_parallel_rows(&trainer->parallel, step.first, &from, &unused);
+    data_parallel_rows(&trainer->parallel, step.last - 1, &unused, &to);
     size.pairs = to - from;
     for (int s = from * epoch->per_row; s < to * epoch->per_row; s++)
         size.answer_tokens += epoch->sequence[s].length - epoch->sequence[s].answer_begin;
@@ -228,30 +230,31 @@ static struct step_size step_measure(const struct trainer *trainer, const struct
 }
 
 /* Pairs of all micro-batches of a round. */
-static int round_pairs(const struct trainer *trainer, struct deal_step step, int round)
+static int round_pairs(const struct trainer *trainer, struct micro_batch_range step, int round)
 {
-    const int first = step.first + round * trainer->deal.ranks, last = first + trainer->deal.ranks;
+    const int first = step.first + round * trainer->parallel.ranks, last = first + trainer->parallel.ranks;
     int from, to, unused;
-    deal_rows(&trainer->deal, first, &from, &unused);
-    deal_rows(&trainer->deal, (last < step.last ? last : step.last) - 1, &unused, &to);
+    data_parallel_rows(&trainer->parallel, first, &from, &unused);
+    data_parallel_rows(&trainer->parallel, (last < step.last ? last : step.last) - 1, &unused, &to);
     return to - from;
 }
 
-static int step_gradients(struct trainer *trainer, const struct epoch *epoch, struct deal_step step,
+static int step_gradients(struct trainer *trainer, const struct epoch *epoch, struct micro_batch_range step,
                           struct step_record *record, struct error *error)
 {
     const struct settings *settings = trainer->settings;
     const struct model_trainable trained = model_trainable(&trainer->model);
-    const bool common = trainer->deal.ranks > 1 && trainer->method->needs_template &&
+    const bool common = trainer->parallel.ranks > 1 && trainer->method->needs_template &&
                         !strcmp(settings->flat_average, "batch") && !strcmp(settings->flat_average_scope, "global");
     const struct step_size size = step_measure(trainer, epoch, step, common, record);
-    const int rounds = deal_rounds(&trainer->deal, step);
+    const int rounds = data_parallel_accumulation_steps(&trainer->parallel, step);
     int status = device_zero(&trainer->device, trainer->totals, STEP_TOTALS * sizeof(double), error);
     if (!status)
         status = device_zero(&trainer->device, trained.grad,
                              (size_t)trained.elements * dtype_size(trainer->model.grad_dtype), error);
     for (int k = 0; k < rounds && !status; k++) {
-        struct round round = {.micro_batch = deal_micro_batch(&trainer->deal, step, k, trainer->shards.world.rank),
+        struct round round = {.micro_batch = data_parallel_micro_batch(&trainer->parallel, step, k,
+                                                                       trainer->shards.world.rank),
                               .first = k == 0,
                               .last = k == rounds - 1,
                               .common = common,
@@ -264,7 +267,7 @@ static int step_gradients(struct trainer *trainer, const struct epoch *epoch, st
 }
 
 /* Gradients, update and record of one step. */
-static int step_compute(struct trainer *trainer, const struct epoch *epoch, struct deal_step step,
+static int step_compute(struct trainer *trainer, const struct epoch *epoch, struct micro_batch_range step,
                         struct step_record *record, struct error *error)
 {
     int status = step_gradients(trainer, epoch, step, record, error);
@@ -294,7 +297,7 @@ static int boundary_agree(struct trainer *trainer, const struct step_record *rec
     if (agreed)
         return agreed;
     if (verdict == FAILED)
-        return comm_status(comm, status, error);
+        return comm_agree(comm, status, error);
     if (verdict && record->step < record->total_steps)
         return error_set(error, STATUS_RUNTIME, "stopped by %s after step %lld of %lld; nothing was saved",
                          interrupt_name((int)verdict), (long long)record->step, (long long)record->total_steps);
@@ -305,19 +308,19 @@ int step_run(struct trainer *trainer, const struct epoch *epoch, int number, int
              void *user, void (*warn)(void *user, const char *text), struct error *error)
 {
     double start = clock_seconds();
-    const struct deal_step deal = deal_step_of(&trainer->deal, step_in_epoch);
+    const struct micro_batch_range range = data_parallel_step(&trainer->parallel, step_in_epoch);
     int64_t step = (int64_t)number * trainer->steps_per_epoch + step_in_epoch;
     struct step_record record = {.step = step + 1, .total_steps = trainer->total_steps,
                                  .epoch = number + (double)(step_in_epoch + 1) / trainer->steps_per_epoch,
                                  .learning_rate = schedule_rate(trainer->settings, step, trainer->total_steps)};
-    int status = step_compute(trainer, epoch, deal, &record, error);
+    int status = step_compute(trainer, epoch, range, &record, error);
     if (status)
         return trainer_abort(trainer, status, error);
     if (record.skipped) {
         struct buffer text = {0};
         trainer->nonfinite++;
         trainer->nonfinite_in_row++;
-        status = nonfinite_report(trainer, epoch, deal, &record, &text, error);
+        status = nonfinite_report(trainer, epoch, range, &record, &text, error);
         if (!status)
             warn(user, text.data);
         buffer_free(&text);

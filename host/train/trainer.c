@@ -16,7 +16,7 @@
 void micro_batch_size(const struct trainer *trainer, const struct epoch *epoch, int i, struct batch_size *size)
 {
     int from, to;
-    deal_rows(&trainer->deal, i, &from, &to);
+    data_parallel_rows(&trainer->parallel, i, &from, &to);
     for (int k = from; k < to; k++)
         batch_group_size(&epoch->sequence[k * epoch->per_row], epoch->per_row, true, size);
 }
@@ -25,7 +25,7 @@ void micro_batch_size(const struct trainer *trainer, const struct epoch *epoch, 
 static int run_measure(struct trainer *trainer, struct error *error)
 {
     const struct settings *settings = trainer->settings;
-    trainer->steps_per_epoch = deal_steps(&trainer->deal);
+    trainer->steps_per_epoch = data_parallel_steps(&trainer->parallel);
     trainer->total_steps = settings->max_steps >= 0
                                ? settings->max_steps
                                : (int64_t)ceil(settings->num_train_epochs * trainer->steps_per_epoch);
@@ -36,7 +36,7 @@ static int run_measure(struct trainer *trainer, struct error *error)
     for (int64_t number = 0; number < trainer->epochs && !status; number++) {
         struct epoch epoch;
         status = epoch_build(&epoch, &trainer->examples, (int)number, error);
-        for (int i = 0; i < deal_micro_batches(&trainer->deal) && !status; i++) {
+        for (int i = 0; i < data_parallel_micro_batches(&trainer->parallel) && !status; i++) {
             struct batch_size size = {0};
             micro_batch_size(trainer, &epoch, i, &size);
             trainer->max_rows = size.rows > trainer->max_rows ? size.rows : trainer->max_rows;
@@ -49,7 +49,7 @@ static int run_measure(struct trainer *trainer, struct error *error)
         }
         if (!status) {
             int first, end;
-            deal_rows(&trainer->deal, 0, &first, &end); /* no micro-batch has more: the data may end before the batch */
+            data_parallel_rows(&trainer->parallel, 0, &first, &end); /* the largest: the data may end before the batch */
             trainer->max_sequences = (int64_t)end * epoch.per_row;
         }
         epoch_free(&epoch);
@@ -101,7 +101,7 @@ static int memory_declare(struct trainer *trainer, const struct world *world, st
     if (!status)
         status = model_plan(model, true, trainer->max_rows, trainer->max_targets, trainer->max_sequences, error);
     if (!status)
-        status = memory_plan_add(&model->plan, MEMORY_SCRATCH, "probabilities of a round", 2, sizeof(double),
+        status = memory_plan_add(&model->plan, MEMORY_SCRATCH, "sums of probabilities", 2, sizeof(double),
                                  (void **)&trainer->batch_sums, error);
     return status ? status : optimizer_plan(trainer, error);
 }
@@ -131,7 +131,7 @@ int trainer_prepare(struct trainer *trainer, const struct settings *settings, bo
         status = examples_open(&trainer->examples, settings, trainer->data_path, trainer->method->needs_template,
                                trainer->tokenizer, config.eos_token_ids ? config.eos_token_id[0] : -1,
                                config.max_position_embeddings, error);
-    trainer->deal = (struct deal){trainer->examples.data.rows, settings->per_device_train_batch_size,
+    trainer->parallel = (struct data_parallel){trainer->examples.data.rows, settings->per_device_train_batch_size,
                                   settings->gradient_accumulation_steps, world->size};
     if (!status)
         status = run_measure(trainer, error);
@@ -249,7 +249,7 @@ int trainer_save(struct trainer *trainer, const char *out_directory, struct erro
         *error = served_error;
         status = served;
     }
-    return comm_status(comm, status, error);
+    return comm_agree(comm, status, error);
 }
 
 void trainer_free(struct trainer *trainer)

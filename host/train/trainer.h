@@ -1,9 +1,9 @@
 /* trainer.h - a training run: prepare (everything that can be refused, without a device), start, step, save.
  *
- * One optimizer step is gradient_accumulation_steps micro-batches a rank, of per_device_train_batch_size rows of the
- * epoch's order (deal.h); the last step of an epoch takes what is left. Every number depends on the inputs, the seed and
- * the number of ranks only. With several ranks every function is called by all of them; what goes wrong on one of them
- * in prepare or start comes back on that one, and the caller brings it to the others with comm_status.
+ * One optimizer step is gradient_accumulation_steps micro-batches per rank, of per_device_train_batch_size rows of the
+ * epoch's order (data_parallel.h); the last step of an epoch takes what is left. Every number depends on the inputs, the
+ * seed and the number of ranks only. With several ranks every function is called by all of them; what goes wrong on one of them
+ * in prepare or start comes back on that one, and the caller brings it to the others with comm_agree.
  */
 #ifndef FLAT_TRAIN_TRAINER_H
 #define FLAT_TRAIN_TRAINER_H
@@ -12,7 +12,7 @@
 #include "../model/adapter.h"
 #include "../model/model.h"
 #include "../model/weights.h"
-#include "deal.h"
+#include "data_parallel.h"
 #include "examples.h"
 #include "shards.h"
 
@@ -40,7 +40,7 @@ struct trainer {
     struct adapter adapter;        /* the one a LoRA run starts from; empty without */
     bool from_scratch;
     struct examples examples;
-    struct deal deal;
+    struct data_parallel parallel;
     struct shards shards;
     int steps_per_epoch;
     int64_t total_steps;
@@ -55,7 +55,7 @@ struct trainer {
     void *m, *v;                   /* AdamW moments */
     struct adamw_state *adamw;     /* on the device */
     double *totals;                /* [STEP_TOTALS] on the device */
-    double *batch_sums;            /* [2] on the device: probabilities of a round's template and forget answers */
+    double *batch_sums;            /* [2] on the device: sums of the probabilities of template and forget answers */
     float *staging;                /* master weights between ranks, at the end */
     int64_t updates;               /* optimizer updates made */
     int nonfinite_in_row;

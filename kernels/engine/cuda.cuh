@@ -72,7 +72,7 @@ const char *comm_failure(struct engine_context *context);
 int comm_reduce_scatter(struct engine_context *context, enum dtype dtype, void *buffer, int64_t n, int64_t slice);
 int comm_all_gather(struct engine_context *context, enum dtype dtype, void *buffer, int64_t n, int64_t slice);
 int comm_broadcast(struct engine_context *context, void *buffer, size_t bytes, int root);
-int comm_join(struct engine_context *context);
+int comm_wait(struct engine_context *context);
 
 /* What a caller stored in an enum, whatever it is: C++ leaves it undefined to load a value that the enum lacks. */
 template <typename E> inline unsigned enum_value(const E &stored)

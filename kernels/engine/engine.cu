@@ -314,7 +314,7 @@ static const struct engine cuda_engine = {
     ENGINE_OPS(X)
 #undef X
     comm_load,      comm_id,       comm_open,  comm_close,     comm_failure, comm_reduce_scatter,
-    comm_all_gather, comm_broadcast, comm_join,
+    comm_all_gather, comm_broadcast, comm_wait,
 };
 
 extern "C" __attribute__((visibility("default"))) const struct engine *flat_engine(void)

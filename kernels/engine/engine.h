@@ -121,7 +121,7 @@ struct engine {
 
     /* ---- collectives of several processes with a device each (kernels/nccl.cu) ---------------------------------- *
      * NULL in engines whose device memory is the host's: host/comm has its own for those.                           *
-     * They are queued on a stream of their own behind what the context's stream holds so far; comm_join makes that   *
+     * They are queued on a stream of their own behind what the context's stream holds so far; comm_wait makes that   *
      * stream wait for them. Buffers are in place. Slice r is [r * slice, (r + 1) * slice), the last one goes to n.   */
 
     /* Loads the library and writes its name and version. */
@@ -138,7 +138,7 @@ struct engine {
     /* Every rank's slice to all. */
     int (*comm_all_gather)(struct engine_context *context, enum dtype dtype, void *buffer, int64_t n, int64_t slice);
     int (*comm_broadcast)(struct engine_context *context, void *buffer, size_t bytes, int root);
-    int (*comm_join)(struct engine_context *context);
+    int (*comm_wait)(struct engine_context *context);
 };
 
 /* The only exported symbol of a plugin; the table lives as long as the plugin is loaded. */

@@ -1,7 +1,7 @@
 /* nccl.cu - the collectives of the CUDA engine: NCCL, loaded when it is first asked for.
  *
  * They run on a stream of their own: an event of the context's stream holds each back until its buffer is written, and
- * comm_join makes the context's stream wait for all of them. In between, kernels and collectives share the GPU.
+ * comm_wait makes the context's stream wait for all of them. In between, kernels and collectives share the GPU.
  *
  * reduce_scatter is one ncclReduceScatter of the equal slices, in place, grouped with an ncclReduce of the rest (less
  * than 16 elements a rank) to the last rank; all_gather an ncclAllGather with an ncclBroadcast of the rest. Over the
@@ -246,7 +246,7 @@ int comm_broadcast(struct engine_context *context, void *buffer, size_t bytes, i
                                                                      nccl->comm, nccl->stream));
 }
 
-int comm_join(struct engine_context *context)
+int comm_wait(struct engine_context *context)
 {
     REQUIRE_COMM(context, 0);
     struct nccl_plane *nccl = context->nccl;

@@ -113,7 +113,7 @@ static void test_contract(void **state)
     char name[64];
     void *buffer;
     op_test_status(t, "alloc", engine->alloc(t->context, &buffer, 400));
-    op_test_refused(t, "comm_join", engine->comm_join(t->context));
+    op_test_refused(t, "comm_wait", engine->comm_wait(t->context));
     op_test_refused(t, "comm_id", engine->comm_id(t->context, id));
     op_test_refused(t, "comm_all_gather", engine->comm_all_gather(t->context, DTYPE_F32, buffer, 100, 100));
     assert_null(engine->comm_failure(t->context));

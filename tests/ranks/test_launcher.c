@@ -182,7 +182,7 @@ static void test_rank_killed(void **state)
     int status = launcher_wait(launcher, &seconds);
     print_message("killed rank: %.2f s\n", seconds);
     nobody_left(rank);
-    says(text, "it ended without taking leave");
+    says(text, "it ended without a goodbye");
     assert_int_equal(status, 6);
 }
 

@@ -64,18 +64,18 @@ static int slices_check(const struct shards *shards, struct error *error)
 
 static int rank_train(const char *engine, const struct settings *settings, struct error *error)
 {
-    struct comm_place place;
+    struct rank_env env;
     struct comm *comm = NULL;
     struct device device;
     struct trainer trainer = {0};
-    int status = comm_place_find(&place, error);
+    int status = rank_env_read(&env, error);
     if (!status)
-        status = comm_open(&comm, &place, error);
+        status = comm_open(&comm, &env, error);
     if (!status)
         status = device_open(&device, engine, 0, 1, error);
     if (!status)
         status = comm_attach(comm, &device, error);
-    const struct world world = {comm, place.rank, place.size, place.size};
+    const struct world world = {comm, env.rank, env.size, env.size};
     if (!status)
         status = trainer_prepare(&trainer, settings, *settings->train_data, device.engine->dtype, &world, error);
     if (!status)

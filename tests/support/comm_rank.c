@@ -141,7 +141,7 @@ static int sums_test(struct rank_test *t, enum dtype dtype, int64_t n)
     char *device[CALLS] = {0};
     int64_t from, count;
     int status = STATUS_OK;
-    comm_slice(t->comm, n, t->rank, &from, &count);
+    comm_slice(n, t->size, t->rank, &from, &count);
     for (int call = 0; !status && call < CALLS; call++)
         status = buffer_make(t, dtype, n, call < 2 ? 0 : call, &device[call]);
     if (!status) /* the first two hold the same numbers */
@@ -153,7 +153,7 @@ static int sums_test(struct rank_test *t, enum dtype dtype, int64_t n)
     if (!status)
         status = comm_reduce_scatter(t->comm, dtype, device[2] + GUARD, n, &t->error);
     if (!status)
-        status = comm_join(t->comm, &t->error);
+        status = comm_wait(t->comm, &t->error);
     if (status)
         return status;
     char *host[CALLS];
@@ -179,7 +179,7 @@ static int broadcast_test(struct rank_test *t, int64_t n, int root)
     if (!status)
         status = comm_broadcast(t->comm, device + GUARD, (size_t)n * 4, root, &t->error);
     if (!status)
-        status = comm_join(t->comm, &t->error);
+        status = comm_wait(t->comm, &t->error);
     if (status)
         return status;
     char *host = buffer_take(t, DTYPE_F32, n, device);
@@ -208,15 +208,15 @@ static int values_test(struct rank_test *t)
         status = error_set(&t->error, STATUS_RUNTIME, "comm_max: %lld", (long long)most);
     for (int root = 0; !status && root < t->size; root++) {
         snprintf(text, sizeof text, "of %d", t->rank);
-        status = comm_share(t->comm, text, sizeof text, root, &t->error);
+        status = comm_broadcast_host(t->comm, text, sizeof text, root, &t->error);
         if (!status && (strncmp(text, "of ", 3) || atoi(text + 3) != root))
-            status = error_set(&t->error, STATUS_RUNTIME, "comm_share: '%s' from %d", text, root);
+            status = error_set(&t->error, STATUS_RUNTIME, "comm_broadcast_host: '%s' from %d", text, root);
     }
     if (!status)
         status = comm_barrier(t->comm, &t->error);
     if (!status)
-        status = comm_same(t->comm, "seed", "all alike", &t->error);
-    return status ? status : comm_status(t->comm, STATUS_OK, &t->error);
+        status = comm_check_equal(t->comm, "seed", "all alike", &t->error);
+    return status ? status : comm_agree(t->comm, STATUS_OK, &t->error);
 }
 
 static int collectives(struct rank_test *t)
@@ -232,7 +232,7 @@ static int collectives(struct rank_test *t)
         for (int root = 0; !status && root < t->size; root++)
             status = broadcast_test(t, sizes[i], root);
     }
-    /* more than one piece of the lane */
+    /* more than one chunk of the collectives */
     if (!status && t->exact)
         status = sums_test(t, DTYPE_BF16, 600001);
     if (!status)
@@ -247,7 +247,7 @@ static int disagree_text(struct rank_test *t)
 {
     char text[300];
     snprintf(text, sizeof text, "%200s learning_rate=%s end", "", t->rank == 1 ? "1e-4" : "1e-5");
-    return comm_same(t->comm, "config", text, &t->error);
+    return comm_check_equal(t->comm, "config", text, &t->error);
 }
 
 static int disagree_call(struct rank_test *t)
@@ -263,7 +263,7 @@ static int disagree_tensor(struct rank_test *t)
     if (!status)
         status = comm_all_reduce(t->comm, DTYPE_F32, device + GUARD, t->rank == 1 ? 99 : 100, &t->error);
     if (!status)
-        status = comm_join(t->comm, &t->error);
+        status = comm_wait(t->comm, &t->error);
     device_free(&t->device, device);
     return status;
 }
@@ -271,7 +271,7 @@ static int disagree_tensor(struct rank_test *t)
 static int one_fails(struct rank_test *t)
 {
     int status = t->rank >= 2 ? error_set(&t->error, STATUS_INPUT, "row %d is bad", t->rank) : STATUS_OK;
-    return comm_status(t->comm, status, &t->error);
+    return comm_agree(t->comm, status, &t->error);
 }
 
 static int one_aborts(struct rank_test *t)
@@ -284,7 +284,7 @@ static int one_aborts(struct rank_test *t)
     int status = buffer_make(t, DTYPE_F32, 100, 0, &device);
     if (!status)
         status = comm_all_reduce(t->comm, DTYPE_F32, device + GUARD, 100, &t->error);
-    return status ? status : comm_join(t->comm, &t->error);
+    return status ? status : comm_wait(t->comm, &t->error);
 }
 
 /* A collective only queues: rank 0 goes on to a barrier that the others pass before they join the collective. */
@@ -299,7 +299,7 @@ static int queue_ahead(struct rank_test *t)
     if (!status && !t->rank)
         status = comm_barrier(t->comm, &t->error);
     if (!status)
-        status = comm_join(t->comm, &t->error);
+        status = comm_wait(t->comm, &t->error);
     char *host = status ? NULL : buffer_take(t, DTYPE_F32, 1000, device);
     if (host)
         status = sum_check(t, DTYPE_F32, host, 0, 1000, 0);
@@ -316,7 +316,7 @@ static int one_leaves(struct rank_test *t)
     int status = buffer_make(t, DTYPE_F32, 100, 0, &device);
     if (!status)
         status = comm_all_reduce(t->comm, DTYPE_F32, device + GUARD, 100, &t->error);
-    return status ? status : comm_join(t->comm, &t->error);
+    return status ? status : comm_wait(t->comm, &t->error);
 }
 
 /* Ends without a word. */
@@ -341,7 +341,7 @@ static int work(struct rank_test *t)
         if (!status)
             status = comm_all_gather(t->comm, DTYPE_F32, device + GUARD, 100000, &t->error);
         if (!status)
-            status = comm_join(t->comm, &t->error);
+            status = comm_wait(t->comm, &t->error);
         if (!status)
             status = comm_sum(t->comm, &value, 1, &t->error);
         if (!status && t->rank == 0) {
@@ -368,14 +368,14 @@ static const struct {
 
 static int scenario_run(struct rank_test *t, const char *name, const char *device)
 {
-    struct comm_place place;
-    int status = comm_place_find(&place, &t->error);
-    if (!strcmp(name, "mixed_devices") && place.rank == 1)
+    struct rank_env env;
+    int status = rank_env_read(&env, &t->error);
+    if (!strcmp(name, "mixed_devices") && env.rank == 1)
         device = "cpu";
     if (!status)
         status = device_load(&t->device, device, &t->error);
     if (!status)
-        status = comm_open(&t->comm, &place, &t->error);
+        status = comm_open(&t->comm, &env, &t->error);
     if (!status)
         status = comm_attach(t->comm, &t->device, &t->error);
     if (status)
@@ -383,7 +383,7 @@ static int scenario_run(struct rank_test *t, const char *name, const char *devic
     t->rank = comm_rank(t->comm);
     t->size = comm_size(t->comm);
     t->exact = strcmp(device, "emu") != 0;
-    printf("launcher %s\n", place.launcher);
+    printf("launcher %s\n", env.launcher);
     for (int rank = 0; t->rank == 0 && rank < t->size; rank++)
         printf("%s\n", comm_describe(t->comm, rank));
     fflush(stdout);
@@ -400,7 +400,7 @@ int comm_rank_main(int argc, char **argv)
     if (argc < 4)
         return STATUS_USAGE;
     int status = scenario_run(&t, argv[2], argv[3]);
-    if (status)
+    if (status && *t.error.text) /* of several ranks one reports for all */
         fprintf(stderr, "error: %s\n", t.error.text);
     comm_close(t.comm);
     device_close(&t.device);

@@ -190,6 +190,13 @@ void ranks_expect(const struct ranks *ranks, int rank, int status, const char *w
                  wanted, ranks->text[rank]);
 }
 
+void ranks_silent(const struct ranks *ranks, int rank, int status)
+{
+    if (ranks->status[rank] != status || strstr(ranks->text[rank], "error: "))
+        fail_msg("rank %d: exit code %d, expected %d and no error; it said: %s", rank, ranks->status[rank], status,
+                 ranks->text[rank]);
+}
+
 void ranks_free(struct ranks *ranks)
 {
     for (int rank = 0; rank < ranks->size; rank++)

@@ -31,6 +31,8 @@ void ranks_run(struct ranks *ranks, int size, const char *const *argv, const cha
 void ranks_free(struct ranks *ranks);
 /* Fails unless rank's text has `wanted` in it. */
 void ranks_expect(const struct ranks *ranks, int rank, int status, const char *wanted);
+/* Fails unless the rank ended with `status` and left the error line to rank 0. */
+void ranks_silent(const struct ranks *ranks, int rank, int status);
 /* The scenario "collectives" of comm_rank.h on `size` ranks, twice: all end well, with the same bits both times. */
 void ranks_collectives(const char *program, const char *device, int size);
 

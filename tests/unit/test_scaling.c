@@ -11,8 +11,8 @@
 static const struct cluster cluster = {.gpus_per_host = 8, .compute_flops = 500e12, .memory_bytes = 4e12,
                                        .host_bus_bytes = 400e9, .network_bus_bytes = 200e9, .hop_seconds = 2e-6,
                                        .overlap_slowdown = 0.1};
-static const struct scaling_work work = {.ranks = 1, .rounds = 4, .micro_batch_flops = 100e12, .elements = 1000000000,
-                                         .own_elements = 1000000000, .tail_elements = 100000000, .grad_bytes = 2,
+static const struct scaling_work work = {.ranks = 1, .accumulation_steps = 4, .micro_batch_flops = 100e12, .elements = 1000000000,
+                                         .rank_elements = 1000000000, .tail_elements = 100000000, .grad_bytes = 2,
                                          .param_bytes = 2, .optimizer_bytes = 30, .buckets = 4};
 
 static void assert_figure(const char *what, double got, double expected)
@@ -28,19 +28,19 @@ static void test_one(void **state)
     const struct scaling t = scaling_estimate(&cluster, &work);
     assert_figure("compute", t.compute, 0.8);
     assert_figure("optimizer", t.optimizer, 0.0075);
-    assert_true(t.reduce == 0 && t.exposed == 0 && t.gather == 0 && t.wire_bytes == 0);
+    assert_true(t.reduce == 0 && t.exposed == 0 && t.gather == 0 && t.sent_bytes == 0);
     assert_figure("step", t.step, 0.8075);
     assert_figure("efficiency", t.efficiency, 1);
 }
 
-/* One host, split, 2 rounds: compute 2 * 0.2 * 1.1 = 0.44. Sums of 7/8 * 1e9 * 2 = 1.75e9 bytes at 400e9 = 0.004375, hops
+/* One host, sharded, 2 accumulation steps: compute 2 * 0.2 * 1.1 = 0.44. Sums of 7/8 * 1e9 * 2 = 1.75e9 bytes at 400e9 = 0.004375, hops
  * 4 * 7 * 2e-6 = 0.000056: 0.004431; parameters as much again. Beside 2/3 and 1/3 of a micro-batch's 0.22 all of both is
  * hidden but a tenth. AdamW an eighth of 0.0075. One GPU alone: 0.4 + 0.0075. */
 static void test_host(void **state)
 {
     (void)state;
     struct scaling_work w = work;
-    w.ranks = 8, w.rounds = 2, w.split = true, w.own_elements = 125000000;
+    w.ranks = 8, w.accumulation_steps = 2, w.sharded = true, w.rank_elements = 125000000;
     const struct scaling t = scaling_estimate(&cluster, &w);
     const double step = 0.44 + 2 * 0.0004431 + 0.0009375;
     assert_figure("compute", t.compute, 0.44);
@@ -48,36 +48,36 @@ static void test_host(void **state)
     assert_figure("exposed", t.exposed, 2 * 0.0004431);
     assert_figure("gather", t.gather, 0.004431);
     assert_figure("optimizer", t.optimizer, 0.0009375);
-    assert_figure("wire", t.wire_bytes, 3.5e9);
+    assert_figure("sent", t.sent_bytes, 3.5e9);
     assert_figure("step", t.step, step);
     assert_figure("efficiency", t.efficiency, 0.4075 / step);
 }
 
-/* Eight hosts, not split, gradients in float, 1 round of 1e12 flops: compute 0.002 * 1.1 = 0.0022. Sums of 63/64 * 1e9 * 4
+/* Eight hosts, not sharded, gradients in float, 1 accumulation step of 1e12 flops: compute 0.002 * 1.1 = 0.0022. Sums of 63/64 * 1e9 * 4
  * = 3.9375e9 bytes at 200e9 = 0.0196875, hops 4 * 63 * 2e-6 = 0.000504, both ways 2 * 0.0201915 = 0.040383, less a window of
  * 2/3 * 0.0022. Everybody updates everything: 0.0075. */
 static void test_hosts(void **state)
 {
     (void)state;
     struct scaling_work w = work;
-    w.ranks = 64, w.rounds = 1, w.micro_batch_flops = 1e12, w.grad_bytes = 4;
+    w.ranks = 64, w.accumulation_steps = 1, w.micro_batch_flops = 1e12, w.grad_bytes = 4;
     const struct scaling t = scaling_estimate(&cluster, &w);
     const double exposed = 0.040383 - 0.0044 / 3;
     assert_figure("reduce", t.reduce, 0.040383);
     assert_figure("exposed", t.exposed, exposed);
     assert_true(t.gather == 0);
-    assert_figure("wire", t.wire_bytes, 7.875e9);
+    assert_figure("sent", t.sent_bytes, 7.875e9);
     assert_figure("step", t.step, 0.0022 + exposed + 0.0075);
     assert_figure("efficiency", t.efficiency, 0.0095 / (0.0097 + exposed));
 }
 
-/* 1,024 GPUs, split, one bucket: 1023/1024 * 2e9 = 1.998046875e9 bytes at 200e9 = 0.009990234375, hops 1023 * 2e-6 =
+/* 1,024 GPUs, sharded, one bucket: 1023/1024 * 2e9 = 1.998046875e9 bytes at 200e9 = 0.009990234375, hops 1023 * 2e-6 =
  * 0.002046; a bucket alone is all tail, on its way there and back. */
 static void test_thousand(void **state)
 {
     (void)state;
     struct scaling_work w = work;
-    w.ranks = 1024, w.split = true, w.buckets = 1, w.tail_elements = w.elements, w.own_elements = 976576;
+    w.ranks = 1024, w.sharded = true, w.buckets = 1, w.tail_elements = w.elements, w.rank_elements = 976576;
     const struct scaling t = scaling_estimate(&cluster, &w);
     assert_figure("reduce", t.reduce, 0.012036234375);
     assert_figure("exposed", t.exposed, 2 * 0.012036234375);
@@ -138,7 +138,7 @@ static void test_plan(void **state)
         "%s/model --device cpu", path, temporary);
     program_expect(&made, STATUS_OK);
     program_free(&made);
-    double optimizer[3], wire[3] = {0};
+    double optimizer[3], sent[3] = {0};
     for (int i = 0; i < 3; i++) {
         struct program_result result = program_line(
             "plan --model_name_or_path %s/model --train_data %s --device cuda --per_device_train_batch_size 1 "
@@ -148,14 +148,14 @@ static void test_plan(void **state)
         optimizer[i] = printed(result.out, "optimizer ");
         if (i) {
             const double parameters = printed(result.out, "parameters ") * (1 << 20) / 2;
-            wire[i] = printed(result.out, "wire ");
-            assert_true(fabs(wire[i] - 2 * parameters) <= 0.05 * wire[i]); /* 1/2 n (2 + 2), and rotary tables */
+            sent[i] = printed(result.out, "sent ");
+            assert_true(fabs(sent[i] - 2 * parameters) <= 0.05 * sent[i]); /* 1/2 n (2 + 2), and rotary tables */
         }
         program_free(&result);
     }
     assert_true(fabs(optimizer[1] - optimizer[0] / 2) <= 0.1); /* MiB, as printed */
     assert_true(optimizer[2] == optimizer[0]);
-    assert_true(wire[1] == wire[2]);
+    assert_true(sent[1] == sent[2]);
     struct program_result idle = program_line("plan --model_name_or_path %s/model --train_data %s --world_size 1024 "
                                               "--per_device_train_batch_size 1 --device cuda", temporary, path);
     program_expect(&idle, STATUS_OK);

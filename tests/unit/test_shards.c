@@ -1,46 +1,47 @@
-/* test_shards.c - dealing: every micro-batch of an epoch once, in order, whatever the ranks; and the cut of the arena:
+/* test_shards.c - data parallelism: every micro-batch of an epoch once, in order, whatever the ranks; and the cut of the arena:
  * buckets cover it, in the order of the backward pass, slices cover the buckets, and state has room for the slices.
  */
 #include "../support/temporary.h"
 
-#include "../../host/train/deal.h"
+#include "../../host/train/data_parallel.h"
 #include "../../host/train/shards.h"
 #include "../support/tiny_model.h"
 
-static void check_deal(const struct deal *deal)
+static void check_steps(const struct data_parallel *parallel)
 {
     int next = 0, row = 0;
-    for (int s = 0; s < deal_steps(deal); s++) {
-        const struct deal_step step = deal_step_of(deal, s);
+    for (int s = 0; s < data_parallel_steps(parallel); s++) {
+        const struct micro_batch_range step = data_parallel_step(parallel, s);
         assert_int_equal(step.first, next);
-        assert_true(deal_rounds(deal, step) >= 1 && deal_rounds(deal, step) <= deal->accumulation);
-        for (int k = 0; k < deal_rounds(deal, step); k++)
-            for (int rank = 0; rank < deal->ranks; rank++) {
-                const int i = deal_micro_batch(deal, step, k, rank);
+        const int accumulation = data_parallel_accumulation_steps(parallel, step);
+        assert_true(accumulation >= 1 && accumulation <= parallel->accumulation);
+        for (int k = 0; k < accumulation; k++)
+            for (int rank = 0; rank < parallel->ranks; rank++) {
+                const int i = data_parallel_micro_batch(parallel, step, k, rank);
                 int from, to;
-                if (i < 0) { /* only the last ranks of an epoch's last round go without */
-                    assert_int_equal(next, deal_micro_batches(deal));
+                if (i < 0) { /* only the last ranks of an epoch's last accumulation step go without */
+                    assert_int_equal(next, data_parallel_micro_batches(parallel));
                     continue;
                 }
                 assert_int_equal(i, next++);
-                deal_rows(deal, i, &from, &to);
+                data_parallel_rows(parallel, i, &from, &to);
                 assert_int_equal(from, row);
-                assert_true(to > from && to - from <= deal->batch);
+                assert_true(to > from && to - from <= parallel->batch);
                 row = to;
             }
         assert_int_equal(step.last, next);
     }
-    assert_int_equal(row, deal->rows);
+    assert_int_equal(row, parallel->rows);
 }
 
-static void test_deal(void **state)
+static void test_steps(void **state)
 {
     (void)state;
     for (int rows = 1; rows <= 40; rows += 3)
         for (int batch = 1; batch <= 8; batch++)
             for (int accumulation = 1; accumulation <= 5; accumulation++)
                 for (int ranks = 1; ranks <= 9; ranks++)
-                    check_deal(&(struct deal){rows, batch, accumulation, ranks});
+                    check_steps(&(struct data_parallel){rows, batch, accumulation, ranks});
 }
 
 /* The lowest layer that has a parameter of model or adapters in [offset, offset + count). */
@@ -63,7 +64,7 @@ static int lowest_layer(const struct model *model, int64_t offset, int64_t count
     return lowest;
 }
 
-static void check_shards(struct model *model, int size, bool split, int64_t bucket_bytes)
+static void check_shards(struct model *model, int size, bool sharded, int64_t bucket_bytes)
 {
     struct error error = {0};
     const int64_t elements = model_trainable(model).elements;
@@ -73,30 +74,30 @@ static void check_shards(struct model *model, int size, bool split, int64_t buck
     for (int rank = 0; rank < size; rank++) {
         struct shards shards;
         const struct world world = {NULL, rank, size, size};
-        if (shards_create(&shards, model, &world, split, bucket_bytes, &error))
+        if (shards_create(&shards, model, &world, sharded, bucket_bytes, &error))
             fail_msg("%s", error.text);
         int64_t state = 0;
         for (int b = 0; b < shards.buckets; b++) {
             const struct shard_bucket *bucket = &shards.bucket[b];
-            const struct model_shard *own = &shards.own[b];
+            const struct model_shard *slice = &shards.slice[b];
             assert_true(!b || bucket->layer <= bucket[-1].layer);
             assert_true(bucket->offset % 16 == 0 && bucket->offset + bucket->count <= elements);
             if (size > 1)
                 assert_int_equal(bucket->layer, lowest_layer(model, bucket->offset, bucket->count));
-            assert_true(own->offset >= bucket->offset && own->offset + own->count <= bucket->offset + bucket->count);
-            assert_true(own->offset % 16 == 0 && own->state % 16 == 0 && own->state >= state);
-            state = own->state + own->count;
-            for (int64_t i = own->offset; i < own->offset + own->count; i++)
+            assert_true(slice->offset >= bucket->offset && slice->offset + slice->count <= bucket->offset + bucket->count);
+            assert_true(slice->offset % 16 == 0 && slice->state % 16 == 0 && slice->state >= state);
+            state = slice->state + slice->count;
+            for (int64_t i = slice->offset; i < slice->offset + slice->count; i++)
                 assert_int_equal(covered[i]++, 0); /* nobody else's */
         }
-        assert_true(shards.kept_count == (split && size > 1 ? shards.buckets : 1));
-        assert_true(split && size > 1 ? state <= shards.state_elements : shards.state_elements == elements);
+        assert_true(shards.state_ranges == (sharded && size > 1 ? shards.buckets : 1));
+        assert_true(sharded && size > 1 ? state <= shards.state_elements : shards.state_elements == elements);
         kept += shards.state_elements;
         shards_free(&shards);
     }
     for (int64_t i = 0; i < elements; i++)
         assert_int_equal(covered[i], 1);
-    assert_true(kept == (split || size == 1 ? elements : size * elements)); /* no state twice, none for nothing */
+    assert_true(kept == (sharded || size == 1 ? elements : size * elements)); /* no state twice, none for nothing */
     free(covered);
 }
 
@@ -125,6 +126,6 @@ static void test_shards(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_deal), cmocka_unit_test(test_shards)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_steps), cmocka_unit_test(test_shards)};
     return cmocka_run_group_tests(tests, temporary_make, temporary_remove);
 }

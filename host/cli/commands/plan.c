@@ -65,12 +65,13 @@ static struct scaling_work work_of(const struct trainer *trainer)
     const struct shard_bucket *bucket = shards->bucket, *last = &bucket[shards->buckets - 1];
     const int64_t elements = model_trainable(model).elements;
     struct scaling_work work = {
-        .ranks = trainer->deal.ranks,
-        .rounds = deal_rounds(&trainer->deal, deal_step_of(&trainer->deal, 0)),
-        .split = shards->split,
-        .micro_batch_flops = epoch_flops(trainer) / deal_micro_batches(&trainer->deal),
+        .ranks = trainer->parallel.ranks,
+        .accumulation_steps = data_parallel_accumulation_steps(&trainer->parallel,
+                                                               data_parallel_step(&trainer->parallel, 0)),
+        .sharded = shards->sharded,
+        .micro_batch_flops = epoch_flops(trainer) / data_parallel_micro_batches(&trainer->parallel),
         .elements = elements,
-        .own_elements = shards->state_elements,
+        .rank_elements = shards->state_elements,
         .grad_bytes = (double)dtype_size(model->grad_dtype),
         .param_bytes = (double)dtype_size(model->dtype),
         .optimizer_bytes = (double)(adamw_norm_bytes(1, model->grad_dtype) +
@@ -86,12 +87,12 @@ static void scaling_print(const struct trainer *trainer, const struct cluster *c
     const struct scaling_work work = work_of(trainer);
     const struct scaling t = scaling_estimate(cluster, &work);
     printf("ranks          %d, %s\n", work.ranks, cluster->name);
-    printf("wire           %.4g bytes a rank and step, %d buckets of gradients\n", t.wire_bytes, work.buckets);
+    printf("sent           %.4g bytes per rank and step, %d buckets of gradients\n", t.sent_bytes, work.buckets);
     printf("step           %.4g s: %d micro-batches %.4g, AdamW %.4g, waiting for others %.4g (sums take %.4g, parameters "
-           "%.4g)\n", t.step, work.rounds, t.compute, t.optimizer, t.exposed, t.reduce, t.gather);
-    if (deal_micro_batches(&trainer->deal) < work.ranks)
+           "%.4g)\n", t.step, work.accumulation_steps, t.compute, t.optimizer, t.exposed, t.reduce, t.gather);
+    if (data_parallel_micro_batches(&trainer->parallel) < work.ranks)
         printf("warning        an epoch is %d micro-batches: the other ranks have nothing to do\n",
-               deal_micro_batches(&trainer->deal));
+               data_parallel_micro_batches(&trainer->parallel));
     if (trainer->model.dtype != DTYPE_BF16 && !*trainer->settings->cluster)
         printf("warning        these rates are of bf16; plan with --device cuda\n");
     printf("efficiency     %.1f %% of one GPU that makes as many micro-batches and the whole update alone\n",
@@ -118,7 +119,7 @@ static void plan_print(const struct trainer *trainer)
         if (plan->bytes[class])
             printf("%-14s %12.1f MiB\n", memory_class_name((enum memory_class)class), mib * (double)plan->bytes[class]);
     printf("%-14s %12.1f MiB of device memory%s\n", "total", mib * (double)memory_plan_total(plan),
-           trainer->deal.ranks > 1 ? ", of the rank that keeps most" : "");
+           trainer->parallel.ranks > 1 ? ", of the rank that keeps most" : "");
     printf("work           %.4g flops a step on average: matrix products and attention, forward and backward\n",
            epoch_flops(trainer) / steps);
     printf("optimizer      %.4g bytes a step: gradient norm and AdamW\n",

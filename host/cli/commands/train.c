@@ -34,7 +34,7 @@ static void training_warn(void *user, const char *text)
 /* A failure of one rank becomes that of all. */
 static int training_agree(const struct training *training, int status, struct error *error)
 {
-    return comm_speak(training->comm, comm_status(training->comm, status, error), error);
+    return comm_agree(training->comm, status, error);
 }
 
 /* output_dir/checkpoint-<step>: the model as it is now, in a folder of its own. */
@@ -75,7 +75,7 @@ static int training_step(void *user, const struct step_record *record, struct er
     bool epoch_ends = record->step % training->trainer.steps_per_epoch == 0 && record->step < record->total_steps;
     if (!epoch_ends || strcmp(settings->save_strategy, "epoch"))
         return status;
-    status = comm_status(training->comm, status, error); /* saving takes all ranks */
+    status = comm_agree(training->comm, status, error); /* saving takes all ranks */
     return status ? status : checkpoint_save(training, record->step, error);
 }
 
@@ -172,11 +172,11 @@ static int settings_shared(const struct training *training, struct buffer *text,
 static int training_prepare(struct training *training, bool finetune, struct device *device, struct error *error)
 {
     const struct settings *settings = &training->run->line.settings;
-    struct comm_place place;
+    struct rank_env env;
     struct buffer text = {0};
-    int status = comm_place_find(&place, error);
+    int status = rank_env_read(&env, error);
     if (!status)
-        status = comm_open(&training->comm, &place, error);
+        status = comm_open(&training->comm, &env, error);
     if (status)
         return status;
     const int rank = comm_rank(training->comm);
@@ -185,19 +185,19 @@ static int training_prepare(struct training *training, bool finetune, struct dev
     if (!status && !rank)
         status = output_check(settings, error);
     if (!status) /* before the rest: the memory that a run needs depends on what the device stores */
-        status = device_open(device, settings->device, comm_place_device(&place), (int)settings->threads, error);
+        status = device_open(device, settings->device, rank_env_device(&env), (int)settings->threads, error);
     status = training_agree(training, status, error);
     if (!status)
         status = comm_attach(training->comm, device, error);
     if (status)
         return status;
-    const struct world world = {training->comm, rank, comm_size(training->comm), place.local_size};
+    const struct world world = {training->comm, rank, comm_size(training->comm), env.local_size};
     status = trainer_prepare(&training->trainer, settings, finetune, device->engine->dtype, &world, error);
     if (!status)
         status = settings_shared(training, &text, error);
     status = training_agree(training, status, error);
     if (!status)
-        status = comm_speak(training->comm, agreement_check(&training->trainer, text.data, error), error);
+        status = agreement_check(&training->trainer, text.data, error);
     buffer_free(&text);
     return status;
 }
@@ -209,7 +209,7 @@ static int training_start(struct training *training, struct device *device, stru
     const bool writes = !comm_rank(training->comm);
     int status = training_agree(training, trainer_start(&training->trainer, device, error), error);
     if (!status)
-        status = comm_speak(training->comm, agreement_check_weights(&training->trainer, error), error);
+        status = agreement_check_weights(&training->trainer, error);
     if (status)
         return status;
     interrupt_catch(!training->comm); /* from the first file to the last: none is left half-written */
@@ -242,7 +242,7 @@ static int training_run(struct training *training, bool finetune, double start, 
     if (!status)
         status = trainer_save(trainer, settings->output_dir, error);
     if (!trainer->aborted)
-        status = comm_speak(training->comm, status, error);
+        status = comm_report_once(training->comm, status, error);
     if (status)
         return status;
     if (writes)

@@ -1,7 +1,7 @@
-/* test_comm_place.c - which rank of how many, by every launcher's environment, and what contradicts itself. */
+/* test_rank_env.c - which rank of how many, by every launcher's environment, and what contradicts itself. */
 #include "../support/temporary.h"
 
-#include "../../host/comm/place.h"
+#include "../../host/comm/rank_env.h"
 
 static const char *const known[] = {
     "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID",
@@ -13,7 +13,7 @@ static const char *const known[] = {
     "SLURM_STEP_TASKS_PER_NODE"};
 
 /* Sets exactly these "NAME=value ..." and asks. */
-static int place_with(const char *variables, struct comm_place *place, struct error *error)
+static int env_with(const char *variables, struct rank_env *env, struct error *error)
 {
     char copy[1024];
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
@@ -25,7 +25,7 @@ static int place_with(const char *variables, struct comm_place *place, struct er
         setenv(word, value + 1, 1);
     }
     *error = (struct error){0};
-    return comm_place_find(place, error);
+    return rank_env_read(env, error);
 }
 
 static void test_found(void **state)
@@ -76,16 +76,16 @@ static void test_found(void **state)
         {"SLURM_PROCID=0 SLURM_NTASKS=1 SLURM_LOCALID=0 SLURM_STEP_ID=0", "srun", 0, 1, 0, 1, "", 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct comm_place place;
+        struct rank_env env;
         struct error error;
-        if (place_with(cases[i].variables, &place, &error))
+        if (env_with(cases[i].variables, &env, &error))
             fail_msg("%s: %s", cases[i].variables, error.text);
-        if (strcmp(place.launcher, cases[i].launcher) || place.rank != cases[i].rank || place.size != cases[i].size ||
-            place.local_rank != cases[i].local_rank || place.local_size != cases[i].local_size ||
-            strcmp(place.address, cases[i].address) || (place.port != cases[i].port && place.size > 1))
-            fail_msg("%s: got %s %d/%d local %d/%d %s:%d", cases[i].variables, place.launcher, place.rank, place.size,
-                     place.local_rank, place.local_size, place.address, place.port);
-        assert_true(place.timeout_seconds == 60);
+        if (strcmp(env.launcher, cases[i].launcher) || env.rank != cases[i].rank || env.size != cases[i].size ||
+            env.local_rank != cases[i].local_rank || env.local_size != cases[i].local_size ||
+            strcmp(env.address, cases[i].address) || (env.port != cases[i].port && env.size > 1))
+            fail_msg("%s: got %s %d/%d local %d/%d %s:%d", cases[i].variables, env.launcher, env.rank, env.size,
+                     env.local_rank, env.local_size, env.address, env.port);
+        assert_true(env.timeout_seconds == 60);
     }
 }
 
@@ -126,9 +126,9 @@ static void test_refused(void **state)
         {"FLAT_COMM_TIMEOUT=soon", "FLAT_COMM_TIMEOUT: expected"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct comm_place place;
+        struct rank_env env;
         struct error error;
-        int status = place_with(cases[i].variables, &place, &error);
+        int status = env_with(cases[i].variables, &env, &error);
         if (!status)
             fail_msg("%s: not refused", cases[i].variables);
         assert_error(&error, status, STATUS_USAGE, cases[i].text);
@@ -139,21 +139,21 @@ static void test_refused(void **state)
 static void test_port(void **state)
 {
     (void)state;
-    struct comm_place one, two;
+    struct rank_env one, two;
     struct error error;
     const char *step = "SLURM_NTASKS=2 SLURM_LOCALID=0 SLURM_STEP_NODELIST=a,b SLURM_STEP_ID=%d SLURM_JOB_ID=77 "
                        "SLURM_PROCID=%d";
     char text[512];
     snprintf(text, sizeof text, step, 0, 0);
-    assert_int_equal(place_with(text, &one, &error), 0);
+    assert_int_equal(env_with(text, &one, &error), 0);
     snprintf(text, sizeof text, step, 0, 1);
-    assert_int_equal(place_with(text, &two, &error), 0);
+    assert_int_equal(env_with(text, &two, &error), 0);
     assert_int_equal(one.port, two.port);
     assert_true(one.port >= 1024 && one.port < 32768);
     snprintf(text, sizeof text, step, 1, 1);
-    assert_int_equal(place_with(text, &two, &error), 0);
+    assert_int_equal(env_with(text, &two, &error), 0);
     assert_int_not_equal(one.port, two.port);
-    assert_int_equal(place_with("FLAT_COMM_TIMEOUT=5", &one, &error), 0);
+    assert_int_equal(env_with("FLAT_COMM_TIMEOUT=5", &one, &error), 0);
     assert_true(one.timeout_seconds == 5);
 }
 

@@ -1,9 +1,9 @@
-/* place.h - which rank of how many this process is, as its launcher says. */
-#ifndef FLAT_COMM_PLACE_H
-#define FLAT_COMM_PLACE_H
+/* rank_env.h - which rank of how many this process is, as its launcher says. */
+#ifndef FLAT_COMM_RANK_ENV_H
+#define FLAT_COMM_RANK_ENV_H
 #include "../util/error.h"
 
-struct comm_place {
+struct rank_env {
     int rank, size;             /* in the whole run */
     int local_rank, local_size; /* on this host: local_rank picks the GPU */
     char address[256];          /* where rank 0 listens */
@@ -21,9 +21,9 @@ struct comm_place {
  * mpirun on several hosts does not say where rank 0 is: MASTER_ADDR must, or a SLURM allocation does.
  * FLAT_COMM_TIMEOUT is timeout_seconds, FLAT_LISTENER the listener of flat --nproc_per_node.
  * Contradictory or half-set variables are STATUS_USAGE, naming the variable. */
-int comm_place_find(struct comm_place *place, struct error *error);
+int rank_env_read(struct rank_env *env, struct error *error);
 /* Number of the GPU for device_open: local_rank, or, where CUDA_VISIBLE_DEVICES shows fewer than local_size (as srun
  * does with --gpus-per-task), local_rank modulo those. */
-int comm_place_device(const struct comm_place *place);
+int rank_env_device(const struct rank_env *env);
 
 #endif

@@ -1,5 +1,5 @@
-/* wire.c - see wire.h. */
-#include "wire.h"
+/* tcp.c - see tcp.h. */
+#include "tcp.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -25,13 +25,13 @@ static int milliseconds_to(double deadline)
     return left <= 0 ? 0 : left > 1e6 ? 1000000000 : (int)(left * 1000) + 1;
 }
 
-bool wire_is_loopback(const char *address)
+bool tcp_is_loopback(const char *address)
 {
     return !strcmp(address, "localhost") || !strncmp(address, "127.", 4) || !strcmp(address, "::1") ||
            !strncmp(address, "::ffff:127.", 11);
 }
 
-void wire_close(int *fd)
+void tcp_close(int *fd)
 {
     if (*fd >= 0)
         close(*fd);
@@ -48,7 +48,7 @@ static int resolve(const char *address, int port, bool listening, struct addrinf
 {
     char service[16];
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = listening ? AI_PASSIVE : 0};
-    const bool all = listening && !wire_is_loopback(address);
+    const bool all = listening && !tcp_is_loopback(address);
     snprintf(service, sizeof service, "%d", port);
     int failure = getaddrinfo(all ? NULL : address, service, &hints, list);
     if (failure)
@@ -83,7 +83,7 @@ static int port_bound(int fd)
                                            : ((struct sockaddr_in *)&own)->sin_port);
 }
 
-int wire_listen(int *fd, const char *address, int port, int *bound, struct error *error)
+int tcp_listen(int *fd, const char *address, int port, int *bound, struct error *error)
 {
     struct addrinfo *list;
     int failure = 0;
@@ -136,7 +136,7 @@ static int socket_connect(const struct addrinfo *at, double deadline)
     return fd;
 }
 
-int wire_connect(int *fd, const char *address, int port, double deadline, struct error *error)
+int tcp_connect(int *fd, const char *address, int port, double deadline, struct error *error)
 {
     struct addrinfo *list;
     int failure = 0;
@@ -159,7 +159,7 @@ int wire_connect(int *fd, const char *address, int port, double deadline, struct
     return STATUS_OK;
 }
 
-int wire_accept(int listener, double deadline, char from[WIRE_ADDRESS_BYTES])
+int tcp_accept(int listener, double deadline, char from[TCP_ADDRESS_BYTES])
 {
     for (;;) {
         struct pollfd ready = {.fd = listener, .events = POLLIN};
@@ -175,7 +175,7 @@ int wire_accept(int listener, double deadline, char from[WIRE_ADDRESS_BYTES])
             nap();
             return -1;
         }
-        if (getnameinfo((struct sockaddr *)&other, length, from, WIRE_ADDRESS_BYTES, NULL, 0, NI_NUMERICHOST))
+        if (getnameinfo((struct sockaddr *)&other, length, from, TCP_ADDRESS_BYTES, NULL, 0, NI_NUMERICHOST))
             *from = 0;
         socket_prepare(fd);
         return fd;
@@ -183,7 +183,7 @@ int wire_accept(int listener, double deadline, char from[WIRE_ADDRESS_BYTES])
 }
 
 /* Waits until fd is ready for `events`; false with errno when the deadline passes. */
-static bool wire_wait(int fd, short events, double deadline)
+static bool tcp_wait(int fd, short events, double deadline)
 {
     for (;;) {
         struct pollfd ready = {.fd = fd, .events = events};
@@ -197,7 +197,7 @@ static bool wire_wait(int fd, short events, double deadline)
     }
 }
 
-bool wire_send(int fd, const void *bytes, size_t count, double deadline)
+bool tcp_send(int fd, const void *bytes, size_t count, double deadline)
 {
     for (const char *at = bytes; count;) {
         ssize_t sent = send(fd, at, count, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -206,14 +206,14 @@ bool wire_send(int fd, const void *bytes, size_t count, double deadline)
             count -= (size_t)sent;
         } else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
             return false;
-        } else if (errno != EINTR && !wire_wait(fd, POLLOUT, deadline)) {
+        } else if (errno != EINTR && !tcp_wait(fd, POLLOUT, deadline)) {
             return false;
         }
     }
     return true;
 }
 
-bool wire_receive(int fd, void *bytes, size_t count, double deadline)
+bool tcp_receive(int fd, void *bytes, size_t count, double deadline)
 {
     for (char *at = bytes; count;) {
         ssize_t got = recv(fd, at, count, MSG_DONTWAIT);
@@ -225,14 +225,14 @@ bool wire_receive(int fd, void *bytes, size_t count, double deadline)
             return false;
         } else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
             return false;
-        } else if (errno != EINTR && !wire_wait(fd, POLLIN, deadline)) {
+        } else if (errno != EINTR && !tcp_wait(fd, POLLIN, deadline)) {
             return false;
         }
     }
     return true;
 }
 
-const char *wire_reason(int failure)
+const char *tcp_reason(int failure)
 {
     return failure ? strerror(failure) : "the connection was closed";
 }

@@ -1,5 +1,5 @@
-/* place.c - see place.h. */
-#include "place.h"
+/* rank_env.c - see rank_env.h. */
+#include "rank_env.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -44,7 +44,7 @@ static const struct names by_open_mpi = {"mpirun", "OMPI_COMM_WORLD_RANK", "OMPI
 static const struct names by_pmi = {"mpirun", "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"};
 
 /* rank, size, local_rank, local_size of one launcher; local_size stays 0 where it is not told. */
-static int numbers_read(struct comm_place *place, const struct names *names, struct error *error)
+static int numbers_read(struct rank_env *env, const struct names *names, struct error *error)
 {
     int rank = -1, size = 0, local_rank = -1, local_size = 0;
     int status = variable_int(names->size, 1, SIZE_MAX_RANKS, &size, error);
@@ -69,29 +69,29 @@ static int numbers_read(struct comm_place *place, const struct names *names, str
     if ((local_size && (local_rank >= local_size || local_size > size)))
         return error_set(error, STATUS_USAGE, "%s: %d does not go with %s %d and %s %d", names->local_rank, local_rank,
                          names->rank, rank, names->local_size, local_size);
-    place->rank = rank;
-    place->size = size;
-    place->local_rank = local_rank;
-    place->local_size = local_size;
-    place->launcher = names->launcher;
+    env->rank = rank;
+    env->size = size;
+    env->local_rank = local_rank;
+    env->local_size = local_size;
+    env->launcher = names->launcher;
     return STATUS_OK;
 }
 
-static int address_set(struct comm_place *place, const char *address, size_t length, const char *name,
+static int address_set(struct rank_env *env, const char *address, size_t length, const char *name,
                        struct error *error)
 {
-    if (!length || length >= sizeof place->address)
+    if (!length || length >= sizeof env->address)
         return error_set(error, STATUS_USAGE, "%s: expected a host name or address, found '%.80s'", name, address);
-    memcpy(place->address, address, length);
-    place->address[length] = 0;
+    memcpy(env->address, address, length);
+    env->address[length] = 0;
     return STATUS_OK;
 }
 
 /* The first name of a SLURM host list: "gpu[03-05,9],n1" gives "gpu03". */
-static int nodelist_first(struct comm_place *place, const char *name, struct error *error)
+static int nodelist_first(struct rank_env *env, const char *name, struct error *error)
 {
     const char *list = variable(name);
-    char host[sizeof place->address];
+    char host[sizeof env->address];
     size_t length = 0;
     for (const char *at = list; at && *at && *at != ',' && length + 1 < sizeof host; at++) {
         if (*at != '[') {
@@ -106,7 +106,7 @@ static int nodelist_first(struct comm_place *place, const char *name, struct err
         at = strchr(at, ']');
     }
     host[length] = 0;
-    return address_set(place, host, length, name, error);
+    return address_set(env, host, length, name, error);
 }
 
 /* A port that every rank of a job makes alike: FNV-1a of the job's name. */
@@ -119,12 +119,12 @@ static int port_of(const char *job)
 }
 
 /* MASTER_ADDR and MASTER_PORT where they are set. */
-static int master_read(struct comm_place *place, struct error *error)
+static int master_read(struct rank_env *env, struct error *error)
 {
     const char *address = variable("MASTER_ADDR");
-    int status = variable_int("MASTER_PORT", 1, 65535, &place->port, error);
+    int status = variable_int("MASTER_PORT", 1, 65535, &env->port, error);
     if (!status && address)
-        status = address_set(place, address, strlen(address), "MASTER_ADDR", error);
+        status = address_set(env, address, strlen(address), "MASTER_ADDR", error);
     return status;
 }
 
@@ -133,71 +133,71 @@ static int is_loopback(const char *address)
     return !strcmp(address, "localhost") || !strncmp(address, "127.", 4) || !strcmp(address, "::1");
 }
 
-static int listener_read(struct comm_place *place, struct error *error)
+static int listener_read(struct rank_env *env, struct error *error)
 {
     int listening = 0;
     socklen_t length = sizeof listening;
-    int status = place->rank ? STATUS_OK : variable_int("FLAT_LISTENER", 3, 1 << 20, &place->listener, error);
-    if (status || place->listener < 0)
+    int status = env->rank ? STATUS_OK : variable_int("FLAT_LISTENER", 3, 1 << 20, &env->listener, error);
+    if (status || env->listener < 0)
         return status;
-    if (getsockopt(place->listener, SOL_SOCKET, SO_ACCEPTCONN, &listening, &length) || !listening)
+    if (getsockopt(env->listener, SOL_SOCKET, SO_ACCEPTCONN, &listening, &length) || !listening)
         return error_set(error, STATUS_USAGE, "FLAT_LISTENER: descriptor %d does not listen; flat --nproc_per_node "
-                         "sets this, leave it out", place->listener);
-    fcntl(place->listener, F_SETFD, FD_CLOEXEC);
+                         "sets this, leave it out", env->listener);
+    fcntl(env->listener, F_SETFD, FD_CLOEXEC);
     return STATUS_OK;
 }
 
-static int find_by_environment(struct comm_place *place, struct error *error)
+static int find_by_environment(struct rank_env *env, struct error *error)
 {
     int other = -1;
-    int status = numbers_read(place, &by_environment, error);
+    int status = numbers_read(env, &by_environment, error);
     if (!status)
         status = variable_int(by_open_mpi.rank, 0, SIZE_MAX_RANKS, &other, error);
-    if (status || place->size == 1)
+    if (status || env->size == 1)
         return status;
-    if (other >= 0 && other != place->rank)
+    if (other >= 0 && other != env->rank)
         return error_set(error, STATUS_USAGE, "RANK: %d, but mpirun says %s %d; unset RANK and WORLD_SIZE, or start "
-                         "without mpirun", place->rank, by_open_mpi.rank, other);
-    status = master_read(place, error);
+                         "without mpirun", env->rank, by_open_mpi.rank, other);
+    status = master_read(env, error);
     if (status)
         return status;
-    if (!*place->address || !place->port)
+    if (!*env->address || !env->port)
         return error_set(error, STATUS_USAGE, "%s: not set, but RANK and WORLD_SIZE are; set it to the %s of rank 0",
-                         *place->address ? "MASTER_PORT" : "MASTER_ADDR", *place->address ? "port" : "host");
+                         *env->address ? "MASTER_PORT" : "MASTER_ADDR", *env->address ? "port" : "host");
     if (variable("TORCHELASTIC_RUN_ID")) {
-        place->launcher = "torchrun";
-        if (++place->port > 65535)
+        env->launcher = "torchrun";
+        if (++env->port > 65535)
             return error_set(error, STATUS_USAGE,
                              "MASTER_PORT: torchrun's own store holds 65535, and ranks meet at the "
                              "port above it; give torchrun a smaller --master_port");
     } else if (variable("FLAT_LAUNCHER")) {
-        place->launcher = "flat";
-        status = listener_read(place, error);
+        env->launcher = "flat";
+        status = listener_read(env, error);
     }
-    if (!place->local_size && is_loopback(place->address))
-        place->local_size = place->size;
+    if (!env->local_size && is_loopback(env->address))
+        env->local_size = env->size;
     return status;
 }
 
-static int find_by_mpi(struct comm_place *place, const struct names *names, struct error *error)
+static int find_by_mpi(struct rank_env *env, const struct names *names, struct error *error)
 {
     static const char *const job[] = {"PMIX_NAMESPACE", "OMPI_MCA_ess_base_jobid", "PMI_ID", "SLURM_JOB_ID"};
-    int status = numbers_read(place, names, error);
+    int status = numbers_read(env, names, error);
     if (!status)
-        status = master_read(place, error);
-    if (status || place->size == 1)
+        status = master_read(env, error);
+    if (status || env->size == 1)
         return status;
-    if (!*place->address && place->local_size == place->size)
-        status = address_set(place, "127.0.0.1", 9, "MASTER_ADDR", error);
-    else if (!*place->address && variable("SLURM_JOB_NODELIST"))
-        status = nodelist_first(place, "SLURM_JOB_NODELIST", error);
-    else if (!*place->address)
+    if (!*env->address && env->local_size == env->size)
+        status = address_set(env, "127.0.0.1", 9, "MASTER_ADDR", error);
+    else if (!*env->address && variable("SLURM_JOB_NODELIST"))
+        status = nodelist_first(env, "SLURM_JOB_NODELIST", error);
+    else if (!*env->address)
         status = error_set(error, STATUS_USAGE, "MASTER_ADDR: not set, and mpirun does not tell the host of rank 0 to "
                            "ranks on other hosts; add -x MASTER_ADDR=HOST -x MASTER_PORT=PORT");
-    for (size_t i = 0; !status && !place->port && i < sizeof job / sizeof *job; i++)
+    for (size_t i = 0; !status && !env->port && i < sizeof job / sizeof *job; i++)
         if (variable(job[i]))
-            place->port = port_of(variable(job[i]));
-    if (!status && !place->port)
+            env->port = port_of(variable(job[i]));
+    if (!status && !env->port)
         status = error_set(error, STATUS_USAGE,
                            "MASTER_PORT: not set, and mpirun gives the job no name to make one from; "
                            "add MASTER_PORT=PORT to the environment");
@@ -221,59 +221,59 @@ static int tasks_here(const char *list, int node)
 }
 
 /* Only inside a step: the batch script itself has SLURM_PROCID 0 and the tasks of the whole job, too. */
-static int find_by_srun(struct comm_place *place, struct error *error)
+static int find_by_srun(struct rank_env *env, struct error *error)
 {
     const char *step_size = variable("SLURM_STEP_NUM_TASKS") ? "SLURM_STEP_NUM_TASKS" : "SLURM_NTASKS";
     const struct names names = {"srun", "SLURM_PROCID", step_size, "SLURM_LOCALID", NULL};
     int node = 0;
-    int status = numbers_read(place, &names, error);
+    int status = numbers_read(env, &names, error);
     if (!status)
         status = variable_int("SLURM_NODEID", 0, SIZE_MAX_RANKS, &node, error);
     if (!status)
-        status = master_read(place, error);
-    if (status || place->size == 1)
+        status = master_read(env, error);
+    if (status || env->size == 1)
         return status;
     const char *nodes = variable("SLURM_STEP_NODELIST") ? "SLURM_STEP_NODELIST" : "SLURM_JOB_NODELIST";
-    if (!*place->address)
-        status = variable(nodes) ? nodelist_first(place, nodes, error)
+    if (!*env->address)
+        status = variable(nodes) ? nodelist_first(env, nodes, error)
                                  : error_set(error, STATUS_USAGE, "SLURM_STEP_NODELIST: not set, and neither is "
                                              "MASTER_ADDR; set that to the host of rank 0");
-    if (!status && !place->port) {
+    if (!status && !env->port) {
         char job[128];
         snprintf(job, sizeof job, "%.60s.%.60s", variable("SLURM_JOB_ID") ? variable("SLURM_JOB_ID") : "",
                  variable("SLURM_STEP_ID"));
-        place->port = port_of(job);
+        env->port = port_of(job);
     }
-    place->local_size = tasks_here(variable("SLURM_STEP_TASKS_PER_NODE"), node);
+    env->local_size = tasks_here(variable("SLURM_STEP_TASKS_PER_NODE"), node);
     return status;
 }
 
-int comm_place_find(struct comm_place *place, struct error *error)
+int rank_env_read(struct rank_env *env, struct error *error)
 {
-    *place = (struct comm_place){.size = 1, .local_size = 1, .listener = -1, .launcher = "none"};
+    *env = (struct rank_env){.size = 1, .local_size = 1, .listener = -1, .launcher = "none"};
     int timeout = TIMEOUT_SECONDS;
     int status = variable_int("FLAT_COMM_TIMEOUT", 1, 86400, &timeout, error);
-    place->timeout_seconds = timeout;
+    env->timeout_seconds = timeout;
     if (status)
         return status;
     if (variable("RANK") || variable("WORLD_SIZE"))
-        status = find_by_environment(place, error);
+        status = find_by_environment(env, error);
     else if (variable(by_open_mpi.rank) || variable(by_open_mpi.size))
-        status = find_by_mpi(place, &by_open_mpi, error);
+        status = find_by_mpi(env, &by_open_mpi, error);
     else if (variable(by_pmi.rank) || variable(by_pmi.size))
-        status = find_by_mpi(place, &by_pmi, error);
+        status = find_by_mpi(env, &by_pmi, error);
     else if (variable("SLURM_PROCID") && variable("SLURM_STEP_ID"))
-        status = find_by_srun(place, error);
-    if (!status && place->local_size < place->local_rank + 1)
-        place->local_size = place->local_rank + 1; /* not told */
+        status = find_by_srun(env, error);
+    if (!status && env->local_size < env->local_rank + 1)
+        env->local_size = env->local_rank + 1; /* not told */
     return status;
 }
 
-int comm_place_device(const struct comm_place *place)
+int rank_env_device(const struct rank_env *env)
 {
     const char *visible = variable("CUDA_VISIBLE_DEVICES");
-    int count = visible ? 1 : place->local_size;
+    int count = visible ? 1 : env->local_size;
     for (; visible && *visible; visible++)
         count += *visible == ',';
-    return count < place->local_size ? place->local_rank % count : place->local_rank;
+    return count < env->local_size ? env->local_rank % count : env->local_rank;
 }
