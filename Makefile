@@ -163,7 +163,7 @@ test: deps
 	@$(if $(SAN),:,$(MAKE) --no-print-directory test-nets)
 	@$(if $(SAN),:,$(MAKE) --no-print-directory SAN=1 NVCC= test-inputs)
 # What reads input runs once more in the sanitized build.
-INPUT_TESTS := adapter dataset file json malformed options plot safetensors tokenizer_files
+INPUT_TESTS := adapter chat_template dataset file json malformed options plot safetensors tokenizer_files
 test-inputs:
 	@$(MAKE) --no-print-directory -j$$(nproc) $(INPUT_TESTS:%=$(BUILD)/tests/test_%) $(BUILD)/flat $(BUILD)/libflat_cpu.so
 	@echo "what reads input, under AddressSanitizer and UBSan:"
