@@ -69,7 +69,7 @@ PARITY := $(BUILD)/parity
 EMU_FLAVOUR := $(if $(SAN),asan,plain)
 include tests/emulation/emulation.mk
 
-.PHONY: help flat cuda demo bench test test-nets test-inputs deps install clean arrows test-bin FORCE
+.PHONY: help flat cuda demo bench test test-sanitized test-inputs deps install clean layers test-bin FORCE
 help:
 	@awk '/^#/ { sub(/^# ?/, ""); print; next } { exit }' Makefile
 
@@ -137,7 +137,7 @@ $(BUILD)/version.c: FORCE
 	 printf '#include "host/util/version.h"\nconst char *version_commit(void) { return "%s"; }\n' "$$commit" > $@.new; \
 	 cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 
-# Tests: one program per file tests/*/test_<name>.c. The CUDA rooms run in three nets: as built, then with AddressSanitizer
+# Tests: one program per file tests/*/test_<name>.c. The CUDA ops run three times: as built, then with AddressSanitizer
 # (which must come first into a process that was not linked with it) and with the checker of the emulation. test_parity
 # runs as built only: it launches what test_step launches, and takes minutes in the other two.
 CUDA_TESTS := $(patsubst %.c,$(BUILD)/tests/%,$(notdir $(filter-out %/test_parity.c,\
@@ -158,9 +158,9 @@ $(TESTS:%=test-%): test-%: deps
 	@$(RUN_TESTS) $(BUILD)/tests/test_$*
 test: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) CUDA_ARCHS=90a test-bin
-	@$(MAKE) --no-print-directory arrows
+	@$(MAKE) --no-print-directory layers
 	@$(RUN_TESTS) $(TESTS:%=$(BUILD)/tests/test_%)
-	@$(if $(SAN),:,$(MAKE) --no-print-directory test-nets)
+	@$(if $(SAN),:,$(MAKE) --no-print-directory test-sanitized)
 	@$(if $(SAN),:,$(MAKE) --no-print-directory SAN=1 NVCC= test-inputs)
 # What reads input runs once more in the sanitized build.
 INPUT_TESTS := adapter chat_template dataset file json malformed options plot safetensors tokenizer_files
@@ -168,12 +168,12 @@ test-inputs:
 	@$(MAKE) --no-print-directory -j$$(nproc) $(INPUT_TESTS:%=$(BUILD)/tests/test_%) $(BUILD)/flat $(BUILD)/libflat_cpu.so
 	@echo "what reads input, under AddressSanitizer and UBSan:"
 	@$(RUN_TESTS) $(INPUT_TESTS:%=$(BUILD)/tests/test_%)
-test-nets:
-	@for net in $(filter-out $(EMU_FLAVOUR),$(EMU_FLAVOURS)); do echo "CUDA rooms, $$net:"; \
-	    [ $$net != asan ] || preload="LD_PRELOAD=$$($(CC) -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0"; \
-	    env $$preload FLAT_EMU=$(EMU_BUILD)/$$net/libflat_emu.so $(RUN_TESTS) $(CUDA_TESTS) || exit 1; preload=; done
+test-sanitized:
+	@for flavour in $(filter-out $(EMU_FLAVOUR),$(EMU_FLAVOURS)); do echo "CUDA ops, $$flavour:"; \
+	    [ $$flavour != asan ] || preload="LD_PRELOAD=$$($(CC) -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0"; \
+	    env $$preload FLAT_EMU=$(EMU_BUILD)/$$flavour/libflat_emu.so $(RUN_TESTS) $(CUDA_TESTS) || exit 1; preload=; done
 
-# What a room's ops take, against the limits of the machine: all in short, or one op (any part of a case's name) in full.
+# What the ops take, against the limits of the machine: all in short, or one op (any part of a case's name) in full.
 bench: deps
 	@$(MAKE) --no-print-directory flat
 	@$(BUILD)/flat bench kernels --quick
@@ -192,8 +192,8 @@ report:
 	@$(PYTHON) benches/report.py
 
 # No include points from a layer to one on its right.
-arrows:
-	@tools/arrows
+layers:
+	@tools/layers
 
 # Recomputes the golden models with transformers, compares ours with them, and loads our output folders back there.
 .PHONY: parity parity-table

@@ -1,7 +1,7 @@
 """benches/results/README.md and its charts, from the committed JSON files: make report.
 
 A folder of benches/results is a machine; its files are what the benchmarks wrote:
-    kernels.json (flat bench kernels), peers.json (pytorch/kernels.py), step*.json (flat bench step), compare*.json
+    kernels.json (flat bench kernels), reference.json (pytorch/kernels.py), step*.json (flat bench step), compare*.json
     (pytorch/compare.py), run_time*.json (pytorch/run_time.py), io*.json (flat bench io)
 predicted/step.json is flat bench step --predict, predicted/bytes.txt the lines that the kernels' tests print about the bytes
 they moved in the emulation. Nothing here measures anything: the same files give the same page.
@@ -17,7 +17,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 RESULTS = os.path.join(HERE, "results")
 OURS, OTHERS, INK, GRAY = "#1f77b4", "#b9c2cc", "#222222", "#666666"
 MODEL_ORDER = ("stories-15m", "smollm2-135m", "llama-3.2-1b", "phi-1.5", "qwen2-1.5b", "opt-2.7b", "llama-2-7b")
-RUNG_TEXT = {"padded": "padded to 500, logits everywhere", "packed": "packed, logits everywhere",
+VARIANT_TEXT = {"padded": "padded to 500, logits everywhere", "packed": "packed, logits everywhere",
              "answers": "packed, logits of answers only", "shared": "and one copy of each prompt",
              "graph": "and launched as one graph"}
 WAY_TEXT = {"flat": "flat.c", "flat+graph": "flat.c, one graph a step", "authors": "PyTorch, as the authors: padded to 500", "padded": "PyTorch, padded to the longest",
@@ -76,20 +76,20 @@ def kernels_part(folder, page):
     if not os.path.exists(path):
         return
     data = load(path)
-    peers, context = {}, data["context"]
-    if os.path.exists(os.path.join(folder, "peers.json")):
-        peer_file = load(os.path.join(folder, "peers.json"))
-        for case in peer_file["cases"]:
-            best = peers.get(case["name"])
+    reference, context = {}, data["context"]
+    if os.path.exists(os.path.join(folder, "reference.json")):
+        reference_file = load(os.path.join(folder, "reference.json"))
+        for case in reference_file["cases"]:
+            best = reference.get(case["name"])
             if not best or case["seconds"]["median"] < best:
-                peers[case["name"]] = case["seconds"]["median"]
+                reference[case["name"]] = case["seconds"]["median"]
     limits, rows, bars, ops = context["limits"], [], [], []
     for case in data["cases"]:
         if (case["op"], case["dtype"]) not in ops:
             ops.append((case["op"], case["dtype"]))
     for op, dtype in ops:
         cases = [c for c in data["cases"] if (c["op"], c["dtype"]) == (op, dtype) and not c["wrong"]]
-        ratios = [peers[c["name"]] / c["seconds"]["median"] for c in cases if c["name"] in peers]
+        ratios = [reference[c["name"]] / c["seconds"]["median"] for c in cases if c["name"] in reference]
         share = [100 * c["of_limit"] for c in cases]
         rows.append((op, dtype, len(cases), spread(share, "%.0f"), "%.2f" % max(c["error_of_allowed"] for c in cases),
                      spread(ratios, "%.2f") if ratios else ""))
@@ -100,10 +100,10 @@ def kernels_part(folder, page):
         1e-9 * limits["copy_bytes_per_second"], 1e-9 * limits["scale_bytes_per_second"], 1e-9 * limits["read_bytes_per_second"],
         ", ".join("%.1f in %s" % (1e-9 * v, k.split("_")[1]) for k, v in limits.items() if k.startswith("product"))) +
         "Shares are least time by these limits over the measured median, over all shapes of an op: median (least to most). "
-        "Errors are the worst of all checks, as a share of what the op's card allows. Above 100 %, a case ran in a quieter moment "
-        "than the limits, or from the cache." + (" The peer is the fastest of %s; above 1, it takes longer than ours." % (
-            "torch %s and what else was there" % peer_file["context"]["torch"]) if peers else "") + "\n")
-    page.append(table(("op", "type", "cases", "% of the limit", "error / allowed", "peer's time / ours"), rows, 2))
+        "Errors are the worst of all checks, as a share of what the op's contract allows. Above 100 %, a case ran in a quieter moment "
+        "than the limits, or from the cache." + (" The reference is the fastest of %s; above 1, it takes longer than ours." % (
+            "torch %s and what else was there" % reference_file["context"]["torch"]) if reference else "") + "\n")
+    page.append(table(("op", "type", "cases", "% of the limit", "error / allowed", "reference's time / ours"), rows, 2))
     bar_chart(os.path.join(folder, "kernels.svg"), "Share of the device's limit", "%s, %s; median over shapes, %% of copy, read or "
               "matrix-product rate" % (context["device"], context["date"][:10]), bars, "%", 0)
     page.append("![share of the limit](%s/kernels.svg)\n" % os.path.basename(folder))
@@ -117,24 +117,24 @@ def steps_part(folder, page):
             if not cases:
                 continue
             page.append("### Steps of %s\n\n" % model + origin(data["context"], "flat bench step --filter " + model))
-            page.append(table(("workload", "rung", "rows", "head rows", "ms", "p10", "p90", "samples", "pairs/s", "TFLOP/s", "MB planned",
+            page.append(table(("workload", "variant", "rows", "head rows", "ms", "p10", "p90", "samples", "pairs/s", "TFLOP/s", "MB planned",
                                "MB used", "largest ops"), [
-                (c["workload"], c["rung"], c["rows"], c["target_rows"], *("%.0f" % (1e3 * c["seconds"][k]) for k in
+                (c["workload"], c["variant"], c["rows"], c["target_rows"], *("%.0f" % (1e3 * c["seconds"][k]) for k in
                                                                       ("median", "p10", "p90")), c["samples"],
                  "%.2f" % c["pairs_per_second"], "%.3f" % (1e-12 * c["flops"] / c["seconds"]["median"]),
                  "%.0f" % (1e-6 * c["planned_bytes"]), "%.0f" % (1e-6 * c["measured_bytes"]) if c["measured_bytes"] else "",
                  ", ".join("%s %.0f %%" % (op, 100 * share) for op, share in
                            sorted(c["ops_share"].items(), key=lambda item: -item[1])[:3]))
                 for c in cases], 2))
-            ladder = [c for c in cases if c["workload"] == "tofu"]
-            if len(ladder) > 1:
-                name = "ladder-%s.svg" % model
+            ablation = [c for c in cases if c["workload"] == "tofu"]
+            if len(ablation) > 1:
+                name = "ablation-%s.svg" % model
                 bar_chart(os.path.join(folder, name), "What each idea brings: %s" % model,
                           "%s, %s; pairs a second, steps of %d pairs of TOFU" % (data["context"]["device"],
-                                                                               data["context"]["date"][:10], ladder[0]["pairs"]),
-                          [(RUNG_TEXT[c["rung"]], c["pairs_per_second"], c["rung"] in ("shared", "graph")) for c in ladder],
+                                                                               data["context"]["date"][:10], ablation[0]["pairs"]),
+                          [(VARIANT_TEXT[c["variant"]], c["pairs_per_second"], c["variant"] in ("shared", "graph")) for c in ablation],
                           "pairs/s")
-                page.append("![ladder](%s/%s)\n" % (os.path.basename(folder), name))
+                page.append("![ablation](%s/%s)\n" % (os.path.basename(folder), name))
 
 
 def compare_part(folder, page):
@@ -221,23 +221,23 @@ def predicted_part(page):
                     "formula of `flat bench step`, time by the rates that `flat plan` assumes of an H200. **None of it was measured.**\n")
         page.append(origin(data["context"], "flat bench step --predict"))
         cases = sorted(data["cases"], key=lambda c: (MODEL_ORDER.index(c["model"]), c["workload"] != "tofu"))
-        page.append(table(("model", "workload", "pairs", "rung", "rows", "TFLOP a step", "GB planned", "ms, predicted", "pairs/s, predicted"), [
-            (c["model"], c["workload"], c["pairs"], c["rung"], c["rows"], "%.2f" % (1e-12 * c["flops"]),
+        page.append(table(("model", "workload", "pairs", "variant", "rows", "TFLOP a step", "GB planned", "ms, predicted", "pairs/s, predicted"), [
+            (c["model"], c["workload"], c["pairs"], c["variant"], c["rows"], "%.2f" % (1e-12 * c["flops"]),
              "%.1f" % (1e-9 * c["planned_bytes"]), "%.1f" % (1e3 * c["predicted_seconds"]),
-             "%.0f" % (c["pairs"] / c["predicted_seconds"])) for c in cases if c["rung"] in ("padded", "shared")], 4))
+             "%.0f" % (c["pairs"] / c["predicted_seconds"])) for c in cases if c["variant"] in ("padded", "shared")], 4))
     path = os.path.join(RESULTS, "predicted", "bytes.txt")
     if os.path.exists(path):
         lines, groups = open(path).read().splitlines(), {}
         for line in lines:
-            found = re.match(r"emu-(\S+) (.*): (\d+) bytes in (\d+) launches, the card says (\d+) \(([+-][\d.]+) %\)", line)
+            found = re.match(r"emu-(\S+) (.*): (\d+) bytes in (\d+) launches, the contract says (\d+) \(([+-][\d.]+) %\)", line)
             if found:
                 groups.setdefault((found[2], found[1]), []).append((int(found[3]), int(found[5]), float(found[6])))
         rows = [(op, kind, len(cases), "{:,}".format(max(cases)[0]), "{:,}".format(max(cases)[1]),
                  "%+.1f to %+.1f" % (min(c[2] for c in cases), max(c[2] for c in cases)))
                 for (op, kind), cases in groups.items()]
         page.append("### Bytes that the CUDA kernels move\n\nCounted by the emulation that runs the `.cu` files on a CPU, on small "
-                    "shapes, against the ops' cards. Bytes, not time. %s.\n" % lines[0].lstrip("# "))
-        page.append(table(("op", "type", "shapes", "counted, largest", "by the card", "off by, %"), rows, 2))
+                    "shapes, against the ops' contracts. Bytes, not time. %s.\n" % lines[0].lstrip("# "))
+        page.append(table(("op", "type", "shapes", "counted, largest", "by the contract", "off by, %"), rows, 2))
 
 
 def main():

@@ -71,11 +71,11 @@ def model_folder(args):
     return folder
 
 
-def measure_ours(args, folder, samples, rung="shared"):
+def measure_ours(args, folder, samples, variant="shared"):
     with tempfile.TemporaryDirectory() as temporary:
         out = os.path.join(temporary, "out.json")
         run([args.flat, "bench", "step", "--model", folder, "--device", args.device, "--pairs", str(args.pairs), "--filter",
-             "%s/%d/%s" % (args.workload, args.pairs, rung), "--samples", str(samples), "--threads", str(args.threads),
+             "%s/%d/%s" % (args.workload, args.pairs, variant), "--samples", str(samples), "--threads", str(args.threads),
              "--json", out], args.limit)
         with open(out) as file:
             result = json.load(file)

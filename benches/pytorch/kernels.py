@@ -1,8 +1,8 @@
-"""What other programs' kernels take on the cases of `flat bench kernels`, for its --peers.
+"""What other programs' kernels take on the cases of `flat bench kernels`, for its --reference.
 
     flat bench kernels --json ours.json
-    python benches/pytorch/kernels.py --cases ours.json --json peers.json
-    flat bench kernels --peers peers.json
+    python benches/pytorch/kernels.py --cases ours.json --json reference.json
+    flat bench kernels --reference reference.json
 
 Peers: torch as it is; torch.compile; and, where they can be imported, Liger-Kernel, flash-attn's cross entropy, QuACK, and
 cut-cross-entropy. Each is first compared with torch in float32 or better. The arrays are random and rotate over copies
@@ -27,7 +27,7 @@ COPIES_BYTES = 256 << 20
 def optional(name):
     try:
         return __import__(name, fromlist=["_"])
-    except Exception:  # a peer that fails to import for whatever reason is not there
+    except Exception:  # a program that fails to import for whatever reason is not there
         return None
 
 
@@ -35,7 +35,7 @@ def compiled(function):
     return torch.compile(function, dynamic=False)
 
 
-# ---- peers: {op: [(name, needs GPU, make(case, dtype, device) -> (arrays(), call(arrays), reference(arrays) or None))]} ----
+# ---- other programs: {op: [(name, needs GPU, make(case, dtype, device) -> (arrays(), call(arrays), reference(arrays) or None))]} ----
 
 def randn(shape, dtype, device, scale=1.0):
     return (torch.randn(shape, device=device) * scale).to(dtype)
@@ -74,8 +74,8 @@ def attention_of(case, dtype, device):
     return lambda: [randn((batch, heads, rows, dim), dtype, device) for _ in range(3)]
 
 
-def peers_of(case, dtype, device):
-    """(peer, arrays, call, reference) of a case; reference gives what call must, or is None."""
+def references_of(case, dtype, device):
+    """(program, arrays, call, expected) of a case; expected() is what call must give, or expected is None."""
     op, rows, cols, depth = case["op"], case["rows"], case["cols"], case["depth"]
     can_compile = hasattr(torch, "compile") and device == "cuda"
     out = []
@@ -125,13 +125,13 @@ def peers_of(case, dtype, device):
         add("torch", lambda: [torch.randint(depth, (rows,), device=device), randn((depth, cols), dtype, device, 0.02)],
             lambda ids, table: F.embedding(ids, table))
     elif op == "adamw_step":
-        out.append(adamw_peer(case, dtype, device))
+        out.append(adamw_reference(case, dtype, device))
     elif op == "adamw_norm":
         add("torch", lambda: [randn((rows,), dtype, device, 1e-2)], lambda g: torch.linalg.vector_norm(g))
     return out
 
 
-def adamw_peer(case, dtype, device):
+def adamw_reference(case, dtype, device):
     """torch.optim.AdamW, fused where this torch has it, on float32 weights (bfloat16 without a master copy is less work)."""
     parameter = torch.nn.Parameter(randn((case["rows"],), torch.float32, device, 0.02))
     parameter.grad = randn((case["rows"],), torch.float32, device, 1e-2)
@@ -148,7 +148,7 @@ def adamw_peer(case, dtype, device):
 # ---- the loss head ----
 
 def head_cases(shapes, dtype, device):
-    """(name, peer, arrays, call): hidden [rows, d], lm_head [vocab, d], targets, weights of the rows."""
+    """(name, program, arrays, call): hidden [rows, d], lm_head [vocab, d], targets, weights of the rows."""
     liger, cce = optional("liger_kernel.transformers.functional"), optional("cut_cross_entropy")
 
     def arrays(rows, d, vocab):
@@ -227,7 +227,7 @@ def main():
         cases = json.load(file)["cases"]
     out = []
 
-    def add(name, peer, arrays, call, reference):
+    def add(name, program, arrays, call, reference):
         try:
             if reference:
                 given = arrays()
@@ -236,22 +236,22 @@ def main():
                 if not off <= (0.1 if "bfloat16" in name else 1e-3):
                     raise ValueError("off by %g from torch in double" % off)
                 del given, expected
-            out.append(dict(measure(arrays, call, args.samples, args.time_budget, args.device), name=name, peer=peer))
-            print("%-66s %-18s %10.1f us" % (name, peer, 1e6 * out[-1]["seconds"]["median"]))
-        except Exception as error:  # one peer that fails must not lose the others' figures
-            print("%-66s %-18s not measured: %s" % (name, peer, str(error).splitlines()[:1]), file=sys.stderr)
+            out.append(dict(measure(arrays, call, args.samples, args.time_budget, args.device), name=name, reference=program))
+            print("%-66s %-18s %10.1f us" % (name, program, 1e6 * out[-1]["seconds"]["median"]))
+        except Exception as error:  # one program that fails must not lose the others' figures
+            print("%-66s %-18s not measured: %s" % (name, program, str(error).splitlines()[:1]), file=sys.stderr)
         if args.device == "cuda":
             torch.cuda.empty_cache()
 
     for case in cases:
         if args.filter in case["name"]:
-            for peer, arrays, call, reference in peers_of(case, getattr(torch, case["dtype"]), args.device):
-                add(case["name"], peer, arrays, call, reference)
+            for program, arrays, call, reference in references_of(case, getattr(torch, case["dtype"]), args.device):
+                add(case["name"], program, arrays, call, reference)
     if args.head:
         shapes = [(512, 2048, 128256), (2560, 2048, 51200), (2560, 4096, 32000), (8192, 4096, 128256)]
         dtype = torch.bfloat16 if args.device == "cuda" else torch.float32
-        for name, peer, arrays, call in head_cases(shapes if args.device == "cuda" else [(256, 576, 49152)], dtype, args.device):
-            add(name, peer, arrays, call, None)
+        for name, program, arrays, call in head_cases(shapes if args.device == "cuda" else [(256, 576, 49152)], dtype, args.device):
+            add(name, program, arrays, call, None)
     context = {"torch": torch.__version__, "device": torch.cuda.get_device_name() if args.device == "cuda" else "cpu",
                "threads": torch.get_num_threads(), "command": " ".join(sys.argv)}
     for module in ("liger_kernel", "flash_attn", "quack", "cut_cross_entropy", "triton"):

@@ -182,7 +182,7 @@ int bench_kernels(const struct settings *settings, struct log *log, struct error
             status = verdict(&bench, error);
     }
     cJSON_Delete(bench.baseline);
-    cJSON_Delete(bench.peers);
+    cJSON_Delete(bench.reference);
     free(bench.record);
     free(bench.normal);
     device_close(&bench.device);

@@ -106,8 +106,8 @@ struct bench_record {
     double bytes, flops;
     struct bench_error error;
     double of_limit;          /* least time by the measured limits / median */
-    const char *peer;         /* the fastest peer, NULL without; belongs to bench->peers */
-    double peer_ratio;        /* its time / ours */
+    const char *reference;    /* the fastest other program, NULL without; belongs to bench->reference */
+    double reference_ratio;   /* its time / ours */
     double baseline_ratio;    /* ours / the baseline's, 0 without */
     bool wrong, slower;       /* slower: than the baseline, beyond the noise of both */
 };
@@ -131,7 +131,7 @@ struct bench {
     size_t records, capacity;
     int left_out;             /* cases larger than this run takes */
     int baseline_missing;     /* cases of the baseline that this run has not measured */
-    cJSON *baseline, *peers;  /* NULL: none */
+    cJSON *baseline, *reference;  /* NULL: none */
 };
 
 /* `flat bench kernels`: runs what --filter leaves, prints the table, writes --json and --csv. STATUS_RUNTIME when a
@@ -171,8 +171,8 @@ cJSON *bench_context_json(const struct settings *settings, const struct device *
 int bench_write_json(const struct bench *bench, const char *path, struct error *error);
 int bench_write_csv(const struct bench *bench, const char *path, struct error *error);
 
-/* bench_baseline.c: a file that --json wrote earlier, and one of peers' times by the same names,
- * {"cases": [{"name", "peer", "seconds": {"median"}}]}. STATUS_INPUT when a file is not one of these. */
+/* bench_baseline.c: a file that --json wrote earlier, and one of other programs' times by the same names,
+ * {"cases": [{"name", "reference", "seconds": {"median"}}]}. STATUS_INPUT when a file is not one of these. */
 int bench_baseline_read(struct bench *bench, struct error *error);
 /* Fills the record's ratios. Slower: by more than 5 % and more than the p10..p90 spread of the wider of the two. */
 void bench_baseline_compare(const struct bench *bench, struct bench_record *record);

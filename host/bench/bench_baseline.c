@@ -1,4 +1,4 @@
-/* bench_baseline.c - earlier figures and those of peers, by the names of cases; see bench.h. */
+/* bench_baseline.c - earlier figures and those of other programs, by the names of cases; see bench.h. */
 #include <string.h>
 
 #include "../io/json/json.h"
@@ -35,7 +35,7 @@ int bench_baseline_read(struct bench *bench, struct error *error)
 {
     int status = file_read_cases(&bench->baseline, bench->settings->baseline, "'flat bench kernels --json' writes it", error);
     if (!status)
-        status = file_read_cases(&bench->peers, bench->settings->peers, "benches/pytorch/kernels.py writes it", error);
+        status = file_read_cases(&bench->reference, bench->settings->reference, "benches/pytorch/kernels.py writes it", error);
     return status;
 }
 
@@ -58,16 +58,16 @@ void bench_baseline_compare(const struct bench *bench, struct bench_record *reco
         record->baseline_ratio = timing->median / before;
         record->slower = record->baseline_ratio > 1 + noise;
     }
-    record->peer = NULL;
-    cJSON_ArrayForEach(item, json_member(bench->peers, "cases")) {
+    record->reference = NULL;
+    cJSON_ArrayForEach(item, json_member(bench->reference, "cases")) {
         if (strcmp(json_member(item, "name")->valuestring, record->name))
             continue;
         double ratio = case_seconds(item, "median") / timing->median;
-        if (record->peer && ratio >= record->peer_ratio)
+        if (record->reference && ratio >= record->reference_ratio)
             continue;
-        const cJSON *peer = json_member(item, "peer");
-        record->peer = cJSON_IsString(peer) ? peer->valuestring : "peer";
-        record->peer_ratio = ratio;
+        const cJSON *reference = json_member(item, "reference");
+        record->reference = cJSON_IsString(reference) ? reference->valuestring : "reference";
+        record->reference_ratio = ratio;
     }
 }
 

@@ -53,8 +53,8 @@ void bench_print_record(const struct bench *bench, const struct bench_record *re
             record->error.difference);
     if (record->baseline_ratio > 0)
         fprintf(stream, "  %.2fx of the baseline's time%s", record->baseline_ratio, record->slower ? " SLOWER" : "");
-    if (record->peer)
-        fprintf(stream, "  %s takes %.2fx", record->peer, record->peer_ratio);
+    if (record->reference)
+        fprintf(stream, "  %s takes %.2fx", record->reference, record->reference_ratio);
     fprintf(stream, "\n");
 }
 
@@ -147,8 +147,8 @@ static bool record_add(cJSON *cases, const struct bench_record *r)
     ok = seconds && json_add_number(seconds, "median", r->timing.median) && json_add_number(seconds, "p10", r->timing.p10) &&
          json_add_number(seconds, "p90", r->timing.p90) && json_add_int(item, "samples", r->timing.samples) &&
          json_add_int(item, "calls_of_a_sample", r->timing.calls) && json_add_number(item, "of_limit", r->of_limit);
-    if (ok && r->peer)
-        ok = json_add_string(item, "peer", r->peer) && json_add_number(item, "peer_time_ratio", r->peer_ratio);
+    if (ok && r->reference)
+        ok = json_add_string(item, "reference", r->reference) && json_add_number(item, "reference_time_ratio", r->reference_ratio);
     if (ok && r->baseline_ratio > 0)
         ok = json_add_number(item, "baseline_time_ratio", r->baseline_ratio) && json_add_bool(item, "slower", r->slower);
     return ok;

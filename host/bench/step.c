@@ -151,14 +151,14 @@ static int stepper_plan(struct stepper *s, struct bench *bench, const char *fold
     struct model_config config;
     char lengths[4096];
     *s = (struct stepper){.trainer = {.settings = bench->settings, .device = bench->device}};
-    s->shared = result->rung >= RUNG_SHARED;
+    s->shared = result->variant >= VARIANT_SHARED;
     int status = model_config_read(&config, folder, error);
     if (!status)
         status = model_create(&trainer->model, &config, bench->dtype, error);
     if (!status)
         status = file_join(lengths, sizeof lengths, bench->settings->models_dir, "../tofu_lengths.txt", error);
     if (!status)
-        status = step_pairs_make(&s->pairs, result->workload, lengths, result->pairs, config.vocab_size, result->rung, error);
+        status = step_pairs_make(&s->pairs, result->workload, lengths, result->pairs, config.vocab_size, result->variant, error);
     if (status)
         return status;
     struct batch_size size = {0};
@@ -202,12 +202,12 @@ static int step_sample(struct stepper *s, struct bench *bench, struct step_resul
     double *sample = memory_array((size_t)wanted, sizeof *sample, error), totals[STEP_TOTALS];
     int status = sample ? stepper_run(s, totals, error) : STATUS_MEMORY, taken = 0; /* warm-up, and the loss */
     if (!status) {
-        const bool is_flat = result->rung >= RUNG_ANSWERS;
+        const bool is_flat = result->variant >= VARIANT_ANSWERS;
         result->loss = is_flat ? totals[TOTAL_LOSS] : NAN;
         result->prob_template = is_flat ? totals[TOTAL_TEMPLATE_PROB] / totals[TOTAL_TEMPLATES] : NAN;
         result->prob_forget = is_flat ? totals[TOTAL_FORGET_PROB] / totals[TOTAL_FORGETS] : NAN;
     }
-    if (!status && result->rung == RUNG_GRAPH)
+    if (!status && result->variant == VARIANT_GRAPH)
         status = graph_make(s, error);
     if (!status)
         status = stepper_run(s, totals, error);
@@ -228,7 +228,7 @@ static int step_sample(struct stepper *s, struct bench *bench, struct step_resul
 static int step_profile(struct stepper *s, struct step_result *result, struct error *error)
 {
     double totals[STEP_TOTALS];
-    if (result->rung == RUNG_GRAPH)
+    if (result->variant == VARIANT_GRAPH)
         return STATUS_OK;
     s->trainer.device.profile = &result->profile;
     s->trainer.model.device = &s->trainer.device;

@@ -3,7 +3,8 @@
  * Models are the config.json files of --models_dir with random weights, or --model with its own. A step packs its pairs,
  * runs forward, loss, backward and AdamW, and reads the totals back. The pairs of "tofu" have the token counts of TOFU's
  * forget10 (tofu_lengths.txt), those of "chunk" are a document of 2,048 tokens and a template answer; ids are drawn by
- * sample_uniform, so that benches/pytorch/models.py makes the same pairs. The ladder, rung by rung:
+ * sample_uniform, so that benches/pytorch/models.py makes the same pairs. The variants, each with one idea more (an
+ * ablation):
  *
  *   padded    every sequence filled to 500 tokens, logits at all positions (what the authors' code computes)
  *   packed    no padding, logits at all positions
@@ -11,20 +12,20 @@
  *   shared    both answers of a pair continue one copy of the prompt; what `flat unlearn` does
  *   graph     the same, forward to backward launched as one graph, on engines that can
  *
- * In the first two rungs every position is a target, so that their loss is not FLAT's: they are there for their cost.
- * The loss is always fused (p - onehot written in place); that cannot be switched off and has no rung.
+ * In the first two variants every position is a target, so that their loss is not FLAT's: they are there for their cost.
+ * The loss is always fused (p - onehot written in place); that cannot be switched off and has no variant.
  *
  *   flops of a step = 6 (matrix weights of the layers) rows + 6 vocab hidden target_rows + 14 heads head_dim layers visible
  *
- * with visible = the sum over rows of the keys they see, all of the rung at hand.
+ * with visible = the sum over rows of the keys they see, all of the variant at hand.
  */
 #ifndef FLAT_BENCHES_STEP_H
 #define FLAT_BENCHES_STEP_H
 #include "../train/trainer.h"
 #include "bench.h"
 
-enum step_rung { RUNG_PADDED, RUNG_PACKED, RUNG_ANSWERS, RUNG_SHARED, RUNG_GRAPH, RUNGS };
-const char *step_rung_name(enum step_rung rung);
+enum step_variant { VARIANT_PADDED, VARIANT_PACKED, VARIANT_ANSWERS, VARIANT_SHARED, VARIANT_GRAPH, VARIANTS };
+const char *step_variant_name(enum step_variant variant);
 
 /* Sequences 2k (template) and 2k + 1 (forget) of each pair. */
 struct step_pairs {
@@ -33,16 +34,16 @@ struct step_pairs {
     struct batch_sequence *sequence; /* [2 pairs] */
     int32_t *first;                  /* [pairs + 1]: 2k */
 };
-/* workload: "tofu" or "chunk". For the rungs of which all positions are targets, sequences say so, and are filled up to
+/* workload: "tofu" or "chunk". For the variants of which all positions are targets, sequences say so, and are filled up to
  * padded ids (0: as they are). lengths_file: tofu_lengths.txt. Free with step_pairs_free. */
 int step_pairs_make(struct step_pairs *pairs, const char *workload, const char *lengths_file, int count, int64_t vocab_size,
-                    enum step_rung rung, struct error *error);
+                    enum step_variant variant, struct error *error);
 void step_pairs_free(struct step_pairs *pairs);
 
 struct step_result {
     char name[160], model[64];
     const char *workload;
-    enum step_rung rung;
+    enum step_variant variant;
     int pairs;
     int64_t parameters, rows, targets, visible;
     double loss, prob_template, prob_forget; /* of the first step; NaN where they are not FLAT's */
@@ -54,10 +55,10 @@ struct step_result {
 };
 
 /* With --predict nothing is opened or run: what a step takes on one GPU in bf16 (--device cpu: float), by the plan and by
- * scaling.h's rates of forward, backward and AdamW. STATUS_RUNTIME when two rungs that compute the same loss disagree. */
+ * scaling.h's rates of forward, backward and AdamW. STATUS_RUNTIME when two variants that compute the same loss disagree. */
 int bench_step(const struct settings *settings, struct log *log, struct error *error);
 
-/* Fills a result whose name, model, workload, rung and pairs are set. *left_out: it is too large for a CPU that was not
+/* Fills a result whose name, model, workload, variant and pairs are set. *left_out: it is too large for a CPU that was not
  * asked for it by name, and nothing was run. */
 int step_measure(struct bench *bench, const char *folder, struct step_result *result, bool *left_out, struct error *error);
 

@@ -1,4 +1,4 @@
-/* step_cases.c - `flat bench step`: every model, workload and rung that is asked for; see step.h. */
+/* step_cases.c - `flat bench step`: every model, workload and variant that is asked for; see step.h. */
 #include "step.h"
 
 #include <dirent.h>
@@ -11,12 +11,6 @@
 
 enum { PAIRS_GPU = 32, PAIRS_CPU = 4, PAIRS_CHUNK_GPU = 4, PAIRS_CHUNK_CPU = 1 };
 
-const char *step_rung_name(enum step_rung rung)
-{
-    static const char *const name[RUNGS] = {"padded", "packed", "answers", "shared", "graph"};
-    return name[rung];
-}
-
 struct step_bench {
     struct bench bench;
     struct step_result *result;
@@ -24,7 +18,7 @@ struct step_bench {
     int left_out, disagree;
 };
 
-/* Rungs of one loss must agree: within roundings of the two probabilities it is made of. */
+/* Variants of one loss must agree: within roundings of the two probabilities it is made of. */
 static bool results_agree(const struct step_result *a, const struct step_result *b, enum dtype dtype)
 {
     double share = dtype == DTYPE_F32 ? 1e-4 : 0.03;
@@ -32,15 +26,15 @@ static bool results_agree(const struct step_result *a, const struct step_result 
 }
 
 static int case_visit(struct step_bench *step, const char *folder, const char *model, const char *workload,
-                      enum step_rung rung, struct error *error)
+                      enum step_variant variant, struct error *error)
 {
     struct bench *bench = &step->bench;
     const struct settings *settings = bench->settings;
     const bool tofu = !strcmp(workload, "tofu");
     const int usual = tofu ? bench->gpu ? PAIRS_GPU : PAIRS_CPU : bench->gpu ? PAIRS_CHUNK_GPU : PAIRS_CHUNK_CPU;
-    struct step_result result = {.workload = workload, .rung = rung, .pairs = settings->pairs ? (int)settings->pairs : usual};
+    struct step_result result = {.workload = workload, .variant = variant, .pairs = settings->pairs ? (int)settings->pairs : usual};
     snprintf(result.model, sizeof result.model, "%s", model);
-    snprintf(result.name, sizeof result.name, "%s/%s/%d/%s", result.model, workload, result.pairs, step_rung_name(rung));
+    snprintf(result.name, sizeof result.name, "%s/%s/%d/%s", result.model, workload, result.pairs, step_variant_name(variant));
     if (!strstr(result.name, settings->filter))
         return STATUS_OK;
     if (settings->list) {
@@ -50,7 +44,7 @@ static int case_visit(struct step_bench *step, const char *folder, const char *m
     }
     bool left_out = false;
     int status = step_measure(bench, folder, &result, &left_out, error);
-    if (status == STATUS_MEMORY && !*settings->filter) { /* the next model, or a rung that pads less, may fit */
+    if (status == STATUS_MEMORY && !*settings->filter) { /* the next model, or a variant that pads less, may fit */
         log_warning(bench->log, "%s: %s", result.name, error->text);
         left_out = true, status = STATUS_OK;
     }
@@ -60,10 +54,10 @@ static int case_visit(struct step_bench *step, const char *folder, const char *m
     step_print(&result, stdout);
     fflush(stdout);
     const struct step_result *last = step->results ? &step->result[step->results - 1] : NULL;
-    if (last && !strcmp(last->model, model) && !strcmp(last->workload, workload) && last->rung >= RUNG_ANSWERS &&
+    if (last && !strcmp(last->model, model) && !strcmp(last->workload, workload) && last->variant >= VARIANT_ANSWERS &&
         !settings->predict && !results_agree(&result, last, bench->dtype)) {
         step->disagree++;
-        printf("    WRONG: the loss is %.9g, and %.9g in the rung above\n", result.loss, last->loss);
+        printf("    WRONG: the loss is %.9g, and %.9g in the variant above\n", result.loss, last->loss);
     }
     status = memory_grow(&step->result, &step->capacity, step->results + 1, sizeof *step->result, error);
     if (!status)
@@ -74,10 +68,10 @@ static int case_visit(struct step_bench *step, const char *folder, const char *m
 static int model_visit(struct step_bench *step, const char *folder, const char *model, struct error *error)
 {
     int status = STATUS_OK;
-    for (int rung = 0; rung < RUNGS && !status; rung++)
-        if (rung != RUNG_GRAPH || step->bench.graphs)
-            status = case_visit(step, folder, model, "tofu", (enum step_rung)rung, error);
-    return status ? status : case_visit(step, folder, model, "chunk", RUNG_SHARED, error);
+    for (int variant = 0; variant < VARIANTS && !status; variant++)
+        if (variant != VARIANT_GRAPH || step->bench.graphs)
+            status = case_visit(step, folder, model, "tofu", (enum step_variant)variant, error);
+    return status ? status : case_visit(step, folder, model, "chunk", VARIANT_SHARED, error);
 }
 
 static int not_hidden(const struct dirent *entry) { return entry->d_name[0] != '.'; }

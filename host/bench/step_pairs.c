@@ -9,6 +9,12 @@
 
 enum { SEED = 1, PADDED_LENGTH = 500, FIRST_ID = 3 }; /* ids below FIRST_ID are special in most vocabularies */
 
+const char *step_variant_name(enum step_variant variant)
+{
+    static const char *const name[VARIANTS] = {"padded", "packed", "answers", "shared", "graph"};
+    return name[variant];
+}
+
 struct pair_lengths {
     int prompt, answer[2];
 };
@@ -42,28 +48,28 @@ static int32_t id_draw(uint64_t counter, int64_t vocab_size)
     return (int32_t)(FIRST_ID + (int64_t)(sample_uniform(SEED, counter) * (double)(vocab_size - FIRST_ID)));
 }
 
-/* One pair at *ids; *counter counts the drawn ids of all pairs. Filling is no draw: other rungs have the same ids. */
-static int32_t *pair_make(const struct pair_lengths *lengths, enum step_rung rung, int64_t vocab_size, uint64_t *counter,
+/* One pair at *ids; *counter counts the drawn ids of all pairs. Filling is no draw: other variants have the same ids. */
+static int32_t *pair_make(const struct pair_lengths *lengths, enum step_variant variant, int64_t vocab_size, uint64_t *counter,
                           struct batch_sequence *sequence, int32_t *ids)
 {
     const uint64_t prompt = *counter;
     *counter += (uint64_t)lengths->prompt;
     for (int side = 0; side < 2; side++) {
-        const int answer = lengths->answer[side], filled = rung == RUNG_PADDED ? PADDED_LENGTH : 0;
+        const int answer = lengths->answer[side], filled = variant == VARIANT_PADDED ? PADDED_LENGTH : 0;
         int length = lengths->prompt + answer;
         for (int i = 0; i < length; i++)
             ids[i] = id_draw(i < lengths->prompt ? prompt + (uint64_t)i : *counter + (uint64_t)(i - lengths->prompt), vocab_size);
         *counter += (uint64_t)answer;
         for (; length < filled; length++)
             ids[length] = FIRST_ID;
-        sequence[side] = (struct batch_sequence){ids, length, rung < RUNG_ANSWERS ? 1 : lengths->prompt};
+        sequence[side] = (struct batch_sequence){ids, length, variant < VARIANT_ANSWERS ? 1 : lengths->prompt};
         ids += length;
     }
     return ids;
 }
 
 int step_pairs_make(struct step_pairs *pairs, const char *workload, const char *lengths_file, int count, int64_t vocab_size,
-                    enum step_rung rung, struct error *error)
+                    enum step_variant variant, struct error *error)
 {
     *pairs = (struct step_pairs){.pairs = count};
     struct pair_lengths *lengths = NULL;
@@ -83,7 +89,7 @@ int step_pairs_make(struct step_pairs *pairs, const char *workload, const char *
     uint64_t counter = 0;
     int32_t *ids = pairs->ids;
     for (int i = 0; i < count && !status; i++)
-        ids = pair_make(tofu ? &lengths[(size_t)i % known] : &chunk, rung, vocab_size, &counter, &pairs->sequence[2 * i], ids);
+        ids = pair_make(tofu ? &lengths[(size_t)i % known] : &chunk, variant, vocab_size, &counter, &pairs->sequence[2 * i], ids);
     for (int i = 0; i <= count && !status; i++)
         pairs->first[i] = 2 * i;
     free(lengths);

@@ -20,7 +20,7 @@ void step_print_header(const struct bench *bench, FILE *stream)
         fprintf(stream, "%s: %s\n", device->engine->name, device->engine->describe(device->context));
     fprintf(stream, "flops of a step: 6 (weights of the layers) rows + 6 vocab hidden target_rows + 14 heads head_dim layers "
                     "visible_keys\n");
-    fprintf(stream, "%-36s %7s %7s %9s %9s %9s %3s %8s %8s %9s %9s %9s\n", "model/workload/pairs/rung", "rows", "targets",
+    fprintf(stream, "%-36s %7s %7s %9s %9s %9s %3s %8s %8s %9s %9s %9s\n", "model/workload/pairs/variant", "rows", "targets",
             "ms", "p10", "p90", "n", "pairs/s", "rows/s", "TFLOP/s", "plan MB", "used MB");
 }
 
@@ -80,7 +80,7 @@ static bool result_add(cJSON *cases, const struct step_result *r)
     if (!cJSON_AddItemToArray(cases, item))
         return false;
     bool ok = json_add_string(item, "name", r->name) && json_add_string(item, "model", r->model) &&
-              json_add_string(item, "workload", r->workload) && json_add_string(item, "rung", step_rung_name(r->rung)) &&
+              json_add_string(item, "workload", r->workload) && json_add_string(item, "variant", step_variant_name(r->variant)) &&
               json_add_int(item, "pairs", r->pairs) && json_add_int(item, "parameters", r->parameters) &&
               json_add_int(item, "rows", r->rows) && json_add_int(item, "target_rows", r->targets) &&
               json_add_int(item, "visible_keys", r->visible) && json_add_number(item, "flops", r->flops) &&

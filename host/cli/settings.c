@@ -192,7 +192,7 @@ static const struct option table[] = {
      "also write the figures there, a line a case"},
     {"baseline", OPTION_STRING, FIELD(baseline), "", "Measurement", BENCH, 0, 0, 0, NULL, "FILE", 0,
      "an earlier --json; exit code 1 when a case has become slower beyond the noise of both"},
-    {"peers", OPTION_STRING, FIELD(peers), "", "Measurement", BENCH, 0, 0, 0, NULL, "FILE", 0,
+    {"reference", OPTION_STRING, FIELD(reference), "", "Measurement", BENCH, 0, 0, 0, NULL, "FILE", 0,
      "times of other programs by the same names; shows the fastest"},
     {"min_bytes", OPTION_INT, FIELD(min_bytes), "1024", "Measurement", BENCH, 0, 4, EXACT_MAX, NULL, NULL, 0,
      "comm: smallest buffer; the next ones are twice as large each"},

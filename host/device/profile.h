@@ -40,7 +40,9 @@ int profile_attach(struct profile *profile, struct device *device, struct error 
 /* Before and after an op: the marks, and what the card says of it. An op_status. */
 int profile_op_begin(struct profile *profile, struct device *device);
 int profile_op_end(struct profile *profile, struct device *device, enum engine_op op, const void *arguments);
-/* Waits for the marks that have not been read; before the rows are. */
+/* Reads the marks that have not been read yet, and waits for them. An op_status. */
+int profile_marks_read(struct profile *profile, struct device *device);
+/* The same with a status; before the rows are looked at. */
 int profile_finish(struct profile *profile, struct device *device, struct error *error);
 /* A table for people, slowest first, with what no op accounts for. */
 void profile_print(const struct profile *profile, FILE *stream);

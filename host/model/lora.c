@@ -11,7 +11,6 @@
 
 #define ALL_LINEAR "all-linear"
 /* Keeps the draws of A apart from what else the seed of a run decides. */
-#define LORA_STREAM 0x6c6f7261ull
 
 static bool is_projection(const struct model_tensor *tensor)
 {
@@ -211,25 +210,6 @@ int lora_plan(struct model *model, int64_t rows, struct error *error)
         status = memory_plan_add(plan, MEMORY_ACTIVATION, "LoRA x A^T", reduced, s, &lora->module[m].reduced, error);
     if (!status && model->training)
         status = memory_plan_add(plan, MEMORY_SCRATCH, "d LoRA x A^T", reduced, s, &lora->dreduced, error);
-    return status;
-}
-
-int lora_random(struct model *model, uint64_t seed, struct error *error)
-{
-    const struct lora *lora = &model->lora;
-    int status = device_zero(model->device, lora->param, (size_t)lora->elements * dtype_size(model->dtype), error);
-    for (int m = 0; m < lora->modules && !status; m++) {
-        const struct lora_module *module = &lora->module[m];
-        const int64_t in = model->tensor[module->tensor].cols, count = lora->options.rank * in;
-        const double bound = 1 / sqrt((double)in);
-        float *a = memory_array((size_t)count, sizeof *a, error);
-        if (!a)
-            return STATUS_MEMORY;
-        for (int64_t i = 0; i < count; i++)
-            a[i] = (float)(bound * (2 * sample_uniform(seed ^ LORA_STREAM, (uint64_t)(module->a + i)) - 1));
-        status = weights_write(model, lora->param, module->a, count, a, error);
-        free(a);
-    }
     return status;
 }
 

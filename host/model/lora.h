@@ -53,9 +53,6 @@ const struct lora_module *lora_find(const struct lora *lora, int tensor);
 int lora_plan(struct model *model, int64_t rows, struct error *error);
 /* After the memory is there: where layers are recomputed, they share the buffers of their modules. */
 void lora_share(struct model *model);
-/* As PEFT initialises: A uniform in +-1 / sqrt(in) (Kaiming with a = sqrt 5), B zero. Depends on the seed and the
- * place in the arena only. */
-int lora_random(struct model *model, uint64_t seed, struct error *error);
 /* Adds the adapters of a slot to y [rows, the slot's rows], given the slot's input x. */
 int lora_forward(struct model *model, int64_t rows, int layer, enum slot slot, const void *x, void *y,
                  struct error *error);

@@ -26,6 +26,9 @@ int weights_load(const struct weights *weights, struct model *model, struct erro
 /* Fills the arena as transformers initialises a new model: normal(0, initializer_range), norms 1, biases 0.
  * The numbers depend on the seed and the tensor's place only. */
 int weights_random(struct model *model, uint64_t seed, struct error *error);
+/* As PEFT initialises: A uniform in +-1 / sqrt(in) (Kaiming with a = sqrt 5), B zero. Depends on the seed and the
+ * place in the arena only. */
+int weights_random_lora(struct model *model, uint64_t seed, struct error *error);
 /* Writes the model into out_directory (made when absent), with the other files of directory. */
 int weights_save(const struct weights *weights, struct model *model, const char *directory, const char *out_directory,
                  struct error *error);

@@ -7,6 +7,7 @@
 #include "../util/memory.h"
 
 #define PIECE (1 << 20) /* elements moved at a time */
+#define LORA_STREAM 0x6c6f7261ull
 
 /* Standard normal of (seed, index): Box-Muller over two counter-based draws. */
 static double normal_draw(uint64_t seed, uint64_t index)
@@ -36,5 +37,24 @@ int weights_random(struct model *model, uint64_t seed, struct error *error)
         }
     }
     free(piece);
+    return status;
+}
+
+int weights_random_lora(struct model *model, uint64_t seed, struct error *error)
+{
+    const struct lora *lora = &model->lora;
+    int status = device_zero(model->device, lora->param, (size_t)lora->elements * dtype_size(model->dtype), error);
+    for (int m = 0; m < lora->modules && !status; m++) {
+        const struct lora_module *module = &lora->module[m];
+        const int64_t in = model->tensor[module->tensor].cols, count = lora->options.rank * in;
+        const double bound = 1 / sqrt((double)in);
+        float *a = memory_array((size_t)count, sizeof *a, error);
+        if (!a)
+            return STATUS_MEMORY;
+        for (int64_t i = 0; i < count; i++)
+            a[i] = (float)(bound * (2 * sample_uniform(seed ^ LORA_STREAM, (uint64_t)(module->a + i)) - 1));
+        status = weights_write(model, lora->param, module->a, count, a, error);
+        free(a);
+    }
     return status;
 }

@@ -182,7 +182,7 @@ int trainer_start(struct trainer *trainer, const struct device *device, struct e
                                        : weights_load(&trainer->weights, model, error);
     if (!status && model->lora.options.rank)
         status = *settings->adapter ? adapter_upload(&trainer->adapter, model, error)
-                                    : lora_random(model, (uint64_t)settings->seed, error);
+                                    : weights_random_lora(model, (uint64_t)settings->seed, error);
     trainer->graphs = settings->cuda_graphs && trainer->device.engine->graphs;
     if (!status && trainer->device.engine->graphs)
         status = warm_up(trainer, error);

@@ -74,7 +74,7 @@ struct settings {
 
     /* bench */
     bool list, quick, predict;
-    const char *filter, *json, *csv, *baseline, *peers; /* "" when not given */
+    const char *filter, *json, *csv, *baseline, *reference; /* "" when not given */
     const char *models_dir; /* step: folders with a config.json */
     int64_t samples, pairs; /* 0: the measurement's own */
     int64_t min_bytes, max_bytes; /* comm: of a buffer */

@@ -147,13 +147,13 @@ static void test_baseline(void **state)
     struct program_result fast = run_with("baseline", "{\"cases\": [{\"name\": \"" SMALL "\", \"seconds\": {\"median\": 1e-15}}]}");
     program_expect_error(&fast, STATUS_RUNTIME, "1 of 1 cases are slower than in");
     assert_non_null(strstr(fast.out, " SLOWER"));
-    struct program_result peers = run_with("peers", "{\"cases\": [{\"name\": \"" SMALL "\", \"peer\": \"somebody\", \"seconds\": "
+    struct program_result reference = run_with("reference", "{\"cases\": [{\"name\": \"" SMALL "\", \"reference\": \"somebody\", \"seconds\": "
                                                     "{\"median\": 1e9}}]}");
-    program_expect(&peers, STATUS_OK);
-    assert_non_null(strstr(peers.out, "somebody takes "));
+    program_expect(&reference, STATUS_OK);
+    assert_non_null(strstr(reference.out, "somebody takes "));
     program_free(&slow);
     program_free(&fast);
-    program_free(&peers);
+    program_free(&reference);
 }
 
 static void test_refusals(void **state)
@@ -323,8 +323,8 @@ static void test_step(void **state)
     program_free(&lengths);
 }
 
-/* The loss of one rung on the emulated CUDA engine. */
-static double emulated_loss(const char *rung)
+/* The loss of one variant on the emulated CUDA engine. */
+static double emulated_loss(const char *variant)
 {
     struct error error = {0};
     struct log log;
@@ -332,7 +332,7 @@ static double emulated_loss(const char *rung)
     char models[300], json[300], name[64];
     snprintf(models, sizeof models, "%s/models", temporary);
     snprintf(json, sizeof json, "%s/emulated.json", temporary);
-    snprintf(name, sizeof name, "tiny/tofu/2/%s", rung);
+    snprintf(name, sizeof name, "tiny/tofu/2/%s", variant);
     const struct settings settings = {.device = "emu", .filter = name, .models_dir = models, .json = json, .model = "",
                                       .samples = 1, .pairs = 2, .learning_rate = 1e-3, .adam_beta1 = 0.9,
                                       .adam_beta2 = 0.999, .adam_epsilon = 1e-8, .max_grad_norm = 1};
@@ -345,7 +345,7 @@ static double emulated_loss(const char *rung)
     return loss;
 }
 
-/* The last rung, on an engine that has graphs. */
+/* The last variant, on an engine that has graphs. */
 static void test_step_graph(void **state)
 {
     (void)state;

@@ -106,10 +106,10 @@ void op_test_bytes_check(struct op_test *test, const char *what, int64_t expecte
     op_test_status(test, "synchronize", test->engine->synchronize(test->context));
     assert_true(counter(NULL, &read, &written, &launches));
     double total = (double)read + (double)written, off = total / (double)expected - 1;
-    print_message("%s %s: %.0f bytes in %d launches, the card says %lld (%+.1f %%)\n", test->name, what, total,
+    print_message("%s %s: %.0f bytes in %d launches, the contract says %lld (%+.1f %%)\n", test->name, what, total,
                   (int)launches, (long long)expected, 100 * off);
     if (!(fabs(off) <= tolerance))
-        fail_msg("%s moves %.0f bytes, %+.1f %% off its card's %lld", what, total, 100 * off, (long long)expected);
+        fail_msg("%s moves %.0f bytes, %+.1f %% off its contract's %lld", what, total, 100 * off, (long long)expected);
 }
 
 static struct op_test_owned *owned_new(struct op_test *test)

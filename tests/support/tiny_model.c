@@ -116,7 +116,7 @@ static void adapters_make(struct tiny *tiny, int64_t rank)
 {
     struct error error = {0};
     const struct model *model = &tiny->model;
-    OK(lora_random(&tiny->model, 3, &error));
+    OK(weights_random_lora(&tiny->model, 3, &error));
     double *value = tiny_read(tiny, model->lora.param, model->lora.elements);
     for (int m = 0; m < model->lora.modules; m++) {
         const struct lora_module *module = &model->lora.module[m];

@@ -182,11 +182,11 @@ static void test_initialisation(void **state)
     const int64_t in = model->tensor[module->tensor].cols, count = 16 * in;
     const double bound = 1 / sqrt((double)in);
     assert_true(in == 40);
-    OK(lora_random(model, 3, &error));
+    OK(weights_random_lora(model, 3, &error));
     double *first = tiny_read(&tiny, model->lora.param, model->lora.elements);
-    OK(lora_random(model, 4, &error));
+    OK(weights_random_lora(model, 4, &error));
     double *other = tiny_read(&tiny, model->lora.param, model->lora.elements);
-    OK(lora_random(model, 3, &error));
+    OK(weights_random_lora(model, 3, &error));
     double *again = tiny_read(&tiny, model->lora.param, model->lora.elements);
     assert_memory_equal(first, again, (size_t)model->lora.elements * sizeof *first);
     double mean = 0, square = 0;

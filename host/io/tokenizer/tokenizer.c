@@ -211,12 +211,6 @@ int tokenizer_encode(struct tokenizer *tokenizer, const char *text, size_t lengt
     return status;
 }
 
-int32_t tokenizer_vocab_size(const struct tokenizer *tokenizer)
-{
-    int32_t model = tokenizer->bpe.vocabulary.limit, added = tokenizer->added.limit;
-    return model > added ? model : added;
-}
-
 int32_t tokenizer_bos(const struct tokenizer *tokenizer)
 {
     return tokenizer->bos;

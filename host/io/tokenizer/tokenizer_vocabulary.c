@@ -127,3 +127,9 @@ void vocabulary_free(struct vocabulary *vocabulary)
     free(vocabulary->entry);
     free(vocabulary->slot);
 }
+
+int32_t tokenizer_vocab_size(const struct tokenizer *tokenizer)
+{
+    int32_t model = tokenizer->bpe.vocabulary.limit, added = tokenizer->added.limit;
+    return model > added ? model : added;
+}
