@@ -36,7 +36,7 @@ HOST_FLAGS := -std=gnu17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -fPIC $(WARNINGS) 
 ENGINE_FLAGS := -std=gnu17 -D_GNU_SOURCE -fPIC -fvisibility=hidden -fopenmp -march=$(MARCH) -fno-math-errno \
                 -fno-trapping-math $(WARNINGS) \
                 $(if $(SAN),$(CFLAGS),-O3 -g) $(SANITIZE)
-HOST_LIBS := -pthread -lcjson -lpcre2-8 -lutf8proc -lxxhash -ldl -lm
+HOST_LIBS := -pthread -lcjson -lpcre2-8 -lutf8proc -lxxhash -lz -ldl -lm
 ENGINE_LIBS := -fopenmp -lopenblas -lm -Wl,-z,initfirst
 
 METHODS := $(sort $(patsubst host/loss/methods/%.c,%,$(wildcard host/loss/methods/*.c)))
@@ -163,7 +163,8 @@ test: deps
 	@$(if $(SAN),:,$(MAKE) --no-print-directory test-sanitized)
 	@$(if $(SAN),:,$(MAKE) --no-print-directory SAN=1 NVCC= test-inputs)
 # What reads input runs once more in the sanitized build.
-INPUT_TESTS := adapter chat_template dataset file json malformed options plot safetensors tokenizer_files
+INPUT_TESTS := adapter chat_template dataset file json malformed metric_hostile metric_text options plot \
+               safetensors tokenizer_files
 test-inputs:
 	@$(MAKE) --no-print-directory -j$$(nproc) $(INPUT_TESTS:%=$(BUILD)/tests/test_%) $(BUILD)/flat $(BUILD)/libflat_cpu.so
 	@echo "what reads input, under AddressSanitizer and UBSan:"

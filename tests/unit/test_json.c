@@ -270,12 +270,55 @@ static void test_read(void **state)
     assert_error(&error, STATUS_INPUT, STATUS_INPUT, "b.json: offset 6: expected ',' or '}', found the end");
 }
 
+/* What Python's json module writes: bare words for what is no finite number, and its own form of numbers. */
+static void test_python(void **state)
+{
+    (void)state;
+    struct error error = {0};
+    const char *text = "{\"NaN\": [NaN, -Infinity, Infinity, -1.5, \"a \\\"NaN\", null], \"-Infinity\": {\"x\":NaN}}";
+    cJSON *value = json_parse_python(text, strlen(text), "p.json", &error);
+    if (!value)
+        fail_msg("%s", error.text);
+    const cJSON *list = json_member(value, "NaN");
+    double number[6] = {0};
+    for (int i = 0; i < 6; i++)
+        assert_int_equal(json_python_number(cJSON_GetArrayItem(list, i), number + i), i < 4);
+    assert_true(isnan(number[0]) && number[1] == -INFINITY && number[2] == INFINITY && number[3] == -1.5);
+    assert_string_equal(cJSON_GetArrayItem(list, 4)->valuestring, "a \"NaN");
+    assert_true(json_python_number(json_member(json_member(value, "-Infinity"), "x"), number) && isnan(number[0]));
+    assert_false(json_python_number(NULL, number));
+    cJSON_Delete(value);
+    static const char *const malformed[] = {"",        "nan",     "NaNN",      "--Infinity", "[NaN",
+                                            "{NaN: 1", "\"NaN", "Infinity1", "\"\\",     "-"};
+    for (size_t i = 0; i < sizeof malformed / sizeof *malformed; i++) {
+        assert_null(json_parse_python(malformed[i], strlen(malformed[i]), "p.json", &error));
+        assert_error(&error, STATUS_INPUT, STATUS_INPUT, "p.json: offset ");
+    }
+    value = json_read("tests/golden/metrics/numbers.json", &error);
+    assert_non_null(value);
+    const cJSON *pair;
+    int count = 0;
+    cJSON_ArrayForEach(pair, json_member(value, "numbers"))
+    {
+        uint64_t bits = strtoull(cJSON_GetArrayItem(pair, 0)->valuestring, NULL, 16);
+        struct buffer out = {0};
+        double wanted;
+        memcpy(&wanted, &bits, sizeof wanted);
+        assert_int_equal(json_python_print_number(wanted, &out, &error), STATUS_OK);
+        assert_string_equal(out.data, cJSON_GetArrayItem(pair, 1)->valuestring);
+        buffer_free(&out);
+        count++;
+    }
+    assert_int_equal(count, 278);
+    cJSON_Delete(value);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_malformed), cmocka_unit_test(test_well_formed), cmocka_unit_test(test_depth),
         cmocka_unit_test(test_large_object), cmocka_unit_test(test_members), cmocka_unit_test(test_numbers),
-        cmocka_unit_test(test_read),
+        cmocka_unit_test(test_read), cmocka_unit_test(test_python),
     };
     return cmocka_run_group_tests(tests, temporary_make, temporary_remove);
 }

@@ -20,6 +20,15 @@
 cJSON *json_parse(const char *text, size_t length, const char *name, struct error *error);
 cJSON *json_read(const char *path, struct error *error);
 
+/* json_parse for files of Python's json module, which writes NaN, Infinity and -Infinity bare: they become the strings
+ * of those names, for json_python_number to read. Offsets in errors count their quotes. */
+cJSON *json_parse_python(const char *text, size_t length, const char *name, struct error *error);
+/* A number, or one of those strings; false for anything else. */
+bool json_python_number(const cJSON *value, double *out);
+/* Appends a number as Python's repr and json module write it: the shortest digits that read back equal, 1.0 and not 1,
+ * NaN, Infinity. */
+int json_python_print_number(double value, struct buffer *out, struct error *error);
+
 /* Members of an object. Missing or of the wrong type: STATUS_INPUT naming `name` and the key. The _or forms
  * leave *value at its present content when the key is absent or null. Strings belong to the tree. */
 int json_get_string(const cJSON *object, const char *name, const char *key, const char **value, struct error *error);
