@@ -1,19 +1,22 @@
 # flat.c - LLM unlearning in C and CUDA. `make` alone prints this help.
 #
-#   make flat               build/flat and its engines: CPU, and CUDA where there is nvcc
+#   make flat               build/flat and its engines: CPU, and CUDA where there is a GPU and nvcc (or CUDA=1)
 #   make cuda               the CUDA engine alone (build/libflat_cuda.so) and the compiler's report (build/ptxas.txt)
 #   make demo               set up, fine-tune a small model, unlearn a part of it, print a table (about a minute)
-#   make test               set up, build and run every test;  make test-<name> runs one, as make test-norm
+#   make test               set up, build and run every test, side by side
+#   make test-<name>        build what one test needs, and run it: make test-norm, test-json, ...; FLAVOURS="plain asan
+#                           check" runs one of the CUDA kernels in these flavours of the emulation (plain)
 #   make bench              measure every op on this machine, checked first (about a minute); make bench-<op>, as bench-norm
 #   make compare            whole steps against PyTorch (as parity);  make report  benches/results/README.md anew
 #   make parity             compare with transformers, live (needs Python with torch; the rest comes from PyPI)
 #   make parity-table       print how far every family is from transformers on every engine
 #   make deps               install the libraries that are missing, or print the line that does
-#   make install            PREFIX=/usr/local DESTDIR=
+#   make install            PREFIX=/usr/local DESTDIR=;  make uninstall with the same
 #   make clean
 #
-#   Settings: SAN=1 debug build with AddressSanitizer and UBSan (in build-san) · BUILD=dir · MARCH=native · V=1 prints
-#             commands · CUDA_ARCHS="80 90a 100" · NVCC= builds without CUDA
+#   Settings: CUDA=1 builds the CUDA engine without a GPU here, CUDA= leaves it out · CUDA_ARCHS="80 90a 100" · SAN=1
+#             debug build with AddressSanitizer and UBSan (in build-san) · BUILD=dir · MARCH=native · JOBS=tests at once ·
+#             V=1 prints commands
 #
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -50,9 +53,16 @@ TESTS := $(sort $(patsubst test_%.c,%,$(notdir $(TEST_SOURCES))))
 TEST_SUPPORT := $(wildcard tests/support/*.c)
 ENGINES := $(BUILD)/libflat_cpu.so $(BUILD)/libflat_cpu64.so $(BUILD)/libflat_emu.so
 
-# CUDA: one object directory for a set of architectures, so that the tests can do with one. PTX of the last for newer.
+# CUDA takes minutes to compile: done unasked only where there is a GPU to use it.
+# One object directory for a set of architectures, so that the tests can do with one. PTX of the last for newer.
 , := ,
 NVCC ?= $(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc))
+CUDA ?= $(if $(wildcard /dev/nvidia[0-9]*),$(if $(NVCC),1))
+ifneq ($(CUDA),)
+ifeq ($(NVCC),)
+$(error CUDA=$(CUDA), but there is no nvcc on the path or in /usr/local/cuda/bin; NVCC= names it)
+endif
+endif
 CUDA_ARCHS ?= 80 90a 100
 CUDA_DIR := $(BUILD)/cuda-$(shell echo $(CUDA_ARCHS) | tr ' ' -)
 CUDA_OBJECTS := $(patsubst kernels/%.cu,$(CUDA_DIR)/%.o,$(CUDA_SOURCES))
@@ -69,11 +79,24 @@ PARITY := $(BUILD)/parity
 EMU_FLAVOUR := $(if $(SAN),asan,plain)
 include tests/emulation/emulation.mk
 
-.PHONY: help flat cuda demo bench test test-sanitized test-inputs deps install clean layers test-bin FORCE
+# A name that make does not know is refused before anything is built.
+OPS := $(sort $(filter $(basename $(notdir $(KERNEL_SOURCES))),$(patsubst bench_%.c,%,$(notdir $(wildcard host/bench/bench_*.c)))))
+TARGETS := help flat cuda demo test test-bin layers bench compare report parity parity-table deps install uninstall clean \
+    emu $(EMU_FLAVOURS:%=emu-%) emu-selftest emu-mutant $(TESTS:%=test-%) $(OPS:%=bench-%)
+UNKNOWN := $(strip $(foreach goal,$(filter-out $(TARGETS),$(MAKECMDGOALS)),$(if $(findstring /,$(goal)),,$(goal))))
+ifneq ($(UNKNOWN),)
+$(error $(shell tools/nearest $(firstword $(UNKNOWN)) $(TARGETS)))
+endif
+# Side by side on all cores, unless the user said how many.
+PARALLEL = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc))
+SUBMAKE = $(MAKE) --no-print-directory $(PARALLEL)
+
+.PHONY: $(TARGETS) FORCE
 help:
 	@awk '/^#/ { sub(/^# ?/, ""); print; next } { exit }' Makefile
 
-flat: $(BUILD)/flat $(BUILD)/libflat_cpu.so $(if $(NVCC),$(BUILD)/libflat_cuda.so)
+flat: $(BUILD)/flat $(BUILD)/libflat_cpu.so $(if $(CUDA),$(BUILD)/libflat_cuda.so)
+	$(if $(CUDA)$(filter-out file,$(origin CUDA)),,$(if $(NVCC),@echo "no GPU here: built without the CUDA engine (CUDA=1 builds it)"))
 cuda: $(BUILD)/libflat_cuda.so
 
 $(BUILD)/flat: $(BUILD)/host/cli/main.o $(BUILD)/libhost.a
@@ -137,56 +160,65 @@ $(BUILD)/version.c: FORCE
 	 printf '#include "host/util/version.h"\nconst char *version_commit(void) { return "%s"; }\n' "$$commit" > $@.new; \
 	 cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 
-# Tests: one program per file tests/*/test_<name>.c. The CUDA ops run three times: as built, then with AddressSanitizer
-# (which must come first into a process that was not linked with it) and with the checker of the emulation. test_parity
-# runs as built only: it launches what test_step launches, and takes minutes in the other two.
-CUDA_TESTS := $(patsubst %.c,$(BUILD)/tests/%,$(notdir $(filter-out %/test_parity.c,\
-    $(shell grep -lE 'OP_TEST_VARIANTS|emu-bf16' $(TEST_SOURCES))))) \
-    $(BUILD)/tests/test_comm_cuda
+# Tests: one program per file tests/*/test_<name>.c. tests/needs says what each is linked with and what it loads.
+# Tests of CUDA code run in three flavours of the emulation: as built, then with AddressSanitizer (which must come first
+# into a process that was not linked with it) and with the checker of races. test_parity runs as built only: it launches
+# what test_step launches, and takes minutes in the other two. What reads input runs once more in the sanitized build.
+FLAVOURS ?= $(EMU_FLAVOUR)
+CUDA_TESTS := $(patsubst test_%.c,%,$(notdir $(filter-out %/test_parity.c,\
+    $(shell grep -lE 'OP_TEST_VARIANTS|emu-bf16' $(TEST_SOURCES))))) comm_cuda
+INPUT_TESTS := adapter chat_template dataset file json malformed metric_hostile metric_text options plot safetensors \
+    tokenizer_files
+NEEDS_SOURCES := $(sort $(shell find host models tests -name '*.[ch]'))
+$(BUILD)/tests/needs.mk: tests/needs $(NEEDS_SOURCES)
+	@mkdir -p $(@D)
+	@tests/needs $(NEEDS_SOURCES) >$@
+ifneq ($(filter test% $(BUILD)/tests/%,$(MAKECMDGOALS)),)
+include $(BUILD)/tests/needs.mk
+endif
+need_program := $(BUILD)/flat
+need_cpu := $(BUILD)/libflat_cpu.so
+need_cpu64 := $(BUILD)/libflat_cpu64.so
+need_emu := $(BUILD)/libflat_emu.so
+need_selftest := emu-selftest
+need_nvcc := $(if $(NVCC),$(BUILD)/ptxas.txt $(patsubst kernels/%.cu,$(BUILD)/ptx/%.ptx,$(CUDA_SOURCES)))
+# $(call test_files,names): the programs and all that they load.
+test_files = $(foreach test,$(1),$(BUILD)/tests/test_$(test) $(foreach need,$(needs_$(test)),$(need_$(need)))) \
+    $(if $(filter $(CUDA_TESTS),$(1)),$(FLAVOURS:%=$(EMU_BUILD)/%/libflat_emu.so))
+# $(call test_jobs,names): as arguments of tests/run.
+test_jobs = $(foreach test,$(1),$(BUILD)/tests/test_$(test)) \
+    $(foreach flavour,$(filter-out $(EMU_FLAVOUR),$(FLAVOURS)),$(foreach test,$(filter $(CUDA_TESTS),$(1)),\
+        'FLAVOUR=$(flavour) $(flavour_$(flavour)) FLAT_EMU=$(EMU_BUILD)/$(flavour)/libflat_emu.so $(BUILD)/tests/test_$(test)'))
+flavour_asan = LD_PRELOAD=$(shell $(CC) -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0
+sanitized_jobs = $(INPUT_TESTS:%='FLAVOUR=sanitized FLAT_BUILD=$(BUILD)-san $(BUILD)-san/tests/test_%')
 # GOMP_SPINCOUNT: the emulation starts threads for every launch, and they are not to wait for busy cores by spinning.
-RUN_TESTS := GOMP_SPINCOUNT=0 FLAT_BUILD=$(BUILD) EMU_BUILD=$(EMU_BUILD) tests/run
-test-bin: $(TESTS:%=$(BUILD)/tests/test_%) $(BUILD)/flat $(ENGINES) emu-selftest emu \
-    $(if $(NVCC),$(BUILD)/ptxas.txt $(patsubst kernels/%.cu,$(BUILD)/ptx/%.ptx,$(CUDA_SOURCES)))
-define test_program
-$(BUILD)/tests/$(basename $(notdir $(1))): $(BUILD)/$(1:.c=.o) $(TEST_SUPPORT:%.c=$(BUILD)/%.o) $(BUILD)/libhost.a
-	@echo "LINK $$@"
-	$(Q)$(CC) $(SANITIZE) -o $$@ $$^ -lcmocka $(HOST_LIBS)
-endef
-$(foreach source,$(TEST_SOURCES),$(eval $(call test_program,$(source))))
+RUN_TESTS = GOMP_SPINCOUNT=0 FLAT_BUILD=$(BUILD) EMU_BUILD=$(EMU_BUILD) JOBS=$(JOBS) tests/run
+$(TESTS:%=$(BUILD)/tests/test_%):
+	@echo "LINK $@"
+	$(Q)$(CC) $(SANITIZE) -o $@ $^ -lcmocka $(HOST_LIBS)
+test-bin: $(call test_files,$(or $(WANTED),$(TESTS)))
+	@:
 $(TESTS:%=test-%): test-%: deps
-	@$(MAKE) --no-print-directory $(BUILD)/tests/test_$* $(BUILD)/flat $(ENGINES)
-	@$(RUN_TESTS) $(BUILD)/tests/test_$*
-test: deps
-	@$(MAKE) --no-print-directory -j$$(nproc) CUDA_ARCHS=90a test-bin
-	@$(MAKE) --no-print-directory layers
-	@$(RUN_TESTS) $(TESTS:%=$(BUILD)/tests/test_%)
-	@$(if $(SAN),:,$(MAKE) --no-print-directory test-sanitized)
-	@$(if $(SAN),:,$(MAKE) --no-print-directory SAN=1 NVCC= test-inputs)
-# What reads input runs once more in the sanitized build.
-INPUT_TESTS := adapter chat_template dataset file json malformed metric_hostile metric_text options plot \
-               safetensors tokenizer_files
-test-inputs:
-	@$(MAKE) --no-print-directory -j$$(nproc) $(INPUT_TESTS:%=$(BUILD)/tests/test_%) $(BUILD)/flat $(BUILD)/libflat_cpu.so
-	@echo "what reads input, under AddressSanitizer and UBSan:"
-	@$(RUN_TESTS) $(INPUT_TESTS:%=$(BUILD)/tests/test_%)
-test-sanitized:
-	@for flavour in $(filter-out $(EMU_FLAVOUR),$(EMU_FLAVOURS)); do echo "CUDA ops, $$flavour:"; \
-	    [ $$flavour != asan ] || preload="LD_PRELOAD=$$($(CC) -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0"; \
-	    env $$preload FLAT_EMU=$(EMU_BUILD)/$$flavour/libflat_emu.so $(RUN_TESTS) $(CUDA_TESTS) || exit 1; preload=; done
+	@$(SUBMAKE) CUDA_ARCHS=90a WANTED=$* test-bin
+	@$(RUN_TESTS) $(call test_jobs,$*)
+test: FLAVOURS := $(if $(SAN),$(EMU_FLAVOUR),$(EMU_FLAVOURS))
+test: deps layers
+	@$(SUBMAKE) CUDA_ARCHS=90a FLAVOURS="$(FLAVOURS)" test-bin
+	@$(if $(SAN),:,$(SUBMAKE) SAN=1 CUDA= BUILD=$(BUILD)-san WANTED="$(INPUT_TESTS)" test-bin)
+	@$(RUN_TESTS) $(call test_jobs,$(TESTS)) $(if $(SAN),,$(sanitized_jobs))
 
-# What the ops take, against the limits of the machine: all in short, or one op (any part of a case's name) in full.
+# What an op takes, against the limits of the machine: all in short, or one op in full.
 bench: deps
-	@$(MAKE) --no-print-directory flat
+	@$(SUBMAKE) flat
 	@$(BUILD)/flat bench kernels --quick
-bench-%: deps
-	@$(MAKE) --no-print-directory flat
+$(OPS:%=bench-%): bench-%: deps
+	@$(SUBMAKE) flat
 	@$(BUILD)/flat bench kernels --filter $*
 
 # Whole steps against PyTorch on this machine: make compare COMPARE="--model stories-15m --json FILE"; see the script.
 COMPARE ?= --model stories-15m --json $(BUILD)/compare.json
-.PHONY: compare report
 compare: deps $(PARITY)/venv/installed
-	@$(MAKE) --no-print-directory flat
+	@$(SUBMAKE) flat
 	@$(PARITY)/venv/bin/python benches/pytorch/compare.py --flat $(BUILD)/flat $(COMPARE)
 # The page and charts of the committed measurements.
 report:
@@ -197,9 +229,8 @@ layers:
 	@tools/layers
 
 # Recomputes the golden models with transformers, compares ours with them, and loads our output folders back there.
-.PHONY: parity parity-table
 parity: deps $(PARITY)/venv/installed
-	@$(MAKE) --no-print-directory $(BUILD)/flat $(BUILD)/tests/test_parity $(ENGINES)
+	@$(SUBMAKE) $(BUILD)/flat $(BUILD)/tests/test_parity $(ENGINES)
 	@[ ! -d ../shared/data/tokenizers ] || \
 	    $(PARITY)/venv/bin/python -W ignore tests/parity/make_family_tokenizers.py --check $(BUILD)/flat
 	@$(PARITY)/venv/bin/python tests/parity/make_model_golden.py --check
@@ -207,7 +238,7 @@ parity: deps $(PARITY)/venv/installed
 	@FLAT_PARITY_OUT=$(PARITY)/out $(BUILD)/tests/test_parity
 	@$(PARITY)/venv/bin/python tests/parity/check_output.py --all $(PARITY)/out
 parity-table: deps
-	@$(MAKE) --no-print-directory $(BUILD)/tests/test_parity $(ENGINES) >&2
+	@$(SUBMAKE) $(BUILD)/tests/test_parity $(ENGINES) >&2
 	@FLAT_BUILD=$(BUILD) FLAT_PARITY_TABLE=$(BUILD)/parity-table.md tests/run $(BUILD)/tests/test_parity >&2
 	@cat $(BUILD)/parity-table.md
 # torch is the system's: Debian's python3-torch or a newer one.
@@ -217,19 +248,31 @@ $(PARITY)/venv/installed: tests/parity/requirements-models.txt
 	$(Q)$(@D)/bin/pip install -q -r $<
 	@touch $@
 
-# Without a GPU the CUDA engine, minutes of compiling, would not be used.
 demo: deps
-	@$(MAKE) --no-print-directory -j$$(nproc) $(if $(wildcard /dev/nvidia0),,NVCC=) flat
+	@$(SUBMAKE) flat
 	@FLAT=$(BUILD)/flat configs/demo/run
 
 deps:
 	@tools/deps $(CC)
 
-install: flat
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/flat $(DESTDIR)$(PREFIX)/share/bash-completion/completions
-	install -m 755 $(BUILD)/flat $(DESTDIR)$(PREFIX)/bin/flat
-	install -m 755 $(wildcard $(BUILD)/libflat_cpu.so $(BUILD)/libflat_cuda.so) $(DESTDIR)$(PREFIX)/lib/flat/
-	$(BUILD)/flat completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/flat
+# An engine for CUDA that was built before is installed as long as it is of these sources.
+SHARE := $(PREFIX)/share/flat
+COMPLETION := $(PREFIX)/share/bash-completion/completions
+install: deps
+	@$(SUBMAKE) flat
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/flat $(DESTDIR)$(COMPLETION)
+	install -s -m 755 $(BUILD)/flat $(DESTDIR)$(PREFIX)/bin/flat
+	rm -f $(DESTDIR)$(PREFIX)/lib/flat/libflat_*.so
+	install -s -m 755 $(BUILD)/libflat_cpu.so $(DESTDIR)$(PREFIX)/lib/flat/
+	@if $(if $(NVCC),$(MAKE) -q $(BUILD)/libflat_cuda.so 2>/dev/null,false); then \
+	    set -x; install -s -m 755 $(BUILD)/libflat_cuda.so $(DESTDIR)$(PREFIX)/lib/flat/; fi
+	for model in $(notdir $(wildcard benches/models/*)); do \
+	    install -D -m 644 -t $(DESTDIR)$(SHARE)/models/$$model benches/models/$$model/config.json || exit 1; done
+	install -m 644 benches/tofu_lengths.txt $(DESTDIR)$(SHARE)/
+	$(BUILD)/flat completion bash > $(DESTDIR)$(COMPLETION)/flat
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/flat $(DESTDIR)$(COMPLETION)/flat
+	rm -rf $(DESTDIR)$(PREFIX)/lib/flat $(DESTDIR)$(SHARE)
 
 clean:
 	rm -rf build build-san

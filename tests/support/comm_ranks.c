@@ -23,16 +23,34 @@
 
 #include "../../host/util/clock.h"
 
-int ranks_port(void)
+/* 0: any. A port that the system picks may be given to another program before ours listens on it, so programs that run
+ * side by side are handed ranges of their own: tests/run sets FLAT_TEST_PORT, the first of 100. */
+static bool port_free(int *port)
 {
-    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in at = {
+        .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons((uint16_t)*port)};
     socklen_t length = sizeof at;
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     assert_true(fd >= 0);
-    assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof at), 0);
+    bool is_free = bind(fd, (struct sockaddr *)&at, sizeof at) == 0;
     assert_int_equal(getsockname(fd, (struct sockaddr *)&at, &length), 0);
     close(fd);
-    return ntohs(at.sin_port);
+    *port = ntohs(at.sin_port);
+    return is_free;
+}
+
+int ranks_port(void)
+{
+    static int next;
+    const char *base = getenv("FLAT_TEST_PORT");
+    for (int tries = 0; base && tries < 100; tries++) {
+        int port = atoi(base) + next++ % 100;
+        if (port_free(&port))
+            return port;
+    }
+    int port = 0;
+    assert_true(port_free(&port));
+    return port;
 }
 
 static void set_number(const char *name, int value)
