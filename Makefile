@@ -43,9 +43,10 @@ HOST_LIBS := -pthread -lcjson -lpcre2-8 -lutf8proc -lxxhash -lz -ldl -lm
 ENGINE_LIBS := -fopenmp -lopenblas -lm -Wl,-z,initfirst
 
 METHODS := $(sort $(patsubst host/loss/methods/%.c,%,$(wildcard host/loss/methods/*.c)))
+COMMANDS := $(sort $(patsubst host/cli/commands/%.c,%,$(wildcard host/cli/commands/*.c)))
 FAMILIES := $(sort $(patsubst models/%.c,%,$(wildcard models/*.c)))
 HOST_SOURCES := $(filter-out host/cli/main.c,$(wildcard host/*/*.c host/*/*/*.c models/*.c))
-HOST_OBJECTS := $(HOST_SOURCES:%.c=$(BUILD)/%.o) $(BUILD)/registry.o $(BUILD)/version.o
+HOST_OBJECTS := $(HOST_SOURCES:%.c=$(BUILD)/%.o) $(BUILD)/registry.o $(BUILD)/commands.o $(BUILD)/version.o
 KERNEL_SOURCES := $(wildcard kernels/*.c kernels/engine/*.c)
 CUDA_SOURCES := $(wildcard kernels/*.cu kernels/engine/*.cu)
 TEST_SOURCES := $(wildcard tests/*/test_*.c)
@@ -152,6 +153,12 @@ $(BUILD)/registry.c: Makefile $(wildcard models/*.c host/loss/methods/*.c)
 	   echo 'const struct family *const families[] = {'; for f in $(FAMILIES); do echo "    &family_$$f,"; done; \
 	   echo '    NULL};'; \
 	   echo 'const struct method *const methods[] = {'; for m in $(METHODS); do echo "    &method_$$m,"; done; \
+	   echo '    NULL};'; } > $@
+# So are the commands: those of host/cli/commands/.
+$(BUILD)/commands.c: Makefile $(wildcard host/cli/commands/*.c)
+	@mkdir -p $(@D)
+	@{ echo '#include "host/cli/command.h"'; for c in $(COMMANDS); do echo "extern const struct command command_$$c;"; done; \
+	   echo 'const struct command *const commands[] = {'; for c in $(COMMANDS); do echo "    &command_$$c,"; done; \
 	   echo '    NULL};'; } > $@
 # Rewritten only when the commit changes, so that nothing is linked again without need.
 $(BUILD)/version.c: FORCE

@@ -6,6 +6,44 @@
 
 #include "../util/memory.h"
 
+static int quick_check(const struct option_set *set, void *values, struct error *error)
+{
+    (void)error;
+    struct bench_options *options = values;
+    if (options->quick && !option_given(set, "time_budget"))
+        options->time_budget = 0.5;
+    return STATUS_OK;
+}
+
+static const struct option bench_rows[] = {
+    {.name = "samples", OPTION_FIELD(struct bench_options, samples), .initial = "0", .max = OPTION_COUNT_MAX,
+     .help = "samples of each case; 0 is 50 of kernels and comm, 10 of steps, 5 of io"},
+};
+static const struct option case_rows[] = {
+    {.name = "list", OPTION_FIELD(struct bench_options, list), .help = "print the names of what would be measured"},
+    {.name = "filter", OPTION_FIELD(struct bench_options, filter), .help = "measure only what has this in its name"},
+    {.name = "quick", OPTION_FIELD(struct bench_options, quick),
+     .help = "the fewest rows of every shape; half a second per case unless --time_budget says otherwise"},
+    {.name = "time_budget", OPTION_FIELD(struct bench_options, time_budget), .initial = "0", .max = HUGE_VAL,
+     .help = "seconds after which a case makes do with fewer samples (5 of kernels, 3 of steps); 0 takes them all"},
+};
+static const struct option json_rows[] = {
+    {.name = "json", OPTION_FIELD(struct bench_options, json), .operand = "FILE", .help = "also write the figures there"},
+};
+static const struct option kernels_rows[] = {
+    {.name = "csv", OPTION_FIELD(struct bench_options, csv), .operand = "FILE",
+     .help = "also write the figures there, one line per case"},
+    {.name = "baseline", OPTION_FIELD(struct bench_options, baseline), .operand = "FILE",
+     .help = "an earlier --json; exit code 1 when a case has become slower beyond the noise of both"},
+    {.name = "reference", OPTION_FIELD(struct bench_options, reference), .operand = "FILE",
+     .help = "times of other programs by the same names; shows the fastest"},
+};
+#define BENCH_GROUP(rows) OPTION_GROUP("Measurement", rows, struct bench_options)
+const struct option_group bench_option_group = {BENCH_GROUP(bench_rows)},
+                          bench_case_option_group = {BENCH_GROUP(case_rows), .check = quick_check},
+                          bench_json_option_group = {BENCH_GROUP(json_rows)},
+                          bench_kernels_option_group = {BENCH_GROUP(kernels_rows)};
+
 /* What a case may take on a CPU, so that a run ends in minutes, and with --quick in about one. */
 #define CPU_BYTES 400e6
 #define CPU_FLOPS 10e9
@@ -79,12 +117,12 @@ static int case_visit(struct bench *bench, const struct bench_op *op, const stru
 {
     struct bench_case c;
     case_begin(&c, bench, op, shape, rows, dtype);
-    if (!strstr(c.name, bench->settings->filter))
+    if (!strstr(c.name, bench->options->filter))
         return STATUS_OK;
     int status = op->plan(&c, error);
     if (!status && ((double)bench_case_bytes(&c) > bench->max_bytes || c.flops > bench->max_flops))
         bench->left_out++;
-    else if (!status && bench->settings->list) {
+    else if (!status && bench->options->list) {
         bench->records++;
         puts(c.name);
     } else if (!status)
@@ -101,11 +139,11 @@ static int cases_visit(struct bench *bench, struct error *error)
     for (const struct bench_op *const *op = bench_ops; *op; op++)
         for (int d = 0; d < (bench->gpu ? 2 : 1); d++)
             for (int s = 0; s < (*op)->shapes; s++)
-                for (const int64_t *rows = (*op)->rows; *rows && !status; rows = bench->settings->quick ? end : rows + 1)
+                for (const int64_t *rows = (*op)->rows; *rows && !status; rows = bench->options->quick ? end : rows + 1)
                     status = case_visit(bench, *op, &(*op)->shape[s], *rows, dtypes[d], error);
     if (!status && !bench->records)
         return error_set(error, STATUS_USAGE, "--filter: no case%s has '%s' in its name; 'flat bench kernels --list' names "
-                         "them all", bench->left_out ? " small enough for this run" : "", bench->settings->filter);
+                         "them all", bench->left_out ? " small enough for this run" : "", bench->options->filter);
     return status;
 }
 
@@ -122,8 +160,8 @@ static size_t last_cache(void)
 
 static int bench_open(struct bench *bench, struct error *error)
 {
-    const struct settings *settings = bench->settings;
-    int status = device_open(&bench->device, settings->device, 0, (int)settings->threads, error);
+    const struct bench_options *options = bench->options;
+    int status = device_open_chosen(&bench->device, &options->device, 0, error);
     if (status)
         return status;
     bench->gpu = strcmp(bench->device.engine->name, "cpu") != 0;
@@ -134,9 +172,9 @@ static int bench_open(struct bench *bench, struct error *error)
     bench->max_bytes = 0.5 * (double)available;
     bench->max_flops = 1e18;
     if (!bench->gpu) {
-        const double bytes = settings->quick ? QUICK_BYTES : CPU_BYTES;
+        const double bytes = options->quick ? QUICK_BYTES : CPU_BYTES;
         bench->max_bytes = bytes < bench->max_bytes ? bytes : bench->max_bytes;
-        bench->max_flops = settings->quick ? QUICK_FLOPS : CPU_FLOPS;
+        bench->max_flops = options->quick ? QUICK_FLOPS : CPU_FLOPS;
     }
     bench->normal = bench_normal_make(error);
     return status || bench->normal ? status : STATUS_MEMORY;
@@ -154,30 +192,30 @@ static int verdict(const struct bench *bench, struct error *error)
         return error_set(error, STATUS_RUNTIME, "%d of %zu results are wrong, see WRONG above", wrong, bench->records);
     if (slower)
         return error_set(error, STATUS_RUNTIME, "%d of %zu cases are slower than in %s beyond the noise, see SLOWER above",
-                         slower, bench->records, bench->settings->baseline);
+                         slower, bench->records, bench->options->baseline);
     return STATUS_OK;
 }
 
-int bench_kernels(const struct settings *settings, struct log *log, struct error *error)
+int bench_kernels(const struct bench_options *options, struct log *log, struct error *error)
 {
-    struct bench bench = {.settings = settings, .log = log};
+    struct bench bench = {.options = options, .log = log};
     int status = bench_baseline_read(&bench, error);
     if (!status)
         status = bench_open(&bench, error);
-    if (!status && !settings->list) {
+    if (!status && !options->list) {
         status = bench_limits_measure(&bench, error);
         if (!status)
             bench_print_header(&bench, stdout);
     }
     if (!status)
         status = cases_visit(&bench, error);
-    if (!status && !settings->list) {
+    if (!status && !options->list) {
         bench.baseline_missing = bench_baseline_count_missing(&bench);
         bench_print_summary(&bench, stdout);
-        if (*settings->json)
-            status = bench_write_json(&bench, settings->json, error);
-        if (!status && *settings->csv)
-            status = bench_write_csv(&bench, settings->csv, error);
+        if (*options->json)
+            status = bench_write_json(&bench, options->json, error);
+        if (!status && *options->csv)
+            status = bench_write_csv(&bench, options->csv, error);
         if (!status)
             status = verdict(&bench, error);
     }

@@ -15,7 +15,7 @@
 
 #include "../device/device.h"
 #include "../util/log.h"
-#include "../util/settings.h"
+#include "../util/options.h"
 
 enum { BENCH_TENSORS = 16, BENCH_SAMPLES = 50, BENCH_SAMPLES_MIN = 5 };
 
@@ -117,8 +117,24 @@ struct bench_limits {
     double product[4];        /* flops a second by dtype, 0: the engine has none */
 };
 
+/* What all measurements are told. */
+struct bench_options {
+    struct device_options device;
+    bool list, quick;
+    const char *filter;
+    int64_t samples;    /* 0: the measurement's own */
+    double time_budget; /* seconds per case; 0: none */
+    const char *json, *csv, *baseline, *reference; /* files; "" when not given */
+};
+/* Of every measurement; of those that have cases; of those that write JSON; of kernels alone. */
+extern const struct option_group bench_option_group, bench_case_option_group, bench_json_option_group,
+                                 bench_kernels_option_group;
+
+struct step_options;
+
 struct bench {
-    const struct settings *settings;
+    const struct bench_options *options;
+    const struct step_options *step; /* of bench step, beside these */
     struct log *log;
     struct device device;
     bool gpu, graphs;
@@ -136,7 +152,7 @@ struct bench {
 
 /* `flat bench kernels`: runs what --filter leaves, prints the table, writes --json and --csv. STATUS_RUNTIME when a
  * result is wrong or, with --baseline, a case has become slower. */
-int bench_kernels(const struct settings *settings, struct log *log, struct error *error);
+int bench_kernels(const struct bench_options *options, struct log *log, struct error *error);
 
 /* bench_case.c: the arrays of a case on a device, in copies that are used in turn. */
 /* About normal values of variance 1 (sums of four uniforms), repeated with a prime period: no row length divides it. */
@@ -167,7 +183,7 @@ void bench_print_header(const struct bench *bench, FILE *stream);
 void bench_print_record(const struct bench *bench, const struct bench_record *record, FILE *stream);
 void bench_print_summary(const struct bench *bench, FILE *stream);
 /* What every JSON of a benchmark begins with: version, date, machine, device, command's settings. NULL: no memory. */
-cJSON *bench_context_json(const struct settings *settings, const struct device *device);
+cJSON *bench_context_json(const struct bench_options *options, const struct device *device);
 int bench_write_json(const struct bench *bench, const char *path, struct error *error);
 int bench_write_csv(const struct bench *bench, const char *path, struct error *error);
 

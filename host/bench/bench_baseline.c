@@ -33,9 +33,9 @@ static int file_read_cases(cJSON **tree, const char *path, const char *what, str
 
 int bench_baseline_read(struct bench *bench, struct error *error)
 {
-    int status = file_read_cases(&bench->baseline, bench->settings->baseline, "'flat bench kernels --json' writes it", error);
+    int status = file_read_cases(&bench->baseline, bench->options->baseline, "'flat bench kernels --json' writes it", error);
     if (!status)
-        status = file_read_cases(&bench->reference, bench->settings->reference, "benches/pytorch/kernels.py writes it", error);
+        status = file_read_cases(&bench->reference, bench->options->reference, "benches/pytorch/kernels.py writes it", error);
     return status;
 }
 
@@ -77,7 +77,7 @@ int bench_baseline_count_missing(const struct bench *bench)
     const cJSON *item;
     cJSON_ArrayForEach(item, json_member(bench->baseline, "cases")) {
         const char *name = json_member(item, "name")->valuestring;
-        bool measured = !strstr(name, bench->settings->filter);
+        bool measured = !strstr(name, bench->options->filter);
         for (size_t i = 0; i < bench->records && !measured; i++)
             measured = !strcmp(bench->record[i].name, name);
         missing += !measured;

@@ -13,13 +13,21 @@
 #include "../util/float16.h"
 #include "../util/memory.h"
 
+static const struct option option_rows[] = {
+    {.name = "min_bytes", OPTION_FIELD(struct bench_comm_options, min_bytes), .initial = "1024", .min = 4,
+     .max = OPTION_EXACT_MAX, .help = "smallest buffer; the next ones are twice as large each"},
+    {.name = "max_bytes", OPTION_FIELD(struct bench_comm_options, max_bytes), .initial = "67108864", .min = 4,
+     .max = OPTION_EXACT_MAX, .help = "largest buffer"},
+};
+const struct option_group bench_comm_option_group = {OPTION_GROUP("Measurement", option_rows, struct bench_comm_options)};
+
 enum { WARM_UP = 3, VALUES = 13, SAMPLES = 50 };
 
 enum collective { ALL_REDUCE, REDUCE_SCATTER, ALL_GATHER, BROADCAST, COLLECTIVES };
 
 static const char *const collective_name[] = {"all_reduce", "reduce_scatter", "all_gather", "broadcast"};
 
-struct bench {
+struct comm_bench {
     struct comm *comm;
     struct device device;
     enum dtype dtype;
@@ -30,7 +38,7 @@ struct bench {
     int samples;
 };
 
-static int call(struct bench *b, enum collective collective, int64_t n, struct error *error)
+static int call(struct comm_bench *b, enum collective collective, int64_t n, struct error *error)
 {
     switch (collective) {
     case ALL_REDUCE: return comm_all_reduce(b->comm, b->dtype, b->buffer, n, error);
@@ -44,12 +52,12 @@ static int call(struct bench *b, enum collective collective, int64_t n, struct e
 
 static float value_of(int rank, int64_t i) { return (float)((i + rank) % VALUES); }
 
-static float host_read(const struct bench *b, int64_t i)
+static float host_read(const struct comm_bench *b, int64_t i)
 {
     return b->dtype == DTYPE_BF16 ? float_from_bf16(((const uint16_t *)b->host)[i]) : ((const float *)b->host)[i];
 }
 
-static void host_write(struct bench *b, int64_t i, float value)
+static void host_write(struct comm_bench *b, int64_t i, float value)
 {
     if (b->dtype == DTYPE_BF16)
         ((uint16_t *)b->host)[i] = bf16_from_float(value);
@@ -58,7 +66,7 @@ static void host_write(struct bench *b, int64_t i, float value)
 }
 
 /* What element i must be afterwards; elements beyond the own slice of a reduce_scatter are nobody's. */
-static float value_expected(const struct bench *b, enum collective collective, int64_t n, int64_t i)
+static float value_expected(const struct comm_bench *b, enum collective collective, int64_t n, int64_t i)
 {
     const int size = comm_size(b->comm);
     float sum = 0;
@@ -74,7 +82,7 @@ static float value_expected(const struct bench *b, enum collective collective, i
     return sum;
 }
 
-static int check(struct bench *b, enum collective collective, int64_t n, int64_t *wrong, struct error *error)
+static int check(struct comm_bench *b, enum collective collective, int64_t n, int64_t *wrong, struct error *error)
 {
     const size_t bytes = (size_t)n * dtype_size(b->dtype);
     int64_t from = 0, count = n;
@@ -100,7 +108,7 @@ static int check(struct bench *b, enum collective collective, int64_t n, int64_t
 
 /* ---- the time ---------------------------------------------------------------------------------------------------- */
 
-static int calls_time(struct bench *b, enum collective collective, int64_t n, int calls, double *seconds,
+static int calls_time(struct comm_bench *b, enum collective collective, int64_t n, int calls, double *seconds,
                       struct error *error)
 {
     int status = comm_barrier(b->comm, error);
@@ -118,7 +126,7 @@ static int calls_time(struct bench *b, enum collective collective, int64_t n, in
     return status;
 }
 
-static int line_measure(struct bench *b, enum collective collective, size_t bytes, struct error *error)
+static int line_measure(struct comm_bench *b, enum collective collective, size_t bytes, struct error *error)
 {
     const int64_t n = (int64_t)(bytes / dtype_size(b->dtype));
     const double size = comm_size(b->comm), moved = (double)n * (double)dtype_size(b->dtype);
@@ -147,7 +155,7 @@ static int line_measure(struct bench *b, enum collective collective, size_t byte
     return STATUS_OK;
 }
 
-static int tables_measure(struct bench *b, const struct settings *settings, struct error *error)
+static int tables_measure(struct comm_bench *b, const struct bench_comm_options *options, struct error *error)
 {
     const bool root = comm_rank(b->comm) == 0;
     int status = STATUS_OK;
@@ -159,7 +167,7 @@ static int tables_measure(struct bench *b, const struct settings *settings, stru
                    collective_name[collective], "in-place", "size", "count", "type", "redop", "root", "time", "algbw",
                    "busbw", "#wrong", "(B)", "(elements)", "", "", "", "(us)", "(GB/s)", "(GB/s)");
         fflush(stdout);
-        for (int64_t bytes = settings->min_bytes; !status && bytes <= settings->max_bytes; bytes *= 2)
+        for (int64_t bytes = options->min_bytes; !status && bytes <= options->max_bytes; bytes *= 2)
             status = line_measure(b, (enum collective)collective, (size_t)bytes, error);
     }
     if (!status && root)
@@ -171,9 +179,9 @@ static int tables_measure(struct bench *b, const struct settings *settings, stru
     return status;
 }
 
-int bench_comm(const struct settings *settings, struct error *error)
+int bench_comm(const struct bench_comm_options *options, struct error *error)
 {
-    struct bench b = {.samples = settings->samples ? (int)settings->samples : SAMPLES};
+    struct comm_bench b = {.samples = options->bench.samples ? (int)options->bench.samples : SAMPLES};
     struct rank_env env;
     int status = rank_env_read(&env, error);
     if (!status && env.size == 1)
@@ -184,19 +192,19 @@ int bench_comm(const struct settings *settings, struct error *error)
         status = comm_open(&b.comm, &env, error);
     if (status)
         return status;
-    status = device_open(&b.device, settings->device, rank_env_device(&env), (int)settings->threads, error);
+    status = device_open_chosen(&b.device, &options->bench.device, rank_env_device(&env), error);
     status = comm_agree(b.comm, status, error);
     if (!status)
         status = comm_attach(b.comm, &b.device, error);
     if (!status) {
         b.dtype = b.device.engine->dtype == DTYPE_BF16 ? DTYPE_BF16 : DTYPE_F32;
-        b.host = memory_array((size_t)settings->max_bytes, 1, error);
-        status = b.host ? device_alloc(&b.device, (void **)&b.buffer, (size_t)settings->max_bytes,
+        b.host = memory_array((size_t)options->max_bytes, 1, error);
+        status = b.host ? device_alloc(&b.device, (void **)&b.buffer, (size_t)options->max_bytes,
                                        error) : STATUS_MEMORY;
         status = comm_agree(b.comm, status, error);
     }
     if (!status)
-        status = tables_measure(&b, settings, error);
+        status = tables_measure(&b, options, error);
     comm_close(b.comm);
     device_free(&b.device, b.buffer);
     free(b.host);

@@ -22,7 +22,8 @@ static const char *const measure_name[MEASURES] = {"read, cold", "read, warm", "
                                                    "write and fsync", "save"};
 
 struct io_bench {
-    const struct settings *settings;
+    const struct bench_options *options;
+    const char *model_folder;
     struct bench bench;        /* its device and settings, for the JSON's context */
     struct model model;
     char *path[FILES_MAX];     /* the weights' files */
@@ -40,9 +41,9 @@ static int failed(struct error *error, const char *path)
 
 static int files_find(struct io_bench *io, struct error *error)
 {
-    DIR *folder = opendir(io->settings->model);
+    DIR *folder = opendir(io->model_folder);
     if (!folder)
-        return error_set(error, STATUS_INPUT, "--model: %s: %s", io->settings->model, strerror(errno));
+        return error_set(error, STATUS_INPUT, "--model: %s: %s", io->model_folder, strerror(errno));
     int status = STATUS_OK;
     for (const struct dirent *entry; !status && (entry = readdir(folder));) {
         char path[4096];
@@ -50,7 +51,7 @@ static int files_find(struct io_bench *io, struct error *error)
         size_t length = strlen(entry->d_name);
         if (length < 12 || strcmp(entry->d_name + length - 12, ".safetensors") || io->files == FILES_MAX)
             continue;
-        status = file_join(path, sizeof path, io->settings->model, entry->d_name, error);
+        status = file_join(path, sizeof path, io->model_folder, entry->d_name, error);
         if (!status && stat(path, &info))
             status = failed(error, path);
         if (!status && !(io->path[io->files] = memory_string(path, error)))
@@ -105,7 +106,7 @@ static int bytes_write(struct io_bench *io, struct error *error)
 static int weights_read(struct io_bench *io, struct error *error)
 {
     struct weights weights = {0};
-    int status = weights_open(&weights, &io->model, io->settings->model, error);
+    int status = weights_open(&weights, &io->model, io->model_folder, error);
     if (!status)
         status = weights_load(&weights, &io->model, error);
     if (!status)
@@ -120,9 +121,9 @@ static int model_write(struct io_bench *io, struct error *error)
     struct weights weights = {0};
     char path[4200];
     snprintf(path, sizeof path, "%s/model", io->folder);
-    int status = weights_open(&weights, &io->model, io->settings->model, error);
+    int status = weights_open(&weights, &io->model, io->model_folder, error);
     if (!status)
-        status = weights_save(&weights, &io->model, io->settings->model, path, error);
+        status = weights_save(&weights, &io->model, io->model_folder, path, error);
     weights_close(&weights);
     return status;
 }
@@ -160,7 +161,7 @@ static void folder_remove(const char *path)
 static int folder_make(struct io_bench *io, struct error *error)
 {
     char folder[sizeof io->folder];
-    if ((size_t)snprintf(folder, sizeof folder, "%s.bench-XXXXXX", io->settings->model) >= sizeof folder)
+    if ((size_t)snprintf(folder, sizeof folder, "%s.bench-XXXXXX", io->model_folder) >= sizeof folder)
         return error_set(error, STATUS_USAGE, "--model: the path is too long");
     if (!mkdtemp(folder))
         return error_set(error, STATUS_RUNTIME, "%s: cannot be made: %s", folder, strerror(errno));
@@ -193,7 +194,7 @@ static int plain_of(int measure) { return measure == SAVE ? WRITE : measure == L
 
 static void io_print(const struct io_bench *io)
 {
-    printf("%s: %.1f MB in %d files\n%-16s %9s %9s %9s %9s %9s\n", io->settings->model, 1e-6 * io->bytes, io->files, "", "s",
+    printf("%s: %.1f MB in %d files\n%-16s %9s %9s %9s %9s %9s\n", io->model_folder, 1e-6 * io->bytes, io->files, "", "s",
            "p10", "p90", "GB/s", "of plain");
     for (int m = 0; m < MEASURES; m++) {
         const struct bench_timing *t = &io->timing[m];
@@ -208,11 +209,11 @@ static void io_print(const struct io_bench *io)
 
 static int io_write_json(const struct io_bench *io, const char *path, struct error *error)
 {
-    cJSON *tree = cJSON_CreateObject(), *context = bench_context_json(io->settings, &io->bench.device);
+    cJSON *tree = cJSON_CreateObject(), *context = bench_context_json(io->options, &io->bench.device);
     bool ok = tree && context && cJSON_AddItemToObject(tree, "context", context);
     if (!ok)
         cJSON_Delete(context);
-    ok = ok && json_add_string(tree, "model", io->settings->model) && json_add_number(tree, "bytes", io->bytes);
+    ok = ok && json_add_string(tree, "model", io->model_folder) && json_add_number(tree, "bytes", io->bytes);
     cJSON *cases = ok ? cJSON_AddArrayToObject(tree, "cases") : NULL;
     for (int m = 0; m < MEASURES && cases; m++) {
         cJSON *item = cJSON_CreateObject();
@@ -230,15 +231,13 @@ static int io_write_json(const struct io_bench *io, const char *path, struct err
 
 static int io_open(struct io_bench *io, struct error *error)
 {
-    const struct settings *settings = io->settings;
+    const struct bench_options *options = io->options;
     struct model_config config;
-    if (!*settings->model)
-        return error_set(error, STATUS_USAGE, "--model: 'flat bench io' needs a model folder");
     int status = files_find(io, error);
     if (!status)
-        status = model_config_read(&config, settings->model, error);
+        status = model_config_read(&config, io->model_folder, error);
     if (!status)
-        status = device_open(&io->bench.device, settings->device, 0, (int)settings->threads, error);
+        status = device_open_chosen(&io->bench.device, &options->device, 0, error);
     if (!status)
         status = model_create(&io->model, &config, io->bench.device.engine->dtype, error);
     if (!status) /* parameters and the least of everything else */
@@ -250,20 +249,21 @@ static int io_open(struct io_bench *io, struct error *error)
     return status ? status : folder_make(io, error);
 }
 
-int bench_io(const struct settings *settings, struct log *log, struct error *error)
+int bench_io(const struct bench_options *options, const char *model, struct log *log, struct error *error)
 {
     struct io_bench *io = memory_array(1, sizeof *io, error);
     if (!io)
         return STATUS_MEMORY;
-    io->settings = io->bench.settings = settings;
+    io->options = io->bench.options = options;
     io->bench.log = log;
+    io->model_folder = model;
     int status = io_open(io, error);
     if (!status)
-        status = rounds_run(io, settings->samples ? (int)settings->samples : SAMPLES, error);
+        status = rounds_run(io, options->samples ? (int)options->samples : SAMPLES, error);
     if (!status)
         io_print(io);
-    if (!status && *settings->json)
-        status = io_write_json(io, settings->json, error);
+    if (!status && *options->json)
+        status = io_write_json(io, options->json, error);
     if (*io->folder)
         folder_remove(io->folder);
     model_free(&io->model);

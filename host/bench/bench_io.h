@@ -10,10 +10,9 @@
  */
 #ifndef FLAT_BENCHES_BENCH_IO_H
 #define FLAT_BENCHES_BENCH_IO_H
-#include "../util/error.h"
-#include "../util/log.h"
-#include "../util/settings.h"
+#include "bench.h"
 
-int bench_io(const struct settings *settings, struct log *log, struct error *error);
+/* model: the folder. */
+int bench_io(const struct bench_options *options, const char *model, struct log *log, struct error *error);
 
 #endif

@@ -31,9 +31,9 @@ void bench_print_header(const struct bench *bench, FILE *stream)
     if (limits->product[DTYPE_BF16] > 0)
         fprintf(stream, ", bfloat16 %.1f GFLOP/s\n", 1e-9 * limits->product[DTYPE_BF16]);
     fprintf(stream, "arrays rotate over at least 2 copies and %.0f MB; samples: %d", 4e-6 * (double)bench->cache_bytes,
-            bench->settings->samples ? (int)bench->settings->samples : BENCH_SAMPLES);
-    if (bench->settings->time_budget > 0)
-        fprintf(stream, ", or what fits in %g s (at least %d)", bench->settings->time_budget, BENCH_SAMPLES_MIN);
+            bench->options->samples ? (int)bench->options->samples : BENCH_SAMPLES);
+    if (bench->options->time_budget > 0)
+        fprintf(stream, ", or what fits in %g s (at least %d)", bench->options->time_budget, BENCH_SAMPLES_MIN);
     fprintf(stream, "\n%-66s %9s %9s %9s %4s %9s %8s %8s %7s %8s\n", "case", "time us", "p10", "p90", "n", "MB", "achieved",
             "", "limit", "error");
 }
@@ -63,7 +63,7 @@ void bench_print_summary(const struct bench *bench, FILE *stream)
     fprintf(stream, "%zu cases", bench->records);
     if (bench->left_out)
         fprintf(stream, ", %d left out as too large for this %s", bench->left_out,
-                bench->settings->quick ? "quick run" : bench->gpu ? "device's memory" : "kind of device");
+                bench->options->quick ? "quick run" : bench->gpu ? "device's memory" : "kind of device");
     if (bench->baseline_missing)
         fprintf(stream, ", %d of the baseline not measured", bench->baseline_missing);
     fprintf(stream, "\n");
@@ -88,7 +88,7 @@ static void processor_name(char *out, size_t bytes)
         fclose(file);
 }
 
-cJSON *bench_context_json(const struct settings *settings, const struct device *device)
+cJSON *bench_context_json(const struct bench_options *options, const struct device *device)
 {
     cJSON *context = cJSON_CreateObject();
     char date[32], processor[200], load[32] = "";
@@ -104,8 +104,8 @@ cJSON *bench_context_json(const struct settings *settings, const struct device *
     load[strcspn(load, " ")] = 0;
     bool ok = context && json_add_string(context, "date", date) && json_add_string(context, "commit", version_commit()) &&
               json_add_string(context, "processor", processor) && json_add_string(context, "load", load) &&
-              json_add_number(context, "time_budget", settings->time_budget) &&
-              json_add_bool(context, "quick", settings->quick);
+              json_add_number(context, "time_budget", options->time_budget) &&
+              json_add_bool(context, "quick", options->quick);
     if (ok && device->engine)
         ok = json_add_string(context, "engine", device->engine->name) &&
              json_add_string(context, "device", device->engine->describe(device->context));
@@ -156,7 +156,7 @@ static bool record_add(cJSON *cases, const struct bench_record *r)
 
 int bench_write_json(const struct bench *bench, const char *path, struct error *error)
 {
-    cJSON *tree = cJSON_CreateObject(), *context = bench_context_json(bench->settings, &bench->device), *cases = NULL;
+    cJSON *tree = cJSON_CreateObject(), *context = bench_context_json(bench->options, &bench->device), *cases = NULL;
     bool ok = tree && context && limits_add(context, &bench->limits) && cJSON_AddItemToObject(tree, "context", context);
     if (ok)
         cases = cJSON_AddArrayToObject(tree, "cases");

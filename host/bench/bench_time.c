@@ -88,11 +88,11 @@ static int case_call(void *user, int64_t turn)
 int bench_time(struct bench *bench, const struct bench_case *bench_case, const struct bench_arrays *arrays,
                struct bench_timing *timing, struct error *error)
 {
-    const struct settings *settings = bench->settings;
+    const struct bench_options *options = bench->options;
     struct timed_case timed = {bench, bench_case, arrays};
-    const int samples = settings->samples ? (int)settings->samples : BENCH_SAMPLES;
-    return calls_time(bench, bench_case->op->name, case_call, &timed, samples, settings->quick ? 0.02 : 0.2,
-                      settings->time_budget, timing, error);
+    const int samples = options->samples ? (int)options->samples : BENCH_SAMPLES;
+    return calls_time(bench, bench_case->op->name, case_call, &timed, samples, options->quick ? 0.02 : 0.2,
+                      options->time_budget, timing, error);
 }
 
 /* ---- limits ---- */
@@ -129,7 +129,7 @@ static int limit_time(struct bench *bench, struct limit_call *call, int kind, do
 {
     struct bench_timing timing = {0};
     call->kind = kind;
-    const int samples = bench->settings->quick ? LIMIT_SAMPLES_QUICK : LIMIT_SAMPLES;
+    const int samples = bench->options->quick ? LIMIT_SAMPLES_QUICK : LIMIT_SAMPLES;
     int status = calls_time(bench, "limit", limit_run, call, samples, 0.02, 0, &timing, error);
     if (!status) /* what the device can do: the samples that nothing else disturbed */
         *rate = work / timing.p10;

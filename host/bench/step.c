@@ -12,6 +12,24 @@
 #include "../train/scaling.h"
 #include "../../kernels/loss_form.h"
 
+/* Any rates do: a step takes as long with others. */
+static const struct train_options step_training = {
+    .schedule = {.learning_rate = 1e-5},
+    .optimizer = {.weight_decay = 0.01, .adam_beta1 = 0.9, .adam_beta2 = 0.999, .adam_epsilon = 1e-8, .max_grad_norm = 1},
+};
+
+static const struct option option_rows[] = {
+    {.name = "model_name_or_path", .alias = "model", OPTION_FIELD(struct step_options, model), .operand = "DIR",
+     .help = "Hugging Face model folder to run with its own weights; without, the folders of --models_dir"},
+    {.name = "models_dir", OPTION_FIELD(struct step_options, models_dir), .operand = "DIR", .initial = "benches/models",
+     .help = "folders with a config.json each, run with random weights"},
+    {.name = "pairs", OPTION_FIELD(struct step_options, pairs), .initial = "0", .max = 100000,
+     .help = "pairs of an optimizer step; 0 is 32 on a GPU and 4 on a CPU (4 and 1 of long documents)"},
+    {.name = "predict", OPTION_FIELD(struct step_options, predict),
+     .help = "memory, flops and time by the rates of 'flat plan', without running anything; needs no GPU"},
+};
+const struct option_group step_option_group = {OPTION_GROUP("Measurement", option_rows, struct step_options)};
+
 enum { SAMPLES = 10, SAMPLES_MIN = 3 };
 #define CPU_FLOPS 0.7e12 /* of a step that a CPU runs without being asked for it by name */
 #define SEED 1
@@ -98,7 +116,7 @@ static int stepper_run(struct stepper *s, double totals[STEP_TOTALS], struct err
     if (!status)
         status = optimizer_gradient_norm(trainer, error);
     if (!status)
-        status = optimizer_step(trainer, trainer->settings->learning_rate, error);
+        status = optimizer_step(trainer, trainer->options->schedule.learning_rate, error);
     if (!status)
         status = device_copy_out(device, totals, trainer->totals, STEP_TOTALS * sizeof(double), error);
     return status;
@@ -150,13 +168,13 @@ static int stepper_plan(struct stepper *s, struct bench *bench, const char *fold
     struct trainer *trainer = &s->trainer;
     struct model_config config;
     char lengths[4096];
-    *s = (struct stepper){.trainer = {.settings = bench->settings, .device = bench->device}};
+    *s = (struct stepper){.trainer = {.options = &step_training, .device = bench->device}};
     s->shared = result->variant >= VARIANT_SHARED;
     int status = model_config_read(&config, folder, error);
     if (!status)
         status = model_create(&trainer->model, &config, bench->dtype, error);
     if (!status)
-        status = file_join(lengths, sizeof lengths, bench->settings->models_dir, "../tofu_lengths.txt", error);
+        status = file_join(lengths, sizeof lengths, bench->step->models_dir, "../tofu_lengths.txt", error);
     if (!status)
         status = step_pairs_make(&s->pairs, result->workload, lengths, result->pairs, config.vocab_size, result->variant, error);
     if (status)
@@ -180,7 +198,7 @@ static int stepper_start(struct stepper *s, struct bench *bench, const struct st
 {
     struct trainer *trainer = &s->trainer;
     struct model *model = &trainer->model;
-    const char *own_weights = bench->settings->model;
+    const char *own_weights = bench->step->model;
     int status = *own_weights ? weights_open(&trainer->weights, model, own_weights, error) : STATUS_OK;
     if (!status)
         status = model_allocate(model, &bench->device, error);
@@ -197,8 +215,8 @@ static int stepper_start(struct stepper *s, struct bench *bench, const struct st
 
 static int step_sample(struct stepper *s, struct bench *bench, struct step_result *result, struct error *error)
 {
-    const struct settings *settings = bench->settings;
-    const int wanted = settings->samples ? (int)settings->samples : SAMPLES;
+    const struct bench_options *options = bench->options;
+    const int wanted = options->samples ? (int)options->samples : SAMPLES;
     double *sample = memory_array((size_t)wanted, sizeof *sample, error), totals[STEP_TOTALS];
     int status = sample ? stepper_run(s, totals, error) : STATUS_MEMORY, taken = 0; /* warm-up, and the loss */
     if (!status) {
@@ -212,7 +230,7 @@ static int step_sample(struct stepper *s, struct bench *bench, struct step_resul
     if (!status)
         status = stepper_run(s, totals, error);
     for (const double begin = clock_seconds(); taken < wanted && !status; taken++) {
-        if (settings->time_budget > 0 && taken >= SAMPLES_MIN && clock_seconds() - begin > settings->time_budget)
+        if (options->time_budget > 0 && taken >= SAMPLES_MIN && clock_seconds() - begin > options->time_budget)
             break;
         double start = clock_seconds();
         status = stepper_run(s, totals, error);
@@ -240,12 +258,12 @@ static int step_profile(struct stepper *s, struct step_result *result, struct er
 }
 
 /* One GPU: the whole step's flops and AdamW at the rates of the cluster. */
-static int step_predict(const struct stepper *s, const struct settings *settings, struct step_result *result,
+static int step_predict(const struct stepper *s, const struct cluster_options *options, struct step_result *result,
                         struct error *error)
 {
     const struct model *model = &s->trainer.model;
     struct cluster cluster;
-    int status = cluster_read(&cluster, settings->cluster, error);
+    int status = cluster_read(&cluster, options->cluster, error);
     if (status)
         return status;
     const bool master = model->dtype == DTYPE_BF16;
@@ -265,12 +283,12 @@ int step_measure(struct bench *bench, const char *folder, struct step_result *re
 {
     struct stepper s = {0};
     int status = stepper_plan(&s, bench, folder, result, error);
-    if (!status && bench->settings->predict) {
-        status = step_predict(&s, bench->settings, result, error);
+    if (!status && bench->step->predict) {
+        status = step_predict(&s, &bench->step->cluster, result, error);
         stepper_free(&s, bench);
         return status;
     }
-    *left_out = !status && !bench->gpu && !*bench->settings->filter && result->flops > CPU_FLOPS;
+    *left_out = !status && !bench->gpu && !*bench->options->filter && result->flops > CPU_FLOPS;
     if (!status && !*left_out) {
         peak_reset();
         double before = memory_used(bench, false);

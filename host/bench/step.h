@@ -21,6 +21,7 @@
  */
 #ifndef FLAT_BENCHES_STEP_H
 #define FLAT_BENCHES_STEP_H
+#include "../train/scaling.h"
 #include "../train/trainer.h"
 #include "bench.h"
 
@@ -54,9 +55,19 @@ struct step_result {
     double predicted;                     /* seconds of a step by scaling.h; 0: not asked for */
 };
 
+struct step_options {
+    struct bench_options bench;
+    const char *model; /* "": every folder of models_dir */
+    const char *models_dir;
+    int64_t pairs;     /* 0: the measurement's own */
+    bool predict;
+    struct cluster_options cluster;
+};
+extern const struct option_group step_option_group;
+
 /* With --predict nothing is opened or run: what a step takes on one GPU in bf16 (--device cpu: float), by the plan and by
  * scaling.h's rates of forward, backward and AdamW. STATUS_RUNTIME when two variants that compute the same loss disagree. */
-int bench_step(const struct settings *settings, struct log *log, struct error *error);
+int bench_step(const struct step_options *options, struct log *log, struct error *error);
 
 /* Fills a result whose name, model, workload, variant and pairs are set. *left_out: it is too large for a CPU that was not
  * asked for it by name, and nothing was run. */

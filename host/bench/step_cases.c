@@ -29,22 +29,22 @@ static int case_visit(struct step_bench *step, const char *folder, const char *m
                       enum step_variant variant, struct error *error)
 {
     struct bench *bench = &step->bench;
-    const struct settings *settings = bench->settings;
+    const struct bench_options *options = bench->options;
     const bool tofu = !strcmp(workload, "tofu");
     const int usual = tofu ? bench->gpu ? PAIRS_GPU : PAIRS_CPU : bench->gpu ? PAIRS_CHUNK_GPU : PAIRS_CHUNK_CPU;
-    struct step_result result = {.workload = workload, .variant = variant, .pairs = settings->pairs ? (int)settings->pairs : usual};
+    struct step_result result = {.workload = workload, .variant = variant, .pairs = bench->step->pairs ? (int)bench->step->pairs : usual};
     snprintf(result.model, sizeof result.model, "%s", model);
     snprintf(result.name, sizeof result.name, "%s/%s/%d/%s", result.model, workload, result.pairs, step_variant_name(variant));
-    if (!strstr(result.name, settings->filter))
+    if (!strstr(result.name, options->filter))
         return STATUS_OK;
-    if (settings->list) {
+    if (options->list) {
         step->results++;
         puts(result.name);
         return STATUS_OK;
     }
     bool left_out = false;
     int status = step_measure(bench, folder, &result, &left_out, error);
-    if (status == STATUS_MEMORY && !*settings->filter) { /* the next model, or a variant that pads less, may fit */
+    if (status == STATUS_MEMORY && !*options->filter) { /* the next model, or a variant that pads less, may fit */
         log_warning(bench->log, "%s: %s", result.name, error->text);
         left_out = true, status = STATUS_OK;
     }
@@ -55,7 +55,7 @@ static int case_visit(struct step_bench *step, const char *folder, const char *m
     fflush(stdout);
     const struct step_result *last = step->results ? &step->result[step->results - 1] : NULL;
     if (last && !strcmp(last->model, model) && !strcmp(last->workload, workload) && last->variant >= VARIANT_ANSWERS &&
-        !settings->predict && !results_agree(&result, last, bench->dtype)) {
+        !bench->step->predict && !results_agree(&result, last, bench->dtype)) {
         step->disagree++;
         printf("    WRONG: the loss is %.9g, and %.9g in the variant above\n", result.loss, last->loss);
     }
@@ -79,20 +79,20 @@ static int not_hidden(const struct dirent *entry) { return entry->d_name[0] != '
 /* --model, or every folder of --models_dir in order of name. */
 static int models_visit(struct step_bench *step, struct error *error)
 {
-    const struct settings *settings = step->bench.settings;
-    if (*settings->model) {
-        const char *slash = strrchr(settings->model, '/');
-        return model_visit(step, settings->model, slash && slash[1] ? slash + 1 : settings->model, error);
+    const struct step_options *options = step->bench.step;
+    if (*options->model) {
+        const char *slash = strrchr(options->model, '/');
+        return model_visit(step, options->model, slash && slash[1] ? slash + 1 : options->model, error);
     }
     struct dirent **entry;
-    int count = scandir(settings->models_dir, &entry, not_hidden, alphasort), status = STATUS_OK;
+    int count = scandir(options->models_dir, &entry, not_hidden, alphasort), status = STATUS_OK;
     if (count < 0)
         return error_set(error, STATUS_INPUT, "--models_dir: %s cannot be read; run from the project's folder, or name it",
-                         settings->models_dir);
+                         options->models_dir);
     for (int i = 0; i < count; i++) {
         char folder[4096];
         if (!status)
-            status = file_join(folder, sizeof folder, settings->models_dir, entry[i]->d_name, error);
+            status = file_join(folder, sizeof folder, options->models_dir, entry[i]->d_name, error);
         if (!status)
             status = model_visit(step, folder, entry[i]->d_name, error);
         free(entry[i]);
@@ -103,13 +103,13 @@ static int models_visit(struct step_bench *step, struct error *error)
 
 static int step_open(struct bench *bench, struct error *error)
 {
-    const struct settings *settings = bench->settings;
-    if (settings->predict) { /* as flat plan supposes, and a GPU where nothing is said */
-        bench->gpu = strcmp(settings->device, "cpu") != 0;
+    const struct bench_options *options = bench->options;
+    if (bench->step->predict) { /* as flat plan supposes, and a GPU where nothing is said */
+        bench->gpu = options->device.device != DEVICE_CPU;
         bench->dtype = bench->gpu ? DTYPE_BF16 : DTYPE_F32;
         return STATUS_OK;
     }
-    int status = device_open(&bench->device, settings->device, 0, (int)settings->threads, error);
+    int status = device_open_chosen(&bench->device, &options->device, 0, error);
     if (status)
         return status;
     bench->gpu = strcmp(bench->device.engine->name, "cpu") != 0;
@@ -118,23 +118,24 @@ static int step_open(struct bench *bench, struct error *error)
     return STATUS_OK;
 }
 
-int bench_step(const struct settings *settings, struct log *log, struct error *error)
+int bench_step(const struct step_options *step_options, struct log *log, struct error *error)
 {
-    struct step_bench step = {.bench = {.settings = settings, .log = log}};
+    const struct bench_options *options = &step_options->bench;
+    struct step_bench step = {.bench = {.options = options, .step = step_options, .log = log}};
     struct bench *bench = &step.bench;
     int status = step_open(bench, error);
     if (status)
         return status;
-    if (!settings->list)
+    if (!options->list)
         step_print_header(bench, stdout);
     status = models_visit(&step, error);
     if (!status && !step.results && !step.left_out)
         status = error_set(error, STATUS_USAGE, "--filter: no case has '%s' in its name; 'flat bench step --list' names them "
-                           "all", settings->filter);
+                           "all", options->filter);
     if (!status && step.left_out)
         printf("%d cases left out: they do not fit, or a step takes a CPU long; --filter asks for them\n", step.left_out);
-    if (!status && !settings->list && *settings->json)
-        status = step_write_json(bench, step.result, step.results, settings->json, error);
+    if (!status && !options->list && *options->json)
+        status = step_write_json(bench, step.result, step.results, options->json, error);
     if (!status && step.disagree)
         status = error_set(error, STATUS_RUNTIME, "%d losses disagree, see WRONG above", step.disagree);
     free(step.result);

@@ -14,7 +14,7 @@ static const char *const op_names[] = {ENGINE_OPS(X)};
 void step_print_header(const struct bench *bench, FILE *stream)
 {
     const struct device *device = &bench->device;
-    if (bench->settings->predict)
+    if (bench->step->predict)
         fprintf(stream, "NOT MEASURED: predicted for one GPU in %s, by the rates of flat plan\n", dtype_name(bench->dtype));
     else
         fprintf(stream, "%s: %s\n", device->engine->name, device->engine->describe(device->context));
@@ -100,7 +100,7 @@ static bool result_add(cJSON *cases, const struct step_result *r)
 int step_write_json(const struct bench *bench, const struct step_result *result, size_t results, const char *path,
                     struct error *error)
 {
-    cJSON *tree = cJSON_CreateObject(), *context = bench_context_json(bench->settings, &bench->device), *cases = NULL;
+    cJSON *tree = cJSON_CreateObject(), *context = bench_context_json(bench->options, &bench->device), *cases = NULL;
     bool ok = tree && context && cJSON_AddItemToObject(tree, "context", context);
     if (ok)
         cases = cJSON_AddArrayToObject(tree, "cases");

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "../io/json/json.h"
+#include "../util/file.h"
 
 /* A value as a person would write it, for an error. */
 static void value_describe(const cJSON *value, char *out, size_t out_bytes)
@@ -67,75 +68,166 @@ static bool value_text(const struct option *option, const cJSON *value, char *nu
     return false;
 }
 
-static int config_set(struct option_set *set, const char *name, const cJSON *value, const char *path, bool *seen,
-                      struct error *error)
+/* A file that is being read. */
+struct reading {
+    struct option_set *set;
+    const char *path;
+    bool of_run;  /* keys that only other commands have are passed over */
+    char **seen;  /* [count] names of the options that were there */
+    size_t count, capacity;
+};
+
+static int seen_add(struct reading *reading, const char *name, struct error *error)
 {
+    for (size_t i = 0; i < reading->count; i++)
+        if (!strcmp(reading->seen[i], name))
+            return error_set(error, STATUS_USAGE, "%s: %s: given twice; keep one", reading->path, name);
+    int status = memory_grow(&reading->seen, &reading->capacity, reading->count + 1, sizeof *reading->seen, error);
+    if (!status)
+        reading->seen[reading->count++] = (char *)name;
+    return status;
+}
+
+static int config_set(struct reading *reading, const char *name, const cJSON *value, struct error *error)
+{
+    struct option_set *set = reading->set;
     const struct option *option;
-    int status = option_set_find(set, name, path, &option, error);
+    int status = option_set_find(set, name, reading->path, &option, error);
+    if (status && reading->of_run && set->elsewhere && set->elsewhere(set->user, name))
+        return STATUS_OK;
+    if (!status)
+        status = seen_add(reading, option->name, error);
     if (status)
         return status;
-    if (seen[option - set->table])
-        return error_set(error, STATUS_USAGE, "%s: %s: given twice; keep one", path, option->name);
-    seen[option - set->table] = true;
     char number[64], expected[512], found[128];
     const char *text;
     struct buffer list = {0};
     if (value_text(option, value, number, sizeof number, &list, &text)) {
-        status = option_set_text(set, option, text, OPTION_FROM_FILE, path, error);
+        status = option_set_text(set, option, text, OPTION_FROM_FILE, reading->path, error);
     } else {
         option_describe(option, expected, sizeof expected);
         value_describe(value, found, sizeof found);
-        status = error_set(error, STATUS_USAGE, "%s: %s: expected %s, found %s", path, option->name, expected, found);
+        status = error_set(error, STATUS_USAGE, "%s: %s: expected %s, found %s", reading->path, option->name, expected,
+                           found);
     }
     buffer_free(&list);
     return status;
 }
 
-/* True when some option of the table lives inside an object of this name. */
-static bool name_is_group(const struct option_set *set, const char *name)
+/* True when the name lies in an object of that name. */
+static bool in_group(const char *option, const char *object)
 {
-    size_t length = strlen(name);
-    for (size_t i = 0; i < set->count; i++)
-        if (strncmp(set->table[i].name, name, length) == 0 && set->table[i].name[length] == '.')
-            return true;
-    return false;
+    size_t length = strlen(object);
+    return !strncmp(option, object, length) && option[length] == '.';
 }
 
-/* A group that is nothing but an object, as "lora"; "prompt_template" is a name as well. */
-static bool name_is_only_group(const struct option_set *set, const char *name)
+/* True when some option lives inside an object of this name; *only: no option is called so itself. */
+static bool name_is_group(const struct option_set *set, const char *name, bool *only)
 {
+    bool group = false;
+    *only = !option_set_entry(set, name);
     for (size_t i = 0; i < set->count; i++)
-        if (strcmp(set->table[i].name, name) == 0)
+        group = group || in_group(set->entry[i].option->name, name);
+    return group;
+}
+
+/* An object of keys that only other commands have. */
+static bool group_elsewhere(const struct reading *reading, const cJSON *object)
+{
+    char name[256];
+    if (!reading->of_run || !cJSON_IsObject(object))
+        return false;
+    for (const cJSON *member = object->child; member; member = member->next) {
+        snprintf(name, sizeof name, "%.100s.%.100s", object->string, member->string);
+        if (!reading->set->elsewhere || !reading->set->elsewhere(reading->set->user, name))
             return false;
-    return name_is_group(set, name);
+    }
+    return true;
 }
 
-int config_file_read(struct option_set *set, const char *path, struct error *error)
+static int item_set(struct reading *reading, const cJSON *item, struct error *error)
 {
-    cJSON *tree = json_read(path, error);
-    if (!tree) {
-        if (error && error->status == STATUS_INPUT)
+    bool only;
+    const bool group = name_is_group(reading->set, item->string, &only);
+    int status = STATUS_OK;
+    if (cJSON_IsNull(item) && group && only)
+        return STATUS_OK;
+    if (!cJSON_IsObject(item) || (!group && !group_elsewhere(reading, item)))
+        return config_set(reading, item->string, item, error);
+    for (const cJSON *member = item->child; member && !status; member = member->next) {
+        char name[256];
+        snprintf(name, sizeof name, "%.100s.%.100s", item->string, member->string);
+        status = config_set(reading, name, member, error);
+    }
+    return status;
+}
+
+/* The model that a run has made: its folder, or the adapter in there on the model that the run began with. Flags hold. */
+static int run_model_choose(struct option_set *set, const cJSON *config, const char *folder, struct error *error)
+{
+    char whole[4096], adapter[4096];
+    const struct option *model, *adapter_option;
+    const cJSON *output = json_member(config, "output_dir");
+    if (!*folder && cJSON_IsString(output))
+        folder = output->valuestring;
+    int status = option_set_find(set, "model_name_or_path", NULL, &model, error);
+    if (!status)
+        status = option_set_find(set, "adapter", NULL, &adapter_option, error);
+    if (status || !*folder)
+        return status;
+    status = file_join(whole, sizeof whole, folder, "config.json", error);
+    if (!status)
+        status = file_join(adapter, sizeof adapter, folder, "adapter_config.json", error);
+    if (status)
+        return status;
+    if (!file_exists(whole) && file_exists(adapter)) /* the base is what the config names */
+        return option_set_text(set, adapter_option, folder, OPTION_FROM_FILE, folder, error);
+    status = option_set_text(set, model, folder, OPTION_FROM_FILE, folder, error);
+    /* the adapter that the run began with is in the model by now */
+    return status ? status : option_set_text(set, adapter_option, "", OPTION_FROM_FILE, folder, error);
+}
+
+/* The JSON of a config file, of run.json, or of the run.json in a folder; *config is the part that holds the keys, and
+ * folder the run's, "" for a config file. */
+static int config_open(const char *path, cJSON **tree, const cJSON **config, char *folder, size_t folder_bytes,
+                       struct error *error)
+{
+    char file[4096];
+    snprintf(folder, folder_bytes, "%s", file_is_directory(path) ? path : "");
+    int status = *folder ? file_join(file, sizeof file, path, "run.json", error) : STATUS_OK;
+    if (status)
+        return status;
+    if (!(*tree = json_read(*folder ? file : path, error))) {
+        if (error->status == STATUS_INPUT)
             error->status = STATUS_USAGE; /* a config is part of the command line */
-        return error ? error->status : STATUS_USAGE;
+        return error->status;
     }
-    bool *seen = memory_array(set->count, sizeof *seen, error);
-    int status = seen ? STATUS_OK : STATUS_MEMORY;
-    if (!status && !cJSON_IsObject(tree))
-        status = error_set(error, STATUS_USAGE, "%s: expected an object {\"key\": value, ...} at the top", path);
-    for (const cJSON *item = tree->child; item && !status; item = item->next) {
-        if (cJSON_IsNull(item) && name_is_only_group(set, item->string))
-            continue;
-        if (!cJSON_IsObject(item) || !name_is_group(set, item->string)) {
-            status = config_set(set, item->string, item, path, seen, error);
-            continue;
-        }
-        for (const cJSON *member = item->child; member && !status; member = member->next) {
-            char name[256];
-            snprintf(name, sizeof name, "%.100s.%.100s", item->string, member->string);
-            status = config_set(set, name, member, path, seen, error);
-        }
+    *config = *tree;
+    if (!cJSON_IsObject(*tree))
+        return error_set(error, STATUS_USAGE, "%s: expected an object {\"key\": value, ...} at the top", path);
+    if (cJSON_IsObject(json_member(*tree, "config")) && cJSON_IsArray(json_member(*tree, "command"))) {
+        *config = json_member(*tree, "config");
+        const char *slash = strrchr(path, '/');
+        if (!*folder)
+            snprintf(folder, folder_bytes, "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
+    } else if (*folder) {
+        return error_set(error, STATUS_USAGE, "%s: holds no config of a run", file);
     }
-    free(seen);
+    return STATUS_OK;
+}
+
+int config_file_read(struct option_set *set, const char *path, bool of_run, struct error *error)
+{
+    cJSON *tree = NULL;
+    const cJSON *config = NULL;
+    char folder[4096];
+    struct reading reading = {.set = set, .path = path, .of_run = of_run};
+    int status = config_open(path, &tree, &config, folder, sizeof folder, error);
+    for (const cJSON *item = config ? config->child : NULL; item && !status; item = item->next)
+        status = item_set(&reading, item, error);
+    if (!status && of_run)
+        status = run_model_choose(set, config, folder, error);
+    free(reading.seen);
     cJSON_Delete(tree);
     return status;
 }
@@ -155,14 +247,15 @@ static bool add_list(cJSON *object, const char *key, const char *list)
     return ok;
 }
 
-static bool add_value(cJSON *object, const char *key, const struct option *option, const void *field)
+static bool add_value(cJSON *object, const char *key, const struct option_entry *entry)
 {
-    switch (option->type) {
+    const void *field = (const char *)entry->values + entry->option->offset;
+    switch (entry->option->type) {
     case OPTION_BOOL: return json_add_bool(object, key, *(const bool *)field);
     case OPTION_INT: return json_add_int(object, key, *(const int64_t *)field);
     case OPTION_DOUBLE: return json_add_number(object, key, *(const double *)field);
-    case OPTION_STRING:
-    case OPTION_CHOICE: return json_add_string(object, key, *(const char *const *)field);
+    case OPTION_CHOICE: return json_add_string(object, key, option_choice(entry->option, *(const int *)field));
+    case OPTION_STRING: return json_add_string(object, key, *(const char *const *)field);
     case OPTION_LIST: return add_list(object, key, *(const char *const *)field);
     }
     return false;
@@ -171,18 +264,17 @@ static bool add_value(cJSON *object, const char *key, const struct option *optio
 /* prompt_template is a name or an object of tags: "custom" stands for the object, any other name hides it. */
 static bool value_hidden(const struct option_set *set, const struct option *option)
 {
-    const char *dot = strchr(option->name, '.');
     for (size_t i = 0; i < set->count; i++) {
-        const struct option *group = &set->table[i];
+        const struct option_entry *group = &set->entry[i];
         char value[16];
-        if (group->type != OPTION_CHOICE || !name_is_group(set, group->name))
+        bool only;
+        if (group->option->type != OPTION_CHOICE || !name_is_group(set, group->option->name, &only))
             continue;
-        option_set_value(set, group, value, sizeof value);
+        option_value(group, value, sizeof value);
         bool custom = strcmp(value, "custom") == 0;
-        size_t length = strlen(group->name);
-        if (option == group)
+        if (option == group->option)
             return custom;
-        if (dot && (size_t)(dot - option->name) == length && strncmp(option->name, group->name, length) == 0)
+        if (in_group(option->name, group->option->name))
             return !custom;
     }
     return false;
@@ -193,8 +285,8 @@ cJSON *config_file_write(const struct option_set *set, struct error *error)
     cJSON *tree = cJSON_CreateObject();
     bool ok = tree != NULL;
     for (size_t i = 0; i < set->count && ok; i++) {
-        const struct option *option = &set->table[i];
-        if (!(option->commands & set->command->bit) || value_hidden(set, option))
+        const struct option *option = set->entry[i].option;
+        if (value_hidden(set, option))
             continue;
         const char *key = option->name, *dot = strchr(key, '.');
         cJSON *object = tree;
@@ -206,11 +298,11 @@ cJSON *config_file_write(const struct option_set *set, struct error *error)
                 object = cJSON_AddObjectToObject(tree, group);
             key = dot + 1;
         }
-        ok = object && add_value(object, key, option, (const char *)set->settings + option->offset);
+        ok = object && add_value(object, key, &set->entry[i]);
     }
     if (ok)
         return tree;
     cJSON_Delete(tree);
-    error_set(error, STATUS_MEMORY, "out of host memory while writing the settings as JSON");
+    error_set(error, STATUS_MEMORY, "out of host memory while writing the options as JSON");
     return NULL;
 }

@@ -34,11 +34,18 @@ struct launch {
     struct log *log;
 };
 
-bool launcher_wanted(const struct command_line *line, int *status, struct error *error)
+static const struct option option_rows[] = {
+    {.name = "nproc_per_node", OPTION_FIELD(struct launcher_options, nproc_per_node), .initial = "1", .min = 1,
+     .max = 64,
+     .help = "start so many ranks on this host, a GPU each; or let torchrun, mpirun or srun start them"},
+};
+const struct option_group launcher_option_group = {OPTION_GROUP("Several ranks", option_rows, struct launcher_options)};
+
+bool launcher_wanted(const struct launcher_options *options, int *status, struct error *error)
 {
     static const char *const started_by[] = {"RANK", "WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "PMI_RANK"};
     *status = STATUS_OK;
-    if (line->settings.nproc_per_node <= 1 || line->arguments.help || line->arguments.help_config)
+    if (options->nproc_per_node <= 1)
         return false;
     if (getenv("FLAT_LAUNCHER"))
         return false;

@@ -5,11 +5,16 @@
 
 #include "../util/error.h"
 #include "../util/log.h"
-#include "settings.h"
+#include "../util/options.h"
 
-/* Whether this process is to start the ranks: nproc_per_node is above 1, it is not one of them yet, and no help is
- * asked for. *status is STATUS_USAGE where another launcher has started us already. */
-bool launcher_wanted(const struct command_line *line, int *status, struct error *error);
+struct launcher_options {
+    int64_t nproc_per_node; /* above 1: this process starts them */
+};
+extern const struct option_group launcher_option_group;
+
+/* Whether this process is to start the ranks: nproc_per_node is above 1, and it is not one of them yet.
+ * *status is STATUS_USAGE where another launcher has started us already. */
+bool launcher_wanted(const struct launcher_options *options, int *status, struct error *error);
 
 /* Starts the ranks with the same arguments, RANK and its like, and a port of 127.0.0.1; hands on signals; waits for
  * all. OMP_NUM_THREADS, where it is not set, shares the CPUs out. No rank outlives the launcher, even when that is

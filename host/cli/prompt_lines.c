@@ -10,8 +10,23 @@
 
 #define FILE_MAX_BYTES ((size_t)1 << 32)
 
+static const struct option option_rows[] = {
+    {.name = "data", OPTION_FIELD(struct input_options, data), .operand = "FILE",
+     .help = "JSON lines with \"prompt\" (and \"answer\" to score); with --prompt_template or a run's config, question "
+             "and answer rows"},
+    {.name = "batch_size", OPTION_FIELD(struct input_options, batch_size), .initial = "8", .min = 1,
+     .max = OPTION_COUNT_MAX, .help = "rows at a time; no effect on results"},
+};
+const struct option_group input_option_group = {OPTION_GROUP("Input", option_rows, struct input_options)};
+
+bool input_has_rows(const struct option_set *set)
+{
+    static const char *const name[] = {"prompt_template", "prompt_template.user_start"};
+    return option_given(set, name[0]) || option_given(set, name[1]);
+}
+
 struct reading {
-    const struct settings *settings;
+    const struct input_options *options;
     struct prompt_template template_;
     bool with_template, with_answer;
 };
@@ -35,9 +50,9 @@ static int line_plain(struct prompt_line *line, const char *name, bool with_answ
 static int line_templated(struct prompt_line *line, const char *name, const struct reading *reading, struct error *error)
 {
     const char *question, *answer = "";
-    int status = json_get_string(line->object, name, reading->settings->question_key, &question, error);
+    int status = json_get_string(line->object, name, reading->options->dataset.question_key, &question, error);
     if (!status && reading->with_answer)
-        status = json_get_string(line->object, name, reading->settings->answer_key, &answer, error);
+        status = json_get_string(line->object, name, reading->options->dataset.answer_key, &answer, error);
     return status ? status
                   : prompt_template_apply(&reading->template_, question, answer, &line->prompt, &line->full, error);
 }
@@ -59,29 +74,28 @@ static int line_add(struct prompt_lines *lines, const char *text, size_t length,
                                   : line_plain(line, name, reading->with_answer, error);
 }
 
-int prompt_lines_read(struct prompt_lines *lines, const struct settings *settings, bool with_template,
+int prompt_lines_read(struct prompt_lines *lines, const struct input_options *options, bool with_template,
                       bool with_answer, struct error *error)
 {
     *lines = (struct prompt_lines){0};
-    struct reading reading = {.settings = settings, .with_template = with_template, .with_answer = with_answer};
+    struct reading reading = {.options = options, .with_template = with_template, .with_answer = with_answer};
     char *data = NULL, name[4200];
     size_t length = 0;
-    int status = with_template ? prompt_template_of(&reading.template_, settings, error) : STATUS_OK;
-    if (!status)
-        status = file_read(settings->data, FILE_MAX_BYTES, &data, &length, error);
+    reading.template_ = prompt_template_chosen(&options->prompt);
+    int status = file_read(options->data, FILE_MAX_BYTES, &data, &length, error);
     int number = 0;
     for (const char *at = data, *end = data + length; !status && at < end;) {
         const char *newline = memchr(at, '\n', (size_t)(end - at));
         size_t bytes = (size_t)((newline ? newline : end) - at);
         number++;
-        snprintf(name, sizeof name, "%s:%d", settings->data, number);
+        snprintf(name, sizeof name, "%s:%d", options->data, number);
         if (strspn(at, " \t\r") < bytes)
             status = line_add(lines, at, bytes, name, number, &reading, error);
         at = newline ? newline + 1 : end;
     }
     free(data);
     if (!status && !lines->count)
-        status = error_set(error, STATUS_INPUT, "%s: holds no line; expected JSON lines", settings->data);
+        status = error_set(error, STATUS_INPUT, "%s: holds no line; expected JSON lines", options->data);
     return status;
 }
 

@@ -7,6 +7,18 @@
 #include <string.h>
 #include <unistd.h>
 
+/* The list of choices ends before the engine of the tests. */
+static const char *const device_names[] = {[DEVICE_AUTO] = "auto", [DEVICE_CPU] = "cpu", [DEVICE_CUDA] = "cuda",
+                                           [DEVICE_EMU] = "emu"};
+
+static const struct option option_rows[] = {
+    {.name = "device", OPTION_FIELD(struct device_options, device), .choices = device_names, .initial = "auto",
+     .help = "where to compute; auto takes a GPU when there is one"},
+    {.name = "threads", OPTION_FIELD(struct device_options, threads), .initial = "0", .max = 4096,
+     .help = "CPU threads; 0 is all"},
+};
+const struct option_group device_option_group = {OPTION_GROUP("Run", option_rows, struct device_options)};
+
 /* Folder of the running program, without the last slash. */
 static void program_directory(char *out, size_t bytes)
 {
@@ -87,6 +99,11 @@ int device_open(struct device *device, const char *name, int device_index, int t
     if (!absent) /* a run that was meant for the GPU would take days on the CPU */
         return error_set(error, status, "%s; with --device cpu it is not used", found.text);
     return engine_open(device, "cpu", device_index, threads, &absent, error);
+}
+
+int device_open_chosen(struct device *device, const struct device_options *options, int device_index, struct error *error)
+{
+    return device_open(device, device_names[options->device], device_index, (int)options->threads, error);
 }
 
 void device_close(struct device *device)

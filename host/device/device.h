@@ -2,8 +2,18 @@
 #ifndef FLAT_DEVICE_DEVICE_H
 #define FLAT_DEVICE_DEVICE_H
 #include "../../kernels/engine/engine.h"
-#include "../util/error.h"
+#include "../util/options.h"
 #include "profile.h"
+
+enum device_choice {
+    DEVICE_AUTO, DEVICE_CPU, DEVICE_CUDA,
+    DEVICE_EMU = DEVICE_CUDA + 2, /* CUDA on the CPU, for tests; no choice of a user */
+};
+struct device_options {
+    enum device_choice device;
+    int64_t threads; /* 0: all */
+};
+extern const struct option_group device_option_group;
 
 struct device {
     const struct engine *engine;
@@ -16,6 +26,8 @@ struct device {
  * cannot be used is an error). Plugins are looked for beside the program, then in ../lib/flat. threads 0: all that this
  * process may use. */
 int device_open(struct device *device, const char *name, int device_index, int threads, struct error *error);
+/* The device of the options; device_index is a GPU's number. */
+int device_open_chosen(struct device *device, const struct device_options *options, int device_index, struct error *error);
 void device_close(struct device *device);
 
 /* Path of the plugin libflat_<name>.so, looked for as above; false with the program's folder where there is none. */

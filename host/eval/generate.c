@@ -1,10 +1,23 @@
 /* generate.c - see generate.h. */
 #include "generate.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../util/memory.h"
+
+static const struct option option_rows[] = {
+    {.name = "max_new_tokens", OPTION_FIELD(struct generate_options, max_new_tokens), .initial = "128", .min = 1,
+     .max = OPTION_COUNT_MAX, .help = "tokens to add at most"},
+    {.name = "temperature", OPTION_FIELD(struct generate_options, temperature), .initial = "0", .max = HUGE_VAL,
+     .help = "of the sampling; 0 takes the most probable token"},
+    {.name = "top_p", OPTION_FIELD(struct generate_options, top_p), .initial = "1", .min = 1e-6, .max = 1,
+     .help = "sample from the fewest tokens that hold this much probability"},
+    {.name = "seed", OPTION_FIELD(struct generate_options, seed), .initial = "42", .max = OPTION_EXACT_MAX,
+     .help = "of the sampling"},
+};
+const struct option_group generate_option_group = {OPTION_GROUP("Generation", option_rows, struct generate_options)};
 
 int generator_open(struct generator *generator, struct model *model, struct device *device, int slots,
                    int64_t prompt_rows, int64_t max_positions, const struct generate_options *options,

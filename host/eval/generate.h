@@ -8,12 +8,14 @@
 #define FLAT_EVAL_GENERATE_H
 #include "../io/tokenizer/tokenizer.h"
 #include "../model/model.h"
+#include "../util/options.h"
 
 struct generate_options {
     int64_t max_new_tokens;
     double temperature, top_p; /* temperature 0: greedy */
-    uint64_t seed;
+    int64_t seed;
 };
+extern const struct option_group generate_option_group;
 
 struct generator {
     struct model *model;

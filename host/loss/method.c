@@ -35,5 +35,39 @@ int divergence_find(const char *name)
 
 const char *divergence_name(int divergence)
 {
-    return divergence_names[divergence];
+    return divergence < DIVERGENCES ? divergence_names[divergence] : NULL;
+}
+
+/* The methods of unlearn, by their number among themselves; NULL behind the last. */
+static const struct method *method_at(int index)
+{
+    for (const struct method *const *m = methods; *m; m++)
+        if (!(*m)->for_finetune && index-- == 0)
+            return *m;
+    return NULL;
+}
+
+static const char *method_name(int index)
+{
+    const struct method *method = method_at(index);
+    return method ? method->name : NULL;
+}
+
+static const struct option_group *method_own_options(int index)
+{
+    return method_at(index)->options;
+}
+
+static const struct option option_rows[] = {
+    {.name = "method", OPTION_FIELD(struct method_options, method), .choice = method_name, .initial = "flat",
+     .help = "unlearning loss"},
+};
+const struct option_group method_option_group = {OPTION_GROUP("Method", option_rows, struct method_options),
+                                                 .variant_option = "method",
+                                                 .variant = method_own_options,
+                                                 .variant_offset = offsetof(struct method_options, values)};
+
+const struct method *method_chosen(const struct method_options *options)
+{
+    return method_at(options->method);
 }

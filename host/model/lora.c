@@ -9,6 +9,34 @@
 #include "model.h"
 #include "weights.h"
 
+static const char *const output_names[] = {[LORA_MERGED] = "merged", [LORA_ADAPTER] = "adapter", NULL};
+
+static int options_check(const struct option_set *set, void *values, struct error *error)
+{
+    (void)set;
+    const struct lora_run_options *options = values;
+    return options->dropout == 0 ? STATUS_OK
+                                 : error_set(error, STATUS_USAGE, "lora.dropout: expected 0, found %g; there is no dropout "
+                                             "in training", options->dropout);
+}
+
+static const struct option option_rows[] = {
+    {.name = "lora.r", OPTION_FIELD(struct lora_run_options, lora.rank), .initial = "0", .max = 65536,
+     .help = "rank of the adapters; the rest of the model is frozen. 0 trains everything"},
+    {.name = "lora.alpha", OPTION_FIELD(struct lora_run_options, lora.alpha), .initial = "16", .max = HUGE_VAL,
+     .help = "the adapters' product is scaled by alpha / r"},
+    {.name = "lora.dropout", OPTION_FIELD(struct lora_run_options, dropout), .initial = "0", .max = 1,
+     .help = "only 0: the model is trained as it will be used"},
+    {.name = "lora.target_modules", OPTION_LIST_FIELD(struct lora_run_options, lora.target_modules),
+     .initial = "all-linear", .help = "projections to adapt, by the family's names (q_proj,v_proj)"},
+    {.name = "lora.use_rslora", OPTION_FIELD(struct lora_run_options, lora.rslora),
+     .help = "scale by alpha / sqrt(r) instead"},
+    {.name = "lora.output", OPTION_FIELD(struct lora_run_options, output), .choices = output_names, .initial = "merged",
+     .help = "write the whole model with the adapters merged in, or a PEFT folder with the adapters alone"},
+};
+const struct option_group lora_option_group = {OPTION_GROUP("LoRA", option_rows, struct lora_run_options),
+                                               .check = options_check};
+
 #define ALL_LINEAR "all-linear"
 /* Keeps the draws of A apart from what else the seed of a run decides. */
 

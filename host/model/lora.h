@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "../util/error.h"
+#include "../util/options.h"
 #include "family.h"
 
 struct model;
@@ -23,6 +23,15 @@ struct lora_options {
     bool rslora;
     const char *target_modules; /* names between commas, or "all-linear": every projection of the layers */
 };
+
+/* What a run is told of LoRA. */
+enum lora_output { LORA_MERGED, LORA_ADAPTER };
+struct lora_run_options {
+    struct lora_options lora; /* rank 0: off */
+    double dropout;
+    enum lora_output output; /* what is saved: the whole model, or a PEFT folder */
+};
+extern const struct option_group lora_option_group;
 
 struct lora_module {
     int tensor;    /* of model->tensor: the weight that is adapted, [out, in] */

@@ -69,7 +69,7 @@ static int weights_describe(struct buffer *text, const struct trainer *trainer, 
 /* This rank's texts. */
 static int items_fill(struct item item[ITEMS], struct trainer *trainer, const char *config, struct error *error)
 {
-    const struct settings *settings = trainer->settings;
+    const struct train_options *options = trainer->options;
     item[0].what = "version";
     item[1].what = "settings";
     item[2].what = trainer->data_path;
@@ -84,15 +84,15 @@ static int items_fill(struct item item[ITEMS], struct trainer *trainer, const ch
     if (!status)
         status = file_describe(&item[2].text, trainer->data_path, error);
     if (!status && trainer->method->needs_template)
-        status = file_describe(&item[3].text, settings->template_file, error);
+        status = file_describe(&item[3].text, options->template_.file, error);
     if (!status)
-        status = file_in_describe(&item[4].text, settings->model_name_or_path, "config.json", error);
+        status = file_in_describe(&item[4].text, options->model.model_name_or_path, "config.json", error);
     if (!status)
         status = tokens_describe(&item[5].text, trainer, error);
     if (!status)
         status = weights_describe(&item[6].text, trainer, error);
-    if (!status && *settings->adapter)
-        status = file_in_describe(&item[7].text, settings->adapter, "adapter_model.safetensors", error);
+    if (!status && *options->model.adapter)
+        status = file_in_describe(&item[7].text, options->model.adapter, "adapter_model.safetensors", error);
     return status;
 }
 

@@ -7,6 +7,24 @@
 #include "../../kernels/sample.h"
 #include "../util/memory.h"
 
+static const struct option forget_rows[] = {
+    {.name = "forget_data", OPTION_FIELD(struct examples_options, forget_data), .operand = "FILE",
+     .help = "questions and answers to forget: JSON lines or a JSON array"},
+};
+static const struct option train_rows[] = {
+    {.name = "train_data", OPTION_FIELD(struct examples_options, train_data), .operand = "FILE",
+     .help = "questions and answers to learn: JSON lines or a JSON array"},
+};
+static const struct option length_rows[] = {
+    {.name = "max_length", OPTION_FIELD(struct examples_options, max_length), .initial = "512", .min = 2,
+     .max = OPTION_COUNT_MAX,
+     .help = "tokens of a prompt and its answer; what is longer is cut at the end and counted"},
+};
+#define EXAMPLES_GROUP(rows) {OPTION_GROUP("Model and data", rows, struct examples_options)}
+const struct option_group forget_data_option_group = EXAMPLES_GROUP(forget_rows),
+                          train_data_option_group = EXAMPLES_GROUP(train_rows),
+                          max_length_option_group = EXAMPLES_GROUP(length_rows);
+
 int example_encode(struct tokenizer *tokenizer, const char *prompt, const char *full, int32_t eos, int64_t max_length,
                    struct token_list *ids, int32_t *answer_begin, bool *cut, struct error *error)
 {
@@ -34,47 +52,24 @@ int example_encode(struct tokenizer *tokenizer, const char *prompt, const char *
     return STATUS_OK;
 }
 
-static int template_settings(struct examples *examples, const struct settings *settings, struct error *error)
-{
-    if (!*settings->template_file)
-        return error_set(error, STATUS_USAGE, "template.file: missing; this method needs a file of template answers");
-    examples->choice = !strcmp(settings->template_choice, "cycle")   ? TEMPLATE_CYCLE
-                       : !strcmp(settings->template_choice, "fixed") ? TEMPLATE_FIXED
-                                                                     : TEMPLATE_RANDOM;
-    examples->choose_every_epoch = !strcmp(settings->template_every, "epoch");
-    return answer_list_read(&examples->answers, settings->template_file, error);
-}
-
-int prompt_template_of(struct prompt_template *prompt, const struct settings *settings, struct error *error)
-{
-    const struct prompt_template *known = prompt_template_find(settings->prompt_template);
-    if (known) {
-        *prompt = *known;
-        return STATUS_OK;
-    }
-    if (strcmp(settings->prompt_template, "custom"))
-        return error_set(error, STATUS_USAGE, "prompt_template: \"%s\" is not known; expected one of %s, or an object of "
-                         "tags", settings->prompt_template, prompt_template_names());
-    *prompt = (struct prompt_template){"custom", settings->prompt_user_start, settings->prompt_user_end,
-                                       settings->prompt_answer_start, settings->prompt_answer_end};
-    return STATUS_OK;
-}
-
-int examples_open(struct examples *examples, const struct settings *settings, const char *data_path, bool with_template,
+int examples_open(struct examples *examples, const struct examples_source *source, const char *model,
                   struct tokenizer *tokenizer, int32_t model_eos, int64_t max_positions, struct error *error)
 {
-    *examples = (struct examples){.tokenizer = tokenizer, .with_template = with_template,
-                                  .seed = (uint64_t)settings->seed};
+    const struct template_options *template_ = source->template_;
+    const int64_t max_length = source->examples->max_length;
+    *examples = (struct examples){.tokenizer = tokenizer, .with_template = template_ != NULL, .seed = source->seed,
+                                  .prompt = prompt_template_chosen(source->prompt)};
     examples->eos = tokenizer_eos(tokenizer) >= 0 ? tokenizer_eos(tokenizer) : model_eos;
-    examples->max_length = settings->max_length < max_positions ? settings->max_length : max_positions;
+    examples->max_length = max_length < max_positions ? max_length : max_positions;
     if (examples->eos < 0)
-        return error_set(error, STATUS_INPUT, "%s: neither the tokenizer nor config.json names an eos_token",
-                         settings->model_name_or_path);
-    int status = prompt_template_of(&examples->prompt, settings, error);
-    if (!status)
-        status = dataset_read(&examples->data, data_path, settings->question_key, settings->answer_key, error);
-    if (!status && with_template)
-        status = template_settings(examples, settings, error);
+        return error_set(error, STATUS_INPUT, "%s: neither the tokenizer nor config.json names an eos_token", model);
+    int status = dataset_read(&examples->data, source->data_path, source->dataset->question_key,
+                              source->dataset->answer_key, error);
+    if (!status && template_) {
+        examples->choice = template_->choice;
+        examples->choose_every_epoch = template_->every == TEMPLATE_EVERY_EPOCH;
+        status = answer_list_read(&examples->answers, template_->file, error);
+    }
     if (status)
         examples_close(examples);
     return status;

@@ -8,7 +8,23 @@
 #include "../io/data/dataset.h"
 #include "../io/tokenizer/tokenizer.h"
 #include "../model/batch.h"
-#include "../util/settings.h"
+
+/* What is read, and how much of it. */
+struct examples_options {
+    const char *forget_data, *train_data; /* "" when not given */
+    int64_t max_length;
+};
+extern const struct option_group forget_data_option_group, train_data_option_group, max_length_option_group;
+
+/* All that makes rows into examples. */
+struct examples_source {
+    const char *data_path;
+    const struct examples_options *examples;
+    const struct dataset_options *dataset;
+    const struct prompt_options *prompt;
+    const struct template_options *template_; /* NULL: no template answers */
+    uint64_t seed;
+};
 
 struct examples {
     struct tokenizer *tokenizer; /* borrowed */
@@ -39,12 +55,9 @@ struct epoch {
 int example_encode(struct tokenizer *tokenizer, const char *prompt, const char *full, int32_t eos, int64_t max_length,
                    struct token_list *ids, int32_t *answer_begin, bool *cut, struct error *error);
 
-/* The prompt template that the settings name, or their four tags. */
-int prompt_template_of(struct prompt_template *prompt, const struct settings *settings, struct error *error);
-
-/* Reads the data and, when with_template, the template answers. data_path is settings' forget_data or train_data.
+/* Reads the data and, where the source has them, the template answers. model names the model's folder in messages.
  * model_eos is used when the tokenizer names no end of sequence (-1: none). */
-int examples_open(struct examples *examples, const struct settings *settings, const char *data_path, bool with_template,
+int examples_open(struct examples *examples, const struct examples_source *source, const char *model,
                   struct tokenizer *tokenizer, int32_t model_eos, int64_t max_positions, struct error *error);
 void examples_close(struct examples *examples);
 

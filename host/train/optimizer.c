@@ -1,7 +1,25 @@
 /* optimizer.c - AdamW over what the run trains: the whole model, or the adapters of LoRA; with several ranks, over the
  * shards that this one keeps.
  */
+#include <math.h>
+
 #include "trainer.h"
+
+static const struct option option_rows[] = {
+    {.name = "weight_decay", OPTION_FIELD(struct optimizer_options, weight_decay), .initial = "0.01", .max = HUGE_VAL,
+     .help = "decoupled weight decay of matrices"},
+    {.name = "weight_decay_all", OPTION_FIELD(struct optimizer_options, weight_decay_all),
+     .help = "decay norms and biases too, as older Hugging Face code did"},
+    {.name = "adam_beta1", OPTION_FIELD(struct optimizer_options, adam_beta1), .initial = "0.9", .max = 0.999999,
+     .help = "decay of the first moment"},
+    {.name = "adam_beta2", OPTION_FIELD(struct optimizer_options, adam_beta2), .initial = "0.999", .max = 0.999999,
+     .help = "decay of the second moment"},
+    {.name = "adam_epsilon", OPTION_FIELD(struct optimizer_options, adam_epsilon), .initial = "1e-8", .max = HUGE_VAL,
+     .help = "added to the root of the second moment"},
+    {.name = "max_grad_norm", OPTION_FIELD(struct optimizer_options, max_grad_norm), .initial = "1.0", .max = HUGE_VAL,
+     .help = "clip the gradient's norm to this; 0 clips nothing"},
+};
+const struct option_group optimizer_option_group = {OPTION_GROUP("Optimizer", option_rows, struct optimizer_options)};
 
 enum { STAGING = 1 << 20 };
 
@@ -83,7 +101,7 @@ int optimizer_gradient_norm(struct trainer *trainer, struct error *error)
 static int range_update(struct trainer *trainer, int64_t from, int64_t to, int64_t state, double weight_decay,
                         struct error *error)
 {
-    const struct settings *settings = trainer->settings;
+    const struct optimizer_options *options = &trainer->options->optimizer;
     const struct model *model = &trainer->model;
     const struct model_trainable trained = model_trainable(model);
     const size_t s = dtype_size(model->dtype), stat = dtype_size(dtype_stat(model->dtype));
@@ -99,23 +117,23 @@ static int range_update(struct trainer *trainer, int64_t from, int64_t to, int64
                                             .v = (char *)trainer->v + (size_t)state * stat,
                                             .master = model->master.value ? model->master.value + state : NULL,
                                             .state = trainer->adamw,
-                                            .beta1 = settings->adam_beta1,
-                                            .beta2 = settings->adam_beta2,
-                                            .eps = settings->adam_epsilon,
+                                            .beta1 = options->adam_beta1,
+                                            .beta2 = options->adam_beta2,
+                                            .eps = options->adam_epsilon,
                                             .weight_decay = weight_decay}));
 }
 
 int optimizer_step(struct trainer *trainer, double rate, struct error *error)
 {
-    const struct settings *settings = trainer->settings;
+    const struct optimizer_options *options = &trainer->options->optimizer;
     const struct shards *shards = &trainer->shards;
     const int64_t decayed = model_trainable(&trainer->model).decayed;
-    const double of_matrices = settings->weight_decay, of_vectors = settings->weight_decay_all ? of_matrices : 0;
+    const double of_matrices = options->weight_decay, of_vectors = options->weight_decay_all ? of_matrices : 0;
     int status = device_copy_in(&trainer->device, &trainer->adamw->learning_rate, &rate, sizeof rate, error);
     if (!status)
         status = device_run(&trainer->device, error, adamw_prepare,
-                            &((struct adamw_prepare_args){trainer->totals + SUM_SQUARES, settings->max_grad_norm,
-                                                          settings->adam_beta1, settings->adam_beta2, trainer->adamw}));
+                            &((struct adamw_prepare_args){trainer->totals + SUM_SQUARES, options->max_grad_norm,
+                                                          options->adam_beta1, options->adam_beta2, trainer->adamw}));
     for (int i = 0; i < shards->state_ranges && !status; i++) {
         const struct model_shard *shard = &shards->state_range[i];
         const int64_t end = shard->offset + shard->count;

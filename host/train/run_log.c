@@ -104,7 +104,7 @@ static int file_in_write(const cJSON *json, const char *directory, const char *n
 
 int run_log_finish(struct run_log *log, const struct trainer *trainer, double seconds, struct error *error)
 {
-    const struct settings *settings = trainer->settings;
+    const struct train_options *options = trainer->options;
     cJSON *json = cJSON_CreateObject(), *history = cJSON_AddArrayToObject(json, "log_history");
     double loss = 0;
     int status = STATUS_OK;
@@ -117,9 +117,9 @@ int run_log_finish(struct run_log *log, const struct trainer *trainer, double se
     bool ok = !status && json_add_int(json, "global_step", trainer->total_steps) &&
               json_add_int(json, "max_steps", trainer->total_steps) &&
               json_add_number(json, "epoch", (double)trainer->total_steps / trainer->steps_per_epoch) &&
-              json_add_number(json, "num_train_epochs", settings->num_train_epochs) &&
-              json_add_int(json, "train_batch_size", settings->per_device_train_batch_size) &&
-              json_add_int(json, "logging_steps", settings->logging_steps) &&
+              json_add_number(json, "num_train_epochs", options->trainer.num_train_epochs) &&
+              json_add_int(json, "train_batch_size", options->trainer.per_device_train_batch_size) &&
+              json_add_int(json, "logging_steps", options->output.logging_steps) &&
               json_add_int(json, "num_input_tokens_seen", trainer->tokens_seen) &&
               json_add_int(json, "skipped_steps", trainer->nonfinite) &&
               json_add_number(json, "train_loss", log->records ? loss / (double)log->records : 0) &&
@@ -159,20 +159,20 @@ static int checksum_add_in(cJSON *inputs, const char *directory, const char *nam
 
 static int inputs_add(cJSON *json, const struct trainer *trainer, struct error *error)
 {
-    const struct settings *settings = trainer->settings;
+    const struct train_options *options = trainer->options;
     const struct safetensors *source = &trainer->weights.source;
     cJSON *inputs = cJSON_AddObjectToObject(json, "inputs");
     int status = checksum_add(inputs, trainer->data_path, error);
     if (!status && trainer->method->needs_template)
-        status = checksum_add(inputs, settings->template_file, error);
+        status = checksum_add(inputs, options->template_.file, error);
     if (!status)
-        status = checksum_add_in(inputs, settings->model_name_or_path, "config.json", error);
+        status = checksum_add_in(inputs, options->model.model_name_or_path, "config.json", error);
     for (int i = 0; i < source->shards && !status; i++)
-        status = checksum_add_in(inputs, settings->model_name_or_path, source->shard_name[i], error);
-    if (!status && *settings->adapter)
-        status = checksum_add_in(inputs, settings->adapter, "adapter_config.json", error);
-    if (!status && *settings->adapter)
-        status = checksum_add_in(inputs, settings->adapter, "adapter_model.safetensors", error);
+        status = checksum_add_in(inputs, options->model.model_name_or_path, source->shard_name[i], error);
+    if (!status && *options->model.adapter)
+        status = checksum_add_in(inputs, options->model.adapter, "adapter_config.json", error);
+    if (!status && *options->model.adapter)
+        status = checksum_add_in(inputs, options->model.adapter, "adapter_model.safetensors", error);
     return status;
 }
 

@@ -7,6 +7,12 @@
 
 #include "../io/json/json.h"
 
+static const struct option option_rows[] = {
+    {.name = "cluster", OPTION_FIELD(struct cluster_options, cluster), .operand = "FILE",
+     .help = "measured rates of a GPU and of the wires, as JSON; without, those of H200 hosts"},
+};
+const struct option_group cluster_option_group = {OPTION_GROUP("Several ranks", option_rows, struct cluster_options)};
+
 /* One H200 SXM of a host of eight with 400 Gb/s per GPU. Measured by others: copies at 4.3 TB/s and matrix products at 790
  * TFLOP/s (stas00/ml-engineering); nccl-tests: reduce-scatter 363 GB/s in a host, 380 GB/s over four hosts from 4 GiB on,
  * and what smaller messages lose there is explained by 3.5 us per hop (16 MiB at 64 GB/s, 512 MiB at 327). Derived, not

@@ -21,7 +21,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "../util/error.h"
+#include "../util/options.h"
 
 /* Per GPU. Bus rates as nccl-tests prints them (busbw), of reduce-scatter and all-gather. */
 struct cluster {
@@ -38,6 +38,11 @@ struct cluster {
 /* The built-in figures, or those of a JSON file: name, gpus_per_host, compute_tflops, memory_gb_per_second,
  * host_bus_gb_per_second, network_bus_gb_per_second, hop_microseconds, overlap_slowdown, all of them. */
 int cluster_read(struct cluster *cluster, const char *path, struct error *error);
+
+struct cluster_options {
+    const char *cluster; /* file; "" for the built-in figures */
+};
+extern const struct option_group cluster_option_group;
 
 struct scaling_work {
     int ranks, accumulation_steps;

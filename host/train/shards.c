@@ -5,6 +5,19 @@
 
 #include "../util/memory.h"
 
+static const char *const reduce_names[] = {[GRAD_REDUCE_MODEL] = "model", [GRAD_REDUCE_FLOAT32] = "float32", NULL};
+
+static const struct option option_rows[] = {
+    {.name = "zero", OPTION_FIELD(struct shard_options, zero), .initial = "1", .max = 1,
+     .help = "1 splits moments and master weights among the ranks, 0 keeps all of them on each; the same results"},
+    {.name = "grad_reduce_dtype", OPTION_FIELD(struct shard_options, grad_reduce_dtype), .choices = reduce_names,
+     .initial = "model", .help = "what gradients are summed in over micro-batches and ranks; model is bf16 on a GPU"},
+    {.name = "ddp_bucket_cap_mb", OPTION_FIELD(struct shard_options, ddp_bucket_cap_mb), .initial = "0",
+     .max = OPTION_COUNT_MAX,
+     .help = "MB of gradients that are summed over the ranks at a time; 0 is 25 on one host and 256 on several"},
+};
+const struct option_group shard_option_group = {OPTION_GROUP("Several ranks", option_rows, struct shard_options)};
+
 enum { NO_LAYER = 1 << 30 }; /* above every layer */
 
 /* A run of slots that the backward pass completes together, in the order of the arena. */

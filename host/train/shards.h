@@ -24,6 +24,14 @@ struct world {
     int rank, size, local_size;
 };
 
+enum grad_reduce_dtype { GRAD_REDUCE_MODEL, GRAD_REDUCE_FLOAT32 };
+struct shard_options {
+    int64_t zero; /* 1: moments and master weights sharded among the ranks */
+    enum grad_reduce_dtype grad_reduce_dtype;
+    double ddp_bucket_cap_mb; /* 0: by where the ranks are */
+};
+extern const struct option_group shard_option_group;
+
 struct shard_bucket {
     int64_t offset, count; /* in the arena, in elements */
     int layer;             /* complete once the backward pass has left this layer; see model_layer_hook */

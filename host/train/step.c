@@ -48,7 +48,7 @@ static int round_loss(struct trainer *trainer, const struct step_size *size, con
         loss.sequences = loss.rows = 0;
     loss.batch_sums = trainer->batch_sums;
     loss.count_loss = trainer->shards.world.rank == 0;
-    trainer->method->loss_form(trainer->settings, size, round->pairs, &loss);
+    trainer->method->loss_form(trainer->method_options, size, round->pairs, &loss);
     if (!round->common)
         return device_run(&trainer->device, error, sequence_loss, &loss);
     loss.part = SEQUENCE_SUMS;
@@ -242,10 +242,10 @@ static int round_pairs(const struct trainer *trainer, struct micro_batch_range s
 static int step_gradients(struct trainer *trainer, const struct epoch *epoch, struct micro_batch_range step,
                           struct step_record *record, struct error *error)
 {
-    const struct settings *settings = trainer->settings;
+    const struct train_options *options = trainer->options;
     const struct model_trainable trained = model_trainable(&trainer->model);
-    const bool common = trainer->parallel.ranks > 1 && trainer->method->needs_template &&
-                        !strcmp(settings->flat_average, "batch") && !strcmp(settings->flat_average_scope, "global");
+    const bool common = trainer->parallel.ranks > 1 && trainer->method->sums_all_ranks &&
+                        trainer->method->sums_all_ranks(trainer->method_options);
     const struct step_size size = step_measure(trainer, epoch, step, common, record);
     const int rounds = data_parallel_accumulation_steps(&trainer->parallel, step);
     int status = device_zero(&trainer->device, trainer->totals, STEP_TOTALS * sizeof(double), error);
@@ -260,8 +260,8 @@ static int step_gradients(struct trainer *trainer, const struct epoch *epoch, st
                               .common = common,
                               .pairs = round_pairs(trainer, step, k)};
         status = round_run(trainer, epoch, &size, &round, error);
-        if (!status && record->step == 1 && *settings->dump_step)
-            status = dump_micro_batch(trainer, settings->dump_step, k, error);
+        if (!status && record->step == 1 && *options->trainer.dump_step)
+            status = dump_micro_batch(trainer, options->trainer.dump_step, k, error);
     }
     return status ? status : shards_reduce_finish(&trainer->shards, error);
 }
@@ -273,10 +273,10 @@ static int step_compute(struct trainer *trainer, const struct epoch *epoch, stru
     int status = step_gradients(trainer, epoch, step, record, error);
     if (!status)
         status = optimizer_gradient_norm(trainer, error);
-    if (!status && *trainer->settings->dump_step && record->step == 1) {
+    if (!status && *trainer->options->trainer.dump_step && record->step == 1) {
         status = record_read(trainer, record, error);
         if (!status)
-            status = dump_gradients(trainer, trainer->settings->dump_step, record, error);
+            status = dump_gradients(trainer, trainer->options->trainer.dump_step, record, error);
     }
     device_range_push(&trainer->device, "optimizer");
     if (!status)
@@ -312,7 +312,7 @@ int step_run(struct trainer *trainer, const struct epoch *epoch, int number, int
     int64_t step = (int64_t)number * trainer->steps_per_epoch + step_in_epoch;
     struct step_record record = {.step = step + 1, .total_steps = trainer->total_steps,
                                  .epoch = number + (double)(step_in_epoch + 1) / trainer->steps_per_epoch,
-                                 .learning_rate = schedule_rate(trainer->settings, step, trainer->total_steps)};
+                                 .learning_rate = schedule_rate(&trainer->options->schedule, step, trainer->total_steps)};
     int status = step_compute(trainer, epoch, range, &record, error);
     if (status)
         return trainer_abort(trainer, status, error);

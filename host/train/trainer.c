@@ -24,11 +24,11 @@ void micro_batch_size(const struct trainer *trainer, const struct epoch *epoch, 
 /* Length of the run in steps, and the sizes of its largest micro-batch by building every epoch once. */
 static int run_measure(struct trainer *trainer, struct error *error)
 {
-    const struct settings *settings = trainer->settings;
+    const struct train_options *options = trainer->options;
     trainer->steps_per_epoch = data_parallel_steps(&trainer->parallel);
-    trainer->total_steps = settings->max_steps >= 0
-                               ? settings->max_steps
-                               : (int64_t)ceil(settings->num_train_epochs * trainer->steps_per_epoch);
+    trainer->total_steps = options->trainer.max_steps >= 0
+                               ? options->trainer.max_steps
+                               : (int64_t)ceil(options->trainer.num_train_epochs * trainer->steps_per_epoch);
     trainer->epochs = (trainer->total_steps + trainer->steps_per_epoch - 1) / trainer->steps_per_epoch;
     if (trainer->total_steps < 1)
         return error_set(error, STATUS_USAGE, "num_train_epochs, max_steps: the run has no step to make");
@@ -54,35 +54,48 @@ static int run_measure(struct trainer *trainer, struct error *error)
         }
         epoch_free(&epoch);
     }
-    if (settings->cuda_graphs) { /* room for padding */
+    if (options->trainer.cuda_graphs) { /* room for padding */
         trainer->max_rows = padded_size(trainer->max_rows);
         trainer->max_targets = padded_size(trainer->max_targets);
     }
     return status;
 }
 
+/* Whether the folder holds more than a config. */
+static bool weights_present(const char *folder)
+{
+    static const char *const name[] = {"model.safetensors", "model.safetensors.index.json"};
+    char path[4096];
+    struct error unused = {0};
+    for (int i = 0; i < 2; i++)
+        if (!file_join(path, sizeof path, folder, name[i], &unused) && file_exists(path))
+            return true;
+    return false;
+}
+
 static int weights_find(struct trainer *trainer, struct error *error)
 {
-    const struct settings *settings = trainer->settings;
-    if (settings->from_scratch) {
+    const struct train_options *options = trainer->options;
+    if (options->trainer.from_scratch) {
         trainer->from_scratch = true;
         return STATUS_OK;
     }
-    return weights_open(&trainer->weights, &trainer->model, settings->model_name_or_path, error);
+    if (options->sizes_only && !weights_present(options->model.model_name_or_path))
+        return STATUS_OK;
+    return weights_open(&trainer->weights, &trainer->model, options->model.model_name_or_path, error);
 }
 
-/* Adapters of the settings, or those of a folder that the run goes on from. */
+/* Adapters of the options, or those of a folder that the run goes on from. */
 static int lora_prepare(struct trainer *trainer, struct error *error)
 {
-    const struct settings *settings = trainer->settings;
-    struct lora_options options = {settings->lora_rank, settings->lora_alpha, settings->lora_use_rslora,
-                                   settings->lora_target_modules};
+    const struct train_options *options = trainer->options;
+    struct lora_options lora = options->lora.lora;
     int status = STATUS_OK;
-    if (*settings->adapter) {
-        status = adapter_open(&trainer->adapter, &trainer->model, settings->adapter, error);
-        options = trainer->adapter.lora.options;
+    if (*options->model.adapter) {
+        status = adapter_open(&trainer->adapter, &trainer->model, options->model.adapter, error);
+        lora = trainer->adapter.lora.options;
     }
-    if (!status && options.rank && (status = lora_create(&trainer->model.lora, &trainer->model, &options, error)))
+    if (!status && lora.rank && (status = lora_create(&trainer->model.lora, &trainer->model, &lora, error)))
         error_prefix(error, "lora");
     return status;
 }
@@ -90,14 +103,14 @@ static int lora_prepare(struct trainer *trainer, struct error *error)
 /* Declares all memory: the model's, and what training adds. */
 static int memory_declare(struct trainer *trainer, const struct world *world, struct error *error)
 {
-    const struct settings *settings = trainer->settings;
+    const struct train_options *options = trainer->options;
     struct model *model = &trainer->model;
-    const double mb = settings->ddp_bucket_cap_mb > 0 ? settings->ddp_bucket_cap_mb
+    const double mb = options->shards.ddp_bucket_cap_mb > 0 ? options->shards.ddp_bucket_cap_mb
                       : world->size > world->local_size ? BUCKET_MB_BETWEEN_HOSTS
                                                         : BUCKET_MB;
-    if (model->dtype == DTYPE_BF16 && !strcmp(settings->grad_reduce_dtype, "float32"))
+    if (model->dtype == DTYPE_BF16 && options->shards.grad_reduce_dtype == GRAD_REDUCE_FLOAT32)
         model->grad_dtype = DTYPE_F32;
-    int status = shards_create(&trainer->shards, model, world, settings->zero, (int64_t)(mb * 1e6), error);
+    int status = shards_create(&trainer->shards, model, world, options->shards.zero, (int64_t)(mb * 1e6), error);
     if (!status)
         status = model_plan(model, true, trainer->max_rows, trainer->max_targets, trainer->max_sequences, error);
     if (!status)
@@ -106,15 +119,22 @@ static int memory_declare(struct trainer *trainer, const struct world *world, st
     return status ? status : optimizer_plan(trainer, error);
 }
 
-int trainer_prepare(struct trainer *trainer, const struct settings *settings, bool finetune, enum dtype dtype,
+int trainer_prepare(struct trainer *trainer, const struct train_options *options, bool finetune, enum dtype dtype,
                     const struct world *world, struct error *error)
 {
-    *trainer = (struct trainer){.settings = settings};
-    trainer->data_path = finetune ? settings->train_data : settings->forget_data;
+    *trainer = (struct trainer){.options = options};
+    trainer->data_path = finetune ? options->examples.train_data : options->examples.forget_data;
     struct model_config config;
-    int status = method_find(finetune ? "cross_entropy" : settings->method, finetune, &trainer->method, error);
+    int status = STATUS_OK;
+    if (finetune)
+        status = method_find("cross_entropy", true, &trainer->method, error);
+    else
+        trainer->method = method_chosen(&options->method), trainer->method_options = options->method.values;
+    const struct examples_source source = {trainer->data_path, &options->examples, &options->dataset, &options->prompt,
+                                           !status && trainer->method->needs_template ? &options->template_ : NULL,
+                                           (uint64_t)options->trainer.seed};
     if (!status)
-        status = model_config_read(&config, settings->model_name_or_path, error);
+        status = model_config_read(&config, options->model.model_name_or_path, error);
     if (!status)
         status = model_create(&trainer->model, &config, dtype, error);
     if (!status)
@@ -122,24 +142,21 @@ int trainer_prepare(struct trainer *trainer, const struct settings *settings, bo
     if (!status)
         status = lora_prepare(trainer, error);
     if (!status)
-        status = tokenizer_load(&trainer->tokenizer, settings->model_name_or_path, error);
+        status = tokenizer_load(&trainer->tokenizer, options->model.model_name_or_path, error);
     if (!status && tokenizer_vocab_size(trainer->tokenizer) > config.vocab_size)
         status = error_set(error, STATUS_INPUT, "%s: the tokenizer has %d tokens but config.json says vocab_size %lld",
-                           settings->model_name_or_path, (int)tokenizer_vocab_size(trainer->tokenizer),
+                           options->model.model_name_or_path, (int)tokenizer_vocab_size(trainer->tokenizer),
                            (long long)config.vocab_size);
     if (!status)
-        status = examples_open(&trainer->examples, settings, trainer->data_path, trainer->method->needs_template,
-                               trainer->tokenizer, config.eos_token_ids ? config.eos_token_id[0] : -1,
-                               config.max_position_embeddings, error);
-    trainer->parallel = (struct data_parallel){trainer->examples.data.rows, settings->per_device_train_batch_size,
-                                  settings->gradient_accumulation_steps, world->size};
+        status = examples_open(&trainer->examples, &source, options->model.model_name_or_path, trainer->tokenizer,
+                               config.eos_token_ids ? config.eos_token_id[0] : -1, config.max_position_embeddings,
+                               error);
+    trainer->parallel = (struct data_parallel){trainer->examples.data.rows, options->trainer.per_device_train_batch_size,
+                                  options->trainer.gradient_accumulation_steps, world->size};
     if (!status)
         status = run_measure(trainer, error);
-    if (!strcmp(settings->gradient_checkpointing, "selective"))
-        trainer->model.recompute = RECOMPUTE_SELECTIVE;
-    else if (!strcmp(settings->gradient_checkpointing, "full"))
-        trainer->model.recompute = RECOMPUTE_FULL;
-    trainer->model.wide_logits = !strcmp(settings->logits_dtype, "float32");
+    trainer->model.recompute = options->form.gradient_checkpointing;
+    trainer->model.wide_logits = options->form.logits_dtype == LOGITS_FLOAT32;
     if (!status)
         status = memory_declare(trainer, world, error);
     if (status)
@@ -168,7 +185,7 @@ static int warm_up(struct trainer *trainer, struct error *error)
 
 int trainer_start(struct trainer *trainer, const struct device *device, struct error *error)
 {
-    const struct settings *settings = trainer->settings;
+    const struct train_options *options = trainer->options;
     struct model *model = &trainer->model;
     trainer->device = *device;
     int status = model_allocate(model, &trainer->device, error);
@@ -178,12 +195,12 @@ int trainer_start(struct trainer *trainer, const struct device *device, struct e
     if (!status)
         status = optimizer_start(trainer, error);
     if (!status)
-        status = trainer->from_scratch ? weights_random(model, (uint64_t)settings->seed, error)
+        status = trainer->from_scratch ? weights_random(model, (uint64_t)options->trainer.seed, error)
                                        : weights_load(&trainer->weights, model, error);
     if (!status && model->lora.options.rank)
-        status = *settings->adapter ? adapter_upload(&trainer->adapter, model, error)
-                                    : weights_random_lora(model, (uint64_t)settings->seed, error);
-    trainer->graphs = settings->cuda_graphs && trainer->device.engine->graphs;
+        status = *options->model.adapter ? adapter_upload(&trainer->adapter, model, error)
+                                    : weights_random_lora(model, (uint64_t)options->trainer.seed, error);
+    trainer->graphs = options->trainer.cuda_graphs && trainer->device.engine->graphs;
     if (!status && trainer->device.engine->graphs)
         status = warm_up(trainer, error);
     return status;
@@ -218,7 +235,7 @@ int trainer_run(struct trainer *trainer, trainer_hook hook, void *user, void (*w
 static int model_write(struct trainer *trainer, const char *out_directory, struct error *error)
 {
     struct model *model = &trainer->model;
-    const char *base = trainer->settings->model_name_or_path;
+    const char *base = trainer->options->model.model_name_or_path;
     struct adapter adapter;
     if (!model->lora.options.rank)
         return weights_save(&trainer->weights, model, base, out_directory, error);
@@ -226,7 +243,7 @@ static int model_write(struct trainer *trainer, const char *out_directory, struc
     if (status)
         return status;
     trainer->weights.adapter = &adapter;
-    status = !strcmp(trainer->settings->lora_output, "adapter")
+    status = trainer->options->lora.output == LORA_ADAPTER
                  ? adapter_save(&adapter, model, base, out_directory, error)
                  : weights_save(&trainer->weights, model, base, out_directory, error);
     trainer->weights.adapter = NULL;

@@ -15,6 +15,7 @@
 #include "data_parallel.h"
 #include "examples.h"
 #include "shards.h"
+#include "train_options.h"
 
 /* totals of struct trainer: those of sequence.h, then the sum of the gradients' squares; summed over ranks in one call. */
 enum { SUM_SQUARES = SEQUENCE_TOTALS, STEP_TOTALS };
@@ -31,8 +32,9 @@ struct step_record {
 };
 
 struct trainer {
-    const struct settings *settings;
+    const struct train_options *options;
     const struct method *method;
+    const void *method_options;    /* its own struct; NULL: it has none */
     const char *data_path;
     struct tokenizer *tokenizer;
     struct model model;
@@ -69,7 +71,7 @@ typedef int (*trainer_hook)(void *user, const struct step_record *record, struct
 
 /* Reads config, tokenizer and data, checks the weights against the config, sizes the largest micro-batch and declares
  * all memory of this rank. finetune chooses train_data and cross entropy. dtype is the storage the memory is planned for. */
-int trainer_prepare(struct trainer *trainer, const struct settings *settings, bool finetune, enum dtype dtype,
+int trainer_prepare(struct trainer *trainer, const struct train_options *options, bool finetune, enum dtype dtype,
                     const struct world *world, struct error *error);
 /* Takes over an open device of that dtype, allocates, loads the weights. trainer_free closes the device. cuda_graphs
  * has no effect on an engine without graphs. */

@@ -6,6 +6,13 @@
 #include <string.h>
 #include <unistd.h>
 
+static const struct option option_rows[] = {
+    {.name = "quiet", OPTION_FIELD(struct log_options, quiet), .help = "only warnings and errors on stderr"},
+    {.name = "verbose", OPTION_FIELD(struct log_options, verbose), .help = "list every option at the start, also those "
+     "that are as by default"},
+};
+const struct option_group log_option_group = {OPTION_GROUP("Run", option_rows, struct log_options)};
+
 void log_init(struct log *log, FILE *stream, bool quiet)
 {
     const char *term = getenv("TERM"), *no_color = getenv("NO_COLOR");

@@ -7,10 +7,17 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-#include "error.h"
+#include "options.h"
+
+/* How much of it. */
+struct log_options {
+    bool quiet, verbose;
+};
+extern const struct option_group log_option_group;
 
 struct log {
     FILE *stream;
+    bool verbose;   /* every option at the start of a run */
     bool quiet;     /* no info lines and no progress; warnings and errors stay */
     bool terminal;  /* lines may be redrawn: a terminal whose TERM is not "dumb" */
     bool color;     /* terminal, and NO_COLOR is not set */

@@ -46,8 +46,8 @@ static void test_compare(void **state)
 static bool is_slower(const char *baseline, double median, double p10, double p90)
 {
     struct error error = {0};
-    struct settings settings = {.filter = ""};
-    struct bench bench = {.settings = &settings, .baseline = json_parse(baseline, strlen(baseline), "baseline", &error)};
+    struct bench_options options = {.filter = ""};
+    struct bench bench = {.options = &options, .baseline = json_parse(baseline, strlen(baseline), "baseline", &error)};
     struct bench_record record = {.name = "a", .timing = {.median = median, .p10 = p10, .p90 = p90}};
     bench_baseline_compare(&bench, &record);
     assert_true(bench_baseline_count_missing(&bench) == 1);
@@ -162,15 +162,15 @@ static void test_refusals(void **state)
     static const struct {
         const char *line, *text;
     } refused[] = {
-        {"bench", "'flat bench' needs a "},
-        {"bench kernel", "'kernel': 'flat bench' measures "},
+        {"bench", "'flat bench' needs one of kernels, step, io, comm"},
+        {"bench kernel", "'kernel': 'flat bench' has kernels, "},
         {"bench kernels --samples -1", "samples"},
         {"bench kernels --time_budget -1", "time_budget"},
         {"bench kernels --sample 5", "did you mean --samples?"},
         {"bench kernels --learning_rate 1", "learning_rate"},
         {"bench kernels --threads x", "threads"},
-        {"bench step --nproc_per_node 2", "nproc_per_node: 'flat bench step' measures one process"},
-        {"bench kernels --predict", "predict: only 'flat bench step' can"},
+        {"bench step --nproc_per_node 2", "--nproc_per_node: known, but not used by 'flat bench step' (it is of 'flat bench comm')"},
+        {"bench kernels --predict", "--predict: known, but not used by"},
     };
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         struct program_result result = program_line("%s", refused[i].line);
@@ -229,8 +229,8 @@ static void test_checks_of_every_op(void **state)
 {
     (void)state;
     struct error error = {0};
-    struct settings settings = {.filter = ""};
-    struct bench bench = {.settings = &settings, .cache_bytes = 1};
+    struct bench_options options = {.filter = ""};
+    struct bench bench = {.options = &options, .cache_bytes = 1};
     assert_int_equal(device_open(&bench.device, "emu", 0, 0, &error), STATUS_OK);
     bench.normal = bench_normal_make(&error);
     assert_non_null(bench.normal);
@@ -333,10 +333,10 @@ static double emulated_loss(const char *variant)
     snprintf(models, sizeof models, "%s/models", temporary);
     snprintf(json, sizeof json, "%s/emulated.json", temporary);
     snprintf(name, sizeof name, "tiny/tofu/2/%s", variant);
-    const struct settings settings = {.device = "emu", .filter = name, .models_dir = models, .json = json, .model = "",
-                                      .samples = 1, .pairs = 2, .learning_rate = 1e-3, .adam_beta1 = 0.9,
-                                      .adam_beta2 = 0.999, .adam_epsilon = 1e-8, .max_grad_norm = 1};
-    if (bench_step(&settings, &log, &error))
+    const struct step_options options = {.bench = {.device = {.device = DEVICE_EMU}, .filter = name, .json = json,
+                                                   .samples = 1},
+                                         .models_dir = models, .model = "", .pairs = 2};
+    if (bench_step(&options, &log, &error))
         fail_msg("%s", error.text);
     cJSON *tree = json_read(json, &error);
     assert_non_null(tree);
@@ -386,7 +386,7 @@ static void test_io(void **state)
     struct program_result missing = program_line("bench io --device cpu --model %s/nothing", temporary);
     program_expect_error(&missing, STATUS_INPUT, "nothing");
     struct program_result none = program_line("bench io --device cpu");
-    program_expect_error(&none, STATUS_USAGE, "'flat bench io' needs a model folder");
+    program_expect_error(&none, STATUS_USAGE, "'flat bench io' needs --model_name_or_path DIR");
     program_free(&missing);
     program_free(&none);
 }

@@ -10,7 +10,7 @@
 #include <math.h>
 #include <signal.h>
 
-#include "../../host/cli/settings.h"
+#include "../../host/cli/train.h"
 #include "../../host/io/json/json.h"
 #include "../../host/io/safetensors/safetensors.h"
 #include "../../host/train/run_log.h"
@@ -31,7 +31,7 @@ static int record_keep(void *user, const struct step_record *record, struct erro
     char path[4096];
     if (trainer->shards.world.rank)
         return STATUS_OK;
-    snprintf(path, sizeof path, "%s.jsonl", trainer->settings->output_dir);
+    snprintf(path, sizeof path, "%s.jsonl", trainer->options->output.output_dir);
     int status = step_record_print(record, trainer->method, &line, error);
     FILE *file = status ? NULL : fopen(path, "a");
     if (!file || fwrite(line.data, 1, line.length, file) != line.length || fclose(file))
@@ -62,7 +62,7 @@ static int slices_check(const struct shards *shards, struct error *error)
     return STATUS_OK;
 }
 
-static int rank_train(const char *engine, const struct settings *settings, struct error *error)
+static int rank_train(const char *engine, const struct train_options *options, struct error *error)
 {
     struct rank_env env;
     struct comm *comm = NULL;
@@ -77,7 +77,7 @@ static int rank_train(const char *engine, const struct settings *settings, struc
         status = comm_attach(comm, &device, error);
     const struct world world = {comm, env.rank, env.size, env.size};
     if (!status)
-        status = trainer_prepare(&trainer, settings, *settings->train_data, device.engine->dtype, &world, error);
+        status = trainer_prepare(&trainer, options, *options->examples.train_data, device.engine->dtype, &world, error);
     if (!status)
         status = slices_check(&trainer.shards, error);
     if (!status)
@@ -85,7 +85,7 @@ static int rank_train(const char *engine, const struct settings *settings, struc
     if (!status)
         status = trainer_run(&trainer, record_keep, &trainer, warning_print, error);
     if (!status)
-        status = trainer_save(&trainer, settings->output_dir, error);
+        status = trainer_save(&trainer, options->output.output_dir, error);
     comm_close(comm);
     trainer_free(&trainer);
     return status;
@@ -94,14 +94,14 @@ static int rank_train(const char *engine, const struct settings *settings, struc
 static int rank_main(int argc, char **argv)
 {
     struct error error = {0};
-    struct command_line line;
+    struct invocation run;
     const struct command *command;
-    int status = command_find("unlearn", &command, &error);
+    int words, status = command_find(commands, 1, (char *[]){"unlearn"}, &command, &words, &error);
     if (!status)
-        status = settings_parse(&line, command, argc - 2, argv + 2, &error);
+        status = invocation_parse(&run, commands, command, argc - 2, argv + 2, &error);
     if (!status) {
-        status = rank_train(argv[1], &line.settings, &error);
-        settings_free(&line);
+        status = rank_train(argv[1], &((struct train_command_options *)run.options)->train, &error);
+        invocation_free(&run);
     }
     if (status)
         fprintf(stderr, "error: %s\n", error.text);

@@ -174,12 +174,25 @@ double subject_step(struct subject *subject, const char *divergence, const char 
     const struct model_trainable trained = model_trainable(model);
     double totals[SEQUENCE_TOTALS];
     const struct method *method;
-    const struct settings settings = {.divergence = divergence, .flat_average = average,
-                                      .flat_padded_length = padded_length};
+    OK(method_find("flat", false, &method, &error));
+    char length[24];
+    snprintf(length, sizeof length, "%lld", (long long)padded_length);
+    const char *const said[] = {"divergence", divergence, "flat_average", average,
+                                padded_length ? "flat_padded_length" : NULL, length};
+    struct option_set set;
+    void *options = calloc(1, method->options->bytes);
+    option_set_init(&set, "test");
+    OK(option_set_add(&set, method->options, options, &error));
+    for (int i = 0; i < 6 && said[i]; i += 2) {
+        const struct option *option;
+        OK(option_set_find(&set, said[i], NULL, &option, &error));
+        OK(option_set_text(&set, option, said[i + 1], OPTION_FROM_FLAG, NULL, &error));
+    }
     const struct step_size size = {.pairs = tiny->groups, .answer_tokens = tiny->batch.targets, .micro_batches = 1};
     struct sequence_args loss = model_sequence_args(model, &tiny->batch, tiny->totals);
-    OK(method_find("flat", false, &method, &error));
-    method->loss_form(&settings, &size, tiny->groups, &loss);
+    method->loss_form(options, &size, tiny->groups, &loss);
+    option_set_free(&set);
+    free(options);
     OK(device_zero(&tiny->device, tiny->totals, sizeof totals, &error));
     OK(device_zero(&tiny->device, trained.grad, (size_t)trained.elements * dtype_size(model->dtype), &error));
     OK(model_forward(model, &tiny->batch, &error));

@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "../../host/cli/settings.h"
+#include "../../host/cli/train.h"
 #include "../../host/util/file.h"
 #include "tiny_model.h"
 
@@ -79,7 +79,7 @@ static float *weights_copy(struct trainer *trainer, int64_t count)
 void tiny_train(struct tiny_training *run, const char *directory)
 {
     struct error error = {0};
-    struct command_line line;
+    struct invocation invocation;
     const struct command *command;
     struct device device;
     struct trainer trainer;
@@ -97,10 +97,11 @@ void tiny_train(struct tiny_training *run, const char *directory)
     for (int i = 0; run->settings[i]; i++)
         argv[count++] = (char *)run->settings[i];
     assert_in_range(run->steps, 1, TINY_STEPS_MAX);
-    assert_int_equal(command_find("finetune", &command, &error), STATUS_OK);
+    int words;
+    assert_int_equal(command_find(commands, 1, (char *[]){"finetune"}, &command, &words, &error), STATUS_OK);
     tiny_device_open(&device, run->engine, 2);
-    if (settings_parse(&line, command, count, argv, &error) ||
-        trainer_prepare(&trainer, &line.settings, true, run->dtype, &(struct world){NULL, 0, 1, 1}, &error) ||
+    if (invocation_parse(&invocation, commands, command, count, argv, &error) ||
+        trainer_prepare(&trainer, &((struct train_command_options *)invocation.options)->train, true, run->dtype, &(struct world){NULL, 0, 1, 1}, &error) ||
         trainer_start(&trainer, &device, &error))
         fail_msg("%s: %s", run->engine, error.text);
     void *symbol = dlsym(trainer.device.library, "emu_calls_read");
@@ -119,5 +120,5 @@ void tiny_train(struct tiny_training *run, const char *directory)
     run->captures = trainer.graph_cache.captures, run->replays = trainer.graph_cache.replays;
     assert_int_equal(run->done, run->steps);
     trainer_free(&trainer);
-    settings_free(&line);
+    invocation_free(&invocation);
 }

@@ -13,7 +13,7 @@
 
 #include "../support/temporary.h"
 
-#include "../../host/cli/settings.h"
+#include "../../host/cli/train.h"
 #include "../../host/io/data/dataset.h"
 #include "../../host/io/json/json.h"
 
@@ -36,17 +36,37 @@ static void config_write(const char *text)
     assert_int_equal(fclose(file), 0);
 }
 
-static int parse(struct command_line *line, const char *name, const char *const *arguments, struct error *error)
+/* words: of the command, "bench kernels". */
+static int parse(struct invocation *run, const char *words, const char *const *arguments, struct error *error)
 {
     const struct command *command;
-    char *argv[ARGUMENTS + 1] = {0};
-    int argc = 0;
+    char *argv[ARGUMENTS + 1] = {0}, text[64];
+    int argc = 0, count = 1;
     while (argc < ARGUMENTS && arguments[argc]) {
         argv[argc] = strcmp(arguments[argc], "@") == 0 ? (char *)config_path() : (char *)arguments[argc];
         argc++;
     }
-    assert_int_equal(command_find(name, &command, error), STATUS_OK);
-    return settings_parse(line, command, argc, argv, error);
+    snprintf(text, sizeof text, "%s", words);
+    char *word[2] = {text, strchr(text, ' ')};
+    if (word[1])
+        *word[1]++ = 0, count = 2;
+    assert_int_equal(command_find(commands, count, word, &command, &count, error), STATUS_OK);
+    return invocation_parse(run, commands, command, argc, argv, error);
+}
+
+static const struct train_options *train_of(const struct invocation *run)
+{
+    return &((const struct train_command_options *)run->options)->train;
+}
+
+/* The value in force, as text. */
+static const char *value_of(const struct invocation *run, const char *name)
+{
+    static char value[512];
+    const struct option_entry *entry = option_set_entry(&run->set, name);
+    assert_non_null(entry);
+    option_value(entry, value, sizeof value);
+    return value;
 }
 
 /* What must end as a usage error, and what its one line must say. "@" is the config file. */
@@ -93,16 +113,16 @@ static const struct refusal refusals[] = {
     {"finetune", NULL, {"--model_name_or_path", "m", "--train_data", "f", "--output_dir", "o", "--from_scratch", "--lora.r",
      "2"}, {"from_scratch: random weights that stay frozen"}},
     {"unlearn", NULL, {REQUIRED, "a", "b"}, {"takes one CONFIG, and 'a' was given before"}},
-    {"score", NULL, {"--model", "m", "--data", "d", "x"}, {"'x'", "takes only --options"}},
+    {"tokenize", NULL, {"--model", "m", "x"}, {"'x'", "takes only --options"}},
     /* missing or contradicting */
-    {"unlearn", NULL, {"--forget_data", "f"}, {"model_name_or_path: 'flat unlearn' needs it"}},
-    {"unlearn", NULL, {REQUIRED, "--output_dir="}, {"output_dir: 'flat unlearn' needs it"}},
-    {"finetune", NULL, {"--model_name_or_path", "m", "--output_dir", "o"}, {"train_data: 'flat finetune' needs it"}},
+    {"unlearn", NULL, {"--forget_data", "f"}, {"'flat unlearn' needs --model_name_or_path DIR, --output_dir DIR, --template.file FILE; give it"}},
+    {"unlearn", NULL, {REQUIRED, "--output_dir="}, {"'flat unlearn' needs --output_dir DIR;"}},
+    {"finetune", NULL, {"--model_name_or_path", "m", "--output_dir", "o"}, {"'flat finetune' needs --train_data FILE;"}},
     {"plan", NULL, {"--model_name_or_path", "m"}, {"either forget_data or train_data"}},
     {"generate", NULL, {"--model", "m"}, {"either --prompt TEXT or --data FILE"}},
     {"generate", NULL, {"--model", "m", "--prompt", "", "--data", "d"}, {"either --prompt TEXT or --data FILE"}},
     {"plot", NULL, {"-o", "x.svg"}, {"'flat plot' needs a RUN_DIR"}},
-    {"plot", NULL, {"run"}, {"output: 'flat plot' needs it; give --output FILE.svg"}},
+    {"plot", NULL, {"run"}, {"'flat plot' needs --output FILE.svg"}},
     {"unlearn", NULL, {REQUIRED, "--warmup_steps", "2", "--warmup_ratio", "0.1"}, {"warmup_ratio: warmup_steps is"}},
     {"unlearn", NULL, {REQUIRED, "--warmup_steps", "2.5"}, {"a whole number of steps or a fraction", "found 2.5"}},
     {"unlearn", NULL, {REQUIRED, "--num_train_epochs", "0"}, {"num_train_epochs: expected more than 0"}},
@@ -144,12 +164,12 @@ static void test_refusals(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++) {
         const struct refusal *row = &refusals[i];
-        struct command_line line;
+        struct invocation line;
         struct error error = {0};
         if (row->config)
             config_write(row->config);
         int status = parse(&line, row->command, row->arguments, &error);
-        settings_free(&line);
+        invocation_free(&line);
         if (!row->says[0]) {
             assert_int_equal(status, STATUS_OK);
             continue;
@@ -166,28 +186,26 @@ static void test_refusals(void **state)
 static void test_defaults(void **state)
 {
     (void)state;
-    struct command_line line;
+    struct invocation line;
     struct error error = {0};
     assert_int_equal(parse(&line, "unlearn", (const char *[ARGUMENTS]){REQUIRED}, &error), STATUS_OK);
-    const struct settings *s = &line.settings;
-    assert_string_equal(s->model_name_or_path, "m");
-    assert_string_equal(s->prompt_template, "qa");
-    assert_string_equal(s->divergence, "total_variation");
-    assert_string_equal(s->flat_average, "pair");
-    assert_true(s->learning_rate == 1e-5 && s->weight_decay == 0.01 && s->max_grad_norm == 1.0);
-    assert_true(s->warmup_steps == 0 && s->num_train_epochs == 5 && s->adam_epsilon == 1e-8);
-    assert_string_equal(s->lr_scheduler_type, "linear");
-    assert_int_equal(s->per_device_train_batch_size, 8);
-    assert_int_equal(s->gradient_accumulation_steps, 4);
-    assert_int_equal(s->max_steps, -1);
-    assert_int_equal(s->seed, 42);
-    assert_string_equal(s->device, "auto");
-    assert_string_equal(s->save_strategy, "no");
-    assert_false(s->quiet || s->overwrite_output_dir || s->weight_decay_all);
-    /* fields of other commands are filled too, so that nothing reads an unset one */
-    assert_string_equal(s->prompt, "");
-    assert_int_equal(s->max_new_tokens, 128);
-    settings_free(&line);
+    const struct train_options *o = train_of(&line);
+    assert_string_equal(o->model.model_name_or_path, "m");
+    assert_string_equal(value_of(&line, "prompt_template"), "qa");
+    assert_string_equal(value_of(&line, "divergence"), "total_variation");
+    assert_string_equal(value_of(&line, "flat_average"), "pair");
+    assert_true(o->schedule.learning_rate == 1e-5 && o->optimizer.weight_decay == 0.01 && o->optimizer.max_grad_norm == 1.0);
+    assert_true(o->schedule.warmup_steps == 0 && o->trainer.num_train_epochs == 5 && o->optimizer.adam_epsilon == 1e-8);
+    assert_int_equal(o->schedule.lr_scheduler_type, SCHEDULE_LINEAR);
+    assert_int_equal(o->trainer.per_device_train_batch_size, 8);
+    assert_int_equal(o->trainer.gradient_accumulation_steps, 4);
+    assert_int_equal(o->trainer.max_steps, -1);
+    assert_int_equal(o->trainer.seed, 42);
+    assert_int_equal(o->device.device, DEVICE_AUTO);
+    assert_int_equal(o->output.save_strategy, SAVE_NO);
+    assert_false(o->output.overwrite_output_dir || o->optimizer.weight_decay_all);
+    assert_string_equal(value_of(&line, "quiet"), "false");
+    invocation_free(&line);
 }
 
 static void test_precedence(void **state)
@@ -203,119 +221,119 @@ static void test_precedence(void **state)
         {"--quiet=false", REQUIRED, "--seed=9", "--template.choice", "fixed", "--", "@"},
     };
     for (size_t i = 0; i < sizeof orders / sizeof orders[0]; i++) {
-        struct command_line line;
+        struct invocation line;
         struct error error = {0};
         int status = parse(&line, "unlearn", orders[i], &error);
         if (i == 1) {
             assert_int_equal(status, STATUS_USAGE);
         } else {
             assert_int_equal(status, STATUS_OK);
-            assert_int_equal(line.settings.seed, 9);
-            assert_true(line.settings.learning_rate == 2 && line.settings.num_train_epochs == 3);
-            assert_int_equal(line.settings.max_steps, 100);
-            assert_string_equal(line.settings.template_choice, "fixed");
-            assert_false(line.settings.quiet);
-            assert_int_equal(option_set_source(&line.options, "seed"), OPTION_FROM_FLAG);
-            assert_int_equal(option_set_source(&line.options, "learning_rate"), OPTION_FROM_FILE);
-            assert_int_equal(option_set_source(&line.options, "weight_decay"), OPTION_FROM_DEFAULT);
-            assert_true(settings_given(&line, "quiet") && !settings_given(&line, "threads"));
+            assert_int_equal(train_of(&line)->trainer.seed, 9);
+            assert_true(train_of(&line)->schedule.learning_rate == 2 && train_of(&line)->trainer.num_train_epochs == 3);
+            assert_int_equal(train_of(&line)->trainer.max_steps, 100);
+            assert_string_equal(value_of(&line, "template.choice"), "fixed");
+            assert_string_equal(value_of(&line, "quiet"), "false");
+            assert_int_equal(option_source(&line.set, "seed"), OPTION_FROM_FLAG);
+            assert_int_equal(option_source(&line.set, "learning_rate"), OPTION_FROM_FILE);
+            assert_int_equal(option_source(&line.set, "weight_decay"), OPTION_FROM_DEFAULT);
+            assert_true(option_given(&line.set, "quiet") && !option_given(&line.set, "threads"));
         }
-        settings_free(&line);
+        invocation_free(&line);
     }
 }
 
 static void test_booleans(void **state)
 {
     (void)state;
-    struct command_line line;
+    struct invocation line;
     struct error error = {0};
     /* a positional after a bare boolean is not its value */
     assert_int_equal(parse(&line, "plot", (const char *[ARGUMENTS]){"--quiet", "run", "-o", "a.svg"}, &error), 0);
-    assert_true(line.settings.quiet);
-    assert_string_equal(line.arguments.argument, "run");
-    assert_string_equal(line.settings.output, "a.svg");
-    settings_free(&line);
+    assert_string_equal(value_of(&line, "quiet"), "true");
+    assert_string_equal(line.arguments.argument[0], "run");
+    assert_string_equal(value_of(&line, "output"), "a.svg");
+    invocation_free(&line);
     /* --no_special is an option of its own, not a denial */
     assert_int_equal(parse(&line, "tokenize", (const char *[ARGUMENTS]){"--model", "m", "--no-special"}, &error), 0);
-    assert_true(line.settings.no_special);
-    settings_free(&line);
+    assert_string_equal(value_of(&line, "no_special"), "true");
+    invocation_free(&line);
     assert_int_equal(parse(&line, "generate", (const char *[ARGUMENTS]){"--model", "m", "--prompt", ""}, &error), 0);
-    assert_true(settings_given(&line, "prompt"));
-    settings_free(&line);
+    assert_true(option_given(&line.set, "prompt"));
+    invocation_free(&line);
 }
 
 static void test_prompt_template(void **state)
 {
     (void)state;
-    struct command_line line;
+    struct invocation line;
     struct error error = {0};
     config_write("{\"prompt_template\": {\"user_start\": \"<u>\\n\", \"user_end\": \"\", \"answer_start\": \"A\","
                  " \"answer_end\": \"\"}}");
     assert_int_equal(parse(&line, "unlearn", (const char *[ARGUMENTS]){REQUIRED, "@"}, &error), STATUS_OK);
-    assert_string_equal(line.settings.prompt_template, "custom");
-    assert_string_equal(line.settings.prompt_user_start, "<u>\n");
+    assert_string_equal(value_of(&line, "prompt_template"), "custom");
+    assert_string_equal(train_of(&line)->prompt.user_start, "<u>\n");
     struct buffer table = {0};
-    assert_int_equal(settings_print_table(&line, &table, &error), STATUS_OK);
+    assert_int_equal(option_set_print_values(&line.set, false, &table, &error), STATUS_OK);
     assert_non_null(strstr(table.data, "<u>\\n  (config file)"));
     assert_non_null(strstr(table.data, "m  (flag)"));
     buffer_free(&table);
-    settings_free(&line);
+    invocation_free(&line);
     /* a name as a flag overrides the file's tags */
     const char *named[ARGUMENTS] = {REQUIRED, "@", "--prompt_template", "plain"};
     assert_int_equal(parse(&line, "unlearn", named, &error), STATUS_OK);
-    assert_string_equal(line.settings.prompt_template, "plain");
-    settings_free(&line);
+    assert_string_equal(value_of(&line, "prompt_template"), "plain");
+    invocation_free(&line);
 }
 
 /* Every built-in name of io is a choice here, and the other way round (apart from "custom"). */
 static void test_prompt_template_names(void **state)
 {
     (void)state;
-    struct command_line line;
+    struct invocation line;
     struct error error = {0};
     assert_int_equal(parse(&line, "unlearn", (const char *[ARGUMENTS]){REQUIRED}, &error), STATUS_OK);
     const struct option *option;
     char text[256], expected[256];
-    assert_int_equal(option_set_find(&line.options, "prompt_template", NULL, &option, &error), STATUS_OK);
+    assert_int_equal(option_set_find(&line.set, "prompt_template", NULL, &option, &error), STATUS_OK);
     option_describe(option, text, sizeof text);
     snprintf(expected, sizeof expected, "one of %s, custom", prompt_template_names());
     assert_string_equal(text, expected);
-    settings_free(&line);
+    invocation_free(&line);
 }
 
 /* An object, null, flags; a list as an array or as text. */
 static void test_lora(void **state)
 {
     (void)state;
-    struct command_line line;
+    struct invocation line;
     struct error error = {0};
     config_write("{\"lora\": null}");
     assert_int_equal(parse(&line, "unlearn", (const char *[ARGUMENTS]){REQUIRED, "@"}, &error), STATUS_OK);
-    assert_int_equal(line.settings.lora_rank, 0);
-    assert_string_equal(line.settings.lora_target_modules, "all-linear");
-    assert_string_equal(line.settings.lora_output, "merged");
-    settings_free(&line);
+    assert_int_equal(train_of(&line)->lora.lora.rank, 0);
+    assert_string_equal(train_of(&line)->lora.lora.target_modules, "all-linear");
+    assert_string_equal(value_of(&line, "lora.output"), "merged");
+    invocation_free(&line);
     config_write("{\"lora\": {\"r\": 8, \"alpha\": 32, \"dropout\": 0.0, \"target_modules\": [\"q_proj\", \"v_proj\"]}}");
     const char *arguments[ARGUMENTS] = {REQUIRED, "@", "--lora.alpha", "4.5", "--lora.use_rslora"};
     assert_int_equal(parse(&line, "unlearn", arguments, &error), STATUS_OK);
-    assert_int_equal(line.settings.lora_rank, 8);
-    assert_true(line.settings.lora_alpha == 4.5 && line.settings.lora_use_rslora);
-    assert_string_equal(line.settings.lora_target_modules, "q_proj,v_proj");
-    settings_free(&line);
+    assert_int_equal(train_of(&line)->lora.lora.rank, 8);
+    assert_true(train_of(&line)->lora.lora.alpha == 4.5 && train_of(&line)->lora.lora.rslora);
+    assert_string_equal(train_of(&line)->lora.lora.target_modules, "q_proj,v_proj");
+    invocation_free(&line);
     /* the record of a run that goes on from an adapter names every key, and parses back */
     const char *further[ARGUMENTS] = {REQUIRED, "--adapter", "a", "--lora.output", "adapter"};
     assert_int_equal(parse(&line, "unlearn", further, &error), STATUS_OK);
-    cJSON *tree = settings_to_json(&line, &error);
+    cJSON *tree = invocation_json(&line, &error);
     struct buffer text = {0};
     assert_int_equal(json_print_pretty(tree, &text, NULL), STATUS_OK);
     config_write(text.data);
     cJSON_Delete(tree);
     buffer_free(&text);
-    settings_free(&line);
+    invocation_free(&line);
     assert_int_equal(parse(&line, "unlearn", (const char *[ARGUMENTS]){"@"}, &error), STATUS_OK);
-    assert_string_equal(line.settings.adapter, "a");
-    assert_string_equal(line.settings.lora_output, "adapter");
-    settings_free(&line);
+    assert_string_equal(train_of(&line)->model.adapter, "a");
+    assert_string_equal(value_of(&line, "lora.output"), "adapter");
+    invocation_free(&line);
 }
 
 static void tree_to_config(cJSON *tree)
@@ -336,15 +354,15 @@ static void test_round_trip(void **state)
     const char *needed[][ARGUMENTS] = {
         {REQUIRED},
         {"--model_name_or_path", "m", "--train_data", "f", "--output_dir", "o"},
-        {"--model_name_or_path", "m", "--forget_data", "f"},
+        {"--model_name_or_path", "m", "--forget_data", "f", "--template.file", "t"},
     };
     for (int i = 0; i < 3; i++) {
-        struct command_line line, again;
+        struct invocation line, again;
         struct error error = {0};
         assert_int_equal(parse(&line, names[i], (const char *[ARGUMENTS]){"--help-config", "--zz"}, &error), 0);
         assert_true(line.arguments.help_config);
-        tree_to_config(settings_defaults_to_json(&line, &error));
-        settings_free(&line);
+        tree_to_config(invocation_defaults_json(&line, &error));
+        invocation_free(&line);
 
         int count = 0;
         while (needed[i][count])
@@ -352,35 +370,36 @@ static void test_round_trip(void **state)
         assert_int_equal(parse(&line, names[i], needed[i], &error), STATUS_OK);
         needed[i][count] = "@";
         assert_int_equal(parse(&again, names[i], needed[i], &error), STATUS_OK);
-        cJSON *one = settings_to_json(&line, &error), *two = settings_to_json(&again, &error);
+        cJSON *one = invocation_json(&line, &error), *two = invocation_json(&again, &error);
         assert_true(cJSON_Compare(one, two, true));
         cJSON_Delete(one);
         cJSON_Delete(two);
-        settings_free(&line);
-        settings_free(&again);
+        invocation_free(&line);
+        invocation_free(&again);
     }
 }
 
 static void test_record(void **state)
 {
     (void)state;
-    struct command_line line, again;
+    struct invocation line, again;
     struct error error = {0};
     const char *arguments[ARGUMENTS] = {REQUIRED, "--learning_rate=0.1", "--seed=9007199254740991", "--quiet",
                                         "--prompt_template.user_start=\"\xc3\xa4\n", "--prompt_template.user_end=",
                                         "--prompt_template.answer_start=", "--prompt_template.answer_end=z",
                                         "--lora.r=2", "--lora.target_modules=q_proj,v_proj"};
     assert_int_equal(parse(&line, "unlearn", arguments, &error), STATUS_OK);
-    tree_to_config(settings_to_json(&line, &error));
+    tree_to_config(invocation_json(&line, &error));
     assert_int_equal(parse(&again, "unlearn", (const char *[ARGUMENTS]){"@"}, &error), STATUS_OK);
-    assert_true(again.settings.learning_rate == 0.1 && again.settings.seed == 9007199254740991 && again.settings.quiet);
-    assert_string_equal(again.settings.prompt_template, "custom");
-    assert_string_equal(again.settings.prompt_user_start, "\"\xc3\xa4\n");
-    assert_string_equal(again.settings.template_file, "t");
-    assert_string_equal(again.settings.lora_target_modules, "q_proj,v_proj");
-    assert_int_equal(option_set_source(&again.options, "seed"), OPTION_FROM_FILE);
-    settings_free(&line);
-    settings_free(&again);
+    assert_true(train_of(&again)->schedule.learning_rate == 0.1 && train_of(&again)->trainer.seed == 9007199254740991);
+    assert_string_equal(value_of(&again, "quiet"), "true");
+    assert_string_equal(value_of(&again, "prompt_template"), "custom");
+    assert_string_equal(train_of(&again)->prompt.user_start, "\"\xc3\xa4\n");
+    assert_string_equal(train_of(&again)->template_.file, "t");
+    assert_string_equal(train_of(&again)->lora.lora.target_modules, "q_proj,v_proj");
+    assert_int_equal(option_source(&again.set, "seed"), OPTION_FROM_FILE);
+    invocation_free(&line);
+    invocation_free(&again);
 }
 
 static void test_help(void **state)
@@ -389,23 +408,20 @@ static void test_help(void **state)
     static const char *const names[] = {"unlearn", "finetune", "score", "generate", "tokenize", "plan", "plot"};
     struct error error = {0};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        struct command_line line;
+        struct invocation line;
         struct buffer text = {0};
         assert_int_equal(parse(&line, names[i], (const char *[ARGUMENTS]){"-h", "--nonsense"}, &error), STATUS_OK);
         assert_true(line.arguments.help);
-        assert_int_equal(settings_print_help(&line, &text, &error), STATUS_OK);
+        assert_int_equal(command_print_help(&line, 80, &text, &error), STATUS_OK);
         assert_non_null(strstr(text.data, names[i]));
         for (char *row = strtok(text.data, "\n"); row; row = strtok(NULL, "\n"))
-            if (strlen(row) > 110)
+            if (strlen(row) > 80 && strncmp(row, "  flat ", 7))
                 fail_msg("flat %s --help: a line of %zu columns: %s", names[i], strlen(row), row);
         buffer_free(&text);
-        settings_free(&line);
+        invocation_free(&line);
     }
     struct buffer text = {0};
-    assert_int_equal(settings_print_completion("bash", &text, &error), STATUS_OK);
-    assert_non_null(strstr(text.data, "--divergence) values=\"total_variation jensen_shannon"));
-    assert_int_equal(settings_print_completion("fish", &text, &error), STATUS_USAGE);
-    assert_int_equal(settings_print_usage(&text, &error), STATUS_OK);
+    assert_int_equal(command_print_usage(commands, 80, &text, &error), STATUS_OK);
     buffer_free(&text);
 }
 
@@ -414,15 +430,16 @@ static void test_command(void **state)
     (void)state;
     const struct command *command;
     struct error error = {0};
-    assert_int_equal(command_find("unlern", &command, &error), STATUS_USAGE);
+    int words;
+    assert_int_equal(command_find(commands, 1, (char *[]){"unlern"}, &command, &words, &error), STATUS_USAGE);
     assert_non_null(strstr(error.text, "did you mean 'unlearn'?"));
-    assert_int_equal(command_find("", &command, &error), STATUS_USAGE);
-    assert_int_equal(command_find("xyzzy", &command, &error), STATUS_USAGE);
-    assert_non_null(strstr(error.text, "flat --help"));
+    assert_int_equal(command_find(commands, 1, (char *[]){""}, &command, &words, &error), STATUS_USAGE);
+    assert_int_equal(command_find(commands, 1, (char *[]){"xyzzy"}, &command, &words, &error), STATUS_USAGE);
+    assert_non_null(strstr(error.text, "flat help"));
     char endless[4096];
     memset(endless, 'a', sizeof endless - 1);
     endless[sizeof endless - 1] = 0;
-    assert_int_equal(command_find(endless, &command, &error), STATUS_USAGE);
+    assert_int_equal(command_find(commands, 1, (char *[]){endless}, &command, &words, &error), STATUS_USAGE);
 }
 
 static void test_name_distance(void **state)

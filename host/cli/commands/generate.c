@@ -7,10 +7,39 @@
 
 #include "../../eval/generate.h"
 #include "../../model/adapter.h"
+#include "../../model/model_options.h"
 #include "../../model/weights.h"
 #include "../../util/progress.h"
-#include "../commands.h"
+#include "../command.h"
 #include "../prompt_lines.h"
+
+struct generate_command_options {
+    struct model_options model;
+    struct input_options input;
+    struct generate_options generate;
+    struct device_options device;
+    struct log_options log;
+    const char *prompt;
+};
+
+static const struct option option_rows[] = {
+    {.name = "prompt", OPTION_FIELD(struct generate_command_options, prompt),
+     .help = "text to continue, instead of a file; may be empty"},
+};
+static const struct option_group prompt_text_group = {OPTION_GROUP("Input", option_rows, struct generate_command_options)};
+
+static const struct command_group groups[] = {
+    {&model_option_group, offsetof(struct generate_command_options, model)},
+    {&adapter_option_group, offsetof(struct generate_command_options, model)},
+    {&dataset_option_group, offsetof(struct generate_command_options, input.dataset)},
+    {&prompt_option_group, offsetof(struct generate_command_options, input.prompt)},
+    {&input_option_group, offsetof(struct generate_command_options, input)},
+    {&prompt_text_group, 0},
+    {&generate_option_group, offsetof(struct generate_command_options, generate)},
+    {&device_option_group, offsetof(struct generate_command_options, device)},
+    {&log_option_group, offsetof(struct generate_command_options, log)},
+    {NULL, 0},
+};
 
 struct generation {
     struct prompt_lines lines;
@@ -31,22 +60,22 @@ struct generation {
 
 static int prompts_take(struct generation *g, const struct invocation *run, struct error *error)
 {
-    const struct settings *settings = &run->line.settings;
-    int status = *settings->data ? prompt_lines_read(&g->lines, settings, rows_wanted(run), false, error) : STATUS_OK;
+    const struct generate_command_options *options = run->options;
+    int status = *options->input.data ? prompt_lines_read(&g->lines, &options->input, input_has_rows(&run->set), false, error) : STATUS_OK;
     if (status)
         return status;
-    g->count = *settings->data ? g->lines.count : 1;
+    g->count = *options->input.data ? g->lines.count : 1;
     g->prompt = memory_array((size_t)g->count, sizeof *g->prompt, error);
     g->ids = memory_array((size_t)g->count, sizeof *g->ids, error);
     g->out = memory_array((size_t)g->count, sizeof *g->out, error);
     if (!g->prompt || !g->ids || !g->out)
         return STATUS_MEMORY;
     for (int i = 0; i < g->count; i++)
-        g->prompt[i] = *settings->data ? g->lines.line[i].prompt : settings->prompt;
+        g->prompt[i] = *options->input.data ? g->lines.line[i].prompt : options->prompt;
     return STATUS_OK;
 }
 
-static int prompts_encode(struct generation *g, const struct settings *settings, struct error *error)
+static int prompts_encode(struct generation *g, const struct generate_command_options *options, struct error *error)
 {
     int status = STATUS_OK;
     for (int i = 0; i < g->count && !status; i++) {
@@ -57,7 +86,7 @@ static int prompts_encode(struct generation *g, const struct settings *settings,
                                (long long)length, (long long)g->config.max_position_embeddings - 1);
         g->longest = length > g->longest ? length : g->longest;
     }
-    g->positions = g->longest + settings->max_new_tokens;
+    g->positions = g->longest + options->generate.max_new_tokens;
     if (g->positions > g->config.max_position_embeddings)
         g->positions = g->config.max_position_embeddings;
     for (g->eos_count = 0; g->eos_count < g->config.eos_token_ids; g->eos_count++)
@@ -90,13 +119,13 @@ static int continuation_decode(struct generation *g, int i, struct buffer *text,
     return status;
 }
 
-static int results_print(struct generation *g, const struct settings *settings, struct error *error)
+static int results_print(struct generation *g, const struct generate_command_options *options, struct error *error)
 {
     int status = STATUS_OK;
     for (int i = 0; i < g->count && !status; i++) {
         struct buffer text = {0}, line = {0};
         status = continuation_decode(g, i, &text, error);
-        if (!status && !*settings->data) {
+        if (!status && !*options->input.data) {
             printf("%s\n", text.data);
         } else if (!status) {
             cJSON *object = g->lines.line[i].object;
@@ -115,9 +144,9 @@ static int results_print(struct generation *g, const struct settings *settings, 
 
 static int batches_run(struct generation *g, struct invocation *run, struct error *error)
 {
-    const struct settings *settings = &run->line.settings;
+    const struct generate_command_options *options = run->options;
     struct progress progress;
-    int slots = settings->batch_size < g->count ? (int)settings->batch_size : g->count, status = STATUS_OK;
+    int slots = options->input.batch_size < g->count ? (int)options->input.batch_size : g->count, status = STATUS_OK;
     int batches = (g->count + slots - 1) / slots;
     if (batches > 1)
         progress_begin(&progress, &run->log, "generate", 0, batches, batches);
@@ -134,40 +163,38 @@ static int batches_run(struct generation *g, struct invocation *run, struct erro
 
 static int generation_run(struct generation *g, struct invocation *run, struct error *error)
 {
-    const struct settings *settings = &run->line.settings;
-    const struct generate_options options = {settings->max_new_tokens, settings->temperature, settings->top_p,
-                                             (uint64_t)settings->seed};
+    const struct generate_command_options *options = run->options;
     int status = prompts_take(g, run, error);
     if (!status)
-        status = model_config_read(&g->config, settings->model, error);
+        status = model_config_read(&g->config, options->model.model_name_or_path, error);
     if (!status)
-        status = tokenizer_load(&g->tokenizer, settings->model, error);
+        status = tokenizer_load(&g->tokenizer, options->model.model_name_or_path, error);
     if (!status)
-        status = prompts_encode(g, settings, error);
+        status = prompts_encode(g, options, error);
     if (!status)
-        status = device_open(&g->device, settings->device, 0, (int)settings->threads, error);
+        status = device_open_chosen(&g->device, &options->device, 0, error);
     if (!status)
         status = model_create(&g->model, &g->config, g->device.engine->dtype, error);
     if (!status)
-        status = weights_open(&g->weights, &g->model, settings->model, error);
-    if (!status && *settings->adapter) {
-        status = adapter_open(&g->adapter, &g->model, settings->adapter, error);
+        status = weights_open(&g->weights, &g->model, options->model.model_name_or_path, error);
+    if (!status && *options->model.adapter) {
+        status = adapter_open(&g->adapter, &g->model, options->model.adapter, error);
         g->weights.adapter = &g->adapter;
     }
-    int slots = settings->batch_size < g->count ? (int)settings->batch_size : g->count;
+    int slots = options->input.batch_size < g->count ? (int)options->input.batch_size : g->count;
     if (!status)
-        status = generator_open(&g->generator, &g->model, &g->device, slots, g->longest * slots, g->positions, &options,
+        status = generator_open(&g->generator, &g->model, &g->device, slots, g->longest * slots, g->positions, &options->generate,
                                 error);
     if (!status)
         status = weights_load(&g->weights, &g->model, error);
     if (!status)
         status = batches_run(g, run, error);
     if (!status)
-        status = results_print(g, settings, error);
+        status = results_print(g, options, error);
     return status;
 }
 
-int command_generate(struct invocation *run, struct error *error)
+static int generate_run(struct invocation *run, struct error *error)
 {
     struct generation g = {0};
     int status = generation_run(&g, run, error);
@@ -189,3 +216,28 @@ int command_generate(struct invocation *run, struct error *error)
     prompt_lines_free(&g.lines);
     return status;
 }
+
+static int generate_check(struct invocation *run, struct error *error)
+{
+    const struct generate_command_options *options = run->options;
+    if (option_given(&run->set, "prompt") == !!*options->input.data)
+        return error_set(error, STATUS_USAGE, "--prompt: 'flat generate' needs either --prompt TEXT or --data FILE");
+    return STATUS_OK;
+}
+
+const struct command command_generate = {
+    .name = "generate",
+    .argument = "CONFIG",
+    .at_most = 1,
+    .config = CONFIG_RUN,
+    .summary = "Continues a prompt, greedily unless a temperature is given; the model, template and keys of a run where its "
+               "folder or config is given.",
+    .examples = {"flat generate --model DIR --prompt \"Once upon a time\"",
+                 "flat generate --model DIR --prompt \"Once\" --temperature 0.8 --top_p 0.95 --seed 7",
+                 "flat generate runs/tofu --data questions.jsonl > answers.jsonl"},
+    .groups = groups,
+    .options_bytes = sizeof(struct generate_command_options),
+    .required = "model_name_or_path",
+    .check = generate_check,
+    .run = generate_run,
+};

@@ -2,16 +2,58 @@
  * weights are loaded.
  */
 #include <stdio.h>
-#include <string.h>
 
 #include "../../train/scaling.h"
 #include "../../train/trainer.h"
-#include "../commands.h"
+#include "../command.h"
+#include "../launcher.h"
+
+struct plan_options {
+    struct train_options train;
+    struct launcher_options launcher; /* how many ranks where world_size is not given; none is started */
+    struct log_options log;
+    struct cluster_options cluster;
+    int64_t world_size;
+};
+
+static const struct option option_rows[] = {
+    {.name = "world_size", OPTION_FIELD(struct plan_options, world_size), .initial = "1", .min = 1, .max = 16384,
+     .help = "GPUs to plan for, nproc_per_node where it is not given: memory of each, bytes between them, time of a step"},
+};
+static const struct option_group plan_option_group = {OPTION_GROUP("Several ranks", option_rows, struct plan_options)};
+
+static const struct command_group groups[] = {
+    {&model_option_group, offsetof(struct plan_options, train.model)},
+    {&forget_data_option_group, offsetof(struct plan_options, train.examples)},
+    {&train_data_option_group, offsetof(struct plan_options, train.examples)},
+    {&output_option_group, offsetof(struct plan_options, train.output)},
+    {&adapter_option_group, offsetof(struct plan_options, train.model)},
+    {&scratch_option_group, offsetof(struct plan_options, train.trainer)},
+    {&dataset_option_group, offsetof(struct plan_options, train.dataset)},
+    {&max_length_option_group, offsetof(struct plan_options, train.examples)},
+    {&prompt_option_group, offsetof(struct plan_options, train.prompt)},
+    {&method_option_group, offsetof(struct plan_options, train.method)},
+    {&template_option_group, offsetof(struct plan_options, train.template_)},
+    {&schedule_option_group, offsetof(struct plan_options, train.schedule)},
+    {&optimizer_option_group, offsetof(struct plan_options, train.optimizer)},
+    {&lora_option_group, offsetof(struct plan_options, train.lora)},
+    {&length_option_group, offsetof(struct plan_options, train.trainer)},
+    {&model_form_option_group, offsetof(struct plan_options, train.form)},
+    {&launcher_option_group, offsetof(struct plan_options, launcher)},
+    {&shard_option_group, offsetof(struct plan_options, train.shards)},
+    {&plan_option_group, 0},
+    {&cluster_option_group, offsetof(struct plan_options, cluster)},
+    {&trainer_option_group, offsetof(struct plan_options, train.trainer)},
+    {&device_option_group, offsetof(struct plan_options, train.device)},
+    {&save_option_group, offsetof(struct plan_options, train.output)},
+    {&log_option_group, offsetof(struct plan_options, log)},
+    {NULL, 0},
+};
 
 /* What a plan, which opens no device, supposes: bf16 on a GPU that is asked for, float otherwise. */
-static enum dtype planned_dtype(const struct settings *settings)
+static enum dtype planned_dtype(const struct train_options *options)
 {
-    return !strcmp(settings->device, "cuda") ? DTYPE_BF16 : DTYPE_F32;
+    return options->device.device == DEVICE_CUDA ? DTYPE_BF16 : DTYPE_F32;
 }
 
 /* One more forward pass of all layers but the last, where whole layers are computed again. Without LoRA their own output
@@ -82,7 +124,8 @@ static struct scaling_work work_of(const struct trainer *trainer)
     return work;
 }
 
-static void scaling_print(const struct trainer *trainer, const struct cluster *cluster)
+/* measured: the cluster is not the built-in one. */
+static void scaling_print(const struct trainer *trainer, const struct cluster *cluster, bool measured)
 {
     const struct scaling_work work = work_of(trainer);
     const struct scaling t = scaling_estimate(cluster, &work);
@@ -93,7 +136,7 @@ static void scaling_print(const struct trainer *trainer, const struct cluster *c
     if (data_parallel_micro_batches(&trainer->parallel) < work.ranks)
         printf("warning        an epoch is %d micro-batches: the other ranks have nothing to do\n",
                data_parallel_micro_batches(&trainer->parallel));
-    if (trainer->model.dtype != DTYPE_BF16 && !*trainer->settings->cluster)
+    if (trainer->model.dtype != DTYPE_BF16 && !measured)
         printf("warning        these rates are of bf16; plan with --device cuda\n");
     printf("efficiency     %.1f %% of one GPU that makes as many micro-batches and the whole update alone\n",
            100 * t.efficiency);
@@ -129,24 +172,57 @@ static void plan_print(const struct trainer *trainer)
         printf("warning        %lld sequences are cut at max_length\n", (long long)trainer->examples.cut);
 }
 
-int command_plan(struct invocation *run, struct error *error)
+static int plan_run(struct invocation *run, struct error *error)
 {
-    const struct settings *settings = &run->line.settings;
+    struct plan_options *options = run->options;
     struct trainer trainer;
     struct cluster cluster;
-    bool finetune = *settings->train_data && !*settings->forget_data;
-    int status = cluster_read(&cluster, settings->cluster, error);
+    const char *measured = options->cluster.cluster;
+    bool finetune = *options->train.examples.train_data && !*options->train.examples.forget_data;
+    int status = cluster_read(&cluster, measured, error);
     if (status)
         return status;
-    const bool by_world = settings_given(&run->line, "world_size");
-    const int size = (int)(by_world ? settings->world_size : settings->nproc_per_node);
+    const bool by_world = option_given(&run->set, "world_size");
+    const int size = (int)(by_world ? options->world_size : options->launcher.nproc_per_node);
     const struct world world = {NULL, size - 1, size, size < cluster.gpus_per_host ? size : cluster.gpus_per_host};
-    status = trainer_prepare(&trainer, settings, finetune, planned_dtype(settings), &world, error);
+    options->train.sizes_only = true;
+    status = trainer_prepare(&trainer, &options->train, finetune, planned_dtype(&options->train), &world, error);
     if (status)
         return status;
     plan_print(&trainer);
-    if (size > 1 || *settings->cluster)
-        scaling_print(&trainer, &cluster);
+    if (size > 1 || *measured)
+        scaling_print(&trainer, &cluster, *measured);
     trainer_free(&trainer);
     return stdout_finish(error);
 }
+
+static const char *method_required(const void *values)
+{
+    const struct train_options *options = &((const struct plan_options *)values)->train;
+    return *options->examples.forget_data ? train_options_required(options) : "";
+}
+
+static int plan_check(struct invocation *run, struct error *error)
+{
+    const struct plan_options *options = run->options;
+    if (!*options->train.examples.forget_data == !*options->train.examples.train_data)
+        return error_set(error, STATUS_USAGE, "forget_data: 'flat plan' needs either forget_data or train_data");
+    return train_options_check(&options->train, &run->set, error);
+}
+
+const struct command command_plan = {
+    .name = "plan",
+    .argument = "CONFIG",
+    .at_most = 1,
+    .config = CONFIG_TRAIN,
+    .summary = "Memory, steps and work of a run of unlearn or finetune, by its config, without loading the model.",
+    .examples = {"flat plan configs/tofu/llama2-7b.json --device cuda",
+                 "flat plan configs/tofu/llama2-7b.json --device cuda --world_size 8",
+                 "flat plan runs/tofu --per_device_train_batch_size 16"},
+    .groups = groups,
+    .options_bytes = sizeof(struct plan_options),
+    .required = "model_name_or_path question_key answer_key",
+    .also_required = method_required,
+    .check = plan_check,
+    .run = plan_run,
+};

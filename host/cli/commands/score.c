@@ -9,10 +9,39 @@
 #include "../../eval/score.h"
 #include "../../io/json/json.h"
 #include "../../model/adapter.h"
+#include "../../model/model_options.h"
 #include "../../train/examples.h"
 #include "../../util/file.h"
-#include "../commands.h"
+#include "../command.h"
 #include "../prompt_lines.h"
+
+struct score_options {
+    struct model_options model;
+    struct examples_options examples;
+    struct input_options input;
+    struct device_options device;
+    struct log_options log;
+    bool tokens;
+};
+
+static const struct option option_rows[] = {
+    {.name = "tokens", OPTION_FIELD(struct score_options, tokens),
+     .help = "add token_logprobs, one number per token of the answer"},
+};
+static const struct option_group score_option_group = {OPTION_GROUP("Output", option_rows, struct score_options)};
+
+static const struct command_group groups[] = {
+    {&model_option_group, offsetof(struct score_options, model)},
+    {&adapter_option_group, offsetof(struct score_options, model)},
+    {&dataset_option_group, offsetof(struct score_options, input.dataset)},
+    {&max_length_option_group, offsetof(struct score_options, examples)},
+    {&prompt_option_group, offsetof(struct score_options, input.prompt)},
+    {&input_option_group, offsetof(struct score_options, input)},
+    {&score_option_group, 0},
+    {&device_option_group, offsetof(struct score_options, device)},
+    {&log_option_group, offsetof(struct score_options, log)},
+    {NULL, 0},
+};
 
 struct scoring {
     struct prompt_lines lines;
@@ -30,7 +59,7 @@ struct scoring {
     int64_t cut;
 };
 
-static int sequences_encode(struct scoring *s, const struct settings *settings, struct error *error)
+static int sequences_encode(struct scoring *s, const struct score_options *options, struct error *error)
 {
     int count = s->lines.count, status = STATUS_OK;
     s->sequence = memory_array((size_t)count, sizeof *s->sequence, error);
@@ -43,8 +72,8 @@ static int sequences_encode(struct scoring *s, const struct settings *settings, 
                                                    : -1;
     if (eos < 0)
         return error_set(error, STATUS_INPUT, "%s: neither the tokenizer nor config.json names an eos_token",
-                         settings->model);
-    int64_t most = settings->max_length < s->config.max_position_embeddings ? settings->max_length
+                         options->model.model_name_or_path);
+    int64_t most = options->examples.max_length < s->config.max_position_embeddings ? options->examples.max_length
                                                                             : s->config.max_position_embeddings;
     for (int i = 0; i < count && !status; i++) {
         const struct prompt_line *line = &s->lines.line[i];
@@ -53,7 +82,7 @@ static int sequences_encode(struct scoring *s, const struct settings *settings, 
         status = example_encode(s->tokenizer, line->prompt, line->full, eos, most, &s->ids,
                                 &s->sequence[i].answer_begin, &cut, error);
         if (status)
-            error_prefix(error, "%s:%d", settings->data, line->number);
+            error_prefix(error, "%s:%d", options->input.data, line->number);
         s->sequence[i].length = (int32_t)(s->ids.length - begin);
         s->cut += cut;
         if (!i || strcmp(line->prompt, s->lines.line[i - 1].prompt))
@@ -89,38 +118,38 @@ static int line_print(cJSON *object, const struct score *score, bool tokens, str
 
 static int scoring_run(struct scoring *s, struct invocation *run, struct error *error)
 {
-    const struct settings *settings = &run->line.settings;
-    int status = prompt_lines_read(&s->lines, settings, rows_wanted(run), true, error);
+    const struct score_options *options = run->options;
+    int status = prompt_lines_read(&s->lines, &options->input, input_has_rows(&run->set), true, error);
     if (!status)
-        status = model_config_read(&s->config, settings->model, error);
+        status = model_config_read(&s->config, options->model.model_name_or_path, error);
     if (!status)
         status = model_create(&s->table, &s->config, DTYPE_F32, error);
     if (!status)
-        status = weights_open(&s->weights, &s->table, settings->model, error);
-    if (!status && *settings->adapter) {
-        status = adapter_open(&s->adapter, &s->table, settings->adapter, error);
+        status = weights_open(&s->weights, &s->table, options->model.model_name_or_path, error);
+    if (!status && *options->model.adapter) {
+        status = adapter_open(&s->adapter, &s->table, options->model.adapter, error);
         s->weights.adapter = &s->adapter;
     }
     if (!status)
-        status = tokenizer_load(&s->tokenizer, settings->model, error);
+        status = tokenizer_load(&s->tokenizer, options->model.model_name_or_path, error);
     if (!status)
-        status = sequences_encode(s, settings, error);
+        status = sequences_encode(s, options, error);
     if (!status)
-        status = device_open(&s->device, settings->device, 0, (int)settings->threads, error);
+        status = device_open_chosen(&s->device, &options->device, 0, error);
     if (!status)
         status = scorer_open(&s->model, &s->device, &s->config, &s->weights, s->sequence, s->group_first, s->groups,
-                             (int)settings->batch_size, error);
+                             (int)options->input.batch_size, error);
     if (!status)
-        status = scorer_run(&s->model, s->sequence, s->group_first, s->groups, (int)settings->batch_size,
-                            settings->tokens, s->score, error);
+        status = scorer_run(&s->model, s->sequence, s->group_first, s->groups, (int)options->input.batch_size,
+                            options->tokens, s->score, error);
     if (!status && s->cut)
         log_warning(&run->log, "%lld of %d answers were cut at max_length", (long long)s->cut, s->lines.count);
     for (int i = 0; i < s->lines.count && !status; i++)
-        status = line_print(s->lines.line[i].object, &s->score[i], settings->tokens, error);
+        status = line_print(s->lines.line[i].object, &s->score[i], options->tokens, error);
     return status ? status : stdout_finish(error);
 }
 
-int command_score(struct invocation *run, struct error *error)
+static int score_run(struct invocation *run, struct error *error)
 {
     struct scoring s = {0};
     int status = scoring_run(&s, run, error);
@@ -139,3 +168,19 @@ int command_score(struct invocation *run, struct error *error)
     prompt_lines_free(&s.lines);
     return status;
 }
+
+const struct command command_score = {
+    .name = "score",
+    .argument = "CONFIG",
+    .at_most = 1,
+    .config = CONFIG_RUN,
+    .summary = "Probabilities of answers: {\"prompt\", \"answer\"} lines in, JSON lines out; the model, template and keys of "
+               "a run where its folder or config is given.",
+    .examples = {"flat score --model DIR --data answers.jsonl",
+                 "flat score --model DIR --data forget.jsonl --prompt_template llama2_chat --tokens",
+                 "flat score runs/tofu --data forget.jsonl > after.jsonl"},
+    .groups = groups,
+    .options_bytes = sizeof(struct score_options),
+    .required = "model_name_or_path data",
+    .run = score_run,
+};

@@ -6,7 +6,29 @@
 
 #include "../../io/json/json.h"
 #include "../../io/tokenizer/tokenizer.h"
-#include "../commands.h"
+#include "../../model/model_options.h"
+#include "../command.h"
+
+struct tokenize_options {
+    struct model_options model;
+    struct log_options log;
+    bool decode, no_special;
+};
+
+static const struct option option_rows[] = {
+    {.name = "decode", OPTION_FIELD(struct tokenize_options, decode),
+     .help = "the other way: JSON lists of ids in, text out"},
+    {.name = "no_special", OPTION_FIELD(struct tokenize_options, no_special),
+     .help = "without the beginning-of-sequence and other special tokens"},
+};
+static const struct option_group tokenize_option_group = {OPTION_GROUP("Output", option_rows, struct tokenize_options)};
+
+static const struct command_group groups[] = {
+    {&model_option_group, offsetof(struct tokenize_options, model)},
+    {&tokenize_option_group, 0},
+    {&log_option_group, offsetof(struct tokenize_options, log)},
+    {NULL, 0},
+};
 
 static int line_encode(struct tokenizer *tokenizer, const char *text, size_t length, bool add_special,
                        struct error *error)
@@ -54,13 +76,13 @@ static int line_decode(const struct tokenizer *tokenizer, const char *text, size
     return status;
 }
 
-int command_tokenize(struct invocation *run, struct error *error)
+static int tokenize_run(struct invocation *run, struct error *error)
 {
-    const struct settings *settings = &run->line.settings;
+    const struct tokenize_options *options = run->options;
     struct tokenizer *tokenizer = NULL;
     char *line = NULL, name[64];
     size_t capacity = 0;
-    int status = tokenizer_load(&tokenizer, settings->model, error);
+    int status = tokenizer_load(&tokenizer, options->model.model_name_or_path, error);
     for (int number = 1; !status; number++) {
         ssize_t length = getline(&line, &capacity, stdin);
         if (length < 0) {
@@ -71,10 +93,10 @@ int command_tokenize(struct invocation *run, struct error *error)
         if (length && line[length - 1] == '\n')
             length--;
         snprintf(name, sizeof name, "stdin:%d", number);
-        if (settings->decode) {
-            status = line_decode(tokenizer, line, (size_t)length, name, settings->no_special, error);
+        if (options->decode) {
+            status = line_decode(tokenizer, line, (size_t)length, name, options->no_special, error);
         } else {
-            status = line_encode(tokenizer, line, (size_t)length, !settings->no_special, error);
+            status = line_encode(tokenizer, line, (size_t)length, !options->no_special, error);
             if (status)
                 error_prefix(error, "%s", name);
         }
@@ -83,3 +105,15 @@ int command_tokenize(struct invocation *run, struct error *error)
     tokenizer_free(tokenizer);
     return status ? status : stdout_finish(error);
 }
+
+const struct command command_tokenize = {
+    .name = "tokenize",
+    .summary = "Text lines in, JSON lists of token ids out.",
+    .examples = {"echo \"Who is Ada?\" | flat tokenize --model DIR",
+                 "flat tokenize --model DIR --no_special < questions.txt > ids.txt",
+                 "flat tokenize --model DIR --decode < ids.txt"},
+    .groups = groups,
+    .options_bytes = sizeof(struct tokenize_options),
+    .required = "model_name_or_path",
+    .run = tokenize_run,
+};

@@ -70,3 +70,11 @@ void dataset_free(struct dataset *data)
     free(data->path);
     *data = (struct dataset){0};
 }
+
+static const struct option option_rows[] = {
+    {.name = "question_key", OPTION_FIELD(struct dataset_options, question_key), .operand = "KEY", .initial = "question",
+     .help = "key of a row's question"},
+    {.name = "answer_key", OPTION_FIELD(struct dataset_options, answer_key), .operand = "KEY", .initial = "answer",
+     .help = "key of a row's answer"},
+};
+const struct option_group dataset_option_group = {OPTION_GROUP("Model and data", option_rows, struct dataset_options)};

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "../../util/error.h"
+#include "../../util/options.h"
 
 struct dataset_row {
     char *question, *answer;
@@ -16,6 +16,12 @@ struct dataset {
     int rows;
     struct dataset_row *row;
 };
+
+/* Keys of a row. */
+struct dataset_options {
+    const char *question_key, *answer_key;
+};
+extern const struct option_group dataset_option_group;
 
 /* Reads {question_key: text, answer_key: text, ...} rows; other keys are ignored. The format is told by the first
  * non-blank byte: '[' is an array, anything else JSON lines. Blank lines are skipped, texts are kept as they are.
@@ -48,6 +54,14 @@ struct prompt_template {
 const struct prompt_template *prompt_template_find(const char *name);
 /* Names for messages: "llama2_chat, llama3_chat, phi, qa, plain". */
 const char *prompt_template_names(void);
+/* The template that was chosen, by its place in the list of names, or PROMPT_CUSTOM tags. */
+struct prompt_options {
+    int prompt_template;
+    const char *user_start, *user_end, *answer_start, *answer_end;
+};
+extern const struct option_group prompt_option_group;
+struct prompt_template prompt_template_chosen(const struct prompt_options *options);
+
 /* New strings (free) for the part before the answer and for prompt + answer. */
 int prompt_template_apply(const struct prompt_template *template_, const char *question, const char *answer,
                           char **prompt, char **full, struct error *error);
@@ -55,6 +69,13 @@ int prompt_template_apply(const struct prompt_template *template_, const char *q
 /* Which of `count` template answers goes with a row: random is a counter-based function of (seed, epoch,
  * row), cycle is (row + epoch) mod count, fixed is 0. count must be positive. */
 enum template_choice { TEMPLATE_RANDOM, TEMPLATE_CYCLE, TEMPLATE_FIXED };
+enum template_every { TEMPLATE_EVERY_EPOCH, TEMPLATE_EVERY_RUN };
+struct template_options {
+    const char *file; /* "" when not given */
+    enum template_choice choice;
+    enum template_every every; /* when a row gets a new one */
+};
+extern const struct option_group template_option_group;
 int template_pick(enum template_choice choice, uint64_t seed, int epoch, int64_t row, int count);
 
 #endif

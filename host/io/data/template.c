@@ -16,6 +16,75 @@ static const struct prompt_template templates[] = {
 };
 #undef LLAMA3_TURN
 
+enum { TEMPLATES = sizeof templates / sizeof *templates, PROMPT_CUSTOM = TEMPLATES };
+
+static const char *prompt_choice(int index)
+{
+    return index < TEMPLATES ? templates[index].name : index == PROMPT_CUSTOM ? "custom" : NULL;
+}
+
+/* A name and tags may both be there, say a file's tags under a flag's name: the stronger source holds. */
+static int prompt_check(const struct option_set *set, void *values, struct error *error)
+{
+    static const char *const tag[] = {"prompt_template.user_start", "prompt_template.user_end",
+                                      "prompt_template.answer_start", "prompt_template.answer_end"};
+    struct prompt_options *options = values;
+    const enum option_source name = option_source(set, "prompt_template");
+    enum option_source tags = OPTION_FROM_DEFAULT;
+    int given = 0;
+    for (int i = 0; i < 4; i++) {
+        const enum option_source own = option_source(set, tag[i]);
+        given += own != OPTION_FROM_DEFAULT;
+        tags = own > tags ? own : tags;
+    }
+    if (tags > name)
+        options->prompt_template = PROMPT_CUSTOM;
+    else if (tags && tags == name && options->prompt_template != PROMPT_CUSTOM)
+        return error_set(error, STATUS_USAGE, "prompt_template: both a name ('%s') and tags are given; keep one",
+                         prompt_choice(options->prompt_template));
+    if (options->prompt_template == PROMPT_CUSTOM && given < 4)
+        return error_set(error, STATUS_USAGE, "prompt_template: expected all of user_start, user_end, answer_start and "
+                         "answer_end, found %d; give the others too, even if empty", given);
+    return STATUS_OK;
+}
+
+static const struct option prompt_rows[] = {
+    {.name = "prompt_template", OPTION_FIELD(struct prompt_options, prompt_template), .choice = prompt_choice,
+     .initial = "qa", .help = "how a question and an answer become one text; custom is the four tags below"},
+    {.name = "prompt_template.user_start", OPTION_FIELD(struct prompt_options, user_start), .escapes = true,
+     .help = "text before the question; \\n and \\t are a line break and a tab"},
+    {.name = "prompt_template.user_end", OPTION_FIELD(struct prompt_options, user_end), .escapes = true,
+     .help = "text after the question"},
+    {.name = "prompt_template.answer_start", OPTION_FIELD(struct prompt_options, answer_start), .escapes = true,
+     .help = "text before the answer"},
+    {.name = "prompt_template.answer_end", OPTION_FIELD(struct prompt_options, answer_end), .escapes = true,
+     .help = "text after the answer"},
+};
+const struct option_group prompt_option_group = {OPTION_GROUP("Prompt", prompt_rows, struct prompt_options),
+                                                 .check = prompt_check};
+
+struct prompt_template prompt_template_chosen(const struct prompt_options *options)
+{
+    if (options->prompt_template < TEMPLATES)
+        return templates[options->prompt_template];
+    return (struct prompt_template){"custom", options->user_start, options->user_end, options->answer_start,
+                                    options->answer_end};
+}
+
+static const char *const choice_names[] = {[TEMPLATE_RANDOM] = "random", [TEMPLATE_CYCLE] = "cycle",
+                                           [TEMPLATE_FIXED] = "fixed", NULL};
+static const char *const every_names[] = {[TEMPLATE_EVERY_EPOCH] = "epoch", [TEMPLATE_EVERY_RUN] = "run", NULL};
+
+static const struct option template_rows[] = {
+    {.name = "template.file", OPTION_FIELD(struct template_options, file), .operand = "FILE",
+     .help = "template answers to prefer (TXT, CSV, JSON or JSON lines); for the methods that take them"},
+    {.name = "template.choice", OPTION_FIELD(struct template_options, choice), .choices = choice_names,
+     .initial = "random", .help = "which template answer goes with a row"},
+    {.name = "template.every", OPTION_FIELD(struct template_options, every), .choices = every_names, .initial = "epoch",
+     .help = "when a row gets a new template answer"},
+};
+const struct option_group template_option_group = {OPTION_GROUP("Template answers", template_rows, struct template_options)};
+
 const struct prompt_template *prompt_template_find(const char *name)
 {
     for (size_t i = 0; i < sizeof templates / sizeof *templates; i++)

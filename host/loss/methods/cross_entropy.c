@@ -4,10 +4,10 @@
  */
 #include "../method.h"
 
-static void cross_entropy_loss_form(const struct settings *settings, const struct step_size *step, int pairs,
+static void cross_entropy_loss_form(const void *options, const struct step_size *step, int pairs,
                                     struct sequence_args *args)
 {
-    (void)settings;
+    (void)options;
     (void)pairs;
     args->loss = LOSS_CROSS_ENTROPY;
     args->scale = 1.0 / (double)step->answer_tokens;

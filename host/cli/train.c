@@ -1,20 +1,23 @@
-/* train.c - `flat unlearn` and `flat finetune`: one run from a config to a saved model. */
+/* train.c - see train.h. */
+#include "train.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../io/json/json.h"
-#include "../../train/agreement.h"
-#include "../../train/run_log.h"
-#include "../../train/schedule.h"
-#include "../../util/clock.h"
-#include "../../util/file.h"
-#include "../../util/interrupt.h"
-#include "../../util/progress.h"
-#include "../commands.h"
+#include "../io/json/json.h"
+#include "../train/agreement.h"
+#include "../train/run_log.h"
+#include "../train/schedule.h"
+#include "../util/clock.h"
+#include "../util/file.h"
+#include "../util/interrupt.h"
+#include "../util/progress.h"
+#include "launcher.h"
 
 struct training {
     struct invocation *run;
+    const struct train_options *options;
     struct comm *comm;
     struct trainer trainer;
     struct run_log log;
@@ -42,7 +45,7 @@ static int checkpoint_save(struct training *training, int64_t step, struct error
 {
     char name[64], path[4096];
     snprintf(name, sizeof name, "checkpoint-%lld", (long long)step);
-    int status = file_join(path, sizeof path, training->run->line.settings.output_dir, name, error);
+    int status = file_join(path, sizeof path, training->options->output.output_dir, name, error);
     return status ? status : trainer_save(&training->trainer, path, error);
 }
 
@@ -65,53 +68,53 @@ static void training_show(struct training *training, const struct step_record *r
 static int training_step(void *user, const struct step_record *record, struct error *error)
 {
     struct training *training = user;
-    const struct settings *settings = &training->run->line.settings;
-    bool keep = record->step % settings->logging_steps == 0 || record->step == record->total_steps;
+    const struct train_options *options = training->options;
+    bool keep = record->step % options->output.logging_steps == 0 || record->step == record->total_steps;
     int status = STATUS_OK;
     if (!comm_rank(training->comm)) {
         training_show(training, record);
         status = keep ? run_log_step(&training->log, &training->trainer, record, true, error) : STATUS_OK;
     }
     bool epoch_ends = record->step % training->trainer.steps_per_epoch == 0 && record->step < record->total_steps;
-    if (!epoch_ends || strcmp(settings->save_strategy, "epoch"))
+    if (!epoch_ends || options->output.save_strategy != SAVE_EPOCH)
         return status;
     status = comm_agree(training->comm, status, error); /* saving takes all ranks */
     return status ? status : checkpoint_save(training, record->step, error);
 }
 
 /* The output must be new, or its overwriting asked for; the model that is read must never be written over. */
-static int output_check(const struct settings *settings, struct error *error)
+static int output_check(const struct train_options *options, struct error *error)
 {
-    const bool lora = settings->lora_rank || *settings->adapter;
-    const bool adapter_only = lora && !strcmp(settings->lora_output, "adapter");
+    const bool lora = options->lora.lora.rank || *options->model.adapter;
+    const bool adapter_only = lora && options->lora.output == LORA_ADAPTER;
     char from[4096], to[4096], config[4096], adapter[4096];
-    if (!file_exists(settings->output_dir))
+    if (!file_exists(options->output.output_dir))
         return STATUS_OK;
-    if (!file_is_directory(settings->output_dir))
-        return error_set(error, STATUS_USAGE, "output_dir: %s is a file; choose a folder", settings->output_dir);
-    if (realpath(settings->model_name_or_path, from) && realpath(settings->output_dir, to) && !strcmp(from, to))
+    if (!file_is_directory(options->output.output_dir))
+        return error_set(error, STATUS_USAGE, "output_dir: %s is a file; choose a folder", options->output.output_dir);
+    if (realpath(options->model.model_name_or_path, from) && realpath(options->output.output_dir, to) && !strcmp(from, to))
         return error_set(error, STATUS_USAGE, "output_dir: %s is the folder of the model itself; choose another",
-                         settings->output_dir);
-    int status = file_join(config, sizeof config, settings->output_dir, "config.json", error);
+                         options->output.output_dir);
+    int status = file_join(config, sizeof config, options->output.output_dir, "config.json", error);
     if (!status)
-        status = file_join(adapter, sizeof adapter, settings->output_dir, "adapter_config.json", error);
+        status = file_join(adapter, sizeof adapter, options->output.output_dir, "adapter_config.json", error);
     if (status)
         return status;
     /* in one folder the two would be loaded on top of each other */
     if (file_exists(adapter_only ? config : adapter))
         return error_set(error, STATUS_USAGE, "output_dir: %s holds %s, and this run writes %s; choose another folder",
-                         settings->output_dir, adapter_only ? "a whole model" : "a LoRA adapter",
+                         options->output.output_dir, adapter_only ? "a whole model" : "a LoRA adapter",
                          adapter_only ? "a LoRA adapter" : "a whole model");
-    if (file_exists(adapter_only ? adapter : config) && !settings->overwrite_output_dir)
+    if (file_exists(adapter_only ? adapter : config) && !options->output.overwrite_output_dir)
         return error_set(error, STATUS_USAGE, "output_dir: %s holds %s already; choose another folder or add "
-                         "--overwrite_output_dir", settings->output_dir, adapter_only ? "an adapter" : "a model");
+                         "--overwrite_output_dir", options->output.output_dir, adapter_only ? "an adapter" : "a model");
     return STATUS_OK;
 }
 
 static int describe_run(struct training *training, struct error *error)
 {
     struct buffer text = {0};
-    cJSON *json = settings_to_json(&training->run->line, error);
+    cJSON *json = invocation_json(training->run, error);
     int status = json ? json_print(json, &text, error) : STATUS_MEMORY;
     cJSON_Delete(json);
     if (!status)
@@ -127,7 +130,8 @@ static void announce(struct training *training)
     struct device *device = &trainer->device;
     struct log *log = &training->run->log;
     struct buffer table = {0};
-    if (!settings_print_table(&training->run->line, &table, NULL))
+    struct error unused = {0};
+    if (!option_set_print_values(&training->run->set, training->run->log.verbose, &table, &unused) && table.length)
         log_info(log, "%s", table.data);
     buffer_free(&table);
     log_info(log, "%s: %s", device->engine->name, device->engine->describe(device->context));
@@ -138,12 +142,12 @@ static void announce(struct training *training)
     if (trainer->model.lora.modules)
         log_info(log, "LoRA: %lld parameters of %d modules are trained, the model is frozen",
                  (long long)trainer->model.lora.elements, trainer->model.lora.modules);
-    if (training->run->line.settings.cuda_graphs && !trainer->graphs)
+    if (training->options->trainer.cuda_graphs && !trainer->graphs)
         log_warning(log, "cuda_graphs: device %s has no graphs; the run goes on without", device->engine->name);
-    if (!strcmp(training->run->line.settings.lr_scheduler_type, "constant") &&
-        schedule_warmup(&training->run->line.settings, trainer->total_steps))
+    if (training->options->schedule.lr_scheduler_type == SCHEDULE_CONSTANT &&
+        schedule_warmup(&training->options->schedule, trainer->total_steps))
         log_warning(log, "warmup_steps: the schedule 'constant' has no warm-up; constant_with_warmup has");
-    if (trainer->examples.max_length < training->run->line.settings.max_length)
+    if (trainer->examples.max_length < training->options->examples.max_length)
         log_info(log, "max_length is %lld here: the model has no more positions", (long long)trainer->examples.max_length);
     if (trainer->examples.cut)
         log_warning(log, "%lld of %lld sequences were cut at max_length %lld", (long long)trainer->examples.cut,
@@ -151,13 +155,13 @@ static void announce(struct training *training)
                     (long long)trainer->examples.max_length);
 }
 
-/* The settings that all ranks must have alike: without paths, and without what changes no number. */
-static int settings_shared(const struct training *training, struct buffer *text, struct error *error)
+/* The options that all ranks must have alike: without paths, and without what changes no number. */
+static int options_shared(const struct training *training, struct buffer *text, struct error *error)
 {
     static const char *const own[] = {"model_name_or_path", "forget_data", "train_data", "output_dir",
                                       "overwrite_output_dir", "adapter", "nproc_per_node", "device", "threads", "quiet",
-                                      "profile"};
-    cJSON *json = settings_to_json(&training->run->line, error);
+                                      "verbose", "profile"};
+    cJSON *json = invocation_json(training->run, error);
     if (!json)
         return STATUS_MEMORY;
     for (size_t i = 0; i < sizeof own / sizeof *own; i++)
@@ -171,7 +175,7 @@ static int settings_shared(const struct training *training, struct buffer *text,
 /* Meets the others, opens the device, reads everything but the weights, and makes sure that all have read the same. */
 static int training_prepare(struct training *training, bool finetune, struct device *device, struct error *error)
 {
-    const struct settings *settings = &training->run->line.settings;
+    const struct train_options *options = training->options;
     struct rank_env env;
     struct buffer text = {0};
     int status = rank_env_read(&env, error);
@@ -180,21 +184,21 @@ static int training_prepare(struct training *training, bool finetune, struct dev
     if (status)
         return status;
     const int rank = comm_rank(training->comm);
-    if (training->comm && *settings->dump_step)
+    if (training->comm && *options->trainer.dump_step)
         status = error_set(error, STATUS_USAGE, "dump_step: no one of several ranks has the whole gradient; use one");
     if (!status && !rank)
-        status = output_check(settings, error);
+        status = output_check(options, error);
     if (!status) /* before the rest: the memory that a run needs depends on what the device stores */
-        status = device_open(device, settings->device, rank_env_device(&env), (int)settings->threads, error);
+        status = device_open_chosen(device, &options->device, rank_env_device(&env), error);
     status = training_agree(training, status, error);
     if (!status)
         status = comm_attach(training->comm, device, error);
     if (status)
         return status;
     const struct world world = {training->comm, rank, comm_size(training->comm), env.local_size};
-    status = trainer_prepare(&training->trainer, settings, finetune, device->engine->dtype, &world, error);
+    status = trainer_prepare(&training->trainer, options, finetune, device->engine->dtype, &world, error);
     if (!status)
-        status = settings_shared(training, &text, error);
+        status = options_shared(training, &text, error);
     status = training_agree(training, status, error);
     if (!status)
         status = agreement_check(&training->trainer, text.data, error);
@@ -205,7 +209,7 @@ static int training_prepare(struct training *training, bool finetune, struct dev
 /* Memory, weights, and the folder that rank 0 writes. */
 static int training_start(struct training *training, struct device *device, struct error *error)
 {
-    const struct settings *settings = &training->run->line.settings;
+    const struct train_options *options = training->options;
     const bool writes = !comm_rank(training->comm);
     int status = training_agree(training, trainer_start(&training->trainer, device, error), error);
     if (!status)
@@ -214,33 +218,33 @@ static int training_start(struct training *training, struct device *device, stru
         return status;
     interrupt_catch(!training->comm); /* from the first file to the last: none is left half-written */
     if (writes)
-        status = run_log_open(&training->log, settings->output_dir, error);
+        status = run_log_open(&training->log, options->output.output_dir, error);
     if (!status && writes)
         status = describe_run(training, error);
     if (!status && writes)
         announce(training);
-    if (!status && settings->profile)
+    if (!status && options->trainer.profile)
         status = profile_attach(&training->profile, &training->trainer.device, error);
     return training_agree(training, status, error);
 }
 
 static int training_run(struct training *training, bool finetune, double start, struct error *error)
 {
-    const struct settings *settings = &training->run->line.settings;
+    const struct train_options *options = training->options;
     struct trainer *trainer = &training->trainer;
     const bool writes = !comm_rank(training->comm);
     if (writes)
         progress_begin(&training->progress, &training->run->log, finetune ? "finetune" : "unlearn", 0,
-                       trainer->total_steps, settings->logging_steps);
+                       trainer->total_steps, options->output.logging_steps);
     int status = trainer_run(trainer, training_step, training, training_warn, error);
     if (writes)
         progress_end(&training->progress);
-    if (!status && settings->profile)
+    if (!status && options->trainer.profile)
         status = profile_finish(&training->profile, &trainer->device, error);
-    if (writes && settings->profile)
+    if (writes && options->trainer.profile)
         profile_print(&training->profile, stderr);
     if (!status)
-        status = trainer_save(trainer, settings->output_dir, error);
+        status = trainer_save(trainer, options->output.output_dir, error);
     if (!trainer->aborted)
         status = comm_report_once(training->comm, status, error);
     if (status)
@@ -249,17 +253,21 @@ static int training_run(struct training *training, bool finetune, double start, 
         status = run_log_finish(&training->log, trainer, clock_seconds() - start, error);
     status = training_agree(training, status, error);
     if (!status && writes)
-        log_info(&training->run->log, "saved %s in %.1f s%s", settings->output_dir, clock_seconds() - start,
+        log_info(&training->run->log, "saved %s in %.1f s%s", options->output.output_dir, clock_seconds() - start,
                  trainer->nonfinite ? "; some steps were skipped, see the warnings" : "");
     return status;
 }
 
-int command_train(struct invocation *run, bool finetune, struct error *error)
+int train_run(struct invocation *run, bool finetune, struct error *error)
 {
-    struct training training = {.run = run};
+    const struct train_command_options *options = run->options;
+    struct training training = {.run = run, .options = &options->train};
     struct device device = {0};
     const double start = clock_seconds();
-    int status = training_prepare(&training, finetune, &device, error);
+    int status;
+    if (launcher_wanted(&options->launcher, &status, error))
+        return status ? status : launcher_run((int)options->launcher.nproc_per_node, run->argv, &run->log, error);
+    status = training_prepare(&training, finetune, &device, error);
     if (!status)
         status = training_start(&training, &device, error);
     if (!status)
@@ -271,4 +279,10 @@ int command_train(struct invocation *run, bool finetune, struct error *error)
         device_close(&device);
     trainer_free(&training.trainer);
     return status;
+}
+
+int train_check(struct invocation *run, struct error *error)
+{
+    const struct train_command_options *options = run->options;
+    return train_options_check(&options->train, &run->set, error);
 }

@@ -1,0 +1,30 @@
+/* model_options.c - see model_options.h. */
+#include "model_options.h"
+
+static const struct option model_rows[] = {
+    {.name = "model_name_or_path", .alias = "model", OPTION_FIELD(struct model_options, model_name_or_path),
+     .operand = "DIR", .help = "Hugging Face model folder"},
+};
+const struct option_group model_option_group = {OPTION_GROUP("Model and data", model_rows, struct model_options)};
+
+static const struct option adapter_rows[] = {
+    {.name = "adapter", OPTION_FIELD(struct model_options, adapter), .operand = "DIR",
+     .help = "PEFT folder of a LoRA adapter: merged into the weights, or trained further"},
+};
+const struct option_group adapter_option_group = {OPTION_GROUP("Model and data", adapter_rows, struct model_options)};
+
+static const char *const recompute_names[] = {[RECOMPUTE_NONE] = "none", [RECOMPUTE_SELECTIVE] = "selective",
+                                              [RECOMPUTE_FULL] = "full", NULL};
+static const char *const logits_names[] = {[LOGITS_MODEL] = "model", [LOGITS_FLOAT32] = "float32", NULL};
+
+static const struct option form_rows[] = {
+    {.name = "logits_dtype", OPTION_FIELD(struct model_form_options, logits_dtype), .choices = logits_names,
+     .initial = "model",
+     .help = "how logits are stored: float32 takes them and their probabilities out of a bf16 model's rounding"},
+    {.name = "gradient_checkpointing", OPTION_FIELD(struct model_form_options, gradient_checkpointing),
+     .choices = recompute_names, .initial = "none",
+     .help = "activations that the backward pass computes again, for less memory: norms and activation functions, or "
+             "whole layers"},
+};
+const struct option_group model_form_option_group = {OPTION_GROUP("Length and batches", form_rows,
+                                                                  struct model_form_options)};

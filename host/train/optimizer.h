@@ -1,0 +1,14 @@
+/* optimizer.h - the options of AdamW; its functions, which work on a trainer, are declared in trainer.h. */
+#ifndef FLAT_TRAIN_OPTIMIZER_H
+#define FLAT_TRAIN_OPTIMIZER_H
+#include "../util/options.h"
+
+struct optimizer_options {
+    double weight_decay;
+    bool weight_decay_all; /* of norms and biases too */
+    double adam_beta1, adam_beta2, adam_epsilon;
+    double max_grad_norm; /* 0: clips nothing */
+};
+extern const struct option_group optimizer_option_group;
+
+#endif

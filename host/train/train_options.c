@@ -1,0 +1,82 @@
+/* train_options.c - see train_options.h. */
+#include "train_options.h"
+
+static const struct option output_rows[] = {
+    {.name = "output_dir", OPTION_FIELD(struct output_options, output_dir), .operand = "DIR",
+     .help = "folder for the new model, metrics.jsonl and run.json"},
+    {.name = "overwrite_output_dir", OPTION_FIELD(struct output_options, overwrite_output_dir),
+     .help = "write into an output_dir that holds a model already"},
+};
+const struct option_group output_option_group = {OPTION_GROUP("Model and data", output_rows, struct output_options)};
+
+static const char *const save_names[] = {[SAVE_NO] = "no", [SAVE_EPOCH] = "epoch", NULL};
+static const struct option save_rows[] = {
+    {.name = "logging_steps", OPTION_FIELD(struct output_options, logging_steps), .initial = "1", .min = 1,
+     .max = OPTION_COUNT_MAX, .help = "steps between two lines of metrics.jsonl and of progress in a pipe"},
+    {.name = "save_strategy", OPTION_FIELD(struct output_options, save_strategy), .choices = save_names, .initial = "no",
+     .help = "epoch: also save the model of every epoch in output_dir/checkpoint-STEP"},
+};
+const struct option_group save_option_group = {OPTION_GROUP("Run", save_rows, struct output_options)};
+
+static const struct option scratch_rows[] = {
+    {.name = "from_scratch", OPTION_FIELD(struct trainer_options, from_scratch),
+     .help = "begin with random weights of config.json's shape instead of the folder's"},
+};
+const struct option_group scratch_option_group = {OPTION_GROUP("Model and data", scratch_rows, struct trainer_options)};
+
+static const struct option length_rows[] = {
+    {.name = "num_train_epochs", OPTION_FIELD(struct trainer_options, num_train_epochs), .initial = "5",
+     .max = OPTION_COUNT_MAX, .help = "passes over the data"},
+    {.name = "max_steps", OPTION_FIELD(struct trainer_options, max_steps), .initial = "-1", .min = -1,
+     .max = OPTION_COUNT_MAX, .help = "optimizer steps, instead of epochs; -1 goes by epochs"},
+    {.name = "per_device_train_batch_size", OPTION_FIELD(struct trainer_options, per_device_train_batch_size),
+     .initial = "8", .min = 1, .max = OPTION_COUNT_MAX, .help = "rows of a micro-batch"},
+    {.name = "gradient_accumulation_steps", OPTION_FIELD(struct trainer_options, gradient_accumulation_steps),
+     .initial = "4", .min = 1, .max = OPTION_COUNT_MAX, .help = "micro-batches of an optimizer step"},
+};
+const struct option_group length_option_group = {OPTION_GROUP("Length and batches", length_rows, struct trainer_options)};
+
+static const struct option trainer_rows[] = {
+    {.name = "seed", OPTION_FIELD(struct trainer_options, seed), .initial = "42", .max = OPTION_EXACT_MAX,
+     .help = "of the order of rows, template answers and random weights"},
+    {.name = "cuda_graphs", OPTION_FIELD(struct trainer_options, cuda_graphs),
+     .help = "capture forward and backward passes and replay them; batches are padded to few shapes, 2 % on average"},
+    {.name = "profile", OPTION_FIELD(struct trainer_options, profile),
+     .help = "time every op and print a table at the end, against the device's measured limits"},
+    {.name = "dump_step", OPTION_FIELD(struct trainer_options, dump_step), .operand = "DIR",
+     .help = "write batch, log-probs, loss, token weights and gradients of the first step there"},
+};
+const struct option_group trainer_option_group = {OPTION_GROUP("Run", trainer_rows, struct trainer_options)};
+
+/* lora.r and what goes with it; with an adapter to start from, its config decides instead. A record of a run holds
+ * every key, and an r of 0 with them. */
+static int lora_check(const struct train_options *options, const struct option_set *set, struct error *error)
+{
+    static const char *const part[] = {"lora.alpha", "lora.target_modules", "lora.use_rslora", "lora.output"};
+    const bool adapter = *options->model.adapter, rank = options->lora.lora.rank;
+    if (options->trainer.from_scratch && (rank || adapter))
+        return error_set(error, STATUS_USAGE, "from_scratch: random weights that stay frozen learn nothing; leave out %s",
+                         rank ? "lora.r" : "adapter");
+    if (adapter && rank)
+        return error_set(error, STATUS_USAGE, "lora.r: the rank of the adapter that is trained further is given by its "
+                         "adapter_config.json; leave it out");
+    for (size_t i = 0; i < (adapter ? 3 : 4) && !option_given(set, "lora.r"); i++)
+        if (option_given(set, part[i]))
+            return error_set(error, STATUS_USAGE, "%s: %s", part[i],
+                             adapter ? "the adapter_config.json of the adapter decides; leave it out"
+                                     : "of no use without lora.r; give the rank");
+    return STATUS_OK;
+}
+
+const char *train_options_required(const struct train_options *options)
+{
+    return method_chosen(&options->method)->needs_template ? "template.file" : "";
+}
+
+int train_options_check(const struct train_options *options, const struct option_set *set, struct error *error)
+{
+    if (options->trainer.max_steps < 0 && options->trainer.num_train_epochs <= 0)
+        return error_set(error, STATUS_USAGE, "num_train_epochs: expected more than 0, found %g; or give max_steps",
+                         options->trainer.num_train_epochs);
+    return lora_check(options, set, error);
+}
