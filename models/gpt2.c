@@ -5,22 +5,30 @@
 
 #define FIELD(name) offsetof(struct model_config, name)
 
+/* name, type, field; the value when it is absent, null, 0 */
 static const struct config_key keys[] = {
-    {"vocab_size", NULL, CONFIG_INT, FIELD(vocab_size), 50257, false},
-    {"n_embd", "hidden_size", CONFIG_INT, FIELD(hidden_size), 768, false},
-    {"n_inner", NULL, CONFIG_INT, FIELD(intermediate_size), 0, false},
-    {"n_layer", "num_hidden_layers", CONFIG_INT, FIELD(num_hidden_layers), 12, false},
-    {"n_head", "num_attention_heads", CONFIG_INT, FIELD(num_attention_heads), 12, false},
-    {"n_positions", "n_ctx", CONFIG_INT, FIELD(max_position_embeddings), 1024, false},
+    {"vocab_size", CONFIG_INT, FIELD(vocab_size), 50257, CONFIG_REFUSED, CONFIG_REFUSED},
+    {"n_embd", CONFIG_INT, FIELD(hidden_size), 768, CONFIG_REFUSED, CONFIG_REFUSED},
+    {"hidden_size", CONFIG_INT, FIELD(hidden_size), CONFIG_KEPT, CONFIG_REFUSED, CONFIG_REFUSED},
+    {"n_layer", CONFIG_INT, FIELD(num_hidden_layers), 12, CONFIG_REFUSED, CONFIG_REFUSED},
+    {"num_hidden_layers", CONFIG_INT, FIELD(num_hidden_layers), CONFIG_KEPT, CONFIG_REFUSED, CONFIG_REFUSED},
+    {"n_head", CONFIG_INT, FIELD(num_attention_heads), 12, CONFIG_REFUSED, CONFIG_REFUSED},
+    {"num_attention_heads", CONFIG_INT, FIELD(num_attention_heads), CONFIG_KEPT, CONFIG_REFUSED, CONFIG_REFUSED},
+    {"n_positions", CONFIG_INT, FIELD(max_position_embeddings), 1024, CONFIG_REFUSED, CONFIG_REFUSED},
+    {"max_position_embeddings", CONFIG_INT, FIELD(max_position_embeddings), CONFIG_KEPT, CONFIG_REFUSED, CONFIG_REFUSED},
+    {"n_inner", CONFIG_INT, FIELD(intermediate_size), CONFIG_DERIVED, CONFIG_DERIVED, CONFIG_REFUSED},
+    {"layer_norm_epsilon", CONFIG_DOUBLE, FIELD(norm_eps), 1e-5, CONFIG_REFUSED, 0},
+    {"initializer_range", CONFIG_DOUBLE, FIELD(initializer_range), 0.02, CONFIG_REFUSED, 0.02},
+    {"tie_word_embeddings", CONFIG_NOT, FIELD(untied), true, CONFIG_REFUSED, 0},
     {0},
 };
 
 static const struct config_refusal refusals[] = {
-    {"scale_attn_weights", .allow_true = true, .allow_null = true, .reason = "unscaled attention is not supported"},
-    {"scale_attn_by_inverse_layer_idx", .allow_false = true, .allow_null = true,
+    {"scale_attn_weights", .allow_true = true, .reason = "unscaled attention is not supported"},
+    {"scale_attn_by_inverse_layer_idx", .allow_false = true,
      .reason = "scaling by the layer's number is not supported"},
-    {"reorder_and_upcast_attn", .allow_false = true, .allow_null = true, .reason = "only false is accepted"},
-    {"add_cross_attention", .allow_false = true, .allow_null = true, .reason = "cross attention is not supported"},
+    {"reorder_and_upcast_attn", .allow_false = true, .reason = "only false is accepted"},
+    {"add_cross_attention", .allow_false = true, .reason = "cross attention is not supported"},
     {0},
 };
 
@@ -54,12 +62,12 @@ const struct family family_gpt2 = {
     .architecture = "GPT2LMHeadModel",
     .base_prefix = "transformer.",
     .norm = NORM_LAYER,
-    .intermediate_factor = 4,
-    .norm_eps_key = "layer_norm_epsilon",
-    .norm_eps_fallback = 1e-5,
     .activation_key = "activation_function",
     .activation_fallback = "gelu_new",
-    .tied_fallback = true,
+    .bos_token_id = 50256,
+    .eos_token_id = 50256,
+    .pad_token_id = -1,
+    .residual_init = true,
     .key = keys,
     .refusal = refusals,
     .tensor = tensors,

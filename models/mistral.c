@@ -5,20 +5,27 @@
 
 #define FIELD(name) offsetof(struct model_config, name)
 
+/* name, type, field; the value when it is absent, null, 0 */
 static const struct config_key keys[] = {
-    {"vocab_size", NULL, CONFIG_INT, FIELD(vocab_size), 0, true},
-    {"hidden_size", NULL, CONFIG_INT, FIELD(hidden_size), 0, true},
-    {"intermediate_size", NULL, CONFIG_INT, FIELD(intermediate_size), 0, true},
-    {"num_hidden_layers", NULL, CONFIG_INT, FIELD(num_hidden_layers), 0, true},
-    {"num_attention_heads", NULL, CONFIG_INT, FIELD(num_attention_heads), 0, true},
-    {"num_key_value_heads", NULL, CONFIG_INT, FIELD(num_key_value_heads), 8, false},
-    {"head_dim", NULL, CONFIG_INT, FIELD(head_dim), 0, false},
-    {"max_position_embeddings", NULL, CONFIG_INT, FIELD(max_position_embeddings), 131072, false},
-    {"sliding_window", NULL, CONFIG_INT, FIELD(sliding_window), 0, false},
+    {"vocab_size", CONFIG_INT, FIELD(vocab_size), 32000, CONFIG_REFUSED, CONFIG_REFUSED},
+    {"hidden_size", CONFIG_INT, FIELD(hidden_size), 4096, CONFIG_REFUSED, CONFIG_REFUSED},
+    {"intermediate_size", CONFIG_INT, FIELD(intermediate_size), 14336, CONFIG_REFUSED, CONFIG_REFUSED},
+    {"num_hidden_layers", CONFIG_INT, FIELD(num_hidden_layers), 32, CONFIG_REFUSED, CONFIG_REFUSED},
+    {"num_attention_heads", CONFIG_INT, FIELD(num_attention_heads), 32, CONFIG_REFUSED, CONFIG_REFUSED},
+    {"max_position_embeddings", CONFIG_INT, FIELD(max_position_embeddings), 131072, CONFIG_REFUSED, CONFIG_REFUSED},
+    {"num_key_value_heads", CONFIG_INT, FIELD(num_key_value_heads), 8, CONFIG_REFUSED, CONFIG_REFUSED},
+    {"head_dim", CONFIG_INT, FIELD(head_dim), CONFIG_DERIVED, CONFIG_DERIVED, CONFIG_DERIVED},
+    {"sliding_window", CONFIG_INT, FIELD(sliding_window), 4096, 0, CONFIG_REFUSED},
+    {"rms_norm_eps", CONFIG_DOUBLE, FIELD(norm_eps), 1e-6, CONFIG_REFUSED, 0},
+    {"initializer_range", CONFIG_DOUBLE, FIELD(initializer_range), 0.02, CONFIG_REFUSED, 0.02},
+    {"tie_word_embeddings", CONFIG_NOT, FIELD(untied), false, CONFIG_REFUSED, 0},
     {0},
 };
 
-static const struct config_refusal refusals[] = {{0}};
+static const struct config_refusal refusals[] = {
+    {"layer_types", .reason = "a mistral model has no such key (a ministral has), and transformers fails on it"},
+    {0},
+};
 
 #define LAYER "model.layers.%d."
 static const struct family_tensor tensors[] = {
@@ -46,10 +53,12 @@ const struct family family_mistral = {
     .norm = NORM_RMS,
     .gated = true,
     .rotary = true,
-    .norm_eps_key = "rms_norm_eps",
-    .norm_eps_fallback = 1e-6,
     .activation_key = "hidden_act",
     .activation_fallback = "silu",
+    .bos_token_id = 1,
+    .eos_token_id = 2,
+    .pad_token_id = -1,
+    .padding_row = true,
     .key = keys,
     .refusal = refusals,
     .tensor = tensors,

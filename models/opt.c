@@ -9,14 +9,18 @@
 
 #define FIELD(name) offsetof(struct model_config, name)
 
+/* name, type, field; the value when it is absent, null, 0 */
 static const struct config_key keys[] = {
-    {"vocab_size", NULL, CONFIG_INT, FIELD(vocab_size), 0, true},
-    {"hidden_size", "d_model", CONFIG_INT, FIELD(hidden_size), 0, true},
-    {"ffn_dim", NULL, CONFIG_INT, FIELD(intermediate_size), 0, true},
-    {"num_hidden_layers", NULL, CONFIG_INT, FIELD(num_hidden_layers), 0, true},
-    {"num_attention_heads", NULL, CONFIG_INT, FIELD(num_attention_heads), 0, true},
-    {"max_position_embeddings", NULL, CONFIG_INT, FIELD(max_position_embeddings), 2048, false},
-    {"enable_bias", NULL, CONFIG_BOOL, FIELD(attention_bias), true, false},
+    {"vocab_size", CONFIG_INT, FIELD(vocab_size), 50272, CONFIG_REFUSED, CONFIG_REFUSED},
+    {"hidden_size", CONFIG_INT, FIELD(hidden_size), 768, CONFIG_REFUSED, CONFIG_REFUSED},
+    {"ffn_dim", CONFIG_INT, FIELD(intermediate_size), 3072, CONFIG_REFUSED, CONFIG_REFUSED},
+    {"num_hidden_layers", CONFIG_INT, FIELD(num_hidden_layers), 12, CONFIG_REFUSED, CONFIG_REFUSED},
+    {"num_attention_heads", CONFIG_INT, FIELD(num_attention_heads), 12, CONFIG_REFUSED, CONFIG_REFUSED},
+    {"max_position_embeddings", CONFIG_INT, FIELD(max_position_embeddings), 2048, CONFIG_REFUSED, CONFIG_REFUSED},
+    {"enable_bias", CONFIG_BOOL, FIELD(attention_bias), true, CONFIG_REFUSED, 0},
+    {"init_std", CONFIG_DOUBLE, FIELD(initializer_range), 0.02, CONFIG_REFUSED, 0},
+    {"initializer_range", CONFIG_DOUBLE, FIELD(initializer_range), CONFIG_KEPT, 0.02, 0.02},
+    {"tie_word_embeddings", CONFIG_NOT, FIELD(untied), true, CONFIG_REFUSED, 0},
     {0},
 };
 
@@ -63,10 +67,13 @@ const struct family family_opt = {
     .base_prefix = "model.",
     .norm = NORM_LAYER,
     .position_offset = 2,
-    .norm_eps_fallback = 1e-5,
     .activation_key = "activation_function",
     .activation_fallback = "relu",
-    .tied_fallback = true,
+    .bos_token_id = 2,
+    .eos_token_id = 2,
+    .pad_token_id = 1,
+    .padding_row = true,
+    .norm_eps = 1e-5,
     .key = keys,
     .refusal = refusals,
     .tensor = tensors,

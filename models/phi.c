@@ -5,19 +5,24 @@
 
 #define FIELD(name) offsetof(struct model_config, name)
 
+/* name, type, field; the value when it is absent, null, 0 */
 static const struct config_key keys[] = {
-    {"vocab_size", NULL, CONFIG_INT, FIELD(vocab_size), 0, true},
-    {"hidden_size", NULL, CONFIG_INT, FIELD(hidden_size), 0, true},
-    {"intermediate_size", NULL, CONFIG_INT, FIELD(intermediate_size), 0, true},
-    {"num_hidden_layers", NULL, CONFIG_INT, FIELD(num_hidden_layers), 0, true},
-    {"num_attention_heads", NULL, CONFIG_INT, FIELD(num_attention_heads), 0, true},
-    {"num_key_value_heads", NULL, CONFIG_INT, FIELD(num_key_value_heads), 0, false},
-    {"max_position_embeddings", NULL, CONFIG_INT, FIELD(max_position_embeddings), 2048, false},
+    {"vocab_size", CONFIG_INT, FIELD(vocab_size), 51200, CONFIG_REFUSED, CONFIG_REFUSED},
+    {"hidden_size", CONFIG_INT, FIELD(hidden_size), 2048, CONFIG_REFUSED, CONFIG_REFUSED},
+    {"intermediate_size", CONFIG_INT, FIELD(intermediate_size), 8192, CONFIG_REFUSED, CONFIG_REFUSED},
+    {"num_hidden_layers", CONFIG_INT, FIELD(num_hidden_layers), 24, CONFIG_REFUSED, CONFIG_REFUSED},
+    {"num_attention_heads", CONFIG_INT, FIELD(num_attention_heads), 32, CONFIG_REFUSED, CONFIG_REFUSED},
+    {"max_position_embeddings", CONFIG_INT, FIELD(max_position_embeddings), 2048, CONFIG_REFUSED, CONFIG_REFUSED},
+    {"num_key_value_heads", CONFIG_INT, FIELD(num_key_value_heads), CONFIG_DERIVED, CONFIG_DERIVED, CONFIG_REFUSED},
+    {"head_dim", CONFIG_INT, FIELD(head_dim), CONFIG_DERIVED, CONFIG_REFUSED, CONFIG_REFUSED},
+    {"layer_norm_eps", CONFIG_DOUBLE, FIELD(norm_eps), 1e-5, CONFIG_REFUSED, 0},
+    {"initializer_range", CONFIG_DOUBLE, FIELD(initializer_range), 0.02, CONFIG_REFUSED, 0.02},
+    {"tie_word_embeddings", CONFIG_NOT, FIELD(untied), false, CONFIG_REFUSED, 0},
     {0},
 };
 
 static const struct config_refusal refusals[] = {
-    {"qk_layernorm", .allow_false = true, .allow_null = true,
+    {"qk_layernorm", .allow_false = true,
      .reason = "norms of queries and keys are not supported; only false is accepted"},
     {0},
 };
@@ -56,11 +61,13 @@ const struct family family_phi = {
     .rotary = true,
     .parallel = true,
     .head_bias = true,
-    .partial_rotary_fallback = 0.5,
-    .norm_eps_key = "layer_norm_eps",
-    .norm_eps_fallback = 1e-5,
     .activation_key = "hidden_act",
     .activation_fallback = "gelu_new",
+    .bos_token_id = 1,
+    .eos_token_id = 2,
+    .pad_token_id = -1,
+    .padding_row = true,
+    .partial_rotary_factor = 0.5,
     .key = keys,
     .refusal = refusals,
     .tensor = tensors,

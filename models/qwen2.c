@@ -1,25 +1,27 @@
-/* qwen2.c - Qwen2 and Qwen2.5: a Llama with biases on queries, keys and values. */
+/* qwen2.c - Qwen2 and Qwen2.5: a Llama with biases on queries, keys and values. Its upper layers may have a sliding window,
+ * which is accepted as long as no sequence is longer than it.
+ */
 #include "../host/model/family.h"
 
 #define FIELD(name) offsetof(struct model_config, name)
 
+/* name, type, field; the value when it is absent, null, 0 */
 static const struct config_key keys[] = {
-    {"vocab_size", NULL, CONFIG_INT, FIELD(vocab_size), 0, true},
-    {"hidden_size", NULL, CONFIG_INT, FIELD(hidden_size), 0, true},
-    {"intermediate_size", NULL, CONFIG_INT, FIELD(intermediate_size), 0, true},
-    {"num_hidden_layers", NULL, CONFIG_INT, FIELD(num_hidden_layers), 0, true},
-    {"num_attention_heads", NULL, CONFIG_INT, FIELD(num_attention_heads), 0, true},
-    {"num_key_value_heads", NULL, CONFIG_INT, FIELD(num_key_value_heads), 32, false},
-    {"head_dim", NULL, CONFIG_INT, FIELD(head_dim), 0, false},
-    {"max_position_embeddings", NULL, CONFIG_INT, FIELD(max_position_embeddings), 32768, false},
+    {"vocab_size", CONFIG_INT, FIELD(vocab_size), 151936, CONFIG_REFUSED, CONFIG_REFUSED},
+    {"hidden_size", CONFIG_INT, FIELD(hidden_size), 4096, CONFIG_REFUSED, CONFIG_REFUSED},
+    {"intermediate_size", CONFIG_INT, FIELD(intermediate_size), 22016, CONFIG_REFUSED, CONFIG_REFUSED},
+    {"num_hidden_layers", CONFIG_INT, FIELD(num_hidden_layers), 32, CONFIG_REFUSED, CONFIG_REFUSED},
+    {"num_attention_heads", CONFIG_INT, FIELD(num_attention_heads), 32, CONFIG_REFUSED, CONFIG_REFUSED},
+    {"max_position_embeddings", CONFIG_INT, FIELD(max_position_embeddings), 32768, CONFIG_REFUSED, CONFIG_REFUSED},
+    {"num_key_value_heads", CONFIG_INT, FIELD(num_key_value_heads), 32, CONFIG_DERIVED, CONFIG_REFUSED},
+    {"head_dim", CONFIG_INT, FIELD(head_dim), CONFIG_DERIVED, CONFIG_REFUSED, CONFIG_REFUSED},
+    {"rms_norm_eps", CONFIG_DOUBLE, FIELD(norm_eps), 1e-6, CONFIG_REFUSED, 0},
+    {"initializer_range", CONFIG_DOUBLE, FIELD(initializer_range), 0.02, CONFIG_REFUSED, 0.02},
+    {"tie_word_embeddings", CONFIG_NOT, FIELD(untied), false, CONFIG_REFUSED, 0},
     {0},
 };
 
-static const struct config_refusal refusals[] = {
-    {"use_sliding_window", .allow_false = true, .allow_null = true,
-     .reason = "sliding windows are not supported; only false is accepted"},
-    {0},
-};
+static const struct config_refusal refusals[] = {{0}};
 
 #define LAYER "model.layers.%d."
 static const struct family_tensor tensors[] = {
@@ -50,10 +52,13 @@ const struct family family_qwen2 = {
     .norm = NORM_RMS,
     .gated = true,
     .rotary = true,
-    .norm_eps_key = "rms_norm_eps",
-    .norm_eps_fallback = 1e-6,
     .activation_key = "hidden_act",
     .activation_fallback = "silu",
+    .bos_token_id = -1,
+    .eos_token_id = -1,
+    .pad_token_id = -1,
+    .padding_row = true,
+    .windows_by_layer = true,
     .key = keys,
     .refusal = refusals,
     .tensor = tensors,

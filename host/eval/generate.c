@@ -26,6 +26,7 @@ int generator_open(struct generator *generator, struct model *model, struct devi
     *generator = (struct generator){.model = model, .slots = slots, .max_positions = max_positions, .options = *options};
     const struct model_config *c = &model->config;
     int64_t rows = prompt_rows > slots ? prompt_rows : slots;
+    model->max_positions = max_positions;
     int status = model_plan(model, false, rows, slots, slots, error);
     if (!status)
         status = memory_plan_add(&model->plan, MEMORY_CACHE, "keys and values",

@@ -1,12 +1,12 @@
 /* config.c - config.json to struct model_config, driven by the family's table of keys. */
 #include "config.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "../io/json/json.h"
 #include "../util/file.h"
+#include "config_read.h"
 #include "family.h"
 
 #define LAYERS_MAX 10000 /* a typing error, not a model */
@@ -29,33 +29,57 @@ static int family_find(const cJSON *json, const char *path, const struct family 
                      known);
 }
 
+int config_member(const cJSON *object, const char *name, const char *key, const cJSON **value, struct error *error)
+{
+    *value = json_member(object, key);
+    if (cJSON_IsNull(*value))
+        return error_set(error, STATUS_INPUT, "%s: %s: null is not accepted; leave the key out or give a value", name, key);
+    return STATUS_OK;
+}
+
+/* The number that a key stands for: the family's where it is absent, null or 0. */
+static int key_read(const struct config_key *key, const cJSON *value, const char *path, double *out, struct error *error)
+{
+    const bool truth = key->type == CONFIG_BOOL || key->type == CONFIG_NOT;
+    int64_t whole = 0;
+    if (!value)
+        *out = key->absent;
+    else if (cJSON_IsNull(value))
+        *out = key->null;
+    else if (truth ? !cJSON_IsBool(value) : !cJSON_IsNumber(value))
+        return error_set(error, STATUS_INPUT, "%s: %s: expected %s", path, key->name, truth ? "true or false" : "a number");
+    else if (truth)
+        *out = cJSON_IsTrue(value);
+    else if (key->type == CONFIG_INT && (!json_integer(value, &whole) || whole < 0 || whole > 1 << 28))
+        return error_set(error, STATUS_INPUT, "%s: %s: expected a whole number from 0 to %d", path, key->name, 1 << 28);
+    else
+        *out = value->valuedouble == 0 ? key->zero : value->valuedouble;
+    if (*out == CONFIG_REFUSED)
+        return error_set(error, STATUS_INPUT, "%s: %s: %s is not accepted; leave the key out or give a value", path, key->name,
+                         cJSON_IsNull(value) ? "null" : "0");
+    return STATUS_OK;
+}
+
 static int keys_read(struct model_config *config, const cJSON *json, const char *path, struct error *error)
 {
+    config->num_key_value_heads = config->head_dim = CONFIG_DERIVED;
+    config->norm_eps = config->family->norm_eps;
     for (const struct config_key *key = config->family->key; key->name; key++) {
-        const cJSON *value = json_member(json, key->name);
-        const char *name = key->name;
-        if ((!value || cJSON_IsNull(value)) && key->older_name)
-            value = json_member(json, name = key->older_name);
-        if (key->required && (!value || cJSON_IsNull(value)))
-            return error_set(error, STATUS_INPUT, "%s: %s: missing; a %s model needs it", path, key->name,
-                             config->family->model_type);
-        char *field = (char *)config + key->offset;
-        int status = STATUS_OK;
-        if (key->type == CONFIG_INT) {
-            int64_t number = (int64_t)key->fallback;
-            status = json_get_int_or(json, path, name, 0, 1 << 28, &number, error);
-            memcpy(field, &number, sizeof number);
-        } else if (key->type == CONFIG_DOUBLE) {
-            double number = key->fallback;
-            status = json_get_double_or(json, path, name, &number, error);
-            memcpy(field, &number, sizeof number);
-        } else {
-            bool truth = key->fallback != 0;
-            status = json_get_bool_or(json, path, name, &truth, error);
-            memcpy(field, &truth, sizeof truth);
-        }
+        double number = 0;
+        int status = key_read(key, json_member(json, key->name), path, &number, error);
         if (status)
             return status;
+        char *field = (char *)config + key->offset;
+        const int64_t whole = (int64_t)number;
+        const bool truth = (number != 0) != (key->type == CONFIG_NOT);
+        if (number == CONFIG_KEPT)
+            continue;
+        if (key->type == CONFIG_INT)
+            memcpy(field, &whole, sizeof whole);
+        else if (key->type == CONFIG_DOUBLE)
+            memcpy(field, &number, sizeof number);
+        else
+            memcpy(field, &truth, sizeof truth);
     }
     return STATUS_OK;
 }
@@ -88,7 +112,10 @@ static int activation_read(struct model_config *config, const cJSON *json, const
                  {"gelu", ACTIVATION_GELU},          {"relu", ACTIVATION_RELU}};
     const struct family *family = config->family;
     const char *name = family->activation_fallback;
-    int status = json_get_string_or(json, path, family->activation_key, &name, error);
+    const cJSON *value;
+    int status = config_member(json, path, family->activation_key, &value, error);
+    if (!status && value)
+        status = json_get_string(json, path, family->activation_key, &name, error);
     if (status)
         return status;
     if (family->gated && (!strcmp(name, "silu") || !strcmp(name, "swish"))) {
@@ -104,123 +131,74 @@ static int activation_read(struct model_config *config, const cJSON *json, const
                      name, family->model_type);
 }
 
-/* Scaling written as transformers v4 (rope_scaling) or v5 (rope_parameters). */
-static int rope_scaling_read(struct model_config *config, const cJSON *scaling, const char *name, struct error *error)
+/* Qwen2's windows: of the layers from max_window_layers on, or of those that layer_types names; one length for all. */
+static int layer_windows_read(struct model_config *config, const cJSON *json, const char *path, struct error *error)
 {
-    const char *type = "default";
-    int status = json_get_string_or(scaling, name, "type", &type, error);
+    static const struct config_key use = {"use_sliding_window", CONFIG_BOOL, 0, false, CONFIG_REFUSED, 0},
+                                   window = {"sliding_window", CONFIG_INT, 0, 4096, 0, CONFIG_DERIVED},
+                                   first = {"max_window_layers", CONFIG_INT, 0, 28, CONFIG_REFUSED, 0};
+    const cJSON *types = json_member(json, "layer_types"), *type;
+    double used = 0, length = 0, first_layer = 0;
+    int status = key_read(&use, json_member(json, use.name), path, &used, error);
     if (!status)
-        status = json_get_string_or(scaling, name, "rope_type", &type, error);
+        status = key_read(&window, json_member(json, window.name), path, &length, error);
     if (!status)
-        status = json_get_double_or(scaling, name, "factor", &config->rope_factor, error);
-    if (!status)
-        status = json_get_double_or(scaling, name, "low_freq_factor", &config->rope_low_freq_factor, error);
-    if (!status)
-        status = json_get_double_or(scaling, name, "high_freq_factor", &config->rope_high_freq_factor, error);
-    if (!status)
-        status = json_get_double_or(scaling, name, "original_max_position_embeddings",
-                                    &config->rope_original_max_positions, error);
+        status = key_read(&first, json_member(json, first.name), path, &first_layer, error);
     if (status)
         return status;
-    if (!strcmp(type, "default"))
-        return STATUS_OK;
-    if (strcmp(type, "llama3") && strcmp(type, "linear"))
-        return error_set(error, STATUS_INPUT, "%s: rope_type: \"%s\" is not supported; expected default, linear or "
-                         "llama3", name, type);
-    config->rope_scaling = !strcmp(type, "linear") ? ROPE_LINEAR : ROPE_LLAMA3;
-    if (!(config->rope_factor > 0) ||
-        (config->rope_scaling == ROPE_LLAMA3 &&
-         !(config->rope_low_freq_factor > 0 && config->rope_high_freq_factor > config->rope_low_freq_factor &&
-           config->rope_original_max_positions > 0)))
-        return error_set(error, STATUS_INPUT, "%s: %s scaling needs factor > 0, and llama3 also 0 < low_freq_factor < "
-                         "high_freq_factor and original_max_position_embeddings", name, type);
-    return STATUS_OK;
-}
-
-static int rope_read(struct model_config *config, const cJSON *json, const char *path, struct error *error)
-{
-    double partial = config->family->partial_rotary_fallback > 0 ? config->family->partial_rotary_fallback : 1;
-    config->rope_theta = 10000;
-    int status = json_get_double_or(json, path, "rope_theta", &config->rope_theta, error);
-    if (!status)
-        status = json_get_double_or(json, path, "partial_rotary_factor", &partial, error);
-    static const char *const member[] = {"rope_scaling", "rope_parameters"};
-    for (int i = 0; i < 2 && !status; i++) {
-        const cJSON *object = json_member(json, member[i]);
-        if (!object || cJSON_IsNull(object))
-            continue;
-        char name[4200];
-        snprintf(name, sizeof name, "%s: %s", path, member[i]);
-        if (!cJSON_IsObject(object))
-            return error_set(error, STATUS_INPUT, "%s: expected an object or null", name);
-        status = json_get_double_or(object, name, "rope_theta", &config->rope_theta, error);
-        if (!status)
-            status = json_get_double_or(object, name, "partial_rotary_factor", &partial, error);
-        if (!status)
-            status = rope_scaling_read(config, object, name, error);
+    used = used && length; /* null: no window */
+    bool sliding = used && first_layer < (double)config->num_hidden_layers;
+    if (types && !cJSON_IsNull(types)) {
+        sliding = false;
+        if (!cJSON_IsArray(types) || cJSON_GetArraySize(types) != config->num_hidden_layers)
+            return error_set(error, STATUS_INPUT, "%s: layer_types: expected null or one for each of num_hidden_layers", path);
+        cJSON_ArrayForEach(type, types) {
+            const bool slides = cJSON_IsString(type) && !strcmp(type->valuestring, "sliding_attention");
+            if (!slides && !(cJSON_IsString(type) && !strcmp(type->valuestring, "full_attention")))
+                return error_set(error, STATUS_INPUT, "%s: layer_types: expected full_attention or sliding_attention", path);
+            sliding |= slides;
+        }
     }
-    if (status)
-        return status;
-    config->rotary_dim = (int64_t)((double)config->head_dim * partial);
-    if (!(config->rope_theta > 1) || !(partial > 0 && partial <= 1) || config->rotary_dim % 2 || !config->rotary_dim)
-        return error_set(error, STATUS_INPUT, "%s: rope_theta must be above 1, and partial_rotary_factor within (0, 1] "
-                         "with an even number of rotated dimensions", path);
+    if (sliding && (!used || length == CONFIG_DERIVED))
+        return error_set(error, STATUS_INPUT, "%s: layer_types: sliding_attention without a sliding_window that is used", path);
+    config->sliding_window = sliding ? (int64_t)length : 0;
     return STATUS_OK;
 }
 
 static int sizes_check(struct model_config *config, const char *path, struct error *error)
 {
-    if (!config->num_key_value_heads)
+    if (config->num_key_value_heads == CONFIG_DERIVED)
         config->num_key_value_heads = config->num_attention_heads;
-    if (!config->intermediate_size)
-        config->intermediate_size = config->hidden_size * config->family->intermediate_factor;
-    const struct {
-        const char *name;
-        int64_t value;
-    } positive[] = {{"vocab_size", config->vocab_size},
-                    {"hidden_size", config->hidden_size},
-                    {"intermediate_size", config->intermediate_size},
-                    {"num_hidden_layers", config->num_hidden_layers},
-                    {"num_attention_heads", config->num_attention_heads},
-                    {"max_position_embeddings", config->max_position_embeddings}};
-    for (size_t i = 0; i < sizeof positive / sizeof *positive; i++)
-        if (positive[i].value < 1)
-            return error_set(error, STATUS_INPUT, "%s: %s: must be at least 1", path, positive[i].name);
+    if (config->intermediate_size == CONFIG_DERIVED)
+        config->intermediate_size = 4 * config->hidden_size;
     if (config->num_hidden_layers > LAYERS_MAX)
         return error_set(error, STATUS_INPUT, "%s: num_hidden_layers: %lld; at most %d are accepted", path,
                          (long long)config->num_hidden_layers, LAYERS_MAX);
     if (config->num_attention_heads % config->num_key_value_heads)
         return error_set(error, STATUS_INPUT, "%s: num_attention_heads (%lld) must be a multiple of num_key_value_heads "
                          "(%lld)", path, (long long)config->num_attention_heads, (long long)config->num_key_value_heads);
-    if (!config->head_dim) {
+    if (config->head_dim == CONFIG_DERIVED) {
         if (config->hidden_size % config->num_attention_heads)
             return error_set(error, STATUS_INPUT, "%s: hidden_size (%lld) must be a multiple of num_attention_heads "
                              "(%lld), or head_dim be given", path, (long long)config->hidden_size,
                              (long long)config->num_attention_heads);
         config->head_dim = config->hidden_size / config->num_attention_heads;
     }
-    if (config->head_dim % 8 || config->head_dim > 256)
+    if (config->head_dim % 8 || !config->head_dim || config->head_dim > 256)
         return error_set(error, STATUS_INPUT, "%s: head_dim: %lld is not supported; expected a multiple of 8 up to 256",
                          path, (long long)config->head_dim);
     return STATUS_OK;
 }
 
-static int tied_read(struct model_config *config, const cJSON *json, const char *path, struct error *error)
-{
-    bool tied = config->family->tied_fallback;
-    int status = json_get_bool_or(json, path, "tie_word_embeddings", &tied, error);
-    config->untied = !tied;
-    return status;
-}
-
 static int dtype_read(struct model_config *config, const cJSON *json, const char *path, struct error *error)
 {
-    const char *name = "float32";
-    int status = json_get_string_or(json, path, "torch_dtype", &name, error);
-    if (!status)
-        status = json_get_string_or(json, path, "dtype", &name, error);
+    const char *name = NULL;
+    int status = json_get_string_or(json, path, "dtype", &name, error);
+    if (!status && !name)
+        status = json_get_string_or(json, path, "torch_dtype", &name, error);
     if (status)
         return status;
+    name = name ? name : "float32";
     for (int i = DTYPE_F32; i <= DTYPE_F16; i++)
         if (!strcmp(name, dtype_name((enum dtype)i))) {
             config->torch_dtype = (enum dtype)i;
@@ -230,40 +208,84 @@ static int dtype_read(struct model_config *config, const cJSON *json, const char
                      "float16", path, name);
 }
 
-/* Beginning and end of sequence; generation_config.json wins over config.json, as in transformers. */
-static int special_tokens_read(struct model_config *config, const cJSON *json, const char *path, struct error *error)
+/* An id, or -1 where it is null or absent. */
+static int token_read(const cJSON *json, const char *path, const char *key, int32_t *id, struct error *error)
 {
-    int64_t bos = config->bos_token_id;
-    int status = json_get_int_or(json, path, "bos_token_id", 0, config->vocab_size - 1, &bos, error);
-    if (status)
-        return status;
-    config->bos_token_id = (int32_t)bos;
-    const cJSON *eos = json_member(json, "eos_token_id");
-    if (!eos || cJSON_IsNull(eos))
-        return STATUS_OK;
-    config->eos_token_ids = 0;
-    const cJSON *one = cJSON_IsArray(eos) ? eos->child : eos;
-    for (; one; one = cJSON_IsArray(eos) ? one->next : NULL) {
-        int64_t id;
-        if (!json_integer(one, &id) || id < 0 || id >= config->vocab_size || config->eos_token_ids == 8)
-            return error_set(error, STATUS_INPUT, "%s: eos_token_id: expected an id below vocab_size, or up to 8 of them",
-                             path);
-        config->eos_token_id[config->eos_token_ids++] = (int32_t)id;
-    }
+    const cJSON *value = json_member(json, key);
+    int64_t number = -1;
+    if (value && !cJSON_IsNull(value) && (!json_integer(value, &number) || number < -INT32_MAX || number > INT32_MAX))
+        return error_set(error, STATUS_INPUT, "%s: %s: expected an id or null", path, key);
+    *id = (int32_t)number;
     return STATUS_OK;
 }
 
-static int generation_config_read(struct model_config *config, const char *directory, struct error *error)
+/* Ids that no token of the vocabulary has end nothing. */
+static int eos_add(struct model_config *config, const cJSON *value, const char *path, struct error *error)
+{
+    int64_t id;
+    if (!json_integer(value, &id) || id < 0)
+        return error_set(error, STATUS_INPUT, "%s: eos_token_id: expected an id, a list of ids or null", path);
+    if (id >= config->vocab_size)
+        return STATUS_OK;
+    if (config->eos_token_ids == EOS_IDS_MAX)
+        return error_set(error, STATUS_INPUT, "%s: eos_token_id: more than %d ids", path, EOS_IDS_MAX);
+    config->eos_token_id[config->eos_token_ids++] = (int32_t)id;
+    return STATUS_OK;
+}
+
+/* Beginning and end of sequence. */
+static int special_tokens_read(struct model_config *config, const cJSON *json, const char *path, struct error *error)
+{
+    const cJSON *eos = json_member(json, "eos_token_id");
+    int status = token_read(json, path, "bos_token_id", &config->bos_token_id, error);
+    if (config->bos_token_id < 0 || config->bos_token_id >= config->vocab_size)
+        config->bos_token_id = -1;
+    config->eos_token_ids = 0;
+    if (cJSON_IsArray(eos))
+        for (const cJSON *one = eos->child; one && !status; one = one->next)
+            status = eos_add(config, one, path, error);
+    else if (eos && !cJSON_IsNull(eos) && !status)
+        status = eos_add(config, eos, path, error);
+    return status;
+}
+
+/* The row of the embedding that is zero in a new model; a negative one counts from the end. */
+static int padding_read(struct model_config *config, const cJSON *json, const char *path, struct error *error)
+{
+    config->pad_token_id = config->family->pad_token_id;
+    int status = json_member(json, "pad_token_id") ? token_read(json, path, "pad_token_id", &config->pad_token_id, error)
+                                                   : STATUS_OK;
+    const bool given = cJSON_IsNumber(json_member(json, "pad_token_id"));
+    if (!status && given && config->pad_token_id < 0)
+        config->pad_token_id += (int32_t)config->vocab_size;
+    if (!status && given && config->family->padding_row &&
+        (config->pad_token_id < 0 || config->pad_token_id >= config->vocab_size))
+        status = error_set(error, STATUS_INPUT, "%s: pad_token_id: expected an id below vocab_size", path);
+    return status;
+}
+
+/* Where there is a generation_config.json, its special tokens are the only ones. */
+static int generation_tokens_read(struct model_config *config, const cJSON *json, const char *config_path,
+                                  const char *directory, struct error *error)
 {
     char path[4096];
     int status = file_join(path, sizeof path, directory, "generation_config.json", error);
-    if (status || !file_exists(path))
+    if (status)
         return status;
-    cJSON *json = json_read(path, error);
-    if (!json)
-        return error ? error->status : STATUS_INPUT;
-    status = special_tokens_read(config, json, path, error);
-    cJSON_Delete(json);
+    if (file_exists(path)) {
+        cJSON *generation = json_read(path, error);
+        if (!generation)
+            return error ? error->status : STATUS_INPUT;
+        status = special_tokens_read(config, generation, path, error);
+        cJSON_Delete(generation);
+        return status;
+    }
+    status = special_tokens_read(config, json, config_path, error);
+    if (!json_member(json, "bos_token_id") && config->family->bos_token_id < config->vocab_size)
+        config->bos_token_id = config->family->bos_token_id;
+    if (!status && !json_member(json, "eos_token_id") && config->family->eos_token_id >= 0 &&
+        config->family->eos_token_id < config->vocab_size)
+        config->eos_token_id[config->eos_token_ids++] = config->family->eos_token_id;
     return status;
 }
 
@@ -278,22 +300,16 @@ static int config_fill(struct model_config *config, const cJSON *json, const cha
         status = refusals_check(config->family, json, path, error);
     if (!status)
         status = sizes_check(config, path, error);
+    if (!status && config->family->windows_by_layer)
+        status = layer_windows_read(config, json, path, error);
     if (!status)
         status = activation_read(config, json, path, error);
     if (!status)
-        status = tied_read(config, json, path, error);
-    if (!status)
         status = dtype_read(config, json, path, error);
-    config->norm_eps = config->family ? config->family->norm_eps_fallback : 0;
-    if (!status && config->family->norm_eps_key)
-        status = json_get_double_or(json, path, config->family->norm_eps_key, &config->norm_eps, error);
-    config->initializer_range = 0.02;
-    if (!status)
-        status = json_get_double_or(json, path, "initializer_range", &config->initializer_range, error);
     if (!status && config->family->rotary)
-        status = rope_read(config, json, path, error);
+        status = config_rope_read(config, json, path, error);
     if (!status)
-        status = special_tokens_read(config, json, path, error);
+        status = padding_read(config, json, path, error);
     if (!status) {
         config->norm = config->family->norm;
         config->head_bias = config->family->head_bias;
@@ -303,7 +319,7 @@ static int config_fill(struct model_config *config, const cJSON *json, const cha
 
 int model_config_read(struct model_config *config, const char *directory, struct error *error)
 {
-    *config = (struct model_config){.bos_token_id = -1};
+    *config = (struct model_config){0};
     char path[4096];
     int status = file_join(path, sizeof path, directory, "config.json", error);
     if (status)
@@ -315,37 +331,8 @@ int model_config_read(struct model_config *config, const char *directory, struct
     if (!json)
         return error ? error->status : STATUS_INPUT;
     status = config_fill(config, json, path, error);
-    cJSON_Delete(json);
     if (!status)
-        status = generation_config_read(config, directory, error);
+        status = generation_tokens_read(config, json, path, directory, error);
+    cJSON_Delete(json);
     return status;
-}
-
-/* Llama-3's scaling: long wavelengths divided by the factor, short ones kept, interpolated in between. */
-static double frequency_scaled(const struct model_config *config, double frequency)
-{
-    if (config->rope_scaling == ROPE_LINEAR)
-        return frequency / config->rope_factor;
-    if (config->rope_scaling != ROPE_LLAMA3)
-        return frequency;
-    const double turns = config->rope_original_max_positions * frequency / (2 * 3.14159265358979323846);
-    if (turns < config->rope_low_freq_factor)
-        return frequency / config->rope_factor;
-    if (turns > config->rope_high_freq_factor)
-        return frequency;
-    double smooth = (turns - config->rope_low_freq_factor) /
-                    (config->rope_high_freq_factor - config->rope_low_freq_factor);
-    return (1 - smooth) * frequency / config->rope_factor + smooth * frequency;
-}
-
-void model_config_rope_tables(const struct model_config *config, int64_t positions, double *cos_table, double *sin_table)
-{
-    int64_t half = config->rotary_dim / 2;
-    for (int64_t j = 0; j < half; j++) {
-        double frequency = frequency_scaled(config, pow(config->rope_theta, -2.0 * (double)j / (double)config->rotary_dim));
-        for (int64_t position = 0; position < positions; position++) {
-            cos_table[position * half + j] = cos((double)position * frequency);
-            sin_table[position * half + j] = sin((double)position * frequency);
-        }
-    }
 }

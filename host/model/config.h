@@ -10,18 +10,20 @@
 
 struct family;
 
+#define EOS_IDS_MAX 8
+
 enum rope_scaling { ROPE_PLAIN, ROPE_LLAMA3, ROPE_LINEAR };
 
 struct model_config {
     const struct family *family;
     int64_t vocab_size, hidden_size, intermediate_size, num_hidden_layers;
     int64_t num_attention_heads, num_key_value_heads, head_dim, max_position_embeddings;
-    int64_t sliding_window; /* 0: none; longer sequences are refused */
+    int64_t sliding_window; /* 0: none */
     enum norm_kind norm;
     double norm_eps;
     enum activation_kind activation;
     bool attention_bias, o_bias, mlp_bias, head_bias, untied; /* untied: lm_head is a tensor of its own */
-    double initializer_range;
+    double initializer_range; /* standard deviation of a new model's matrices */
 
     /* rotary positions */
     int64_t rotary_dim;
@@ -30,8 +32,8 @@ struct model_config {
     double rope_factor, rope_low_freq_factor, rope_high_freq_factor, rope_original_max_positions;
 
     enum dtype torch_dtype; /* storage of a model made from scratch */
-    int32_t bos_token_id;   /* -1 when not given */
-    int32_t eos_token_id[8];
+    int32_t bos_token_id, pad_token_id; /* -1: none */
+    int32_t eos_token_id[EOS_IDS_MAX];  /* those that the vocabulary has */
     int eos_token_ids;
 };
 
@@ -39,8 +41,17 @@ struct model_config {
 static inline int64_t query_cols(const struct model_config *c) { return c->num_attention_heads * c->head_dim; }
 static inline int64_t key_cols(const struct model_config *c) { return c->num_key_value_heads * c->head_dim; }
 
-/* Reads directory/config.json (v4 and v5 spelling) and generation_config.json for the special tokens. An unknown
- * model_type, a value that we cannot compute or sizes that do not fit together are STATUS_INPUT, by key. */
+/* Tokens that a sequence may have. Up to the length of a sliding window, attention with and without it are the same. */
+static inline int64_t context_length(const struct model_config *c)
+{
+    return c->sliding_window && c->sliding_window < c->max_position_embeddings ? c->sliding_window
+                                                                               : c->max_position_embeddings;
+}
+
+/* Reads directory/config.json (v4 and v5 spelling) and, where there is one, generation_config.json, which then names the
+ * special tokens alone. A key that is absent, null or 0 means what transformers' config class makes of it; keys that the
+ * family does not have change nothing. An unknown model_type, what transformers refuses, a value that we cannot compute
+ * and sizes that do not fit together are STATUS_INPUT, by key. */
 int model_config_read(struct model_config *config, const char *directory, struct error *error);
 
 /* cos and sin of every position, [max_positions, rotary_dim / 2] each. */

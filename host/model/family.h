@@ -9,21 +9,27 @@
 
 #include "config.h"
 
-enum config_key_type { CONFIG_INT, CONFIG_DOUBLE, CONFIG_BOOL };
+enum config_key_type { CONFIG_INT, CONFIG_DOUBLE, CONFIG_BOOL, CONFIG_NOT };
 
-/* One key of config.json that changes the arithmetic. */
+/* What an absent, null or 0 key can mean beside a number. Sizes that are derived: num_key_value_heads is
+ * num_attention_heads, head_dim hidden_size / num_attention_heads, intermediate_size 4 hidden_size. */
+#define CONFIG_DERIVED (-1)
+#define CONFIG_REFUSED (-2)
+#define CONFIG_KEPT (-3) /* what an earlier row has read */
+
+/* One key of config.json that changes the arithmetic, as transformers' config class takes it. Where several rows have one
+ * field, the last that is not CONFIG_KEPT counts. */
 struct config_key {
-    const char *name, *older_name; /* older_name may be NULL */
-    enum config_key_type type;
-    size_t offset;                 /* offsetof(struct model_config, ...) */
-    double fallback;               /* when the key is absent or null and not required */
-    bool required;
+    const char *name;
+    enum config_key_type type; /* CONFIG_NOT: a bool, of which the field is the opposite */
+    size_t offset;             /* offsetof(struct model_config, ...) */
+    double absent, null, zero; /* zero: of numbers */
 };
 
 /* A key whose other values we cannot compute: refused by name. */
 struct config_refusal {
     const char *name;
-    bool allow_null, allow_false, allow_true;
+    bool allow_null, allow_false, allow_true; /* an absent key is always accepted */
     const char *allow_equal; /* another key whose number it may equal; NULL */
     const char *reason;
 };
@@ -74,13 +80,14 @@ struct family {
     bool rotary;
     bool parallel;            /* attention and feed-forward both read the one norm of a layer and are added together */
     bool head_bias;           /* lm_head has a bias */
-    double partial_rotary_fallback; /* partial_rotary_factor when config.json does not say; 0 is 1 */
+    double partial_rotary_factor; /* of a head, when config.json does not say; 0: the family has no such key */
+    bool windows_by_layer;    /* use_sliding_window, sliding_window, max_window_layers, layer_types */
     int position_offset;      /* first row of learned positions that is used */
-    int intermediate_factor;  /* intermediate_size when absent, in hidden_sizes; 0: it must be there */
-    const char *norm_eps_key; /* NULL: fixed */
-    double norm_eps_fallback;
+    double norm_eps;          /* where no key says it */
     const char *activation_key, *activation_fallback;
-    bool tied_fallback;       /* tie_word_embeddings when config.json does not say */
+    int32_t bos_token_id, eos_token_id, pad_token_id; /* when config.json does not say; -1: none */
+    bool padding_row;         /* the embedding of pad_token_id begins as zeros */
+    bool residual_init;       /* new projections into the residual stream: smaller by sqrt(2 num_hidden_layers) */
     const struct config_key *key;         /* ends with a NULL name */
     const struct config_refusal *refusal; /* ends with a NULL name */
     const struct family_tensor *tensor;   /* ends with a NULL name */

@@ -234,13 +234,12 @@ int model_accepts(const struct model *model, const struct batch *batch, struct e
     if (batch->rows > model->max_rows || batch->targets > model->max_targets || batch->sequences > model->max_sequences)
         return error_set(error, STATUS_RUNTIME, "a batch of %d rows and %d answer tokens is larger than what was planned",
                          (int)batch->rows, (int)batch->targets);
-    if (batch->max_position >= c->max_position_embeddings)
-        return error_set(error, STATUS_USAGE, "a sequence of %d tokens is longer than the model's %lld positions; lower "
-                         "max_length", (int)batch->max_position + 1, (long long)c->max_position_embeddings);
-    if (c->sliding_window && batch->max_position >= c->sliding_window)
-        return error_set(error, STATUS_USAGE, "a sequence of %d tokens is longer than the model's sliding window of %lld, "
-                         "which is not supported; lower max_length", (int)batch->max_position + 1,
-                         (long long)c->sliding_window);
+    if (batch->max_position >= context_length(c))
+        return error_set(error, STATUS_USAGE, "a sequence of %d tokens is longer than the model's %lld positions or sliding "
+                         "window; lower max_length", (int)batch->max_position + 1, (long long)context_length(c));
+    if (model->rope_positions && batch->max_position >= model->rope_positions)
+        return error_set(error, STATUS_RUNTIME, "a sequence of %d tokens is longer than what was planned",
+                         (int)batch->max_position + 1);
     return STATUS_OK;
 }
 

@@ -92,7 +92,8 @@ struct model {
     void *ones, *row_scale;                /* [targets] of dtype: for the gradient of a head's bias */
     void *dresidual, *dnorm, *dqkv, *dattention, *dup, *dactivated; /* backward scratch */
     void *rope_cos, *rope_sin;
-    int64_t rope_positions;
+    int64_t max_positions;       /* of a sequence; set before model_plan where a batch holds its last rows only; 0: max_rows */
+    int64_t rope_positions;      /* of the rotary tables */
     struct memory_plan plan;
 };
 

@@ -163,7 +163,11 @@ int model_plan(struct model *model, bool training, int64_t max_rows, int64_t max
         status = scratch_plan(model, max_rows, error);
     if (!status)
         status = head_plan(model, error);
-    model->rope_positions = c->family->rotary ? c->max_position_embeddings : 0;
+    /* positions of a sequence follow each other in a batch: no batch has more of them than rows */
+    const int64_t positions = model->max_positions ? model->max_positions : max_rows;
+    model->rope_positions = !c->family->rotary                        ? 0
+                            : positions < c->max_position_embeddings ? positions
+                                                                     : c->max_position_embeddings;
     const int64_t table = model->rope_positions * (c->rotary_dim / 2);
     if (!status)
         status = memory_plan_add(&model->plan, MEMORY_PARAM, "rotary cos", table, stat, &model->rope_cos, error);

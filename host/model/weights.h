@@ -23,7 +23,8 @@ struct weights {
 int weights_open(struct weights *weights, const struct model *model, const char *directory, struct error *error);
 /* Reads everything into the model's arena. */
 int weights_load(const struct weights *weights, struct model *model, struct error *error);
-/* Fills the arena as transformers initialises a new model: normal(0, initializer_range), norms 1, biases 0.
+/* Fills the arena as transformers initialises a new model: normal(0, initializer_range), norms 1, biases 0, the embedding of
+ * the padding 0; GPT-2's projections into the residual stream divided by sqrt(2 num_hidden_layers).
  * The numbers depend on the seed and the tensor's place only. */
 int weights_random(struct model *model, uint64_t seed, struct error *error);
 /* As PEFT initialises: A uniform in +-1 / sqrt(in) (Kaiming with a = sqrt 5), B zero. Depends on the seed and the

@@ -16,6 +16,38 @@ static double normal_draw(uint64_t seed, uint64_t index)
     return sqrt(-2 * log(1 - u)) * cos(2 * 3.14159265358979323846 * v);
 }
 
+static bool is_norm_weight(enum slot slot)
+{
+    return slot == SLOT_FINAL_NORM_WEIGHT || slot == SLOT_NORM1_WEIGHT || slot == SLOT_NORM2_WEIGHT;
+}
+
+/* Of a matrix. GPT-2's projections into the residual stream allow for how many there are. */
+static double deviation_of(const struct model_config *config, enum slot slot)
+{
+    const bool into_residual = slot == SLOT_O_WEIGHT || slot == SLOT_DOWN_WEIGHT;
+    return config->family->residual_init && into_residual
+               ? config->initializer_range / sqrt(2 * (double)config->num_hidden_layers)
+               : config->initializer_range;
+}
+
+/* Elements [first, first + count) of a tensor, as the arena has them. */
+static void piece_fill(const struct model *model, const struct model_tensor *tensor, uint64_t seed, int64_t first,
+                       int64_t count, float *piece)
+{
+    const struct model_config *config = &model->config;
+    const enum slot slot = tensor->from->slot;
+    const double deviation = deviation_of(config, slot);
+    const bool padded = slot == SLOT_EMBEDDING && config->family->padding_row && config->pad_token_id >= 0;
+    for (int64_t i = 0; i < count; i++) {
+        if (!tensor->cols)
+            piece[i] = is_norm_weight(slot) ? 1.0f : 0.0f;
+        else if (padded && (first + i) / tensor->cols == config->pad_token_id)
+            piece[i] = 0;
+        else
+            piece[i] = (float)(deviation * normal_draw(seed, (uint64_t)(tensor->offset + first + i)));
+    }
+}
+
 int weights_random(struct model *model, uint64_t seed, struct error *error)
 {
     float *piece = memory_array(PIECE, sizeof *piece, error);
@@ -24,15 +56,10 @@ int weights_random(struct model *model, uint64_t seed, struct error *error)
     int status = device_zero(model->device, model->param, (size_t)model->elements * dtype_size(model->dtype), error);
     for (int t = 0; t < model->tensors && !status; t++) {
         const struct model_tensor *tensor = &model->tensor[t];
-        const enum slot slot = tensor->from->slot;
-        const bool norm = slot == SLOT_FINAL_NORM_WEIGHT || slot == SLOT_NORM1_WEIGHT || slot == SLOT_NORM2_WEIGHT;
         int64_t elements = tensor->rows * (tensor->cols ? tensor->cols : 1);
         for (int64_t first = 0; first < elements && !status; first += PIECE) {
             int64_t count = elements - first < PIECE ? elements - first : PIECE;
-            for (int64_t i = 0; i < count; i++)
-                piece[i] = tensor->cols ? (float)(model->config.initializer_range *
-                                                  normal_draw(seed, (uint64_t)(tensor->offset + first + i)))
-                                        : (norm ? 1.0f : 0.0f);
+            piece_fill(model, tensor, seed, first, count, piece);
             status = weights_write(model, model->param, tensor->offset + first, count, piece, error);
         }
     }

@@ -149,8 +149,7 @@ int trainer_prepare(struct trainer *trainer, const struct train_options *options
                            (long long)config.vocab_size);
     if (!status)
         status = examples_open(&trainer->examples, &source, options->model.model_name_or_path, trainer->tokenizer,
-                               config.eos_token_ids ? config.eos_token_id[0] : -1, config.max_position_embeddings,
-                               error);
+                               config.eos_token_ids ? config.eos_token_id[0] : -1, context_length(&config), error);
     trainer->parallel = (struct data_parallel){trainer->examples.data.rows, options->trainer.per_device_train_batch_size,
                                   options->trainer.gradient_accumulation_steps, world->size};
     if (!status)

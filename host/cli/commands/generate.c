@@ -81,14 +81,14 @@ static int prompts_encode(struct generation *g, const struct generate_command_op
     for (int i = 0; i < g->count && !status; i++) {
         status = tokenizer_encode(g->tokenizer, g->prompt[i], strlen(g->prompt[i]), true, &g->ids[i], error);
         int64_t length = (int64_t)g->ids[i].length;
-        if (!status && (length < 1 || length >= g->config.max_position_embeddings))
+        if (!status && (length < 1 || length >= context_length(&g->config)))
             status = error_set(error, STATUS_INPUT, "prompt %d: %lld tokens; expected 1 to %lld for this model", i + 1,
-                               (long long)length, (long long)g->config.max_position_embeddings - 1);
+                               (long long)length, (long long)context_length(&g->config) - 1);
         g->longest = length > g->longest ? length : g->longest;
     }
     g->positions = g->longest + options->generate.max_new_tokens;
-    if (g->positions > g->config.max_position_embeddings)
-        g->positions = g->config.max_position_embeddings;
+    if (g->positions > context_length(&g->config))
+        g->positions = context_length(&g->config);
     for (g->eos_count = 0; g->eos_count < g->config.eos_token_ids; g->eos_count++)
         g->eos[g->eos_count] = g->config.eos_token_id[g->eos_count];
     if (tokenizer_eos(g->tokenizer) >= 0)

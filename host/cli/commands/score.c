@@ -73,8 +73,8 @@ static int sequences_encode(struct scoring *s, const struct score_options *optio
     if (eos < 0)
         return error_set(error, STATUS_INPUT, "%s: neither the tokenizer nor config.json names an eos_token",
                          options->model.model_name_or_path);
-    int64_t most = options->examples.max_length < s->config.max_position_embeddings ? options->examples.max_length
-                                                                            : s->config.max_position_embeddings;
+    const int64_t context = context_length(&s->config);
+    const int64_t most = options->examples.max_length < context ? options->examples.max_length : context;
     for (int i = 0; i < count && !status; i++) {
         const struct prompt_line *line = &s->lines.line[i];
         bool cut = false;

@@ -1,0 +1,157 @@
+/* config_rope.c - rotary positions of config.json, as transformers' configs (modeling_rope_utils) take them, and their tables. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "../io/json/json.h"
+#include "config_read.h"
+#include "family.h"
+
+#define DEFAULT_THETA 10000
+
+/* A number that must be there, and above 0. */
+static int positive_get(const cJSON *object, const char *name, const char *key, double *value, struct error *error)
+{
+    const cJSON *member;
+    int status = config_member(object, name, key, &member, error);
+    if (!status && (!cJSON_IsNumber(member) || !(member->valuedouble > 0)))
+        status = error_set(error, STATUS_INPUT, "%s: %s: expected a number above 0", name, key);
+    if (!status)
+        *value = member->valuedouble;
+    return status;
+}
+
+/* The context of the pretraining, from three places: beside the scaling, in it, or the whole of it. */
+static int original_positions_get(struct model_config *config, const cJSON *json, const cJSON *scaling, const char *name,
+                                  struct error *error)
+{
+    static const char key[] = "original_max_position_embeddings";
+    const cJSON *member;
+    int status = config_member(json, name, key, &member, error);
+    if (!status && !member)
+        status = config_member(scaling, name, key, &member, error);
+    if (status)
+        return status;
+    if (member && (!cJSON_IsNumber(member) || member->valuedouble < 0))
+        return error_set(error, STATUS_INPUT, "%s: %s: expected a number that is not below 0", name, key);
+    config->rope_original_max_positions = member ? member->valuedouble : (double)config->max_position_embeddings;
+    return STATUS_OK;
+}
+
+static int scaling_read(struct model_config *config, const cJSON *json, const cJSON *scaling, const char *name,
+                        struct error *error)
+{
+    const cJSON *type;
+    int status = config_member(scaling, name, "rope_type", &type, error);
+    if (!status && !type)
+        status = config_member(scaling, name, "type", &type, error);
+    if (status || !type || (cJSON_IsString(type) && !strcmp(type->valuestring, "default")))
+        return status;
+    if (!cJSON_IsString(type) || (strcmp(type->valuestring, "llama3") && strcmp(type->valuestring, "linear")))
+        return error_set(error, STATUS_INPUT, "%s: rope_type: \"%.60s\" is not supported; expected default, linear or "
+                         "llama3", name, cJSON_IsString(type) ? type->valuestring : "(not a string)");
+    config->rope_scaling = !strcmp(type->valuestring, "linear") ? ROPE_LINEAR : ROPE_LLAMA3;
+    status = positive_get(scaling, name, "factor", &config->rope_factor, error);
+    if (status || config->rope_scaling == ROPE_LINEAR)
+        return status;
+    status = positive_get(scaling, name, "low_freq_factor", &config->rope_low_freq_factor, error);
+    if (!status)
+        status = positive_get(scaling, name, "high_freq_factor", &config->rope_high_freq_factor, error);
+    return status ? status : original_positions_get(config, json, scaling, name, error);
+}
+
+/* A key within the scaling or, where it is absent there, beside it. */
+static int either_get(const cJSON *json, const char *path, const cJSON *scaling, const char *name, const char *key,
+                      double *value, struct error *error)
+{
+    const cJSON *member = NULL;
+    int status = scaling ? config_member(scaling, name, key, &member, error) : STATUS_OK;
+    if (!status && !member)
+        status = config_member(json, name = path, key, &member, error);
+    if (!status && member && !cJSON_IsNumber(member))
+        status = error_set(error, STATUS_INPUT, "%s: %s: expected a number", name, key);
+    if (!status && member)
+        *value = member->valuedouble;
+    return status;
+}
+
+/* How many dimensions of a head are rotated. A family without partial_rotary_factor rotates them all; transformers takes the
+ * key there where the positions are scaled, and then fails unless it is 1. */
+static int rotary_dim_read(struct model_config *config, const cJSON *json, const char *path, const cJSON *scaling,
+                           const char *name, struct error *error)
+{
+    static const char key[] = "partial_rotary_factor";
+    const bool own = config->family->partial_rotary_factor > 0;
+    double factor = own ? config->family->partial_rotary_factor : 1;
+    int status = own || config->rope_scaling != ROPE_PLAIN ? either_get(json, path, scaling, name, key, &factor, error)
+                                                           : STATUS_OK;
+    config->rotary_dim = (int64_t)((double)config->head_dim * factor);
+    if (!status && !own && factor != 1)
+        status = error_set(error, STATUS_INPUT, "%s: %s: %g; a %s model rotates whole heads, and with scaled positions only 1 "
+                           "is accepted", path, key, factor, config->family->model_type);
+    if (!status && (!(factor > 0 && factor <= 1) || config->rotary_dim % 2 || !config->rotary_dim))
+        status = error_set(error, STATUS_INPUT, "%s: %s: %g; expected a number within (0, 1] that gives an even number of "
+                           "rotated dimensions", path, key, factor);
+    return status;
+}
+
+static int scaling_find(const cJSON *json, const char *path, const cJSON **scaling, char *name, size_t name_bytes,
+                        struct error *error)
+{
+    static const char *const keys[] = {"rope_scaling", "rope_parameters"};
+    *scaling = NULL;
+    for (int i = 0; i < 2 && !*scaling; i++) {
+        const cJSON *member = json_member(json, keys[i]);
+        snprintf(name, name_bytes, "%s: %s", path, keys[i]);
+        if (member && !cJSON_IsNull(member) && !cJSON_IsObject(member))
+            return error_set(error, STATUS_INPUT, "%s: expected an object or null", name);
+        if (cJSON_IsObject(member) && member->child)
+            *scaling = member;
+    }
+    return STATUS_OK;
+}
+
+int config_rope_read(struct model_config *config, const cJSON *json, const char *path, struct error *error)
+{
+    const cJSON *scaling;
+    char name[4200];
+    int status = scaling_find(json, path, &scaling, name, sizeof name, error);
+    config->rope_theta = DEFAULT_THETA;
+    if (!status)
+        status = either_get(json, path, scaling, name, "rope_theta", &config->rope_theta, error);
+    if (!status && !(config->rope_theta > 0))
+        status = error_set(error, STATUS_INPUT, "%s: rope_theta: expected a number above 0, found %g", path,
+                           config->rope_theta);
+    if (!status && scaling)
+        status = scaling_read(config, json, scaling, name, error);
+    return status ? status : rotary_dim_read(config, json, path, scaling, name, error);
+}
+
+/* Llama-3's scaling: long wavelengths divided by the factor, short ones kept, interpolated in between. */
+static double frequency_scaled(const struct model_config *config, double frequency)
+{
+    if (config->rope_scaling == ROPE_LINEAR)
+        return frequency / config->rope_factor;
+    if (config->rope_scaling != ROPE_LLAMA3)
+        return frequency;
+    const double turns = config->rope_original_max_positions * frequency / (2 * 3.14159265358979323846);
+    if (turns < config->rope_low_freq_factor)
+        return frequency / config->rope_factor;
+    if (turns > config->rope_high_freq_factor)
+        return frequency;
+    double smooth = (turns - config->rope_low_freq_factor) /
+                    (config->rope_high_freq_factor - config->rope_low_freq_factor);
+    return (1 - smooth) * frequency / config->rope_factor + smooth * frequency;
+}
+
+void model_config_rope_tables(const struct model_config *config, int64_t positions, double *cos_table, double *sin_table)
+{
+    int64_t half = config->rotary_dim / 2;
+    for (int64_t j = 0; j < half; j++) {
+        double frequency = frequency_scaled(config, pow(config->rope_theta, -2.0 * (double)j / (double)config->rotary_dim));
+        for (int64_t position = 0; position < positions; position++) {
+            cos_table[position * half + j] = cos((double)position * frequency);
+            sin_table[position * half + j] = sin((double)position * frequency);
+        }
+    }
+}

@@ -1,0 +1,97 @@
+/* test_weights_random.c - weights from scratch against how transformers initialises a new model of every family: mean and
+ * deviation of every tensor, and the padding's row (tests/parity/make_init_golden.py).
+ */
+#include "../support/temporary.h"
+
+#include <math.h>
+
+#include "../../host/io/json/json.h"
+#include "../../host/model/weights.h"
+#include "../../host/util/memory.h"
+
+#define OK(call) expect_ok((call), &error, #call)
+
+static void expect_ok(int status, const struct error *error, const char *call)
+{
+    if (status)
+        fail_msg("%s: status %d: %s", call, status, error->text);
+}
+
+static bool in_list(const cJSON *list, int64_t number)
+{
+    const cJSON *item;
+    cJSON_ArrayForEach(item, list)
+        if ((int64_t)item->valuedouble == number)
+            return true;
+    return false;
+}
+
+/* want: [mean, deviation, zero rows]. Both are samples: five standard errors apart at most. */
+static void tensor_check(struct model *model, int index, const cJSON *want)
+{
+    struct error error = {0};
+    const struct model_tensor *tensor = &model->tensor[index];
+    const int64_t cols = tensor->cols ? tensor->cols : 1, count = tensor->rows * cols;
+    const double mean = want->child->valuedouble, deviation = want->child->next->valuedouble;
+    float *value = memory_array((size_t)count, sizeof *value, &error);
+    double sum = 0, square = 0;
+    int64_t kept = 0;
+    OK(weights_read_back(model, model->param, tensor->offset, count, value, &error));
+    for (int64_t i = 0; i < count; i++) {
+        if (in_list(cJSON_GetArrayItem(want, 2), i / cols)) {
+            if (value[i])
+                fail_msg("%s: row %d is not zero", tensor->name, (int)(i / cols));
+            continue;
+        }
+        sum += value[i], square += value[i] * value[i], kept++;
+    }
+    const double our_mean = sum / (double)kept, our_deviation = sqrt(fmax(0, square / (double)kept - our_mean * our_mean));
+    const double share = 1 / sqrt((double)kept);
+    if (fabs(our_mean - mean) > 5 * sqrt(2) * deviation * share + 1e-5 ||
+        fabs(our_deviation - deviation) > 5 * deviation * share + 1e-5)
+        fail_msg("%s: mean %.5f, deviation %.5f; transformers %.5f, %.5f", tensor->name, our_mean, our_deviation, mean,
+                 deviation);
+    free(value);
+}
+
+static void model_check(const cJSON *row)
+{
+    struct error error = {0};
+    struct model_config config;
+    struct model model;
+    struct device device = {0};
+    const cJSON *tensors = json_member(row, "tensors");
+    int checked = 0;
+    OK(json_write(json_member(row, "config"), temporary_path("config.json"), &error));
+    OK(model_config_read(&config, temporary, &error));
+    OK(device_open(&device, "cpu", 0, 1, &error));
+    OK(model_create(&model, &config, DTYPE_F32, &error));
+    OK(model_plan(&model, false, 8, 1, 1, &error));
+    OK(model_allocate(&model, &device, &error));
+    OK(weights_random(&model, 5, &error));
+    for (int t = 0; t < model.tensors; t++) {
+        const cJSON *want = json_member(tensors, model.tensor[t].name);
+        if (want)
+            tensor_check(&model, t, want), checked++;
+    }
+    assert_int_equal(checked + (config.untied ? 0 : 1), cJSON_GetArraySize(tensors)); /* a tied lm_head is the embedding */
+    model_free(&model);
+    device_close(&device);
+}
+
+static void test_transformers(void **state)
+{
+    (void)state;
+    struct error error = {0};
+    cJSON *rows = json_read("tests/golden/initial_weights.json", &error);
+    assert_non_null(rows);
+    for (const cJSON *row = rows->child; row; row = row->next)
+        model_check(row);
+    cJSON_Delete(rows);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_transformers)};
+    return cmocka_run_group_tests(tests, temporary_make, temporary_remove);
+}
