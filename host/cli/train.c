@@ -148,7 +148,7 @@ static void announce(struct training *training)
         schedule_warmup(&training->options->schedule, trainer->total_steps))
         log_warning(log, "warmup_steps: the schedule 'constant' has no warm-up; constant_with_warmup has");
     if (trainer->examples.max_length < training->options->examples.max_length)
-        log_info(log, "max_length is %lld here: the model has no more positions", (long long)trainer->examples.max_length);
+        log_info(log, "max_length is %lld here: the model has no more positions, or a sliding window of that", (long long)trainer->examples.max_length);
     if (trainer->examples.cut)
         log_warning(log, "%lld of %lld sequences were cut at max_length %lld", (long long)trainer->examples.cut,
                     (long long)(trainer->epochs * trainer->examples.data.rows * (trainer->method->needs_template ? 2 : 1)),

@@ -269,7 +269,9 @@ static int generation_tokens_read(struct model_config *config, const cJSON *json
                                   const char *directory, struct error *error)
 {
     char path[4096];
-    int status = file_join(path, sizeof path, directory, "generation_config.json", error);
+    int status = special_tokens_read(config, json, config_path, error);
+    if (!status)
+        status = file_join(path, sizeof path, directory, "generation_config.json", error);
     if (status)
         return status;
     if (file_exists(path)) {
@@ -280,13 +282,12 @@ static int generation_tokens_read(struct model_config *config, const cJSON *json
         cJSON_Delete(generation);
         return status;
     }
-    status = special_tokens_read(config, json, config_path, error);
     if (!json_member(json, "bos_token_id") && config->family->bos_token_id < config->vocab_size)
         config->bos_token_id = config->family->bos_token_id;
-    if (!status && !json_member(json, "eos_token_id") && config->family->eos_token_id >= 0 &&
+    if (!json_member(json, "eos_token_id") && config->family->eos_token_id >= 0 &&
         config->family->eos_token_id < config->vocab_size)
         config->eos_token_id[config->eos_token_ids++] = config->family->eos_token_id;
-    return status;
+    return STATUS_OK;
 }
 
 static int config_fill(struct model_config *config, const cJSON *json, const char *path, struct error *error)

@@ -47,7 +47,7 @@ int example_encode(struct tokenizer *tokenizer, const char *prompt, const char *
         ids->length = begin + (size_t)max_length;
     if (ids->length - begin <= first_target)
         return error_set(error, STATUS_INPUT, "no answer token is left after the prompt's %zu tokens%s", first_target,
-                         *cut ? "; raise max_length" : "");
+                         *cut ? "; raise max_length, unless it is what the model has of positions or of a sliding window" : "");
     *answer_begin = (int32_t)first_target;
     return STATUS_OK;
 }
