@@ -96,27 +96,49 @@ int command_find(const struct command *const *list, int argc, char **argv, const
     return STATUS_OK;
 }
 
-/* Whether a command, or a part of it, has an option of that name; its name, or NULL. */
-static const char *command_taking(const struct command *command, const char *name)
+int command_rows_visit(const struct command *command, option_visit visit, void *user, struct error *error)
 {
-    for (const struct command *const *part = command->parts; part && *part; part++)
-        if (command_taking(*part, name))
-            return (*part)->name;
-    for (const struct command_group *group = command->groups; group && group->group; group++)
-        for (size_t i = 0; i < group->group->count; i++) {
-            const struct option *option = &group->group->rows[i];
-            if (option_name_equal(name, option->name) || (option->alias && option_name_equal(name, option->alias)))
-                return command->name;
+    int status = STATUS_OK;
+    for (const struct command_group *group = command->groups; group && group->group && !status; group++) {
+        const struct option *choice = NULL;
+        for (size_t i = 0; i < group->group->count && !status; i++) {
+            status = visit(&group->group->rows[i], user, error);
+            if (group->group->variant_option && !strcmp(group->group->rows[i].name, group->group->variant_option))
+                choice = &group->group->rows[i];
         }
-    return NULL;
+        for (int i = 0; choice && option_choice(choice, i) && !status; i++) {
+            const struct option_group *own = group->group->variant(i);
+            for (size_t k = 0; own && k < own->count && !status; k++)
+                status = visit(&own->rows[k], user, error);
+        }
+    }
+    return status;
 }
 
-static const char *taken_elsewhere(const void *user, const char *name)
+/* 1 for the row of that name. */
+static int row_is(const struct option *option, void *name, struct error *error)
 {
-    const char *found = NULL;
-    for (const struct command *const *command = user; *command && !found; command++)
-        found = command_taking(*command, name);
-    return found;
+    (void)error;
+    return option_named(option, name);
+}
+
+/* Appends the commands of the list, and of their parts, that have an option of that name. */
+static void takers_add(const struct command *const *list, const char *name, char *out, size_t out_bytes)
+{
+    struct error unused;
+    for (; list && *list; list++) {
+        const size_t at = strlen(out);
+        takers_add((*list)->parts, name, out, out_bytes);
+        if (command_rows_visit(*list, row_is, (void *)name, &unused))
+            snprintf(out + at, out_bytes - at, "%s'flat %s'", at ? ", " : "", (*list)->name);
+    }
+}
+
+static bool taken_elsewhere(const void *user, const char *name, char *out, size_t out_bytes)
+{
+    *out = 0;
+    takers_add(user, name, out, out_bytes);
+    return *out;
 }
 
 static int groups_add(struct option_set *set, const struct command *command, void *options, struct error *error)
@@ -169,7 +191,12 @@ void invocation_free(struct invocation *run)
 
 cJSON *invocation_json(const struct invocation *run, struct error *error)
 {
-    return config_file_write(&run->set, error);
+    return config_file_write(&run->set, false, error);
+}
+
+cJSON *invocation_shared_json(const struct invocation *run, struct error *error)
+{
+    return config_file_write(&run->set, true, error);
 }
 
 cJSON *invocation_defaults_json(const struct invocation *run, struct error *error)
@@ -186,7 +213,7 @@ cJSON *invocation_defaults_json(const struct invocation *run, struct error *erro
         status = option_set_text(&set, entry->option, chosen, OPTION_FROM_DEFAULT, NULL, error);
     }
     if (!status && !option_set_choose_variant(&set, error))
-        tree = config_file_write(&set, error);
+        tree = config_file_write(&set, false, error);
     option_set_free(&set);
     free(options);
     return tree;

@@ -71,7 +71,14 @@ void invocation_free(struct invocation *run);
 /* Every key of the command with the value in force (or its default), as the tree of a config file that parses back.
  * cJSON_Delete; NULL with STATUS_MEMORY. */
 cJSON *invocation_json(const struct invocation *run, struct error *error);
+/* The same without what may differ from rank to rank. */
+cJSON *invocation_shared_json(const struct invocation *run, struct error *error);
 cJSON *invocation_defaults_json(const struct invocation *run, struct error *error);
+
+/* Calls visit for every row of a command (its parts' not included): those of its groups and of every choice that brings its
+ * own. Ends with the first status that is not 0. */
+typedef int (*option_visit)(const struct option *option, void *user, struct error *error);
+int command_rows_visit(const struct command *command, option_visit visit, void *user, struct error *error);
 
 /* Text for people, appended to *out, in lines of at most so many columns: all commands; the invocation's command. */
 int command_print_usage(const struct command *const *list, int columns, struct buffer *out, struct error *error);

@@ -9,6 +9,8 @@
 #include "../io/json/json.h"
 #include "../util/file.h"
 
+enum { PATH_BYTES = 4096 };
+
 /* A value as a person would write it, for an error. */
 static void value_describe(const cJSON *value, char *out, size_t out_bytes)
 {
@@ -88,12 +90,18 @@ static int seen_add(struct reading *reading, const char *name, struct error *err
     return status;
 }
 
+static bool known_elsewhere(const struct option_set *set, const char *name)
+{
+    char unused[16];
+    return set->elsewhere && set->elsewhere(set->user, name, unused, sizeof unused);
+}
+
 static int config_set(struct reading *reading, const char *name, const cJSON *value, struct error *error)
 {
     struct option_set *set = reading->set;
     const struct option *option;
     int status = option_set_find(set, name, reading->path, &option, error);
-    if (status && reading->of_run && set->elsewhere && set->elsewhere(set->user, name))
+    if (status && reading->of_run && known_elsewhere(set, name))
         return STATUS_OK;
     if (!status)
         status = seen_add(reading, option->name, error);
@@ -139,7 +147,7 @@ static bool group_elsewhere(const struct reading *reading, const cJSON *object)
         return false;
     for (const cJSON *member = object->child; member; member = member->next) {
         snprintf(name, sizeof name, "%.100s.%.100s", object->string, member->string);
-        if (!reading->set->elsewhere || !reading->set->elsewhere(reading->set->user, name))
+        if (!known_elsewhere(reading->set, name))
             return false;
     }
     return true;
@@ -165,7 +173,7 @@ static int item_set(struct reading *reading, const cJSON *item, struct error *er
 /* The model that a run has made: its folder, or the adapter in there on the model that the run began with. Flags hold. */
 static int run_model_choose(struct option_set *set, const cJSON *config, const char *folder, struct error *error)
 {
-    char whole[4096], adapter[4096];
+    char whole[PATH_BYTES], adapter[PATH_BYTES];
     const struct option *model, *adapter_option;
     const cJSON *output = json_member(config, "output_dir");
     if (!*folder && cJSON_IsString(output))
@@ -187,17 +195,23 @@ static int run_model_choose(struct option_set *set, const cJSON *config, const c
     return status ? status : option_set_text(set, adapter_option, "", OPTION_FROM_FILE, folder, error);
 }
 
-/* The JSON of a config file, of run.json, or of the run.json in a folder; *config is the part that holds the keys, and
- * folder the run's, "" for a config file. */
-static int config_open(const char *path, cJSON **tree, const cJSON **config, char *folder, size_t folder_bytes,
-                       struct error *error)
+/* The JSON of a config file, of run.json, or of the run.json in a folder: *config is the part that holds the keys, file the
+ * path that was read, and folder [PATH_BYTES] the run's, "" for a config file. */
+static int config_open(const char *path, char *file, cJSON **tree, const cJSON **config, char *folder, struct error *error)
 {
-    char file[4096];
-    snprintf(folder, folder_bytes, "%s", file_is_directory(path) ? path : "");
-    int status = *folder ? file_join(file, sizeof file, path, "run.json", error) : STATUS_OK;
+    const bool is_folder = file_is_directory(path);
+    int status = STATUS_OK;
+    snprintf(folder, PATH_BYTES, "%s", is_folder ? path : "");
+    if (is_folder)
+        status = file_join(file, PATH_BYTES, path, "run.json", error);
+    else
+        snprintf(file, PATH_BYTES, "%s", path);
     if (status)
         return status;
-    if (!(*tree = json_read(*folder ? file : path, error))) {
+    if (is_folder && !file_exists(file))
+        return error_set(error, STATUS_USAGE, "%s: a folder without run.json; expected a config file, or the folder of a run",
+                         path);
+    if (!(*tree = json_read(file, error))) {
         if (error->status == STATUS_INPUT)
             error->status = STATUS_USAGE; /* a config is part of the command line */
         return error->status;
@@ -209,7 +223,7 @@ static int config_open(const char *path, cJSON **tree, const cJSON **config, cha
         *config = json_member(*tree, "config");
         const char *slash = strrchr(path, '/');
         if (!*folder)
-            snprintf(folder, folder_bytes, "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
+            snprintf(folder, PATH_BYTES, "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
     } else if (*folder) {
         return error_set(error, STATUS_USAGE, "%s: holds no config of a run", file);
     }
@@ -220,9 +234,9 @@ int config_file_read(struct option_set *set, const char *path, bool of_run, stru
 {
     cJSON *tree = NULL;
     const cJSON *config = NULL;
-    char folder[4096];
-    struct reading reading = {.set = set, .path = path, .of_run = of_run};
-    int status = config_open(path, &tree, &config, folder, sizeof folder, error);
+    char folder[PATH_BYTES], file[PATH_BYTES];
+    struct reading reading = {.set = set, .path = file, .of_run = of_run};
+    int status = config_open(path, file, &tree, &config, folder, error);
     for (const cJSON *item = config ? config->child : NULL; item && !status; item = item->next)
         status = item_set(&reading, item, error);
     if (!status && of_run)
@@ -280,13 +294,13 @@ static bool value_hidden(const struct option_set *set, const struct option *opti
     return false;
 }
 
-cJSON *config_file_write(const struct option_set *set, struct error *error)
+cJSON *config_file_write(const struct option_set *set, bool shared, struct error *error)
 {
     cJSON *tree = cJSON_CreateObject();
     bool ok = tree != NULL;
     for (size_t i = 0; i < set->count && ok; i++) {
         const struct option *option = set->entry[i].option;
-        if (value_hidden(set, option))
+        if (value_hidden(set, option) || (shared && option->local))
             continue;
         const char *key = option->name, *dot = strchr(key, '.');
         cJSON *object = tree;

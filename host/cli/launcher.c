@@ -35,7 +35,7 @@ struct launch {
 };
 
 static const struct option option_rows[] = {
-    {.name = "nproc_per_node", OPTION_FIELD(struct launcher_options, nproc_per_node), .initial = "1", .min = 1,
+    {.name = "nproc_per_node", OPTION_FIELD(struct launcher_options, nproc_per_node), .local = true, .initial = "1", .min = 1,
      .max = 64,
      .help = "start so many ranks on this host, a GPU each; or let torchrun, mpirun or srun start them"},
 };

@@ -124,50 +124,65 @@ static int describe_run(struct training *training, struct error *error)
     return status;
 }
 
-static void announce(struct training *training)
+/* Before anything is read: what was asked for, and that it is being looked for. */
+static void announce_options(struct training *training)
 {
-    struct trainer *trainer = &training->trainer;
-    struct device *device = &trainer->device;
-    struct log *log = &training->run->log;
     struct buffer table = {0};
     struct error unused = {0};
-    if (!option_set_print_values(&training->run->set, training->run->log.verbose, &table, &unused) && table.length)
+    struct log *log = &training->run->log;
+    if (!option_set_print_values(&training->run->set, log->verbose, &table, &unused) && table.length)
         log_info(log, "%s", table.data);
     buffer_free(&table);
-    log_info(log, "%s: %s", device->engine->name, device->engine->describe(device->context));
-    log_info(log, "%s, %lld parameters, %d rows, %lld steps", trainer->model.config.family->model_type,
-             (long long)trainer->model.elements, trainer->examples.data.rows, (long long)trainer->total_steps);
+}
+
+/* Once everything but the weights has been read. */
+static void announce_run(struct training *training)
+{
+    struct trainer *trainer = &training->trainer;
+    const struct train_options *options = training->options;
+    struct log *log = &training->run->log;
+    log_info(log, "%s, %lld parameters, %d rows, %lld steps, %.1f MiB of device memory",
+             trainer->model.config.family->model_type, (long long)trainer->model.elements, trainer->examples.data.rows,
+             (long long)trainer->total_steps, (double)memory_plan_total(&trainer->model.plan) / (1 << 20));
     for (int rank = 0; training->comm && rank < comm_size(training->comm); rank++)
         log_info(log, "%s", comm_describe(training->comm, rank));
     if (trainer->model.lora.modules)
         log_info(log, "LoRA: %lld parameters of %d modules are trained, the model is frozen",
                  (long long)trainer->model.lora.elements, trainer->model.lora.modules);
-    if (training->options->trainer.cuda_graphs && !trainer->graphs)
-        log_warning(log, "cuda_graphs: device %s has no graphs; the run goes on without", device->engine->name);
-    if (training->options->schedule.lr_scheduler_type == SCHEDULE_CONSTANT &&
-        schedule_warmup(&training->options->schedule, trainer->total_steps))
+    if (options->schedule.lr_scheduler_type == SCHEDULE_CONSTANT &&
+        schedule_warmup(&options->schedule, trainer->total_steps))
         log_warning(log, "warmup_steps: the schedule 'constant' has no warm-up; constant_with_warmup has");
-    if (trainer->examples.max_length < training->options->examples.max_length)
-        log_info(log, "max_length is %lld here: the model has no more positions, or a sliding window of that", (long long)trainer->examples.max_length);
+    if (trainer->examples.max_length < options->examples.max_length)
+        log_info(log, "max_length is %lld here: the model has no more positions, or a sliding window of that",
+                 (long long)trainer->examples.max_length);
     if (trainer->examples.cut)
         log_warning(log, "%lld of %lld sequences were cut at max_length %lld", (long long)trainer->examples.cut,
                     (long long)(trainer->epochs * trainer->examples.data.rows * (trainer->method->needs_template ? 2 : 1)),
                     (long long)trainer->examples.max_length);
+    if (trainer->from_scratch)
+        log_info(log, "drawing random weights");
+    else
+        log_info(log, "loading the weights of %s", options->model.model_name_or_path);
 }
 
-/* The options that all ranks must have alike: without paths, and without what changes no number. */
+/* On a terminal; in a pipe the line before says enough. */
+static void loading_show(void *user, int64_t pieces, int64_t of)
+{
+    struct training *training = user;
+    if (!training->run->log.terminal)
+        return;
+    if (pieces == 1)
+        progress_begin(&training->progress, &training->run->log, "loading", 0, of, of);
+    progress_step(&training->progress, pieces, NULL, 0);
+    if (pieces == of)
+        progress_end(&training->progress);
+}
+
+/* The options that all ranks must have alike. */
 static int options_shared(const struct training *training, struct buffer *text, struct error *error)
 {
-    static const char *const own[] = {"model_name_or_path", "forget_data", "train_data", "output_dir",
-                                      "overwrite_output_dir", "adapter", "nproc_per_node", "device", "threads", "quiet",
-                                      "verbose", "profile"};
-    cJSON *json = invocation_json(training->run, error);
-    if (!json)
-        return STATUS_MEMORY;
-    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
-        cJSON_DeleteItemFromObjectCaseSensitive(json, own[i]);
-    cJSON_DeleteItemFromObjectCaseSensitive(cJSON_GetObjectItemCaseSensitive(json, "template"), "file");
-    int status = json_print(json, text, error);
+    cJSON *json = invocation_shared_json(training->run, error);
+    int status = json ? json_print(json, text, error) : STATUS_MEMORY;
     cJSON_Delete(json);
     return status;
 }
@@ -184,6 +199,8 @@ static int training_prepare(struct training *training, bool finetune, struct dev
     if (status)
         return status;
     const int rank = comm_rank(training->comm);
+    if (!rank)
+        announce_options(training);
     if (training->comm && *options->trainer.dump_step)
         status = error_set(error, STATUS_USAGE, "dump_step: no one of several ranks has the whole gradient; use one");
     if (!status && !rank)
@@ -195,6 +212,8 @@ static int training_prepare(struct training *training, bool finetune, struct dev
         status = comm_attach(training->comm, device, error);
     if (status)
         return status;
+    if (!rank)
+        log_info(&training->run->log, "%s: %s", device->engine->name, device->engine->describe(device->context));
     const struct world world = {training->comm, rank, comm_size(training->comm), env.local_size};
     status = trainer_prepare(&training->trainer, options, finetune, device->engine->dtype, &world, error);
     if (!status)
@@ -211,6 +230,11 @@ static int training_start(struct training *training, struct device *device, stru
 {
     const struct train_options *options = training->options;
     const bool writes = !comm_rank(training->comm);
+    if (writes) {
+        announce_run(training);
+        training->trainer.weights.loaded = loading_show;
+        training->trainer.weights.loaded_user = training;
+    }
     int status = training_agree(training, trainer_start(&training->trainer, device, error), error);
     if (!status)
         status = agreement_check_weights(&training->trainer, error);
@@ -221,8 +245,9 @@ static int training_start(struct training *training, struct device *device, stru
         status = run_log_open(&training->log, options->output.output_dir, error);
     if (!status && writes)
         status = describe_run(training, error);
-    if (!status && writes)
-        announce(training);
+    if (writes && options->trainer.cuda_graphs && !training->trainer.graphs)
+        log_warning(&training->run->log, "cuda_graphs: device %s has no graphs; the run goes on without",
+                    training->trainer.device.engine->name);
     if (!status && options->trainer.profile)
         status = profile_attach(&training->profile, &training->trainer.device, error);
     return training_agree(training, status, error);
@@ -236,6 +261,8 @@ static int training_run(struct training *training, bool finetune, double start, 
     if (writes)
         progress_begin(&training->progress, &training->run->log, finetune ? "finetune" : "unlearn", 0,
                        trainer->total_steps, options->output.logging_steps);
+    if (writes && training->run->log.terminal) /* the first step may take long */
+        progress_step(&training->progress, 0, NULL, 0);
     int status = trainer_run(trainer, training_step, training, training_warn, error);
     if (writes)
         progress_end(&training->progress);

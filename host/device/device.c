@@ -12,9 +12,9 @@ static const char *const device_names[] = {[DEVICE_AUTO] = "auto", [DEVICE_CPU] 
                                            [DEVICE_EMU] = "emu"};
 
 static const struct option option_rows[] = {
-    {.name = "device", OPTION_FIELD(struct device_options, device), .choices = device_names, .initial = "auto",
+    {.name = "device", OPTION_FIELD(struct device_options, device), .local = true, .choices = device_names, .initial = "auto",
      .help = "where to compute; auto takes a GPU when there is one"},
-    {.name = "threads", OPTION_FIELD(struct device_options, threads), .initial = "0", .max = 4096,
+    {.name = "threads", OPTION_FIELD(struct device_options, threads), .local = true, .initial = "0", .max = 4096,
      .help = "CPU threads; 0 is all"},
 };
 const struct option_group device_option_group = {OPTION_GROUP("Run", option_rows, struct device_options)};

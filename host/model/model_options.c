@@ -3,12 +3,12 @@
 
 static const struct option model_rows[] = {
     {.name = "model_name_or_path", .alias = "model", OPTION_FIELD(struct model_options, model_name_or_path),
-     .operand = "DIR", .help = "Hugging Face model folder"},
+     .local = true, .operand = "DIR", .help = "Hugging Face model folder"},
 };
 const struct option_group model_option_group = {OPTION_GROUP("Model and data", model_rows, struct model_options)};
 
 static const struct option adapter_rows[] = {
-    {.name = "adapter", OPTION_FIELD(struct model_options, adapter), .operand = "DIR",
+    {.name = "adapter", OPTION_FIELD(struct model_options, adapter), .local = true, .operand = "DIR",
      .help = "PEFT folder of a LoRA adapter: merged into the weights, or trained further"},
 };
 const struct option_group adapter_option_group = {OPTION_GROUP("Model and data", adapter_rows, struct model_options)};

@@ -14,6 +14,8 @@ struct adapter;
 struct weights {
     struct safetensors source; /* the opened input; no tensors when made from scratch */
     int *tensor_of;            /* [source.tensors]: index into model->tensor, or -1 for a buffer that is copied through */
+    void (*loaded)(void *user, int64_t pieces, int64_t of); /* weights_load tells how far it is; NULL: nobody asks */
+    void *loaded_user;
     const struct adapter *adapter; /* borrowed, NULL for none: its products are added to what weights_load reads, and
                                     * weights_save then writes the source's tensors with them instead of the arena's */
 };

@@ -110,6 +110,8 @@ int weights_load(const struct weights *weights, struct model *model, struct erro
         if (!status)
             status = weights_write(model, model->param, model->tensor[piece->tensor].offset + piece->first, piece->count,
                                    values, error);
+        if (!status && weights->loaded)
+            weights->loaded(weights->loaded_user, i + 1, load.pieces);
     }
     read_ahead_close(reader);
     free(load.piece);

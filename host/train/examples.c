@@ -8,11 +8,11 @@
 #include "../util/memory.h"
 
 static const struct option forget_rows[] = {
-    {.name = "forget_data", OPTION_FIELD(struct examples_options, forget_data), .operand = "FILE",
+    {.name = "forget_data", OPTION_FIELD(struct examples_options, forget_data), .local = true, .operand = "FILE",
      .help = "questions and answers to forget: JSON lines or a JSON array"},
 };
 static const struct option train_rows[] = {
-    {.name = "train_data", OPTION_FIELD(struct examples_options, train_data), .operand = "FILE",
+    {.name = "train_data", OPTION_FIELD(struct examples_options, train_data), .local = true, .operand = "FILE",
      .help = "questions and answers to learn: JSON lines or a JSON array"},
 };
 static const struct option length_rows[] = {

@@ -2,9 +2,9 @@
 #include "train_options.h"
 
 static const struct option output_rows[] = {
-    {.name = "output_dir", OPTION_FIELD(struct output_options, output_dir), .operand = "DIR",
+    {.name = "output_dir", OPTION_FIELD(struct output_options, output_dir), .local = true, .operand = "DIR",
      .help = "folder for the new model, metrics.jsonl and run.json"},
-    {.name = "overwrite_output_dir", OPTION_FIELD(struct output_options, overwrite_output_dir),
+    {.name = "overwrite_output_dir", OPTION_FIELD(struct output_options, overwrite_output_dir), .local = true,
      .help = "write into an output_dir that holds a model already"},
 };
 const struct option_group output_option_group = {OPTION_GROUP("Model and data", output_rows, struct output_options)};
@@ -41,7 +41,7 @@ static const struct option trainer_rows[] = {
      .help = "of the order of rows, template answers and random weights"},
     {.name = "cuda_graphs", OPTION_FIELD(struct trainer_options, cuda_graphs),
      .help = "capture forward and backward passes and replay them; batches are padded to few shapes, 2 % on average"},
-    {.name = "profile", OPTION_FIELD(struct trainer_options, profile),
+    {.name = "profile", OPTION_FIELD(struct trainer_options, profile), .local = true,
      .help = "time every op and print a table at the end, against the device's measured limits"},
     {.name = "dump_step", OPTION_FIELD(struct trainer_options, dump_step), .operand = "DIR",
      .help = "write batch, log-probs, loss, token weights and gradients of the first step there"},
@@ -68,6 +68,18 @@ static int lora_check(const struct train_options *options, const struct option_s
     return STATUS_OK;
 }
 
+/* Template answers for a method that uses none: refused, unless a file has them and a flag chose the method. */
+static int template_check(const struct train_options *options, const struct option_set *set, struct error *error)
+{
+    static const char *const part[] = {"template.file", "template.choice", "template.every"};
+    const struct method *method = method_chosen(&options->method);
+    for (size_t i = 0; i < 3 && !method->needs_template; i++)
+        if (option_given(set, part[i]) && option_source(set, part[i]) >= option_source(set, "method"))
+            return error_set(error, STATUS_USAGE, "%s: method %s uses no template answers; leave it out", part[i],
+                             method->name);
+    return STATUS_OK;
+}
+
 const char *train_options_required(const struct train_options *options)
 {
     return method_chosen(&options->method)->needs_template ? "template.file" : "";
@@ -78,5 +90,6 @@ int train_options_check(const struct train_options *options, const struct option
     if (options->trainer.max_steps < 0 && options->trainer.num_train_epochs <= 0)
         return error_set(error, STATUS_USAGE, "num_train_epochs: expected more than 0, found %g; or give max_steps",
                          options->trainer.num_train_epochs);
-    return lora_check(options, set, error);
+    int status = template_check(options, set, error);
+    return status ? status : lora_check(options, set, error);
 }

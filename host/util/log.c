@@ -7,8 +7,8 @@
 #include <unistd.h>
 
 static const struct option option_rows[] = {
-    {.name = "quiet", OPTION_FIELD(struct log_options, quiet), .help = "only warnings and errors on stderr"},
-    {.name = "verbose", OPTION_FIELD(struct log_options, verbose), .help = "list every option at the start, also those "
+    {.name = "quiet", OPTION_FIELD(struct log_options, quiet), .local = true, .help = "only warnings and errors on stderr"},
+    {.name = "verbose", OPTION_FIELD(struct log_options, verbose), .local = true, .help = "list every option at the start, also those "
      "that are as by default"},
 };
 const struct option_group log_option_group = {OPTION_GROUP("Run", option_rows, struct log_options)};

@@ -42,6 +42,7 @@ struct option {
     enum option_type type;      /* OPTION_FIELD says type and offset */
     size_t offset;              /* of the field in the owner's struct */
     bool escapes;               /* strings: \n, \t and \\ on the command line are a line break, a tab and a backslash */
+    bool local;                 /* may differ from rank to rank: a path, or what changes no number */
     const char *initial;        /* the default, as a user would type it; NULL is "", or false */
     double min, max;            /* numbers: inclusive range; both 0 is no limit */
     const char *const *choices; /* names of an enum's values in order, NULL-ended */
@@ -105,8 +106,8 @@ struct option_set {
     size_t variant_at;              /* entries of the variant stand from here on */
     struct option_late *late;
     size_t late_count, late_capacity;
-    /* For an unknown name: the command that does take it, as text; NULL where nobody does. */
-    const char *(*elsewhere)(const void *user, const char *name);
+    /* For an unknown name: who does take it, as text ("'flat plot'"); false where nobody does. NULL: nobody knows. */
+    bool (*elsewhere)(const void *user, const char *name, char *out, size_t out_bytes);
     const void *user;
 };
 
@@ -157,6 +158,9 @@ void *option_set_values(const struct option_set *set, const struct option_group 
 /* Name of a choice by its index, NULL behind the last; the default as text. */
 const char *option_choice(const struct option *option, int index);
 const char *option_initial(const struct option *option);
+/* Checks text and puts it into the field, unless a stronger source did before. As option_set_text. */
+int option_store(struct option_entry *entry, const char *text, enum option_source source, const char *where,
+                 struct error *error);
 /* The value in force as text, in a caller's buffer, cut when too long. */
 void option_value(const struct option_entry *entry, char *out, size_t out_bytes);
 /* Whether the value in force is another than the default. */
@@ -165,6 +169,8 @@ bool option_changed(const struct option_entry *entry);
 void option_describe(const struct option *option, char *out, size_t out_bytes);
 /* How far a typed name is from a candidate in edits; SIZE_MAX when too far to be what was meant. */
 size_t option_name_distance(const char *typed, const char *candidate);
+/* Whether a typed name is the option's or its alias. */
+bool option_named(const struct option *option, const char *typed);
 /* Whether a typed name is this one, dashes and underscores being equal. */
 bool option_name_equal(const char *typed, const char *name);
 

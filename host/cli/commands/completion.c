@@ -5,27 +5,6 @@
 
 #include "../command.h"
 
-/* Calls visit for every row of a command: those of its groups and of every choice that brings its own. */
-static int rows_visit(const struct command *command, int (*visit)(const struct option *option, void *user, struct error *error),
-                      void *user, struct error *error)
-{
-    int status = STATUS_OK;
-    for (const struct command_group *group = command->groups; group && group->group && !status; group++) {
-        const struct option *choice = NULL;
-        for (size_t i = 0; i < group->group->count && !status; i++) {
-            status = visit(&group->group->rows[i], user, error);
-            if (group->group->variant_option && !strcmp(group->group->rows[i].name, group->group->variant_option))
-                choice = &group->group->rows[i];
-        }
-        for (int i = 0; choice && option_choice(choice, i) && !status; i++) {
-            const struct option_group *own = group->group->variant(i);
-            for (size_t k = 0; own && k < own->count && !status; k++)
-                status = visit(&own->rows[k], user, error);
-        }
-    }
-    return status;
-}
-
 static int flag_print(const struct option *option, void *out, struct error *error)
 {
     int status = buffer_printf(out, error, " --%s", option->name);
@@ -47,7 +26,7 @@ static int case_print(const struct command *command, struct buffer *out, struct 
 {
     int status = buffer_printf(out, error, "    \"%s\") flags=\"--help --help_config", command->name);
     if (!status)
-        status = rows_visit(command, flag_print, out, error);
+        status = command_rows_visit(command, flag_print, out, error);
     return status ? status : buffer_printf(out, error, "\" ;;\n");
 }
 
@@ -89,9 +68,9 @@ static int bash_print(const struct command *const *list, struct buffer *out, str
     if (!status)
         status = buffer_printf(out, error, "    esac\n    case $before in\n");
     for (const struct command *const *c = list; *c && !status; c++) {
-        status = rows_visit(*c, values_print, out, error);
+        status = command_rows_visit(*c, values_print, out, error);
         for (const struct command *const *part = (*c)->parts; part && *part && !status; part++)
-            status = rows_visit(*part, values_print, out, error);
+            status = command_rows_visit(*part, values_print, out, error);
     }
     return status ? status
                   : buffer_printf(out, error,

@@ -76,7 +76,7 @@ static const char *const choice_names[] = {[TEMPLATE_RANDOM] = "random", [TEMPLA
 static const char *const every_names[] = {[TEMPLATE_EVERY_EPOCH] = "epoch", [TEMPLATE_EVERY_RUN] = "run", NULL};
 
 static const struct option template_rows[] = {
-    {.name = "template.file", OPTION_FIELD(struct template_options, file), .operand = "FILE",
+    {.name = "template.file", OPTION_FIELD(struct template_options, file), .local = true, .operand = "FILE",
      .help = "template answers to prefer (TXT, CSV, JSON or JSON lines); for the methods that take them"},
     {.name = "template.choice", OPTION_FIELD(struct template_options, choice), .choices = choice_names,
      .initial = "random", .help = "which template answer goes with a row"},
