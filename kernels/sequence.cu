@@ -1,23 +1,23 @@
-/* sequence.cu - CUDA: sequence sums, loss, slopes and one weight per token, in one block and one launch.
+/* sequence.cu - CUDA: sequence sums, loss, slopes and one weight per target, in one block and one launch.
  *
  * Limiter: latency. A few thousand rows are 12 bytes each; what counts is that nothing waits for the host. Four phases
- * with a barrier between them: sums (a warp a sequence), loss and slopes (a thread a sequence or pair), totals, weights
- * (a warp a sequence). All sums are double, a lane's own in order and then a fixed tree.
+ * with a barrier between them: sums (a warp per sequence), functions and slopes (a thread per sequence), totals, weights
+ * (a warp per sequence). All sums are double, a lane's own in order and then a fixed tree.
  */
 #include "engine/cuda.cuh"
 
-#include "loss_form.h"
+#include "sequence.h"
 
 namespace {
 
-constexpr int THREADS = 512, WARPS = THREADS / WARP_SIZE; /* 128 registers a thread for the functions of loss_form.h */
-static_assert((int)SEQUENCE_TOTALS <= WARPS, "one warp adds up one total");
+constexpr int THREADS = 512, WARPS = THREADS / WARP_SIZE; /* 128 registers a thread for loss_function.h */
 
 /* Shared memory of the block. */
 struct loss_shared {
     double total[SEQUENCE_TOTALS][WARPS]; /* what each warp has to add to totals[]; its lane 0 writes it */
-    double scratch_template[WARPS], scratch_forget[WARPS], slope[2];
-    int finite; /* whether the loss of the step still is */
+    double scratch[2][WARPS];
+    double batch_slope[SEQUENCE_ROLES]; /* of every p of a role with PROB_BATCH */
+    int finite;                         /* whether the loss of the step still is */
 };
 
 DEVICE double sequence_length(const int32_t *begin, int s)
@@ -25,136 +25,188 @@ DEVICE double sequence_length(const int32_t *begin, int s)
     return (double)(load_global(begin + s + 1) - load_global(begin + s));
 }
 
+DEVICE float row_load(const void *array, int i) { return load_global(static_cast<const float *>(array) + i); }
+
+/* Value and weight of target i under a term with TOKENS. */
+DEVICE void token_compute(const sequence_args &args, const loss_term &term, int i, double &value, double &weight)
+{
+    token_evaluate(term.token, term.a, term.b, (double)row_load(args.logprob, i), (double)row_load(args.p, i),
+                   (double)row_load(args.q, i), args.row_value ? (double)row_load(args.row_value, i) : 0.0, &value, &weight);
+}
+
+/* The targets of a sequence from the first that its term counts. */
+DEVICE void tokens_compute(const sequence_args &args, int role, int first, int end, int warp, int lane, loss_shared &shared)
+{
+    const loss_term &term = args.term[role];
+    double loss = 0, slope = 0;
+    for (int i = first + term.skip + lane; i < end; i += WARP_SIZE) {
+        double value, weight;
+        token_compute(args, term, i, value, weight);
+        loss += value, slope += weight;
+    }
+    loss = warp_sum(loss), slope = warp_sum(slope);
+    if (lane != 0)
+        return;
+    shared.total[total_of(role, ROLE_LOSS)][warp] += term.scale * loss;
+    shared.total[total_of(role, ROLE_SLOPE)][warp] += slope;
+    shared.total[total_of(role, ROLE_UNITS)][warp] += max(0, end - first - term.skip);
+}
+
 /* Sums of the sequences of this warp, and the totals that do not depend on the loss. */
 DEVICE void sums_compute(const sequence_args &args, int warp, int lane, loss_shared &shared)
 {
-    const float *logprob = static_cast<const float *>(args.logprob), *p = static_cast<const float *>(args.p);
     for (int s = warp; s < args.sequences; s += WARPS) {
         const int first = load_global(args.begin + s), end = load_global(args.begin + s + 1);
+        const int role = load_global(args.role + s);
         double logprob_sum = 0, prob_sum = 0;
         int low = 0, high = 0;
         for (int i = first + lane; i < end; i += WARP_SIZE) {
-            const float prob = load_global(p + i);
-            logprob_sum += (double)load_global(logprob + i);
+            const float prob = row_load(args.p, i);
+            logprob_sum += (double)row_load(args.logprob, i);
             prob_sum += (double)prob;
             low += prob < 0.01f;
             high += prob > 0.99f;
         }
         logprob_sum = warp_sum(logprob_sum), prob_sum = warp_sum(prob_sum);
         low = warp_sum(low), high = warp_sum(high);
+        if (args.term[role].statistic == STATISTIC_TOKENS)
+            tokens_compute(args, role, first, end, warp, lane, shared);
         if (lane != 0)
             continue;
         store_global(args.logprob_sum + s, logprob_sum);
         store_global(args.prob_sum + s, prob_sum);
-        const bool is_template = args.loss != LOSS_CROSS_ENTROPY && s % 2 == 0;
-        shared.total[is_template ? TOTAL_TEMPLATES : TOTAL_FORGETS][warp] += 1;
-        shared.total[is_template ? TOTAL_TEMPLATE_PROB : TOTAL_FORGET_PROB][warp] += prob_sum / (double)(end - first);
-        shared.total[TOTAL_TOKENS][warp] += (double)(end - first);
-        shared.total[TOTAL_LOGPROB][warp] += logprob_sum;
-        shared.total[TOTAL_LOW][warp] += low;
-        shared.total[TOTAL_HIGH][warp] += high;
+        shared.total[total_of(role, ROLE_SEQUENCES)][warp] += 1;
+        shared.total[total_of(role, ROLE_TOKENS)][warp] += (double)(end - first);
+        shared.total[total_of(role, ROLE_PROB)][warp] += prob_sum / (double)(end - first);
+        shared.total[total_of(role, ROLE_LOGPROB)][warp] += logprob_sum;
+        shared.total[total_of(role, ROLE_LOW)][warp] += low;
+        shared.total[total_of(role, ROLE_HIGH)][warp] += high;
     }
 }
 
-/* What a thread has of the totals that depend on the loss. */
-struct loss_sums {
-    double loss, template_slope, forget_slope, units;
+/* What a thread has of the totals of one role that depend on the loss. */
+struct unit_sums {
+    double loss, slope, units;
 };
 
-DEVICE void slopes_store(const sequence_args &args, int s, double prob, double logprob)
+/* Evaluates the term's function for one unit; its slope, scaled. */
+DEVICE double unit_add(const loss_term &term, double x, unit_sums &sums)
 {
+    double value, slope;
+    loss_evaluate(term.function, term.beta, term.sign, term.delta, x, &value, &slope);
+    sums.loss += term.scale * value;
+    sums.slope += slope;
+    sums.units += 1;
+    return term.scale * slope;
+}
+
+DEVICE double relative_logprob(const sequence_args &args, int s)
+{
+    return load_global(args.logprob_sum + s) - (args.reference ? load_global(args.reference + s) : 0.0);
+}
+
+/* Slopes of sequence s, whose role has this term. A PARTNER's come from the thread of the sequence before. */
+DEVICE void sequence_compute(const sequence_args &args, const loss_term &term, int s, unit_sums &sums)
+{
+    const double length = sequence_length(args.begin, s);
+    double prob = 0, logprob = 0;
+    switch (term.statistic) {
+    case STATISTIC_LOGPROB_SUM: logprob = unit_add(term, relative_logprob(args, s), sums); break;
+    case STATISTIC_LOGPROB_MEAN:
+        logprob = unit_add(term, load_global(args.logprob_sum + s) / length, sums) / length;
+        break;
+    case STATISTIC_PROB_MEAN: prob = unit_add(term, load_global(args.prob_sum + s) / length, sums) / length; break;
+    case STATISTIC_LOGPROB_PAIR:
+        logprob = unit_add(term, relative_logprob(args, s) - relative_logprob(args, s + 1), sums);
+        store_global(args.slope_prob + s + 1, 0.0);
+        store_global(args.slope_logprob + s + 1, -logprob);
+        break;
+    default: break; /* NONE; TOKENS: a weight of each target's own */
+    }
     store_global(args.slope_prob + s, prob);
     store_global(args.slope_logprob + s, logprob);
 }
 
-/* A thread has every THREADS-th sequence. */
-DEVICE void loss_cross_entropy(const sequence_args &args, loss_sums &sums)
+/* The unit of PROB_BATCH of a role: thread 0 evaluates it. */
+DEVICE void batch_compute(const sequence_args &args, int role, unit_sums &sums, loss_shared &shared)
 {
-    for (int s = (int)threadIdx.x; s < args.sequences; s += THREADS) {
-        sums.loss -= args.scale * load_global(args.logprob_sum + s);
-        sums.units += 1;
-        slopes_store(args, s, 0, -args.scale);
-    }
-}
-
-/* One evaluation of the divergence; its slopes come back scaled. */
-DEVICE void divergence_add(const sequence_args &args, double e, double f, loss_sums &sums, double &slope_e,
-                           double &slope_f)
-{
-    double loss;
-    divergence_loss(args.divergence, e, f, &loss, &slope_e, &slope_f);
-    sums.loss += args.scale * loss;
-    sums.template_slope += slope_e;
-    sums.forget_slope += slope_f;
-    sums.units += 1;
-    slope_e *= args.scale;
-    slope_f *= args.scale;
-}
-
-/* A thread has every THREADS-th pair. */
-DEVICE void loss_flat_pair(const sequence_args &args, loss_sums &sums)
-{
-    for (int s = 2 * (int)threadIdx.x; s < args.sequences; s += 2 * THREADS) {
-        const double template_length = sequence_length(args.begin, s);
-        const double forget_length = sequence_length(args.begin, s + 1);
-        double slope_e, slope_f;
-        divergence_add(args, load_global(args.prob_sum + s) / template_length,
-                       load_global(args.prob_sum + s + 1) / forget_length, sums, slope_e, slope_f);
-        slopes_store(args, s, slope_e / template_length, 0);
-        slopes_store(args, s + 1, slope_f / forget_length, 0);
-    }
-}
-
-/* All pairs are one evaluation: thread 0 makes it and the others wait for its slopes. */
-DEVICE void loss_flat_batch(const sequence_args &args, loss_sums &sums, loss_shared &shared)
-{
-    double e = 0, f = 0;
-    if (args.part != SEQUENCE_SLOPES) {
-        for (int s = 2 * (int)threadIdx.x; s < args.sequences; s += 2 * THREADS) {
-            e += load_global(args.prob_sum + s);
-            f += load_global(args.prob_sum + s + 1);
+    const loss_term &term = args.term[role];
+    double sum = 0, any = 0;
+    for (int s = (int)threadIdx.x; s < args.sequences; s += THREADS)
+        if (load_global(args.role + s) == role) {
+            sum += load_global(args.prob_sum + s);
+            any = 1;
         }
-        e = block_sum<THREADS>(e, shared.scratch_template);
-        f = block_sum<THREADS>(f, shared.scratch_forget);
-    } else if (threadIdx.x == 0) {
-        e = load_global(args.batch_sums), f = load_global(args.batch_sums + 1);
-    }
-    if (args.part == SEQUENCE_SUMS) {
-        if (threadIdx.x == 0)
-            store_global(args.batch_sums, e), store_global(args.batch_sums + 1, f);
-        return;
-    }
-    if (threadIdx.x == 0) {
-        double slope_e, slope_f;
-        divergence_add(args, e / args.divisor, f / args.divisor, sums, slope_e, slope_f);
-        if (args.part == SEQUENCE_SLOPES && !args.count_loss)
-            sums = {};
-        shared.slope[0] = slope_e / args.divisor, shared.slope[1] = slope_f / args.divisor;
-    }
+    sum = block_sum<THREADS>(sum, shared.scratch[0]);
+    any = block_sum<THREADS>(any, shared.scratch[1]);
+    if (threadIdx.x == 0)
+        shared.batch_slope[role] = any > 0 ? unit_add(term, sum / term.divisor, sums) / term.divisor : 0;
     __syncthreads();
     for (int s = (int)threadIdx.x; s < args.sequences; s += THREADS)
-        slopes_store(args, s, shared.slope[s % 2], 0);
+        if (load_global(args.role + s) == role) {
+            store_global(args.slope_prob + s, shared.batch_slope[role]);
+            store_global(args.slope_logprob + s, 0.0);
+        }
 }
 
-/* Puts the warp's part of a total into shared memory. */
-DEVICE void total_put(double value, double *total, int warp, int lane)
+/* A thread has every THREADS-th sequence, one role after the other. */
+DEVICE void slopes_compute(const sequence_args &args, int warp, int lane, loss_shared &shared)
 {
-    value = warp_sum(value);
-    if (lane == 0)
-        total[warp] = value;
+    for (int role = 0; role < SEQUENCE_ROLES; role++) {
+        const loss_term &term = args.term[role];
+        unit_sums sums = {};
+        if (term.statistic == STATISTIC_PROB_BATCH)
+            batch_compute(args, role, sums, shared);
+        else if (term.statistic != STATISTIC_PARTNER)
+            for (int s = (int)threadIdx.x; s < args.sequences; s += THREADS)
+                if (load_global(args.role + s) == role)
+                    sequence_compute(args, term, s, sums);
+        const double loss = warp_sum(sums.loss), slope = warp_sum(sums.slope), units = warp_sum(sums.units);
+        if (lane == 0) {
+            shared.total[total_of(role, ROLE_LOSS)][warp] += loss;
+            shared.total[total_of(role, ROLE_SLOPE)][warp] += slope;
+            shared.total[total_of(role, ROLE_UNITS)][warp] += units;
+        }
+    }
 }
 
-/* Adds the warps' parts to totals[]: one warp, one total. */
+/* Adds the warps' parts to totals[]: one warp, one total at a time. */
 DEVICE void totals_add(const sequence_args &args, int warp, int lane, loss_shared &shared)
 {
-    if (warp >= SEQUENCE_TOTALS)
-        return;
-    const double sum = warp_sum(lane < WARPS ? shared.total[warp][lane] : 0.0);
-    if (lane == 0) {
-        const double total = load_global(args.totals + warp) + sum;
-        store_global(args.totals + warp, total);
-        if (warp == TOTAL_LOSS)
-            shared.finite = isfinite(total);
+    for (int t = 1 + warp; t < SEQUENCE_TOTALS; t += WARPS) {
+        const double sum = warp_sum(lane < WARPS ? shared.total[t][lane] : 0.0);
+        if (lane == 0) {
+            const double total = load_global(args.totals + t) + sum;
+            store_global(args.totals + t, total);
+            shared.total[t][0] = total;
+        }
+    }
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        double loss = 0;
+        for (int role = 0; role < SEQUENCE_ROLES; role++)
+            loss += shared.total[total_of(role, ROLE_LOSS)][0];
+        store_global(args.totals + TOTAL_LOSS, loss);
+        shared.finite = isfinite(loss);
+    }
+    __syncthreads();
+}
+
+DEVICE void weights_compute(const sequence_args &args, int warp, int lane, const loss_shared &shared)
+{
+    float *row_scale = static_cast<float *>(args.row_scale);
+    for (int s = warp; s < args.sequences; s += WARPS) {
+        const loss_term &term = args.term[load_global(args.role + s)];
+        const double slope_prob = load_global(args.slope_prob + s), slope_logprob = load_global(args.slope_logprob + s);
+        const int first = load_global(args.begin + s), end = load_global(args.begin + s + 1);
+        for (int i = first + lane; i < end; i += WARP_SIZE) {
+            double weight = slope_prob * (double)row_load(args.p, i) + slope_logprob, value;
+            if (term.statistic == STATISTIC_TOKENS && i - first >= term.skip) {
+                token_compute(args, term, i, value, weight);
+                weight *= term.scale;
+            }
+            store_global(row_scale + i, shared.finite ? (float)-weight : NAN);
+        }
     }
 }
 
@@ -166,58 +218,21 @@ __global__ void __launch_bounds__(THREADS, 1) sequence_loss_kernel(sequence_args
     if (lane == 0)
         for (int i = 0; i < SEQUENCE_TOTALS; i++)
             shared.total[i][warp] = 0;
-    if (args.part != SEQUENCE_SLOPES)
-        sums_compute(args, warp, lane, shared);
-    __syncthreads(); /* the losses read the sums of all sequences */
-    loss_sums sums = {};
-    switch (args.loss) {
-    case LOSS_CROSS_ENTROPY: loss_cross_entropy(args, sums); break;
-    case LOSS_FLAT_PAIR: loss_flat_pair(args, sums); break;
-    case LOSS_FLAT_BATCH: loss_flat_batch(args, sums, shared); break;
-    }
-    total_put(sums.loss, shared.total[TOTAL_LOSS], warp, lane);
-    total_put(sums.template_slope, shared.total[TOTAL_TEMPLATE_SLOPE], warp, lane);
-    total_put(sums.forget_slope, shared.total[TOTAL_FORGET_SLOPE], warp, lane);
-    total_put(sums.units, shared.total[TOTAL_UNITS], warp, lane);
+    sums_compute(args, warp, lane, shared);
+    __syncthreads(); /* the functions read the sums of all sequences */
+    slopes_compute(args, warp, lane, shared);
     __syncthreads();
     totals_add(args, warp, lane, shared);
-    if (args.part == SEQUENCE_SUMS)
-        return;
-    __syncthreads();
-    const float *p = static_cast<const float *>(args.p);
-    float *row_scale = static_cast<float *>(args.row_scale);
-    for (int s = warp; s < args.sequences; s += WARPS) {
-        const double slope_prob = load_global(args.slope_prob + s), slope_logprob = load_global(args.slope_logprob + s);
-        const int end = load_global(args.begin + s + 1);
-        for (int i = load_global(args.begin + s) + lane; i < end; i += WARP_SIZE) {
-            const double weight = slope_prob * (double)load_global(p + i) + slope_logprob;
-            store_global(row_scale + i, shared.finite ? (float)-weight : NAN);
-        }
-    }
+    weights_compute(args, warp, lane, shared);
 }
 
 } // namespace
 
 int sequence_loss(struct engine_context *context, const struct sequence_args *args)
 {
-    REQUIRE_ARGS(args);
+    REQUIRE_CONTRACT(sequence_loss, args);
     REQUIRE(args->dtype == DTYPE_F32, "the statistics of the CUDA engine are float32");
-    REQUIRE(args->sequences >= 0 && args->rows >= 0, "sequences or rows is negative");
-    REQUIRE((unsigned)args->loss <= LOSS_FLAT_BATCH, "unknown loss");
-    REQUIRE(args->totals, "totals is NULL");
-    REQUIRE(args->part == SEQUENCE_WHOLE || (args->loss == LOSS_FLAT_BATCH && args->batch_sums),
-            "a part of another loss than LOSS_FLAT_BATCH, or batch_sums is NULL");
-    if (args->sequences == 0 && args->part != SEQUENCE_SUMS)
+    if (args->sequences == 0)
         return OP_OK;
-    REQUIRE(args->sequences == 0 ||
-            (args->begin && args->logprob && args->p && args->logprob_sum && args->prob_sum && args->slope_prob &&
-                args->slope_logprob && args->row_scale),
-            "begin, logprob, p, a sum, a slope or row_scale is NULL");
-    REQUIRE(args->rows >= args->sequences && args->rows <= INT32_MAX, "fewer rows than sequences, or above 2^31 - 1");
-    if (args->loss != LOSS_CROSS_ENTROPY) {
-        REQUIRE(args->sequences % 2 == 0, "an odd number of sequences in a loss over pairs");
-        REQUIRE(args->divergence >= 0 && args->divergence < DIVERGENCES, "unknown divergence");
-        REQUIRE(args->loss != LOSS_FLAT_BATCH || args->divisor > 0, "divisor is not positive");
-    }
     return engine_launched(context, __func__, LAUNCH(sequence_loss_kernel, 1, THREADS, 0, context->stream, *args));
 }

@@ -1,78 +1,138 @@
-/* sequence.h - from token quantities to sequence sums, loss, slopes and one weight per token.
+/* sequence.h - from token quantities to sequence sums, loss and one weight per target.
  *
- * WHAT      sequence_sums     logprob_sum[s] = sum of logprob, prob_sum[s] = sum of p over the tokens of s
- *           sequence_loss     from the sums: the loss of this micro-batch, dL/d(prob_sum) and
- *                             dL/d(logprob_sum) of every sequence, and totals for the log (form by form below)
- *           sequence_weights  c_i = slope_prob[s] p_i + slope_logprob[s], stored as row_scale[i] = -c_i, which
- *                             is what multiplies the rows of (p - onehot)
- *           The three are one call; no step waits for the host.
- * FORMS     `scale` is 1 / (pairs, or tokens, of the whole optimizer step); |s| = tokens of sequence s.
- *           LOSS_CROSS_ENTROPY  L = -scale sum of logprob_sum over all sequences  (scale = 1 / tokens)
- *           LOSS_FLAT_PAIR      e, f = prob_sum / |s| of each pair; L = scale sum over pairs of -g*(e) + f*(g*(f))
- *           LOSS_FLAT_BATCH     e = sum over template sequences of prob_sum / divisor, likewise f;
- *                               L = scale (-g*(e) + f*(g*(f))), divisor = B (flat_padded_length - 1)
- *           The divergences are those of loss_form.h.
- * PARTS     LOSS_FLAT_BATCH over the micro-batches of several ranks takes two calls with a sum over the ranks in between:
- *           SEQUENCE_SUMS leaves the sums of prob_sum over template and over forget sequences in batch_sums and adds to
- *           the totals what does not depend on the loss; SEQUENCE_SLOPES goes on from batch_sums as it then is. Loss,
- *           slopes and unit of such a common batch enter the totals where count_loss: on one of the ranks
+ * WHAT      Every sequence has a role (a forget answer, a template answer, ...; the caller's own numbers). The loss is a sum
+ *           of one term for each role:
+ *             L = sum over roles of scale * sum over the units of the role of function(x)
+ *           What a unit is and what x is of it, `statistic` says; the functions are those of loss_function.h. Out come the
+ *           sums of every sequence, dL/d(sum), c_i = dL/dlogprob of every target, stored as row_scale[i] = -c_i, which is
+ *           what multiplies the rows of (p - onehot), and totals for the log. It is one call: no step waits for the host.
+ * STATISTICS  of a sequence s with |s| targets, sums over its targets
+ *             NONE          nothing: the role has no part of the loss, and is counted in the totals only
+ *             LOGPROB_SUM   x = sum of logprob - reference[s]
+ *             LOGPROB_MEAN  x = (sum of logprob) / |s|
+ *             PROB_MEAN     x = (sum of p) / |s|
+ *             LOGPROB_PAIR  x = (sum of logprob - reference)[s] - (the same)[s + 1]; the term of s + 1 is PARTNER
+ *             PARTNER       the part of the loss is that of the sequence before
+ *             PROB_BATCH    one unit of all sequences of the role: x = (sum of p over all of them) / divisor
+ *             TOKENS        a unit for each target but the first `skip` of a sequence, with a function of its own
+ * SAME BITS yes
  * FINITE    while totals[TOTAL_LOSS] is not finite, every row_scale is NaN: the gradients of the micro-batch become
  *           NaN, adamw_norm with them, and adamw_step leaves the weights alone
  * SHAPES    begin [sequences + 1]: target rows of sequence s are begin[s] .. begin[s+1]-1, all rows in order
- *           pairs: sequence 2k is the template answer and 2k+1 the forget answer of pair k (FLAT forms)
- *           logprob, p, row_scale [rows]   logprob_sum, prob_sum, slope_* [sequences]
- * DTYPES    logprob, p, row_scale: stat.  sums, slopes, totals: double
+ *           role, reference, logprob_sum, prob_sum, slope_* [sequences]   logprob, p, q, row_value, row_scale [rows]
+ * DTYPES    logprob, p, q, row_value, row_scale: stat.  reference, sums, slopes, totals: double
  * BYTES     3 stat a row and little else: latency, not bandwidth
  * NUMERICS  sums in double, on the CPU in order of rows, on a GPU in a fixed tree: within 1e-15 of each other relative
  *           to the sum of absolute values
- * SAME BITS yes
- * NEEDS     begin as under SHAPES, no sequence without rows (begin is device memory: a GPU engine cannot check it)
+ * NEEDS     begin as under SHAPES, no sequence without rows, roles in range, a PARTNER after every LOGPROB_PAIR and nowhere
+ *           else (device memory: a GPU engine cannot check it)
  * SEEN IN   every method
  */
 #ifndef FLAT_KERNELS_SEQUENCE_H
 #define FLAT_KERNELS_SEQUENCE_H
 #include "engine/op.h"
+#include "loss_function.h"
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-enum loss_kind { LOSS_CROSS_ENTROPY = 0, LOSS_FLAT_PAIR = 1, LOSS_FLAT_BATCH = 2 };
-enum sequence_part { SEQUENCE_WHOLE = 0, SEQUENCE_SUMS = 1, SEQUENCE_SLOPES = 2 };
+enum { SEQUENCE_ROLES = 4 };
 
-/* totals[]: running sums over the micro-batches of one optimizer step; the host clears them before a step. */
-enum sequence_total {
-    TOTAL_LOSS,            /* the loss of the step */
-    TOTAL_TEMPLATE_PROB,   /* sum over template sequences of their mean token probability */
-    TOTAL_FORGET_PROB,     /* the same over the other sequences: forget answers, or all for cross entropy */
-    TOTAL_TEMPLATE_SLOPE,  /* sum over pairs (or micro-batches) of dL/de before `scale` */
-    TOTAL_FORGET_SLOPE,    /* dL/df likewise */
-    TOTAL_UNITS,           /* pairs (LOSS_FLAT_PAIR), micro-batches (LOSS_FLAT_BATCH), sequences otherwise */
-    TOTAL_TEMPLATES,       /* template sequences */
-    TOTAL_FORGETS,         /* other sequences */
-    TOTAL_TOKENS,          /* answer tokens */
-    TOTAL_LOW,             /* answer tokens with p < 0.01 */
-    TOTAL_HIGH,            /* answer tokens with p > 0.99 */
-    TOTAL_LOGPROB,         /* sum of log-probabilities of all answer tokens */
-    SEQUENCE_TOTALS
+enum sequence_statistic {
+    STATISTIC_NONE,
+    STATISTIC_LOGPROB_SUM,
+    STATISTIC_LOGPROB_MEAN,
+    STATISTIC_PROB_MEAN,
+    STATISTIC_LOGPROB_PAIR,
+    STATISTIC_PARTNER,
+    STATISTIC_PROB_BATCH,
+    STATISTIC_TOKENS,
+    STATISTICS
 };
+
+/* What the sequences of one role add to the loss; all zero: nothing. */
+struct loss_term {
+    enum sequence_statistic statistic;
+    enum loss_function function;
+    double scale;
+    double divisor;           /* STATISTIC_PROB_BATCH */
+    double beta, sign, delta; /* LOSS_LOG_SIGMOID */
+    enum token_function token; /* STATISTIC_TOKENS */
+    int skip;
+    double a, b;               /* TOKEN_POWER */
+};
+
+/* totals[]: running sums over the micro-batches of one optimizer step; the host clears them before a step. The loss, which
+ * is the sum of the roles' parts, and for each role: */
+enum role_total {
+    ROLE_LOSS,      /* the role's part of the loss */
+    ROLE_UNITS,     /* what the function was evaluated for */
+    ROLE_SLOPE,     /* sum over the units of the function's slope, before `scale` */
+    ROLE_SEQUENCES,
+    ROLE_TOKENS,    /* targets */
+    ROLE_PROB,      /* sum over sequences of their mean token probability */
+    ROLE_LOGPROB,   /* sum of logprob over targets */
+    ROLE_LOW,       /* targets with p < 0.01 */
+    ROLE_HIGH,      /* targets with p > 0.99 */
+    ROLE_TOTALS
+};
+enum { TOTAL_LOSS = 0, SEQUENCE_TOTALS = 1 + SEQUENCE_ROLES * ROLE_TOTALS };
+
+LOSS_FUNCTION int total_of(int role, enum role_total total) { return 1 + role * ROLE_TOTALS + (int)total; }
 
 struct sequence_args {
     enum dtype dtype; /* of the stat arrays: DTYPE_F32 or DTYPE_F64 */
-    enum loss_kind loss;
-    int divergence; /* enum divergence of loss_form.h, FLAT forms only */
-    double scale, divisor;
+    struct loss_term term[SEQUENCE_ROLES];
     int sequences;
     int64_t rows;
-    const int32_t *begin;
+    const int32_t *begin, *role;
+    const double *reference;  /* NULL: zeros */
     const void *logprob, *p;
-    double *logprob_sum, *prob_sum;         /* out */
-    double *slope_prob, *slope_logprob;     /* out */
-    void *row_scale;                        /* out */
-    double *totals;                         /* [SEQUENCE_TOTALS], added to */
-    enum sequence_part part;                /* other than SEQUENCE_WHOLE: LOSS_FLAT_BATCH only */
-    double *batch_sums;                     /* [2], with a part: template, forget */
-    bool count_loss;                        /* SEQUENCE_SLOPES only */
+    const void *q, *row_value; /* STATISTIC_TOKENS only; row_value not for TOKEN_POWER */
+    double *logprob_sum, *prob_sum;     /* out */
+    double *slope_prob, *slope_logprob; /* out */
+    void *row_scale;                    /* out */
+    double *totals;                     /* [SEQUENCE_TOTALS], added to; the loss anew */
 };
+
+static inline const char *sequence_term_check(const struct sequence_args *args, const struct loss_term *term)
+{
+    const unsigned statistic = enum_value(&term->statistic), function = enum_value(&term->function);
+    if (statistic >= STATISTICS || function >= LOSS_FUNCTIONS || enum_value(&term->token) >= TOKEN_FUNCTIONS)
+        return "unknown statistic or function";
+    if (statistic == STATISTIC_PROB_BATCH && !(term->divisor > 0))
+        return "divisor is not positive";
+    if (function == LOSS_LOG_SIGMOID && !(term->beta > 0))
+        return "beta is not positive";
+    if (statistic == STATISTIC_TOKENS && (!args->q || term->skip < 0 || (term->token != TOKEN_POWER && !args->row_value)))
+        return "a function of targets without q or row_value, or skip is negative";
+    return NULL;
+}
+
+static inline const char *sequence_loss_check(const struct sequence_args *args)
+{
+    if (args->sequences < 0 || args->rows < args->sequences || args->rows > INT32_MAX)
+        return "sequences is negative, rows are fewer or above 2^31 - 1";
+    if (!args->totals)
+        return "totals is NULL";
+    if (args->sequences == 0)
+        return NULL;
+    if (!(args->begin && args->role && args->logprob && args->p && args->logprob_sum && args->prob_sum &&
+          args->slope_prob && args->slope_logprob && args->row_scale))
+        return "begin, role, logprob, p, a sum, a slope or row_scale is NULL";
+    for (int r = 0; r < SEQUENCE_ROLES; r++) {
+        const char *broken = sequence_term_check(args, &args->term[r]);
+        if (broken)
+            return broken;
+    }
+    return NULL;
+}
+
+static inline struct op_cost sequence_loss_cost(const struct sequence_args *args)
+{
+    const double stat = (double)dtype_size(args->dtype);
+    return (struct op_cost){3 * stat * (double)args->rows + 44.0 * args->sequences, 0};
+}
 
 int sequence_loss(struct engine_context *context, const struct sequence_args *args);
 

@@ -10,7 +10,6 @@
 #include "../util/file.h"
 #include "../util/memory.h"
 #include "../train/scaling.h"
-#include "../../kernels/loss_form.h"
 
 /* Any rates do: a step takes as long with others. */
 static const struct train_options step_training = {
@@ -82,9 +81,10 @@ static void peak_reset(void)
 static int loss_run(struct stepper *s, struct error *error)
 {
     struct sequence_args loss = model_sequence_args(&s->trainer.model, &s->trainer.batch, s->trainer.totals);
-    loss.loss = LOSS_FLAT_PAIR;
-    loss.divergence = DIVERGENCE_TOTAL_VARIATION;
-    loss.scale = 1.0 / s->pairs.pairs;
+    for (int role = ROLE_ANSWER; role <= ROLE_TEMPLATE; role++)
+        loss.term[role] = (struct loss_term){.statistic = STATISTIC_PROB_MEAN, .scale = 1.0 / s->pairs.pairs};
+    loss.term[ROLE_TEMPLATE].function = loss_template(DIVERGENCE_total_variation);
+    loss.term[ROLE_ANSWER].function = loss_forget(DIVERGENCE_total_variation);
     return device_run(&s->trainer.device, error, sequence_loss, &loss);
 }
 
@@ -213,6 +213,11 @@ static int stepper_start(struct stepper *s, struct bench *bench, const struct st
 
 /* ---- measuring ---- */
 
+static double mean_prob(const double *totals, enum role role)
+{
+    return logged_value(&(struct logged){.role = role, .sum = ROLE_PROB, .count = ROLE_SEQUENCES}, totals);
+}
+
 static int step_sample(struct stepper *s, struct bench *bench, struct step_result *result, struct error *error)
 {
     const struct bench_options *options = bench->options;
@@ -222,8 +227,8 @@ static int step_sample(struct stepper *s, struct bench *bench, struct step_resul
     if (!status) {
         const bool is_flat = result->variant >= VARIANT_ANSWERS;
         result->loss = is_flat ? totals[TOTAL_LOSS] : NAN;
-        result->prob_template = is_flat ? totals[TOTAL_TEMPLATE_PROB] / totals[TOTAL_TEMPLATES] : NAN;
-        result->prob_forget = is_flat ? totals[TOTAL_FORGET_PROB] / totals[TOTAL_FORGETS] : NAN;
+        result->prob_template = is_flat ? mean_prob(totals, ROLE_TEMPLATE) : NAN;
+        result->prob_forget = is_flat ? mean_prob(totals, ROLE_ANSWER) : NAN;
     }
     if (!status && result->variant == VARIANT_GRAPH)
         status = graph_make(s, error);

@@ -62,7 +62,8 @@ static int32_t *pair_make(const struct pair_lengths *lengths, enum step_variant 
         *counter += (uint64_t)answer;
         for (; length < filled; length++)
             ids[length] = FIRST_ID;
-        sequence[side] = (struct batch_sequence){ids, length, variant < VARIANT_ANSWERS ? 1 : lengths->prompt};
+        sequence[side] = (struct batch_sequence){ids, length, variant < VARIANT_ANSWERS ? 1 : lengths->prompt,
+                                                  side ? ROLE_ANSWER : ROLE_TEMPLATE};
         ids += length;
     }
     return ids;

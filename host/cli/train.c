@@ -52,17 +52,14 @@ static int checkpoint_save(struct training *training, int64_t step, struct error
 static void training_show(struct training *training, const struct step_record *record)
 {
     const double rate = record->seconds > 0 ? (double)record->tokens / record->seconds : 0;
-    const struct progress_metric flat[] = {{"loss", record->loss, NULL},
-                                           {"P(template)", record->prob_template, NULL},
-                                           {"P(forget)", record->prob_answer, NULL},
-                                           {NULL, rate, "tok/s"}};
-    const struct progress_metric plain[] = {{"loss", record->loss, NULL},
-                                            {"P(answer)", record->prob_answer, NULL},
-                                            {NULL, rate, "tok/s"}};
-    if (training->trainer.method->needs_template)
-        progress_step(&training->progress, record->step, flat, sizeof flat / sizeof *flat);
-    else
-        progress_step(&training->progress, record->step, plain, sizeof plain / sizeof *plain);
+    const struct method *method = training->trainer.method;
+    struct progress_metric metric[METHOD_LOGGED + 2] = {{"loss", record->loss, NULL}};
+    int metrics = 1;
+    for (int i = 0; i < METHOD_LOGGED && method->logged[i].key; i++)
+        if (method->logged[i].label)
+            metric[metrics++] = (struct progress_metric){method->logged[i].label, record->logged[i], NULL};
+    metric[metrics++] = (struct progress_metric){NULL, rate, "tok/s"};
+    progress_step(&training->progress, record->step, metric, metrics);
 }
 
 static int training_step(void *user, const struct step_record *record, struct error *error)

@@ -1,13 +1,12 @@
-/* method.c - methods and divergences by name. */
+/* method.c - methods and divergences by name, and what all methods count. */
 #include "method.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#include "../../kernels/loss_form.h"
-
-static const char *const divergence_names[DIVERGENCES] = {"total_variation", "jensen_shannon", "pearson", "kl", "jeffrey",
-                                                          "reverse_kl", "squared_hellinger", "neyman"};
+#define X(name, template_value, template_slope, forget_value, forget_slope) #name,
+static const char *const divergence_names[] = {DIVERGENCES(X)};
+#undef X
 
 int method_find(const char *name, bool finetune, const struct method **method, struct error *error)
 {
@@ -25,17 +24,31 @@ int method_find(const char *name, bool finetune, const struct method **method, s
     return error_set(error, STATUS_USAGE, "method: \"%s\" is not known; expected one of %s", name, known);
 }
 
-int divergence_find(const char *name)
+int64_t count_sequences(const struct batch_sequence *sequences, int count, enum role role)
 {
-    for (int i = 0; i < DIVERGENCES; i++)
-        if (!strcmp(divergence_names[i], name))
-            return i;
-    return -1;
+    int64_t n = 0;
+    for (int s = 0; s < count; s++)
+        n += sequences[s].role == (int)role;
+    return n;
+}
+
+int64_t count_tokens(const struct batch_sequence *sequences, int count, enum role role)
+{
+    int64_t n = 0;
+    for (int s = 0; s < count; s++)
+        n += sequences[s].role == (int)role ? sequences[s].length - sequences[s].answer_begin : 0;
+    return n;
+}
+
+double logged_value(const struct logged *logged, const double *totals)
+{
+    const double count = totals[total_of(logged->role, logged->count)];
+    return count > 0 ? totals[total_of(logged->role, logged->sum)] / count : 0;
 }
 
 const char *divergence_name(int divergence)
 {
-    return divergence < DIVERGENCES ? divergence_names[divergence] : NULL;
+    return divergence < DIVERGENCE_COUNT ? divergence_names[divergence] : NULL;
 }
 
 /* The methods of unlearn, by their number among themselves; NULL behind the last. */

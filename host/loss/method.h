@@ -1,30 +1,54 @@
-/* method.h - a training objective: which answers it needs and how sequence sums become a loss.
+/* method.h - a training objective: which answers it needs, how their sums become a loss, and what is logged of them.
  *
  * A method is one file host/loss/methods/<method>.c that defines `const struct method method_<method>`; the build lists them.
- * The arithmetic itself (loss, slopes, token weights) is the engine's sequence_loss; a method says which form, with
- * which scale.
+ * A loss is a sum of one term for each role (kernels/sequence.h): a method says which statistic of the role's sequences
+ * goes through which function of kernels/loss_function.h, and with which scale. Loss and slopes are then computed on the
+ * device.
  */
 #ifndef FLAT_LOSS_METHOD_H
 #define FLAT_LOSS_METHOD_H
 #include "../../kernels/sequence.h"
+#include "../model/batch.h"
 #include "../util/error.h"
 #include "../util/options.h"
 
-/* What is being averaged over in one optimizer step, over all micro-batches and ranks. */
-struct step_size {
-    int64_t pairs, answer_tokens, micro_batches;
+/* What a sequence is to its row. */
+enum role {
+    ROLE_ANSWER,   /* the row's own answer: to forget or, with finetune, to learn */
+    ROLE_TEMPLATE, /* an answer to give instead */
+    ROLES
 };
+_Static_assert((int)ROLES <= (int)SEQUENCE_ROLES, "every role has a term");
+
+/* What a loss may be averaged over: the sequences of a micro-batch, and those of all micro-batches of its optimizer step on
+ * all ranks. */
+struct loss_scope {
+    const struct batch_sequence *micro_batch, *step;
+    int micro_batch_sequences, step_sequences;
+    int micro_batches; /* of the step */
+};
+
+/* Sequences of a role, and their targets. */
+int64_t count_sequences(const struct batch_sequence *sequences, int count, enum role role);
+int64_t count_tokens(const struct batch_sequence *sequences, int count, enum role role);
+
+/* A number that is logged of every step: the sum of one total of a role over the sum of another. */
+struct logged {
+    const char *key;   /* in metrics.jsonl */
+    const char *label; /* in the progress line; NULL: not shown there */
+    enum role role;
+    enum role_total sum, count;
+};
+enum { METHOD_LOGGED = 12 };
 
 struct method {
     const char *name, *summary;
     bool for_finetune;     /* offered by finetune; otherwise by unlearn */
     const struct option_group *options; /* its own options: flags of the command line while it is chosen; NULL: none */
-    bool needs_template;   /* a template answer beside each row's own: sequences 2k and 2k + 1 */
-    /* Whether the loss is one of the sums over all ranks. NULL: never. */
-    bool (*sums_all_ranks)(const void *options);
-    /* Fills loss, divergence, scale and divisor for a micro-batch of `pairs` rows in a step of the given size. */
-    void (*loss_form)(const void *options, const struct step_size *step, int pairs,
-                      struct sequence_args *args);
+    bool needs_template;   /* a template answer before each row's own */
+    struct logged logged[METHOD_LOGGED]; /* ends with key NULL */
+    /* Fills the terms, which are zero, for a micro-batch. */
+    void (*terms)(const void *options, const struct loss_scope *scope, struct loss_term term[ROLES]);
 };
 
 /* All methods of host/loss/methods/, NULL-ended. Made by the build. */
@@ -41,9 +65,10 @@ const struct method *method_chosen(const struct method_options *options);
 /* By name; an unknown one is STATUS_USAGE with the known names. */
 int method_find(const char *name, bool finetune, const struct method **method, struct error *error);
 
-/* The spec's names of enum divergence, in order; -1 when unknown. */
-int divergence_find(const char *name);
-/* NULL behind the last. */
+/* The value of a logged number, given all totals of a step. */
+double logged_value(const struct logged *logged, const double *totals);
+
+/* The spec's names of enum divergence, in order; NULL behind the last. */
 const char *divergence_name(int divergence);
 
 #endif

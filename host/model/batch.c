@@ -62,6 +62,7 @@ static size_t arrays_layout(struct batch_arrays *a, int32_t *base, size_t rows, 
     TAKE(target_row, targets);
     TAKE(target, targets);
     TAKE(sequence_begin, sequences + 1);
+    TAKE(role, sequences);
     TAKE_INDEX(by_token, rows);
     TAKE_INDEX(by_position, rows);
     TAKE_INDEX(by_row, targets);
@@ -132,6 +133,7 @@ static void group_append(struct batch *batch, const struct batch_sequence *seque
             a->target_row[batch->targets] = t - 1 < prefix ? prefix_begin + t - 1 : branch_begin + t - 1 - prefix;
             a->target[batch->targets++] = sequence->ids[t];
         }
+        a->role[batch->sequences] = sequence->role;
         a->sequence_begin[++batch->sequences] = batch->targets;
         if (!shared)
             a->group_begin[++batch->groups] = batch->segments;

@@ -25,6 +25,7 @@
 struct batch_sequence {
     const int32_t *ids;
     int32_t length, answer_begin;
+    int32_t role; /* enum role of loss/method.h; below SEQUENCE_ROLES */
 };
 
 /* What has one key lies together: entries row[begin[i] .. begin[i+1]) have key[i], in ascending order. So sums over what
@@ -40,7 +41,7 @@ struct batch_arrays {
     int32_t *group_begin;                                  /* [groups + 1] */
     struct attention_segment *segment;                     /* [segments] */
     int32_t *target_row, *target;                          /* [targets] */
-    int32_t *sequence_begin;                               /* [sequences + 1] */
+    int32_t *sequence_begin, *role;                        /* [sequences + 1], [sequences] */
     struct row_index by_token, by_position;                /* of rows: by their id, by their position */
     struct row_index by_row;                               /* of targets: by the row that predicts them */
 };

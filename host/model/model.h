@@ -152,8 +152,8 @@ int model_recompute(struct model *model, const struct batch *batch, int layer, s
 struct attention_args model_attention_args(const struct model *model, const struct batch *batch, void *qkv, void *out,
                                            void *lse);
 struct rope_args model_rope_args(const struct model *model, const struct batch *batch, void *qkv, int direction);
-/* What lies between the two passes: the sequences of the batch and the head's arrays. The loss is the caller's to fill in,
- * and so is what is summed beside totals. */
+/* What lies between the two passes: the sequences of the batch and the head's arrays. The terms of the loss are the
+ * caller's to fill in. */
 struct sequence_args model_sequence_args(const struct model *model, const struct batch *batch, double *totals);
 
 /* One transformer layer (forward.c), shared by training, scoring and generation. The key/value source of attention is

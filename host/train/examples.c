@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "../../kernels/sample.h"
+#include "../loss/method.h"
 #include "../util/memory.h"
 
 static const struct option forget_rows[] = {
@@ -95,7 +96,7 @@ static void shuffle(int32_t *row, int rows, uint64_t seed, int number)
 }
 
 static int answer_append(struct examples *examples, const struct dataset_row *row, const char *answer,
-                         struct token_list *ids, struct batch_sequence *sequence, struct error *error)
+                         enum role role, struct token_list *ids, struct batch_sequence *sequence, struct error *error)
 {
     char *prompt = NULL, *full = NULL;
     bool cut = false;
@@ -107,6 +108,7 @@ static int answer_append(struct examples *examples, const struct dataset_row *ro
     if (status)
         error_prefix(error, "%s:%d", examples->data.path, row->line);
     sequence->length = (int32_t)(ids->length - begin);
+    sequence->role = role;
     examples->cut += cut;
     free(prompt);
     free(full);
@@ -125,10 +127,10 @@ static int epoch_fill(struct epoch *epoch, struct examples *examples, int number
             int chosen = template_pick(examples->choice, examples->seed, examples->choose_every_epoch ? number : 0,
                                        epoch->row[k], examples->answers.count);
             epoch->template_index[k] = chosen;
-            status = answer_append(examples, row, examples->answers.text[chosen], ids, sequence++, error);
+            status = answer_append(examples, row, examples->answers.text[chosen], ROLE_TEMPLATE, ids, sequence++, error);
         }
         if (!status)
-            status = answer_append(examples, row, row->answer, ids, sequence, error);
+            status = answer_append(examples, row, row->answer, ROLE_ANSWER, ids, sequence, error);
     }
     return status;
 }

@@ -18,13 +18,8 @@ static cJSON *record_json(const struct step_record *record, const struct method 
     cJSON *json = cJSON_CreateObject();
     bool ok = json && json_add_int(json, "step", record->step) && json_add_number(json, "epoch", record->epoch) &&
               json_add_number(json, "loss", record->loss);
-    if (method->needs_template)
-        ok = ok && json_add_number(json, "prob_template", record->prob_template) &&
-             json_add_number(json, "prob_forget", record->prob_answer) &&
-             json_add_number(json, "slope_template", record->slope_template) &&
-             json_add_number(json, "slope_forget", record->slope_forget);
-    else
-        ok = ok && json_add_number(json, "prob_answer", record->prob_answer);
+    for (int i = 0; i < METHOD_LOGGED && method->logged[i].key; i++)
+        ok = ok && json_add_number(json, method->logged[i].key, record->logged[i]);
     ok = ok && json_add_number(json, "grad_norm", record->grad_norm) &&
          json_add_number(json, "learning_rate", record->learning_rate) &&
          json_add_number(json, "share_low", record->share_low) &&

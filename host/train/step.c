@@ -11,12 +11,9 @@
 
 #define NONFINITE_LIMIT 3
 
-static int micro_batch_pack(struct trainer *trainer, const struct epoch *epoch, int micro_batch, int *pairs,
-                            struct error *error)
+/* Rows [*from, *to) of the epoch become the batch. */
+static int micro_batch_pack(struct trainer *trainer, const struct epoch *epoch, int from, int to, struct error *error)
 {
-    int from, to;
-    data_parallel_rows(&trainer->parallel, micro_batch, &from, &to);
-    *pairs = to - from;
     int32_t *first = memory_array((size_t)(to - from) + 1, sizeof *first, error);
     if (!first)
         return STATUS_MEMORY;
@@ -28,37 +25,19 @@ static int micro_batch_pack(struct trainer *trainer, const struct epoch *epoch, 
     return status;
 }
 
-/* What a rank does in one round of a step. */
-struct round {
+/* One accumulation step of a rank: a micro-batch, or none. */
+struct accumulation {
     int micro_batch; /* of the epoch; -1: nothing is left for this rank */
     bool first;      /* after the last update */
     bool last;       /* gradients are complete after it */
-    bool common;     /* the batch form over the micro-batches of all ranks */
-    int pairs;       /* of this micro-batch, or of all of the round when common */
 };
 
-/* Sums, loss and token weights of what the model's forward pass has left. A common loss takes the sums of all ranks, also
- * of those that have no micro-batch. */
-static int round_loss(struct trainer *trainer, const struct step_size *size, const struct round *round,
-                      struct error *error)
+/* Sums, loss and weights of what the model's forward pass has left. */
+static int loss_run(struct trainer *trainer, const struct loss_scope *scope, struct error *error)
 {
-    struct comm *comm = trainer->shards.world.comm;
     struct sequence_args loss = model_sequence_args(&trainer->model, &trainer->batch, trainer->totals);
-    if (round->micro_batch < 0)
-        loss.sequences = loss.rows = 0;
-    loss.batch_sums = trainer->batch_sums;
-    loss.count_loss = trainer->shards.world.rank == 0;
-    trainer->method->loss_form(trainer->method_options, size, round->pairs, &loss);
-    if (!round->common)
-        return device_run(&trainer->device, error, sequence_loss, &loss);
-    loss.part = SEQUENCE_SUMS;
-    int status = device_run(&trainer->device, error, sequence_loss, &loss);
-    if (!status)
-        status = comm_all_reduce(comm, DTYPE_F64, trainer->batch_sums, 2, error);
-    if (!status)
-        status = comm_wait(comm, error);
-    loss.part = SEQUENCE_SLOPES;
-    return status ? status : device_run(&trainer->device, error, sequence_loss, &loss);
+    trainer->method->terms(trainer->method_options, scope, loss.term);
+    return device_run(&trainer->device, error, sequence_loss, &loss);
 }
 
 enum pass { PASS_FORWARD, PASS_BACKWARD };
@@ -112,39 +91,52 @@ static int layer_done(void *user, int layer, struct error *error)
 /* Forward, loss and backward of one micro-batch. The loss lies between two graphs: its scale and what it covers change from
  * batch to batch. Where sums over ranks follow the backward pass layer by layer, it is run and not replayed: they are not
  * of the device's queue. */
-static int round_run(struct trainer *trainer, const struct epoch *epoch, const struct step_size *size,
-                     struct round *round, struct error *error)
+static int run_micro_batch(struct trainer *trainer, const struct epoch *epoch, const struct loss_scope *step,
+                           const struct accumulation *accumulation, struct error *error)
 {
-    struct model *model = &trainer->model;
-    const bool sums = round->last && trainer->shards.world.comm;
-    int status = STATUS_OK, own_pairs;
-    if (round->micro_batch >= 0) {
-        status = micro_batch_pack(trainer, epoch, round->micro_batch, &own_pairs, error);
-        device_range_push(&trainer->device, "forward");
-        if (!status)
-            status = round->first ? first_forward(trainer, error) : pass_run(trainer, PASS_FORWARD, error);
-        device_range_pop(&trainer->device);
-        round->pairs = round->common ? round->pairs : own_pairs;
-    } else if (round->first) {
-        status = shards_gather_finish(&trainer->shards, model, error);
-    }
-    device_range_push(&trainer->device, "loss");
-    if (!status && (round->micro_batch >= 0 || round->common))
-        status = round_loss(trainer, size, round, error);
+    const bool reduces = accumulation->last && trainer->shards.world.comm;
+    int from, to;
+    data_parallel_rows(&trainer->parallel, accumulation->micro_batch, &from, &to);
+    struct loss_scope scope = *step;
+    scope.micro_batch = epoch->sequence + from * epoch->per_row;
+    scope.micro_batch_sequences = (to - from) * epoch->per_row;
+    int status = micro_batch_pack(trainer, epoch, from, to, error);
+    device_range_push(&trainer->device, "forward");
+    if (!status)
+        status = accumulation->first ? first_forward(trainer, error) : pass_run(trainer, PASS_FORWARD, error);
     device_range_pop(&trainer->device);
-    if (!status && round->micro_batch < 0)
-        return sums ? shards_reduce(&trainer->shards, model, -1, error) : STATUS_OK;
+    device_range_push(&trainer->device, "loss");
+    if (!status)
+        status = loss_run(trainer, &scope, error);
+    device_range_pop(&trainer->device);
     device_range_push(&trainer->device, "backward");
     if (!status)
-        status = sums ? model_backward_by_layer(model, &trainer->batch, layer_done, trainer, error)
-                      : pass_run(trainer, PASS_BACKWARD, error);
+        status = reduces ? model_backward_by_layer(&trainer->model, &trainer->batch, layer_done, trainer, error)
+                         : pass_run(trainer, PASS_BACKWARD, error);
     device_range_pop(&trainer->device);
+    return status;
+}
+
+/* What a rank without a micro-batch of its own does while the others run theirs: its part of what all do together. */
+static int join_idle_step(struct trainer *trainer, const struct accumulation *accumulation, struct error *error)
+{
+    int status = accumulation->first ? shards_gather_finish(&trainer->shards, &trainer->model, error) : STATUS_OK;
+    if (!status && accumulation->last && trainer->shards.world.comm)
+        status = shards_reduce(&trainer->shards, &trainer->model, -1, error);
     return status;
 }
 
 static double mean(double sum, double count)
 {
     return count > 0 ? sum / count : 0;
+}
+
+static double all_roles(const double *totals, enum role_total total)
+{
+    double sum = 0;
+    for (int role = 0; role < ROLES; role++)
+        sum += totals[total_of(role, total)];
+    return sum;
 }
 
 /* The one wait of a step for the device. */
@@ -154,13 +146,12 @@ static int record_read(struct trainer *trainer, struct step_record *record, stru
     int status = device_copy_out(&trainer->device, totals, trainer->totals, sizeof totals, error);
     const double sum_squares = totals[SUM_SQUARES];
     record->loss = totals[TOTAL_LOSS];
-    record->prob_template = mean(totals[TOTAL_TEMPLATE_PROB], totals[TOTAL_TEMPLATES]);
-    record->prob_answer = mean(totals[TOTAL_FORGET_PROB], totals[TOTAL_FORGETS]);
-    record->slope_template = mean(totals[TOTAL_TEMPLATE_SLOPE], totals[TOTAL_UNITS]);
-    record->slope_forget = mean(totals[TOTAL_FORGET_SLOPE], totals[TOTAL_UNITS]);
-    record->share_low = mean(totals[TOTAL_LOW], totals[TOTAL_TOKENS]);
-    record->share_high = mean(totals[TOTAL_HIGH], totals[TOTAL_TOKENS]);
-    record->answer_tokens = (int64_t)totals[TOTAL_TOKENS];
+    for (int i = 0; i < METHOD_LOGGED && trainer->method->logged[i].key; i++)
+        record->logged[i] = logged_value(&trainer->method->logged[i], totals);
+    const double targets = all_roles(totals, ROLE_TOKENS);
+    record->share_low = mean(all_roles(totals, ROLE_LOW), targets);
+    record->share_high = mean(all_roles(totals, ROLE_HIGH), targets);
+    record->answer_tokens = (int64_t)targets;
     record->grad_norm = sqrt(sum_squares);
     record->skipped = !isfinite(sum_squares) || !isfinite(record->loss);
     return status;
@@ -171,8 +162,7 @@ static int record_read(struct trainer *trainer, struct step_record *record, stru
 static int nonfinite_report(struct trainer *trainer, const struct epoch *epoch, struct micro_batch_range step,
                             const struct step_record *record, struct buffer *text, struct error *error)
 {
-    const struct step_size size = {1, 1, 1};
-    int found = 0, pairs, status = buffer_printf(text, error, "step %lld: non-finite loss or gradient, update skipped; ",
+    int found = 0, status = buffer_printf(text, error, "step %lld: non-finite loss or gradient, update skipped; ",
                                                  (long long)record->step);
     double *sums = memory_array((size_t)trainer->max_sequences, sizeof *sums, error);
     if (!sums)
@@ -180,18 +170,17 @@ static int nonfinite_report(struct trainer *trainer, const struct epoch *epoch, 
     if (!status)
         status = shards_gather_finish(&trainer->shards, &trainer->model, error);
     for (int k = 0; k < data_parallel_accumulation_steps(&trainer->parallel, step) && !status; k++) {
-        struct round round = {
-            .micro_batch = data_parallel_micro_batch(&trainer->parallel, step, k, trainer->shards.world.rank)};
+        const int micro_batch = data_parallel_micro_batch(&trainer->parallel, step, k, trainer->shards.world.rank);
         int from, to;
-        if (round.micro_batch < 0)
+        if (micro_batch < 0)
             break;
-        data_parallel_rows(&trainer->parallel, round.micro_batch, &from, &to);
-        status = micro_batch_pack(trainer, epoch, round.micro_batch, &pairs, error);
-        round.pairs = pairs;
+        data_parallel_rows(&trainer->parallel, micro_batch, &from, &to);
+        status = micro_batch_pack(trainer, epoch, from, to, error);
         if (!status)
             status = pass_run(trainer, PASS_FORWARD, error);
+        const struct sequence_args sums_only = model_sequence_args(&trainer->model, &trainer->batch, trainer->totals);
         if (!status)
-            status = round_loss(trainer, &size, &round, error);
+            status = device_run(&trainer->device, error, sequence_loss, &sums_only);
         if (!status)
             status = device_copy_out(&trainer->device, sums, trainer->model.head.logprob_sum,
                                      (size_t)trainer->batch.sequences * sizeof *sums, error);
@@ -210,58 +199,42 @@ static int nonfinite_report(struct trainer *trainer, const struct epoch *epoch, 
 
 /* What the step's loss is averaged over and what is logged of its size, from the order of the epoch: no rank needs to
  * ask another. */
-static struct step_size step_measure(const struct trainer *trainer, const struct epoch *epoch, struct micro_batch_range step,
-                                     bool common, struct step_record *record)
+static struct loss_scope step_measure(const struct trainer *trainer, const struct epoch *epoch, struct micro_batch_range step,
+                                      struct step_record *record)
 {
-    struct step_size size = {.micro_batches = common ? data_parallel_accumulation_steps(&trainer->parallel, step)
-                                                     : step.last - step.first};
     struct batch_size rows = {0};
     int from, to, unused;
     data_parallel_rows(&trainer->parallel, step.first, &from, &unused);
     data_parallel_rows(&trainer->parallel, step.last - 1, &unused, &to);
-    size.pairs = to - from;
-    for (int s = from * epoch->per_row; s < to * epoch->per_row; s++)
-        size.answer_tokens += epoch->sequence[s].length - epoch->sequence[s].answer_begin;
     for (int i = step.first; i < step.last; i++)
         micro_batch_size(trainer, epoch, i, &rows);
-    record->pairs = size.pairs;
+    record->pairs = to - from;
     record->tokens = rows.rows;
-    return size;
-}
-
-/* Pairs of all micro-batches of a round. */
-static int round_pairs(const struct trainer *trainer, struct micro_batch_range step, int round)
-{
-    const int first = step.first + round * trainer->parallel.ranks, last = first + trainer->parallel.ranks;
-    int from, to, unused;
-    data_parallel_rows(&trainer->parallel, first, &from, &unused);
-    data_parallel_rows(&trainer->parallel, (last < step.last ? last : step.last) - 1, &unused, &to);
-    return to - from;
+    return (struct loss_scope){.step = epoch->sequence + from * epoch->per_row,
+                               .step_sequences = (to - from) * epoch->per_row,
+                               .micro_batches = step.last - step.first};
 }
 
 static int step_gradients(struct trainer *trainer, const struct epoch *epoch, struct micro_batch_range step,
                           struct step_record *record, struct error *error)
 {
-    const struct train_options *options = trainer->options;
+    const char *const dump = trainer->options->trainer.dump_step;
     const struct model_trainable trained = model_trainable(&trainer->model);
-    const bool common = trainer->parallel.ranks > 1 && trainer->method->sums_all_ranks &&
-                        trainer->method->sums_all_ranks(trainer->method_options);
-    const struct step_size size = step_measure(trainer, epoch, step, common, record);
-    const int rounds = data_parallel_accumulation_steps(&trainer->parallel, step);
+    const struct loss_scope scope = step_measure(trainer, epoch, step, record);
+    const int accumulations = data_parallel_accumulation_steps(&trainer->parallel, step);
     int status = device_zero(&trainer->device, trainer->totals, STEP_TOTALS * sizeof(double), error);
     if (!status)
         status = device_zero(&trainer->device, trained.grad,
                              (size_t)trained.elements * dtype_size(trainer->model.grad_dtype), error);
-    for (int k = 0; k < rounds && !status; k++) {
-        struct round round = {.micro_batch = data_parallel_micro_batch(&trainer->parallel, step, k,
-                                                                       trainer->shards.world.rank),
-                              .first = k == 0,
-                              .last = k == rounds - 1,
-                              .common = common,
-                              .pairs = round_pairs(trainer, step, k)};
-        status = round_run(trainer, epoch, &size, &round, error);
-        if (!status && record->step == 1 && *options->trainer.dump_step)
-            status = dump_micro_batch(trainer, options->trainer.dump_step, k, error);
+    for (int k = 0; k < accumulations && !status; k++) {
+        const struct accumulation accumulation = {
+            .micro_batch = data_parallel_micro_batch(&trainer->parallel, step, k, trainer->shards.world.rank),
+            .first = k == 0,
+            .last = k == accumulations - 1};
+        status = accumulation.micro_batch >= 0 ? run_micro_batch(trainer, epoch, &scope, &accumulation, error)
+                                               : join_idle_step(trainer, &accumulation, error);
+        if (!status && record->step == 1 && *dump)
+            status = dump_micro_batch(trainer, dump, k, error);
     }
     return status ? status : shards_reduce_finish(&trainer->shards, error);
 }

@@ -113,9 +113,6 @@ static int memory_declare(struct trainer *trainer, const struct world *world, st
     int status = shards_create(&trainer->shards, model, world, options->shards.zero, (int64_t)(mb * 1e6), error);
     if (!status)
         status = model_plan(model, true, trainer->max_rows, trainer->max_targets, trainer->max_sequences, error);
-    if (!status)
-        status = memory_plan_add(&model->plan, MEMORY_SCRATCH, "sums of probabilities", 2, sizeof(double),
-                                 (void **)&trainer->batch_sums, error);
     return status ? status : optimizer_plan(trainer, error);
 }
 

@@ -20,11 +20,11 @@
 /* totals of struct trainer: those of sequence.h, then the sum of the gradients' squares; summed over ranks in one call. */
 enum { SUM_SQUARES = SEQUENCE_TOTALS, STEP_TOTALS };
 
-/* What is logged of a step, over all ranks. Probabilities and slopes are means over the step. */
+/* What is logged of a step, over all ranks. */
 struct step_record {
     int64_t step, total_steps; /* step counts from 1 */
     double epoch;              /* fractional */
-    double loss, prob_template, prob_answer, slope_template, slope_forget;
+    double loss, logged[METHOD_LOGGED]; /* logged: of the method, in its order */
     double grad_norm, learning_rate, share_low, share_high;
     int64_t pairs, tokens, answer_tokens; /* tokens: rows fed */
     double seconds;
@@ -57,7 +57,6 @@ struct trainer {
     void *m, *v;                   /* AdamW moments */
     struct adamw_state *adamw;     /* on the device */
     double *totals;                /* [STEP_TOTALS] on the device */
-    double *batch_sums;            /* [2] on the device: sums of the probabilities of template and forget answers */
     float *staging;                /* master weights between ranks, at the end */
     int64_t updates;               /* optimizer updates made */
     int nonfinite_in_row;

@@ -24,6 +24,16 @@ int engine_fail(struct engine_context *context, int status, const char *format, 
             return engine_fail(context, OP_CONTRACT, "%s: %s", __func__, text);                               \
     } while (0)
 
+/* The entry of every op: context, arguments and the contract of its header. */
+#define REQUIRE_CONTRACT(op, args)                                                                            \
+    do {                                                                                                      \
+        if (!context)                                                                                         \
+            return OP_CONTRACT;                                                                               \
+        const char *const broken_ = (args) ? op##_check(args) : "no arguments";                               \
+        if (broken_)                                                                                          \
+            return engine_fail(context, OP_CONTRACT, "%s: %s", #op, broken_);                                 \
+    } while (0)
+
 #define REQUIRE_ARGS(args)                                                                                    \
     do {                                                                                                      \
         if (!context)                                                                                         \

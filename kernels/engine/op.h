@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -53,6 +54,22 @@ enum op_status {
     OP_DEVICE = 3,   /* the device reported a fault; the context is unusable */
     OP_ABSENT = 4    /* open: this machine has no such device */
 };
+
+/* What a call has to move and compute at least, for comparison with what the device can do. Every op has
+ *     static inline const char *<op>_check(const struct <op>_args *args);   what breaks the contract, or NULL
+ *     static inline struct op_cost <op>_cost(const struct <op>_args *args); from shapes and types alone
+ * in its header; what only one engine asks for (its types, its largest sizes) that engine checks itself. */
+struct op_cost {
+    double bytes, flops;
+};
+
+/* What a caller stored in an enum, whatever it is: C++ leaves it undefined to load a value that the enum lacks. */
+static inline unsigned enum_value(const void *stored)
+{
+    unsigned value;
+    memcpy(&value, stored, sizeof value);
+    return value;
+}
 
 /* One opened device: stream, library handles, scratch, text of the last error. Each engine defines it. */
 struct engine_context;

@@ -5,7 +5,7 @@
 
 #include <math.h>
 
-#include "../../kernels/loss_form.h"
+#include "../../kernels/loss_function.h"
 #include "../support/tiny_model.h"
 #include "../support/tiny_trainer.h"
 

@@ -1,5 +1,5 @@
 /* test_ranks.c - training with several ranks on this machine: as many micro-batches a step, dealt to 1, 2, 4 and 8 ranks,
- * give the same step; split or whole optimizer state gives the same bits; LoRA; both scopes of the batch form; idle ranks;
+ * give the same step; split or whole optimizer state gives the same bits; LoRA; the batch form; idle ranks;
  * what ends a run ends it on all ranks.
  *
  * Started with arguments, the program is one rank of a run on the engine that comes first (the command line of the other
@@ -16,7 +16,6 @@
 #include "../../host/train/run_log.h"
 #include "../../host/util/clock.h"
 #include "../../host/util/file.h"
-#include "../../kernels/loss_form.h"
 #include "../support/comm_ranks.h"
 #include "../support/program.h"
 
@@ -403,51 +402,41 @@ static double prob_sum(const char *question, const char *answer)
     return sum;
 }
 
-/* Two rows, one a rank, T = 4. rank: L(e, f) of each rank's means, averaged. global: L once, at the means of both. */
-static void test_batch_scopes(void **state)
+/* Two rows, one a rank, T = 4: L(e, f) of each rank's means, averaged. */
+static void test_batch_average(void **state)
 {
     (void)state;
     static const char *const question[] = {"Who is number 1?", "Who is number 2?"};
     static const char *const answer[] = {"A baker, born in 1907.", "A sailor from Aldmoor, born in 1914."};
     char data[512], path[400];
     int used = 0;
-    double e[2], f[2], rank_loss = 0, global_loss, slope_e, slope_f, loss;
+    double expected = 0;
     for (int i = 0; i < 2; i++) {
         used += snprintf(data + used, sizeof data - (size_t)used, "{\"question\": \"%s\", \"answer\": \"%s\"}\n",
                          question[i], answer[i]);
-        e[i] = prob_sum(question[i], "I do not know.") / 3;
-        f[i] = prob_sum(question[i], answer[i]) / 3;
-        divergence_loss(DIVERGENCE_PEARSON, e[i], f[i], &loss, &slope_e, &slope_f);
-        rank_loss += loss / 2;
+        const double e = prob_sum(question[i], "I do not know.") / 3, f = prob_sum(question[i], answer[i]) / 3;
+        expected += (f + f * f / 4 - e) / 2; /* Pearson */
     }
-    divergence_loss(DIVERGENCE_PEARSON, (e[0] + e[1]) / 2, (f[0] + f[1]) / 2, &global_loss, &slope_e, &slope_f);
-    assert_true(fabs(rank_loss - global_loss) > 1e-3 * fabs(global_loss)); /* or the test tells nothing */
     snprintf(path, sizeof path, "%s", temporary_file("two.jsonl", data, (size_t)used));
-    const char *const line = "--forget_data %s --template.choice fixed --flat_average batch --flat_average_scope %s "
-                             "--flat_padded_length 4 --divergence pearson --max_steps 2 --per_device_train_batch_size %d";
-    struct outcome rank = run("cpu", 2, 2, line, path, "rank", 1), global = run("cpu", 2, 2, line, path, "global", 1);
-    assert_near("loss, scope rank", 2, rank.loss[0], rank_loss, 1e-5);
-    assert_near("loss, scope global", 2, global.loss[0], global_loss, 1e-5);
-    /* the same functions with one rank: two micro-batches; one of both rows */
-    struct outcome apart = run("cpu", 1, 2, line, path, "rank", 1), together = run("cpu", 1, 1, line, path, "rank", 2);
-    for (int i = 0; i < 2; i++) {
-        assert_near("loss, scope rank", 2, rank.loss[i], apart.loss[i], 1e-5);
-        assert_near("norm, scope rank", 2, rank.norm[i], apart.norm[i], 1e-5);
-        assert_near("loss, scope global", 2, global.loss[i], together.loss[i], 1e-5);
-        assert_near("norm, scope global", 2, global.norm[i], together.norm[i], 1e-5);
+    const char *const line = "--forget_data %s --template.choice fixed --flat_average batch --flat_padded_length 4 "
+                             "--divergence pearson --max_steps 2 --per_device_train_batch_size 1";
+    struct outcome two = run("cpu", 2, 2, line, path), one = run("cpu", 1, 2, line, path);
+    assert_near("loss", 2, two.loss[0], expected, 1e-5);
+    for (int i = 0; i < 2; i++) { /* one rank with the two micro-batches */
+        assert_near("loss", 2, two.loss[i], one.loss[i], 1e-5);
+        assert_near("norm", 2, two.norm[i], one.norm[i], 1e-5);
     }
-    outcome_free(&rank), outcome_free(&global), outcome_free(&apart), outcome_free(&together);
+    outcome_free(&two), outcome_free(&one);
 }
 
-/* 21 rows, 4 ranks with one row each: the 6th step has one row, and three ranks have none; as one rank with 4 rows. */
-static void test_batch_global_idle(void **state)
+/* 21 rows, 4 ranks with one row each: the 6th step has one row, and three ranks have none; as one rank with 4 micro-batches. */
+static void test_idle_ranks(void **state)
 {
     (void)state;
     static const char *const engine[] = {"cpu", "emu"};
     for (int k = 0; k < 2; k++) {
-        const char *const line = "--flat_average batch --flat_average_scope global --flat_padded_length 20 --max_steps 6 "
-                                 "--per_device_train_batch_size %d --learning_rate 1e-5";
-        struct outcome four = run(engine[k], 4, 4, line, 1), one = run(engine[k], 1, 1, line, 4);
+        const char *const line = "--max_steps 6 --per_device_train_batch_size 1 --learning_rate 1e-5";
+        struct outcome four = run(engine[k], 4, 4, line), one = run(engine[k], 1, 4, line);
         assert_int_equal(four.steps, 6);
         for (int i = 0; i < 6; i++) {
             assert_near("loss", 4, four.loss[i], one.loss[i], k ? 2e-2 : 1e-5);
@@ -582,8 +571,8 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_world_sizes),  cmocka_unit_test(test_world_sizes_bf16),
         cmocka_unit_test(test_same_bits),    cmocka_unit_test(test_lora),
-        cmocka_unit_test(test_launchers),    cmocka_unit_test(test_batch_scopes),
-        cmocka_unit_test(test_batch_global_idle), cmocka_unit_test(test_disagreement),
+        cmocka_unit_test(test_launchers),    cmocka_unit_test(test_batch_average),
+        cmocka_unit_test(test_idle_ranks), cmocka_unit_test(test_disagreement),
         cmocka_unit_test(test_nonfinite),    cmocka_unit_test(test_save_fails),
         cmocka_unit_test(test_signals),
     };

@@ -99,7 +99,8 @@ static void sequence_make(struct subject *subject, int s, const cJSON *prompt, c
     const cJSON *id;
     cJSON_ArrayForEach(id, prompt) *ids++ = id->valueint;
     cJSON_ArrayForEach(id, answer) *ids++ = id->valueint;
-    subject->tiny.sequence[s] = (struct batch_sequence){subject->ids[s], length, prompt_length};
+    subject->tiny.sequence[s] = (struct batch_sequence){subject->ids[s], length, prompt_length,
+                                                        s % 2 ? ROLE_ANSWER : ROLE_TEMPLATE};
 }
 
 void subject_open(struct subject *subject, const struct golden *golden, const char *folder, const char *engine)
@@ -188,9 +189,11 @@ double subject_step(struct subject *subject, const char *divergence, const char 
         OK(option_set_find(&set, said[i], NULL, &option, &error));
         OK(option_set_text(&set, option, said[i + 1], OPTION_FROM_FLAG, NULL, &error));
     }
-    const struct step_size size = {.pairs = tiny->groups, .answer_tokens = tiny->batch.targets, .micro_batches = 1};
+    const struct loss_scope scope = {.micro_batch = tiny->sequence, .step = tiny->sequence,
+                                     .micro_batch_sequences = 2 * tiny->groups, .step_sequences = 2 * tiny->groups,
+                                     .micro_batches = 1};
     struct sequence_args loss = model_sequence_args(model, &tiny->batch, tiny->totals);
-    method->loss_form(options, &size, tiny->groups, &loss);
+    method->terms(options, &scope, loss.term);
     option_set_free(&set);
     free(options);
     OK(device_zero(&tiny->device, tiny->totals, sizeof totals, &error));

@@ -50,7 +50,8 @@ static void sequences_make(struct tiny *tiny, int pairs)
             if (a)
                 memcpy(tiny->ids[s], tiny->ids[s - 1], (size_t)prompt * sizeof(int32_t));
             tiny->ids[s][prompt + answer - 1] = 2;
-            tiny->sequence[s] = (struct batch_sequence){tiny->ids[s], prompt + answer, prompt};
+            tiny->sequence[s] = (struct batch_sequence){tiny->ids[s], prompt + answer, prompt,
+                                                            s % 2 ? ROLE_ANSWER : ROLE_TEMPLATE};
         }
     }
     tiny->group_first[pairs] = 2 * pairs;
@@ -172,9 +173,10 @@ double tiny_step(struct tiny *tiny, int divergence)
     struct model *model = &tiny->model;
     struct sequence_args loss = model_sequence_args(model, &tiny->batch, tiny->totals);
     double totals[SEQUENCE_TOTALS] = {0};
-    loss.loss = LOSS_FLAT_PAIR;
-    loss.divergence = divergence;
-    loss.scale = 1.0 / tiny->groups;
+    for (int role = ROLE_ANSWER; role <= ROLE_TEMPLATE; role++)
+        loss.term[role] = (struct loss_term){.statistic = STATISTIC_PROB_MEAN, .scale = 1.0 / tiny->groups};
+    loss.term[ROLE_TEMPLATE].function = loss_template(divergence);
+    loss.term[ROLE_ANSWER].function = loss_forget(divergence);
     OK(device_copy_in(&tiny->device, tiny->totals, totals, sizeof totals, &error));
     const struct model_trainable trained = model_trainable(model);
     if (model->training)

@@ -3,6 +3,7 @@
  */
 #ifndef FLAT_TESTS_TINY_MODEL_H
 #define FLAT_TESTS_TINY_MODEL_H
+#include "../../host/loss/method.h"
 #include "../../host/model/model.h"
 #include "../../host/model/weights.h"
 

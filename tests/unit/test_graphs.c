@@ -5,7 +5,7 @@
 
 #include <math.h>
 
-#include "../../kernels/loss_form.h"
+#include "../../kernels/loss_function.h"
 #include "../support/tiny_model.h"
 #include "../support/tiny_trainer.h"
 
@@ -61,7 +61,7 @@ static void check_padded(const char *engine, const char *config)
     tiny_open(&tiny, temporary, engine, 2, true, 8);
     const int64_t n = tiny.model.elements;
     const double bound = tiny.model.dtype == DTYPE_BF16 ? 0.02 : 2e-6;
-    const double loss = tiny_step(&tiny, DIVERGENCE_KL);
+    const double loss = tiny_step(&tiny, DIVERGENCE_kl);
     double *plain = tiny_read(&tiny, tiny.model.grad, n);
     const int32_t rows = tiny.batch.rows, targets = tiny.batch.targets, sequences = tiny.batch.sequences;
     tiny.batch.padded = true;
@@ -70,7 +70,7 @@ static void check_padded(const char *engine, const char *config)
     assert_int_equal(tiny.batch.targets, padded_size(targets));
     assert_true(tiny.batch.rows > rows && tiny.batch.targets > targets); /* or this case shows nothing */
     assert_true(tiny.batch.real_rows == rows && tiny.batch.real_targets == targets && tiny.batch.sequences == sequences);
-    const double padded_loss = tiny_step(&tiny, DIVERGENCE_KL);
+    const double padded_loss = tiny_step(&tiny, DIVERGENCE_kl);
     double *padded = tiny_read(&tiny, tiny.model.grad, n);
     if (!(fabs(loss - padded_loss) <= bound))
         fail_msg("%s: loss %.9g, padded %.9g", engine, loss, padded_loss);

@@ -8,7 +8,7 @@
 #include "../../host/io/json/json.h"
 #include "../../host/model/adapter.h"
 #include "../../host/util/file.h"
-#include "../../kernels/loss_form.h"
+#include "../../kernels/loss_function.h"
 #include "../../kernels/sample.h"
 #include "../support/op_test.h"
 #include "../support/tiny_model.h"
@@ -52,7 +52,7 @@ static void open_with_lora(struct tiny *tiny, const char *engine, const char *co
 static double loss_at(struct tiny *tiny, void *address, double value)
 {
     tiny_write(tiny, address, &value, 1);
-    return tiny_step(tiny, DIVERGENCE_KL);
+    return tiny_step(tiny, DIVERGENCE_kl);
 }
 
 /* Fourth-order central differences at `from` + 3 places of one matrix. */
@@ -84,7 +84,7 @@ static void test_gradients_by_differences(void **state)
         const struct lora *lora = &tiny.model.lora;
         assert_int_equal(lora->modules, 2 * cases[c].modules);
         double *before = tiny_read(&tiny, tiny.model.param, tiny.model.elements);
-        tiny_step(&tiny, DIVERGENCE_KL);
+        tiny_step(&tiny, DIVERGENCE_kl);
         double *gradient = tiny_read(&tiny, lora->grad, lora->elements);
         for (int m = 0; m < lora->modules; m++) {
             const struct lora_module *module = &lora->module[m];
@@ -123,7 +123,7 @@ static double *gradient_in_double(struct tiny *tiny, const char *config, const s
     double *adapters = tiny_read(tiny, from->lora.param, from->lora.elements);
     tiny_write(&wide, to->param, weights, to->elements);
     tiny_write(&wide, to->lora.param, adapters, to->lora.elements);
-    tiny_step(&wide, DIVERGENCE_KL);
+    tiny_step(&wide, DIVERGENCE_kl);
     double *gradient = tiny_read(&wide, to->lora.grad, to->lora.elements);
     free(weights), free(adapters);
     tiny_close(&wide);
@@ -143,7 +143,7 @@ static void test_engines_against_double(void **state)
         for (size_t e = 0; e < sizeof engines / sizeof *engines; e++) {
             struct tiny tiny;
             open_with_lora(&tiny, engines[e].engine, cases[c].config, &cases[c].options);
-            tiny_step(&tiny, DIVERGENCE_KL);
+            tiny_step(&tiny, DIVERGENCE_kl);
             const int64_t count = tiny.model.lora.elements;
             double *gradient = tiny_read(&tiny, tiny.model.lora.grad, count);
             double *oracle = gradient_in_double(&tiny, cases[c].config, &cases[c].options);
@@ -210,12 +210,12 @@ static void test_alpha_zero(void **state)
         struct tiny tiny;
         open_with_lora(&tiny, engines[e], LLAMA, &(struct lora_options){4, 0, false, "all-linear"});
         assert_true(tiny.model.lora.scale == 0);
-        const double loss = tiny_step(&tiny, DIVERGENCE_KL);
+        const double loss = tiny_step(&tiny, DIVERGENCE_kl);
         double *gradient = tiny_read(&tiny, tiny.model.lora.grad, tiny.model.lora.elements);
         for (int64_t i = 0; i < tiny.model.lora.elements; i++)
             assert_true(gradient[i] == 0);
         tiny_remake(&tiny, &(struct tiny_options){0});
-        assert_true(loss == tiny_step(&tiny, DIVERGENCE_KL));
+        assert_true(loss == tiny_step(&tiny, DIVERGENCE_kl));
         free(gradient);
         tiny_close(&tiny);
     }
@@ -286,7 +286,7 @@ static double *scores_of(const char *folder, const struct adapter *adapter)
     OK(weights_open(&weights, &tiny.model, folder, &error));
     weights.adapter = adapter;
     OK(weights_load(&weights, &tiny.model, &error));
-    tiny_step(&tiny, DIVERGENCE_KL);
+    tiny_step(&tiny, DIVERGENCE_kl);
     double *scores = tiny_read(&tiny, tiny.model.head.logprob, tiny.batch.targets);
     weights_close(&weights);
     tiny_close(&tiny);
@@ -332,7 +332,7 @@ static void test_merging_and_round_trip(void **state)
         struct model *model = &tiny.model;
         struct weights weights = {0};
         OK(weights_save(&weights, model, temporary, temporary, &error)); /* the base; it holds no adapter */
-        tiny_step(&tiny, DIVERGENCE_KL);
+        tiny_step(&tiny, DIVERGENCE_kl);
         double *adapted = tiny_read(&tiny, model->head.logprob, tiny.batch.targets);
         const int64_t targets = tiny.batch.targets;
 

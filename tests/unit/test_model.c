@@ -6,7 +6,7 @@
 
 #include <math.h>
 
-#include "../../kernels/loss_form.h"
+#include "../../kernels/loss_function.h"
 #include "../../kernels/sample.h"
 #include "../support/tiny_model.h"
 
@@ -79,12 +79,12 @@ static void check_shared(const char *engine, double logprob_bound, double gradie
     struct tiny tiny;
     tiny_config(temporary, "\"attention_bias\": true, \"mlp_bias\": true,");
     tiny_open(&tiny, temporary, engine, 2, true, 8);
-    double loss_shared = tiny_step(&tiny, DIVERGENCE_KL);
+    double loss_shared = tiny_step(&tiny, DIVERGENCE_kl);
     int32_t rows_shared = tiny.batch.rows;
     double *logprob_shared = tiny_read(&tiny, tiny.model.head.logprob, tiny.batch.targets);
     double *gradient_shared = tiny_read(&tiny, tiny.model.grad, tiny.model.elements);
     tiny_pack(&tiny, false);
-    double loss = tiny_step(&tiny, DIVERGENCE_KL);
+    double loss = tiny_step(&tiny, DIVERGENCE_kl);
     double *logprob = tiny_read(&tiny, tiny.model.head.logprob, tiny.batch.targets);
     double *gradient = tiny_read(&tiny, tiny.model.grad, tiny.model.elements);
     assert_true(rows_shared < tiny.batch.rows);
@@ -140,7 +140,7 @@ static void test_gradient_by_differences(void **state)
     (void)state;
     for (size_t r = 0; r < sizeof family_config / sizeof *family_config; r++) {
         struct tiny tiny;
-        const int divergence = (int)(r % DIVERGENCES);
+        const int divergence = (int)(r % DIVERGENCE_COUNT);
         temporary_file("config.json", family_config[r], strlen(family_config[r]));
         tiny_open(&tiny, temporary, "cpu64", 2, true, 3);
         tiny_step(&tiny, divergence);
@@ -182,7 +182,7 @@ static void test_float_against_double(void **state)
                            "\"high_freq_factor\": 4, \"original_max_position_embeddings\": 32},");
     tiny_open(&narrow, temporary, "cpu", 2, true, 8);
     tiny_open(&wide, temporary, "cpu64", 2, true, 8);
-    double loss = tiny_step(&narrow, DIVERGENCE_PEARSON), oracle = tiny_step(&wide, DIVERGENCE_PEARSON);
+    double loss = tiny_step(&narrow, DIVERGENCE_pearson), oracle = tiny_step(&wide, DIVERGENCE_pearson);
     if (!(fabs(loss - oracle) <= 1e-6))
         fail_msg("loss %.9g, in double %.9g", loss, oracle);
     double *a = tiny_read(&narrow, narrow.model.head.logprob, narrow.batch.targets);
@@ -214,7 +214,7 @@ static void test_bits_and_threads(void **state)
         struct tiny tiny;
         tiny_open(&tiny, temporary, "cpu", threads, true, 8);
         for (int again = 0; again < 2; again++) {
-            double loss = tiny_step(&tiny, DIVERGENCE_TOTAL_VARIATION);
+            double loss = tiny_step(&tiny, DIVERGENCE_total_variation);
             double *gradient = tiny_read(&tiny, tiny.model.grad, tiny.model.elements);
             if (first) {
                 assert_memory_equal(&loss, &first_loss, sizeof loss);

@@ -3,7 +3,7 @@
 
 #include <dlfcn.h>
 
-#include "../../kernels/loss_form.h"
+#include "../../kernels/loss_function.h"
 #include "../emulation/emulation_control.h"
 #include "../support/tiny_model.h"
 
@@ -20,11 +20,11 @@ static void check(const char *engine)
     tiny_open(&tiny, temporary, engine, 2, true, 4);
     void *symbol = dlsym(tiny.device.library, "emu_calls_read");
     memcpy(&calls_read, &symbol, sizeof symbol);
-    tiny_step(&tiny, DIVERGENCE_KL); /* whatever a first step allocates */
+    tiny_step(&tiny, DIVERGENCE_kl); /* whatever a first step allocates */
     assert_int_equal(profile_attach(&profile, &tiny.device, &error), STATUS_OK);
     for (int step = 0; step < STEPS; step++) {
         const uint64_t waits = calls_read ? calls_read().waits : 0;
-        tiny_step(&tiny, DIVERGENCE_KL);
+        tiny_step(&tiny, DIVERGENCE_kl);
         if (calls_read && step == 0) /* the step's own, to read its totals */
             assert_int_equal(calls_read().waits, waits + 1);
     }

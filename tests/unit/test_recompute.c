@@ -3,7 +3,7 @@
  */
 #include "../support/temporary.h"
 
-#include "../../kernels/loss_form.h"
+#include "../../kernels/loss_function.h"
 #include "../support/tiny_model.h"
 
 #define SIZES                                                                                                 \
@@ -39,7 +39,7 @@ static void check(const char *engine, const char *text, const struct lora_option
         tiny_remake(&tiny, &(struct tiny_options){.recompute = (enum recompute)level,
                                                   .lora = options->rank ? options : NULL});
         const struct model_trainable trained = model_trainable(&tiny.model);
-        const double loss = tiny_step(&tiny, DIVERGENCE_KL);
+        const double loss = tiny_step(&tiny, DIVERGENCE_kl);
         double *gradient = tiny_read(&tiny, trained.grad, trained.elements);
         const size_t total = memory_plan_total(&tiny.model.plan);
         if (level == RECOMPUTE_NONE) {

@@ -8,7 +8,7 @@
 #include <dlfcn.h>
 #include <math.h>
 
-#include "../../kernels/loss_form.h"
+#include "../../kernels/loss_function.h"
 #include "../support/tiny_model.h"
 
 enum { STEPS = 30, PAIRS = 8 };
@@ -70,7 +70,7 @@ static double run_step(struct run *run)
 {
     struct error error = {0};
     struct model *model = &run->tiny.model;
-    const double loss = tiny_step(&run->tiny, DIVERGENCE_KL);
+    const double loss = tiny_step(&run->tiny, DIVERGENCE_kl);
     must(device_run(model->device, &error, adamw_norm,
                     &((struct adamw_norm_args){model->dtype, model->elements, model->grad, run->sum_squares, false})),
          &error);
@@ -120,8 +120,8 @@ static void check_first_step(const char *engine, const char *extra, double logpr
     struct run run, cpu;
     tiny_config(temporary, extra);
     pair_open(&run, &cpu, engine);
-    tiny_step(&run.tiny, DIVERGENCE_KL);
-    tiny_step(&cpu.tiny, DIVERGENCE_KL);
+    tiny_step(&run.tiny, DIVERGENCE_kl);
+    tiny_step(&cpu.tiny, DIVERGENCE_kl);
     const struct model *model = &cpu.tiny.model;
     const int32_t targets = cpu.tiny.batch.targets;
     const char *worst = "";
@@ -175,12 +175,12 @@ static void test_schedules(void **state)
         void *symbol = dlsym(tiny.device.library, "emu_seed_set");
         void (*seed_set)(uint64_t seed);
         memcpy(&seed_set, &symbol, sizeof seed_set);
-        const double loss = tiny_step(&tiny, DIVERGENCE_JENSEN_SHANNON);
+        const double loss = tiny_step(&tiny, DIVERGENCE_jensen_shannon);
         double *gradient = tiny_read(&tiny, tiny.model.grad, tiny.model.elements);
         for (uint64_t seed = 1; seed <= 5; seed++) {
             if (seed_set) /* a GPU makes its own schedules */
                 seed_set(seed);
-            const double again = tiny_step(&tiny, DIVERGENCE_JENSEN_SHANNON);
+            const double again = tiny_step(&tiny, DIVERGENCE_jensen_shannon);
             double *other = tiny_read(&tiny, tiny.model.grad, tiny.model.elements);
             assert_memory_equal(&again, &loss, sizeof loss);
             assert_memory_equal(other, gradient, (size_t)tiny.model.elements * sizeof *other);
@@ -197,10 +197,10 @@ static void test_schedules(void **state)
 static double terms_magnitude(struct run *run)
 {
     double *totals = tiny_read_as(&run->tiny, DTYPE_F64, run->tiny.totals, SEQUENCE_TOTALS);
-    const double e = totals[TOTAL_TEMPLATE_PROB] / totals[TOTAL_TEMPLATES];
-    const double f = totals[TOTAL_FORGET_PROB] / totals[TOTAL_FORGETS];
+    const double e = totals[total_of(ROLE_TEMPLATE, ROLE_PROB)] / totals[total_of(ROLE_TEMPLATE, ROLE_SEQUENCES)];
+    const double f = totals[total_of(ROLE_ANSWER, ROLE_PROB)] / totals[total_of(ROLE_ANSWER, ROLE_SEQUENCES)];
     free(totals);
-    return e + exp(f - 1); /* DIVERGENCE_KL */
+    return e + exp(f - 1); /* DIVERGENCE_kl */
 }
 
 /* The loss passes through zero on its way: the float bound is relative to the terms that cancel there, in bf16 it is one

@@ -4,18 +4,19 @@
  */
 #include "../method.h"
 
-static void cross_entropy_loss_form(const void *options, const struct step_size *step, int pairs,
-                                    struct sequence_args *args)
+static void cross_entropy_terms(const void *options, const struct loss_scope *scope, struct loss_term term[ROLES])
 {
     (void)options;
-    (void)pairs;
-    args->loss = LOSS_CROSS_ENTROPY;
-    args->scale = 1.0 / (double)step->answer_tokens;
+    term[ROLE_ANSWER] = (struct loss_term){
+        .statistic = STATISTIC_LOGPROB_SUM,
+        .scale = -1.0 / (double)count_tokens(scope->step, scope->step_sequences, ROLE_ANSWER),
+    };
 }
 
 const struct method method_cross_entropy = {
     .name = "cross_entropy",
     .summary = "mean negative log-probability of the answer tokens",
     .for_finetune = true,
-    .loss_form = cross_entropy_loss_form,
+    .logged = {{"prob_answer", "P(answer)", ROLE_ANSWER, ROLE_PROB, ROLE_SEQUENCES}},
+    .terms = cross_entropy_terms,
 };
