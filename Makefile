@@ -228,8 +228,9 @@ compare: deps $(PARITY)/venv/installed
 	@$(SUBMAKE) flat
 	@$(PARITY)/venv/bin/python benches/pytorch/compare.py --flat $(BUILD)/flat $(COMPARE)
 # The page and charts of the committed measurements.
-report:
-	@$(PYTHON) benches/report.py
+report: deps
+	@$(SUBMAKE) flat
+	@$(PYTHON) benches/report.py $(BUILD)/flat
 
 # No include points from a layer to one on its right.
 layers:

@@ -1,4 +1,5 @@
-"""benches/results/README.md and its charts, from the committed JSON files: make report.
+"""benches/results/README.md and its charts, from the committed JSON files: make report (report.py FLAT, the program, which
+draws the charts).
 
 A folder of benches/results is a machine; its files are what the benchmarks wrote:
     kernels.json (flat bench kernels), reference.json (pytorch/kernels.py), step*.json (flat bench step), compare*.json
@@ -11,17 +12,21 @@ import json
 import os
 import re
 import statistics
-from html import escape
+import subprocess
+import sys
+import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 RESULTS = os.path.join(HERE, "results")
-OURS, OTHERS, INK, GRAY = "#1f77b4", "#b9c2cc", "#222222", "#666666"
 MODEL_ORDER = ("stories-15m", "smollm2-135m", "llama-3.2-1b", "phi-1.5", "qwen2-1.5b", "opt-2.7b", "llama-2-7b")
 VARIANT_TEXT = {"padded": "padded to 500, logits everywhere", "packed": "packed, logits everywhere",
              "answers": "packed, logits of answers only", "shared": "and one copy of each prompt",
              "graph": "and launched as one graph"}
 WAY_TEXT = {"flat": "flat.c", "flat+graph": "flat.c, one graph a step", "authors": "PyTorch, as the authors: padded to 500", "padded": "PyTorch, padded to the longest",
             "packed": "PyTorch, packed, answer-only head", "shared": "PyTorch, packed with shared prompts"}
+
+RACE_TEXT = {("step", ""): "FLAT step of 8 pairs", ("score", ""): "scoring 80 answers", ("generate", "1"): "greedy text of 1 prompt",
+             ("generate", "8"): "greedy text of 8 prompts"}
 
 
 def load(path):
@@ -31,22 +36,23 @@ def load(path):
 
 # ---- charts ----
 
-def bar_chart(path, title, subtitle, bars, unit, digits=2):
-    """Horizontal bars, one (label, value, is ours) each, the value beside each."""
-    left, width, step, top = 300, 780, 30, 66
-    height, longest = top + step * len(bars) + 16, max(value for _, value, _ in bars)
-    out = ['<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" font-family="Helvetica, Arial, '
-           'sans-serif" role="img">' % (width, height, width, height), "<title>%s</title>" % escape(title),
-           '<rect width="%d" height="%d" fill="white"/>' % (width, height),
-           '<text x="16" y="26" font-size="16" font-weight="bold" fill="%s">%s</text>' % (INK, escape(title)),
-           '<text x="16" y="46" font-size="12" fill="%s">%s</text>' % (GRAY, escape(subtitle))]
-    for i, (label, value, ours) in enumerate(bars):
-        y, length = top + step * i, max(1.0, (width - left - 110) * value / longest)
-        out += ['<text x="%d" y="%d" font-size="13" text-anchor="end" fill="%s">%s</text>' % (left - 8, y + 16, INK, escape(label)),
-                '<rect x="%d" y="%d" width="%.1f" height="20" fill="%s"/>' % (left, y + 2, length, OURS if ours else OTHERS),
-                '<text x="%.1f" y="%d" font-size="13" fill="%s">%.*f %s</text>' % (left + length + 6, y + 16, INK, digits, value,
-                                                                                 escape(unit))]
-    write(path, "\n".join(out + ["</svg>", ""]))
+def bar(label, value, other=False, low=0.0, high=0.0):
+    """other: what ours are compared with; a whisker from low to high."""
+    return {"label": label, "value": value, "other": other, "low": low, "high": high}
+
+
+def bar_chart(path, title, subtitle, bars, unit, digits=2, mark=0, mark_label=""):
+    """Drawn by `flat plot`, which says what the keys mean (host/cli/plot/plot.h)."""
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump({"title": title, "subtitle": subtitle, "unit": unit, "digits": digits, "mark": mark,
+                   "mark_label": mark_label, "bars": bars}, file)
+        file.flush()
+        subprocess.run([sys.argv[1], "plot", file.name, "-o", path], check=True, stdout=subprocess.DEVNULL)
+
+
+def machine(context):
+    """Of what `flat bench` writes."""
+    return "%s, %s" % (context["processor"], context["device"]) if context.get("processor") else context["device"]
 
 
 def write(path, text):
@@ -93,8 +99,8 @@ def kernels_part(folder, page):
         share = [100 * c["of_limit"] for c in cases]
         rows.append((op, dtype, len(cases), spread(share, "%.0f"), "%.2f" % max(c["error_of_allowed"] for c in cases),
                      spread(ratios, "%.2f") if ratios else ""))
-        bars.append((op + ("" if dtype == "float32" and len({d for _, d in ops}) == 1 else ", " + dtype),
-                     statistics.median(share), True))
+        bars.append(bar(op + ("" if dtype == "float32" and len({d for _, d in ops}) == 1 else ", " + dtype),
+                     statistics.median(share)))
     page.append("### Kernels\n\n" + origin(context, "flat bench kernels --time_budget %g" % context["time_budget"]))
     page.append("Limits in the same process: copy %.1f, scale %.1f, read %.1f GB/s; matrix products %s GFLOP/s. " % (
         1e-9 * limits["copy_bytes_per_second"], 1e-9 * limits["scale_bytes_per_second"], 1e-9 * limits["read_bytes_per_second"],
@@ -104,8 +110,8 @@ def kernels_part(folder, page):
         "than the limits, or from the cache." + (" The reference is the fastest of %s; above 1, it takes longer than ours." % (
             "torch %s and what else was there" % reference_file["context"]["torch"]) if reference else "") + "\n")
     page.append(table(("op", "type", "cases", "% of the limit", "error / allowed", "reference's time / ours"), rows, 2))
-    bar_chart(os.path.join(folder, "kernels.svg"), "Share of the device's limit", "%s, %s; median over shapes, %% of copy, read or "
-              "matrix-product rate" % (context["device"], context["date"][:10]), bars, "%", 0)
+    bar_chart(os.path.join(folder, "kernels.svg"), "Kernels: share of the device's limit", "median over shapes \u00b7 %s \u00b7 %s" % (machine(context), context["date"][:10]), bars,
+              "% of the copy, read or matrix-product rate measured in the same process", 0, 100, "100 %: the limit")
     page.append("![share of the limit](%s/kernels.svg)\n" % os.path.basename(folder))
 
 
@@ -117,7 +123,7 @@ def steps_part(folder, page):
             if not cases:
                 continue
             page.append("### Steps of %s\n\n" % model + origin(data["context"], "flat bench step --filter " + model))
-            page.append(table(("workload", "variant", "rows", "head rows", "ms", "p10", "p90", "samples", "pairs/s", "TFLOP/s", "MB planned",
+            page.append(table(("workload", "variant", "rows", "target rows", "ms", "p10", "p90", "samples", "pairs/s", "TFLOP/s", "MB planned",
                                "MB used", "largest ops"), [
                 (c["workload"], c["variant"], c["rows"], c["target_rows"], *("%.0f" % (1e3 * c["seconds"][k]) for k in
                                                                       ("median", "p10", "p90")), c["samples"],
@@ -130,10 +136,10 @@ def steps_part(folder, page):
             if len(ablation) > 1:
                 name = "ablation-%s.svg" % model
                 bar_chart(os.path.join(folder, name), "What each idea brings: %s" % model,
-                          "%s, %s; pairs a second, steps of %d pairs of TOFU" % (data["context"]["device"],
-                                                                               data["context"]["date"][:10], ablation[0]["pairs"]),
-                          [(VARIANT_TEXT[c["variant"]], c["pairs_per_second"], c["variant"] in ("shared", "graph")) for c in ablation],
-                          "pairs/s")
+                          "steps of %d pairs of TOFU \u00b7 %s \u00b7 %s" % (ablation[0]["pairs"], machine(data["context"]),
+                                                                   data["context"]["date"][:10]),
+                          [bar(VARIANT_TEXT[c["variant"]], c["pairs_per_second"], c["variant"] not in ("shared", "graph"))
+                           for c in ablation], "pairs per second")
                 page.append("![ablation](%s/%s)\n" % (os.path.basename(folder), name))
 
 
@@ -155,9 +161,11 @@ def compare_part(folder, page):
         for way, reason in data["unavailable"].items():
             page.append("Not run: %s (%s).\n" % (way, reason))
         name = "compare-%s.svg" % data["model"]
-        bar_chart(os.path.join(folder, name), "Against PyTorch: %s" % data["model"], "%s, %s; pairs a second, more is better" % (
-            context["ours"]["device"], context["date"][:10]),
-            [(WAY_TEXT.get(s["way"], "PyTorch, " + s["way"]), s["pairs_per_second"], s["way"].startswith("flat")) for s in steps], "pairs/s")
+        bar_chart(os.path.join(folder, name), "Against PyTorch: %s" % data["model"],
+                  "one FLAT step of %d pairs, %s \u00b7 %s \u00b7 %s" % (data["pairs"], data["dtype"], machine(context["ours"]),
+                                                                context["date"][:10]),
+                  [bar(WAY_TEXT.get(s["way"], "PyTorch, " + s["way"]), s["pairs_per_second"], not s["way"].startswith("flat"))
+                   for s in steps], "pairs per second; more is better")
         page.append("![against PyTorch](%s/%s)\n" % (os.path.basename(folder), name))
 
 
@@ -175,8 +183,9 @@ def race_part(folder, page):
                                  "%.1f (%.1f to %.1f)" % tuple(ratio["seconds"][k] for k in ("median", "p10", "p90")),
                                  "%.1f (%.1f to %.1f)" % tuple(ratio["cpu_seconds"][k] for k in ("median", "p10", "p90"))))
                     if "padded" not in peer and "authors" not in peer:
-                        chart.append(("%s%s: %s" % (name, " " + count if count else "", peer.split(",")[0].split("+")[0]),
-                                      ratio["seconds"]["median"], False))
+                        seconds = ratio["seconds"]
+                        chart.append(bar("%s, PyTorch %s" % (RACE_TEXT.get((name, count), name), peer.split(",")[0].split("+")[0].split()[-1]),
+                                         seconds["median"], low=seconds["p10"], high=seconds["p90"]))
     if not rows:
         return
     page.append("### The CPU race on a real model\n\n`benches/race/race.py` (what is compared, and how, is in benches/race), %s, %s, "
@@ -184,8 +193,9 @@ def race_part(folder, page):
     page.append("PyTorch's time as a multiple of flat.c's in the same round: median (p10 to p90) of the rounds; the "
                 "authors' way ran in the first one only.\n")
     page.append(table(("race", "PyTorch", "rounds", "wall", "processor time"), rows, 2))
-    bar_chart(os.path.join(folder, "race.svg"), "PyTorch's time / flat.c's: SmolLM2-135M, float32, CPU", "%s; 1 is a tie"
-              % last["date"][:10], chart, "x", 1)
+    bar_chart(os.path.join(folder, "race.svg"), "PyTorch's time divided by flat.c's", "SmolLM2-135M, float32 \u00b7 %s, %d threads "
+              "\u00b7 %s" % (last["cpu"], last["threads"], last["date"][:10]), chart,
+              "times as long as flat.c, the same work and results", 1, 1, "1: a tie")
     page.append("![race](%s/race.svg)\n" % os.path.basename(folder))
 
 
