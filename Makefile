@@ -265,10 +265,11 @@ deps:
 
 # An engine for CUDA that was built before is installed as long as it is of these sources.
 SHARE := $(PREFIX)/share/flat
-COMPLETION := $(PREFIX)/share/bash-completion/completions
+# What `flat` prints of itself, by where it goes: completion for three shells, the manual page.
+SHARED_TEXTS := bash-completion/completions/flat zsh/site-functions/_flat fish/vendor_completions.d/flat.fish man/man1/flat.1
 install: deps
 	@$(SUBMAKE) flat
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/flat $(DESTDIR)$(COMPLETION)
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/flat $(dir $(SHARED_TEXTS:%=$(DESTDIR)$(PREFIX)/share/%))
 	install -s -m 755 $(BUILD)/flat $(DESTDIR)$(PREFIX)/bin/flat
 	rm -f $(DESTDIR)$(PREFIX)/lib/flat/libflat_*.so
 	install -s -m 755 $(BUILD)/libflat_cpu.so $(DESTDIR)$(PREFIX)/lib/flat/
@@ -277,9 +278,12 @@ install: deps
 	for model in $(notdir $(wildcard benches/models/*)); do \
 	    install -D -m 644 -t $(DESTDIR)$(SHARE)/models/$$model benches/models/$$model/config.json || exit 1; done
 	install -m 644 benches/tofu_lengths.txt $(DESTDIR)$(SHARE)/
-	$(BUILD)/flat completion bash > $(DESTDIR)$(COMPLETION)/flat
+	$(BUILD)/flat completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/flat
+	$(BUILD)/flat completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_flat
+	$(BUILD)/flat completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/flat.fish
+	$(BUILD)/flat man > $(DESTDIR)$(PREFIX)/share/man/man1/flat.1
 uninstall:
-	rm -f $(DESTDIR)$(PREFIX)/bin/flat $(DESTDIR)$(COMPLETION)/flat
+	rm -f $(DESTDIR)$(PREFIX)/bin/flat $(SHARED_TEXTS:%=$(DESTDIR)$(PREFIX)/share/%)
 	rm -rf $(DESTDIR)$(PREFIX)/lib/flat $(DESTDIR)$(SHARE)
 
 clean:

@@ -37,8 +37,7 @@ int terminal_columns(void)
     return columns <= 0 ? 80 : columns < 40 ? 40 : columns;
 }
 
-/* The last word of a command's name: "kernels" of "bench kernels". */
-static const char *last_word(const struct command *command)
+const char *command_word(const struct command *command)
 {
     const char *space = strrchr(command->name, ' ');
     return space ? space + 1 : command->name;
@@ -49,7 +48,7 @@ static const struct command *word_find(const struct command *const *list, const 
     size_t best = SIZE_MAX;
     *nearest = NULL;
     for (; *list; list++) {
-        const char *name = last_word(*list);
+        const char *name = command_word(*list);
         if (!strcmp(name, word))
             return *list;
         size_t distance = option_name_distance(word, name);
@@ -66,7 +65,7 @@ static const char *parts_list(const struct command *command, char *out, size_t o
 {
     size_t at = 0;
     for (const struct command *const *part = command->parts; *part && at < out_bytes; part++)
-        at += (size_t)snprintf(out + at, out_bytes - at, "%s%s", part == command->parts ? "" : ", ", last_word(*part));
+        at += (size_t)snprintf(out + at, out_bytes - at, "%s%s", part == command->parts ? "" : ", ", command_word(*part));
     return out;
 }
 
@@ -96,28 +95,47 @@ int command_find(const struct command *const *list, int argc, char **argv, const
     return STATUS_OK;
 }
 
+static int group_visit(const struct option_group *group, option_visit visit, void *user, struct error *error)
+{
+    int status = STATUS_OK;
+    for (size_t i = 0; i < group->count && !status; i++)
+        status = visit(&group->rows[i], group, user, error);
+    return status;
+}
+
+static const struct option *choice_of_variants(const struct option_group *group)
+{
+    for (size_t i = 0; group->variant && i < group->count; i++)
+        if (!strcmp(group->rows[i].name, group->variant_option))
+            return &group->rows[i];
+    return NULL;
+}
+
 int command_rows_visit(const struct command *command, option_visit visit, void *user, struct error *error)
 {
     int status = STATUS_OK;
-    for (const struct command_group *group = command->groups; group && group->group && !status; group++) {
-        const struct option *choice = NULL;
-        for (size_t i = 0; i < group->group->count && !status; i++) {
-            status = visit(&group->group->rows[i], user, error);
-            if (group->group->variant_option && !strcmp(group->group->rows[i].name, group->group->variant_option))
-                choice = &group->group->rows[i];
-        }
-        for (int i = 0; choice && option_choice(choice, i) && !status; i++) {
-            const struct option_group *own = group->group->variant(i);
-            for (size_t k = 0; own && k < own->count && !status; k++)
-                status = visit(&own->rows[k], user, error);
-        }
+    for (const struct command_group *g = command->groups; g && g->group && !status; g++) {
+        const struct option *choice = choice_of_variants(g->group);
+        status = group_visit(g->group, visit, user, error);
+        for (int i = 0; choice && option_choice(choice, i) && !status; i++)
+            if (g->group->variant(i))
+                status = group_visit(g->group->variant(i), visit, user, error);
     }
     return status;
 }
 
-/* 1 for the row of that name. */
-static int row_is(const struct option *option, void *name, struct error *error)
+int commands_visit(const struct command *const *list, command_visit visit, void *user, struct error *error)
 {
+    int status = STATUS_OK;
+    for (; *list && !status; list++)
+        status = (*list)->parts ? commands_visit((*list)->parts, visit, user, error) : visit(*list, user, error);
+    return status;
+}
+
+/* 1 for the row of that name. */
+static int row_is(const struct option *option, const struct option_group *group, void *name, struct error *error)
+{
+    (void)group;
     (void)error;
     return option_named(option, name);
 }

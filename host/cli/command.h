@@ -77,13 +77,19 @@ cJSON *invocation_defaults_json(const struct invocation *run, struct error *erro
 
 /* Calls visit for every row of a command (its parts' not included): those of its groups and of every choice that brings its
  * own. Ends with the first status that is not 0. */
-typedef int (*option_visit)(const struct option *option, void *user, struct error *error);
+typedef int (*option_visit)(const struct option *option, const struct option_group *group, void *user,
+                            struct error *error);
+/* The same for every command of a list that does something itself: the parts of one that has parts stand in its place. */
+typedef int (*command_visit)(const struct command *command, void *user, struct error *error);
+int commands_visit(const struct command *const *list, command_visit visit, void *user, struct error *error);
 int command_rows_visit(const struct command *command, option_visit visit, void *user, struct error *error);
 
 /* Text for people, appended to *out, in lines of at most so many columns: all commands; the invocation's command. */
 int command_print_usage(const struct command *const *list, int columns, struct buffer *out, struct error *error);
 int command_print_help(const struct invocation *run, int columns, struct buffer *out, struct error *error);
 
+/* The last word of a command's name: "kernels" of "bench kernels". */
+const char *command_word(const struct command *command);
 /* The width of the terminal on stdout; COLUMNS where that is set; 80 where nobody says. */
 int terminal_columns(void);
 /* Writes a text that `status` says is whole to stdout, and frees it. */

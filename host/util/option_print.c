@@ -83,15 +83,15 @@ static void help_sentence(const struct option *option, bool required, char *out,
              required && !*initial ? " (required)" : *initial ? " (default " : "", initial, *initial ? ")" : "");
 }
 
-/* "-o, --output FILE" */
-static void option_left(const struct option *option, char *out, size_t out_bytes)
+void option_names(const struct option *option, char *out, size_t out_bytes)
 {
     char letter[8] = "", alias[80] = "";
     if (option->letter)
         snprintf(letter, sizeof letter, "-%c, ", option->letter);
     if (option->alias)
         snprintf(alias, sizeof alias, "--%s, ", option->alias);
-    snprintf(out, out_bytes, "%s%s--%s %s", letter, alias, option->name, option_operand(option));
+    const char *operand = option_operand(option);
+    snprintf(out, out_bytes, "%s%s--%s%s%s", letter, alias, option->name, *operand ? " " : "", operand);
 }
 
 int option_set_print_help(const struct option_set *set, const char *required, const char *also_required, int columns,
@@ -109,7 +109,7 @@ int option_set_print_help(const struct option_set *set, const char *required, co
         title = entry->group->title;
         group = entry->group;
         char left[160], help[1024];
-        option_left(entry->option, left, sizeof left);
+        option_names(entry->option, left, sizeof left);
         const bool needed = names_hold(required, entry->option->name) || names_hold(also_required, entry->option->name);
         help_sentence(entry->option, needed, help, sizeof help);
         if (!status)

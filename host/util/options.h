@@ -184,6 +184,8 @@ int option_print_line(const char *left, const char *help, int columns, struct bu
 int option_print_text(const char *text, int columns, struct buffer *out, struct error *error);
 /* The values in force, with what set them: those that are not the defaults, or all. */
 int option_set_print_values(const struct option_set *set, bool all, struct buffer *out, struct error *error);
+/* "-o, --alias, --name FILE". */
+void option_names(const struct option *option, char *out, size_t out_bytes);
 /* What the help calls a value: FILE, N, NAME; "" for a boolean. */
 const char *option_operand(const struct option *option);
 

@@ -41,7 +41,7 @@ const struct command command_unlearn = {
     .at_most = 1,
     .config = CONFIG_TRAIN,
     .summary = "Makes a model forget question-answer pairs, from forget data alone.",
-    .examples = {"flat unlearn configs/tofu/llama2-7b.json --output_dir runs/tofu",
+    .examples = {"flat unlearn configs/tofu/smollm2-135m/unlearn.json --output_dir runs/tofu",
                  "flat unlearn --model DIR --forget_data forget.jsonl --template.file idk.txt --output_dir runs/one",
                  "flat unlearn runs/one --learning_rate 2e-5 --output_dir runs/two"},
     .groups = groups,
