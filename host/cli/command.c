@@ -269,27 +269,46 @@ int command_print_usage(const struct command *const *list, int columns, struct b
                                       "'flat -V' prints the version.", columns, out, error);
 }
 
-static int examples_print(const struct command *command, struct buffer *out, struct error *error)
+/* A command line, broken where it is too long as a shell would take it. */
+static int example_print(const char *text, int columns, struct buffer *out, struct error *error)
+{
+    int column = 2, status = buffer_printf(out, error, "  ");
+    for (bool first = true; *text && !status; first = false) {
+        const int word = (int)strcspn(text, " ");
+        const bool fits = column + 1 + word + 2 <= columns; /* with " \" behind it */
+        if (!first)
+            status = buffer_printf(out, error, fits ? " " : " \\\n      ");
+        column = first ? column + word : fits ? column + 1 + word : 6 + word;
+        if (!status)
+            status = buffer_append(out, text, (size_t)word, error);
+        text += word + (text[word] == ' ');
+    }
+    return status ? status : buffer_printf(out, error, "\n");
+}
+
+static int examples_print(const struct command *command, int columns, struct buffer *out, struct error *error)
 {
     int status = buffer_printf(out, error, "\nExamples\n");
-    for (int i = 0; i < 3 && command->examples[i] && !status; i++)
-        status = buffer_printf(out, error, "  %s\n", command->examples[i]);
+    for (int i = 0; i < 3 && !status; i++)
+        status = example_print(command->examples[i], columns, out, error);
     return status;
 }
 
 int command_print_help(const struct invocation *run, int columns, struct buffer *out, struct error *error)
 {
     const struct command *command = run->command;
-    char left[120];
+    char left[120], usage[160];
     command_left(command, left, sizeof left);
-    int status = buffer_printf(out, error, "Usage: %s%s%s\n\n", left, command->parts ? " PART" : "",
-                               command->groups || command->parts ? " [--key value ...]" : "");
+    snprintf(usage, sizeof usage, "Usage: %s%s", left, command->groups || command->parts ? " [--key value ...]" : "");
+    int status = option_print_text(usage, columns, out, error);
+    if (!status)
+        status = buffer_printf(out, error, "\n");
     if (!status)
         status = option_print_text(command->summary, columns, out, error);
     if (!status && command->parts && !(status = buffer_printf(out, error, "\nParts, each with a --help of its own\n")))
         status = commands_print(command->parts, columns, out, error);
     if (!status)
-        status = examples_print(command, out, error);
+        status = examples_print(command, columns, out, error);
     if (!status)
         status = option_set_print_help(&run->set, command->required, also_required(run), columns, out, error);
     if (!status && command->groups)

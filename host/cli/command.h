@@ -31,7 +31,7 @@ struct command {
     int at_least, at_most;        /* how many of them */
     enum command_config config;
     const char *summary;          /* one sentence with a full stop */
-    const char *examples[3];      /* whole command lines */
+    const char *examples[3];      /* whole command lines, all three */
     const struct command_group *groups; /* NULL: no options */
     size_t options_bytes;         /* of the command's struct; 0: none */
     const char *required;         /* names of options, with spaces between */

@@ -169,7 +169,7 @@ static void test_refusals(void **state)
         {"bench kernels --sample 5", "did you mean --samples?"},
         {"bench kernels --learning_rate 1", "learning_rate"},
         {"bench kernels --threads x", "threads"},
-        {"bench step --nproc_per_node 2", "--nproc_per_node: known, but not used by 'flat bench step' (it is of 'flat bench comm')"},
+        {"bench step --nproc_per_node 2", "--nproc_per_node: known, but not used by 'flat bench step' (it is of 'flat bench comm', "},
         {"bench kernels --predict", "--predict: known, but not used by"},
     };
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {

@@ -47,24 +47,6 @@ static int make_model(void **state)
     return status;
 }
 
-static void test_help_and_version(void **state)
-{
-    (void)state;
-    static const char *const line[] = {"--help",          "--version",        "unlearn --help", "finetune --help_config",
-                                       "score --help",    "generate --help",  "tokenize --help", "plan --help",
-                                       "plot --help",     "completion bash"};
-    for (size_t i = 0; i < sizeof line / sizeof *line; i++) {
-        struct program_result result = program_line("%s", line[i]);
-        program_expect(&result, STATUS_OK);
-        assert_true(result.out_length > 10);
-        assert_string_equal(result.err, "");
-        program_free(&result);
-    }
-    struct program_result result = program_line("%s", "");
-    program_expect(&result, STATUS_USAGE);
-    program_free(&result);
-}
-
 static void test_tokenize_both_ways(void **state)
 {
     (void)state;
@@ -213,6 +195,62 @@ static void test_score_forms(void **state)
     program_free(&plain);
 }
 
+/* A run's folder as CONFIG: the model is what it made, rows and template are the run's; a plan needs no weights. */
+static void test_run_as_config(void **state)
+{
+    (void)state;
+    unlearn("made", "--prompt_template.user_start Q:\\n --prompt_template.user_end= --prompt_template.answer_start=\\nA: "
+                    "--prompt_template.answer_end=");
+    struct program_result run = program_line("score %s/made --data %s/data.jsonl", temporary, temporary);
+    struct program_result file = program_line("score %s/made/run.json --data %s/data.jsonl", temporary, temporary);
+    struct program_result said =
+        program_line("score --model %s/made --data %s/data.jsonl --prompt_template.user_start=Q:\\n "
+                     "--prompt_template.user_end= --prompt_template.answer_start=\\nA: --prompt_template.answer_end=",
+                     temporary, temporary);
+    program_expect(&run, STATUS_OK);
+    assert_string_equal(run.out, said.out);
+    assert_string_equal(run.out, file.out);
+    struct program_result next = program_line("generate %s/made --data %s/data.jsonl --max_new_tokens 3", temporary, temporary);
+    program_expect(&next, STATUS_OK);
+    assert_non_null(strstr(next.out, "\"text\""));
+    struct program_result plan = program_line("plan %s/made", temporary);
+    program_expect(&plan, STATUS_OK);
+    char weights[600];
+    snprintf(weights, sizeof weights, "%s/model/model.safetensors", temporary);
+    assert_int_equal(rename(weights, temporary_path("aside")), 0);
+    struct program_result without = program_line("plan %s/made", temporary);
+    assert_int_equal(rename(temporary_path("aside"), weights), 0);
+    program_expect(&without, STATUS_OK);
+    assert_string_equal(plan.out, without.out);
+    struct program_result *const all[] = {&run, &file, &said, &next, &plan, &without};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        program_free(all[i]);
+}
+
+/* What was asked for, what is being read, and only then steps. */
+static void test_start_lines(void **state)
+{
+    (void)state;
+    static const char line[] = "unlearn --model %s/model --forget_data %s/data.jsonl --template.file %s/templates.txt "
+                               "--output_dir %s/start --max_steps 1 --overwrite_output_dir %s";
+    static const char *const order[] = {"learning_rate  ", "cpu: ", "10 rows, 1 steps", "loading the weights of ",
+                                        "unlearn  1/1", "saved "};
+    struct program_result some = program_line(line, temporary, temporary, temporary, temporary, "--learning_rate 1e-4");
+    program_expect(&some, STATUS_OK);
+    const char *at = some.err;
+    for (size_t i = 0; i < sizeof order / sizeof *order; i++)
+        if (!(at = strstr(at, order[i])))
+            fail_msg("'%s' is missing, or too early:\n%s", order[i], some.err);
+    assert_null(strstr(some.err, "weight_decay"));
+    struct program_result all = program_line(line, temporary, temporary, temporary, temporary, "--verbose");
+    assert_non_null(strstr(all.err, "weight_decay                    0.01\n"));
+    struct program_result none = program_line(line, temporary, temporary, temporary, temporary, "--quiet");
+    assert_string_equal(none.err, "");
+    program_free(&some);
+    program_free(&all);
+    program_free(&none);
+}
+
 static void test_plan(void **state)
 {
     (void)state;
@@ -307,7 +345,8 @@ static void test_signal_while_writing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_help_and_version), cmocka_unit_test(test_tokenize_both_ways),
+        cmocka_unit_test(test_run_as_config),    cmocka_unit_test(test_tokenize_both_ways),
+        cmocka_unit_test(test_start_lines),
         cmocka_unit_test(test_run_folder),       cmocka_unit_test(test_batch_average),
         cmocka_unit_test(test_score_forms),      cmocka_unit_test(test_plan),
         cmocka_unit_test(test_profile),          cmocka_unit_test(test_nonfinite_ends_the_run),

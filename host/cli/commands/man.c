@@ -68,12 +68,12 @@ static int command_print(const struct command *command, void *out, struct error 
                                      : buffer_printf(out, error, ".SS flat %s [%s]\n", command->name, argument);
     if (!status)
         status = roff_line(command->summary, out, error);
-    for (int i = 0; i < 3 && command->examples[i] && !status; i++) {
+    for (int i = 0; i < 3 && !status; i++) {
         status = buffer_printf(out, error, "%s", i ? "" : ".PP\n.nf\n");
         if (!status)
             status = roff_line(command->examples[i], out, error);
     }
-    if (!status && command->examples[0])
+    if (!status)
         status = buffer_printf(out, error, ".fi\n");
     return status ? status : command_rows_visit(command, option_print, &(struct page){out, NULL}, error);
 }
