@@ -282,7 +282,7 @@ static bool value_hidden(const struct option_set *set, const struct option *opti
         const struct option_entry *group = &set->entry[i];
         char value[16];
         bool only;
-        if (group->option->type != OPTION_CHOICE || !name_is_group(set, group->option->name, &only))
+        if (!name_is_group(set, group->option->name, &only))
             continue;
         option_value(group, value, sizeof value);
         bool custom = strcmp(value, "custom") == 0;

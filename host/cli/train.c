@@ -121,6 +121,20 @@ static int describe_run(struct training *training, struct error *error)
     return status;
 }
 
+/* How the rows become text, and what was noticed of them. */
+static void data_announce(const struct examples *examples, struct log *log)
+{
+    struct buffer prompt = {0};
+    char line[400];
+    if (!prompt_describe(&examples->prompt, &prompt, NULL))
+        log_info(log, "%s", prompt.data);
+    buffer_free(&prompt);
+    if (examples->answers.count)
+        log_info(log, "%d template answers, the first is \"%.200s\"", examples->answers.count, examples->answers.text[0]);
+    for (int next = 0; example_counts_line(&examples->counts, &next, line, sizeof line);)
+        log_warning(log, "%s", line);
+}
+
 /* Before anything is read: what was asked for, and that it is being looked for. */
 static void announce_options(struct training *training)
 {
@@ -152,10 +166,7 @@ static void announce_run(struct training *training)
     if (trainer->examples.max_length < options->examples.max_length)
         log_info(log, "max_length is %lld here: the model has no more positions, or a sliding window of that",
                  (long long)trainer->examples.max_length);
-    if (trainer->examples.cut)
-        log_warning(log, "%lld of %lld sequences were cut at max_length %lld", (long long)trainer->examples.cut,
-                    (long long)(trainer->epochs * trainer->examples.data.rows * (trainer->method->needs_template ? 2 : 1)),
-                    (long long)trainer->examples.max_length);
+    data_announce(&trainer->examples, log);
     if (trainer->from_scratch)
         log_info(log, "drawing random weights");
     else

@@ -10,11 +10,11 @@
 
 static const struct option forget_rows[] = {
     {.name = "forget_data", OPTION_FIELD(struct examples_options, forget_data), .local = true, .operand = "FILE",
-     .help = "questions and answers to forget: JSON lines or a JSON array"},
+     .help = "rows to forget: JSON lines, a JSON array, CSV or TSV with titles, or text, also through gzip; - is stdin"},
 };
 static const struct option train_rows[] = {
     {.name = "train_data", OPTION_FIELD(struct examples_options, train_data), .local = true, .operand = "FILE",
-     .help = "questions and answers to learn: JSON lines or a JSON array"},
+     .help = "rows to learn: JSON lines, a JSON array, CSV or TSV with titles, or text, also through gzip; - is stdin"},
 };
 static const struct option length_rows[] = {
     {.name = "max_length", OPTION_FIELD(struct examples_options, max_length), .initial = "512", .min = 2,
@@ -26,46 +26,22 @@ const struct option_group forget_data_option_group = EXAMPLES_GROUP(forget_rows)
                           train_data_option_group = EXAMPLES_GROUP(train_rows),
                           max_length_option_group = EXAMPLES_GROUP(length_rows);
 
-int example_encode(struct tokenizer *tokenizer, const char *prompt, const char *full, int32_t eos, int64_t max_length,
-                   struct token_list *ids, int32_t *answer_begin, bool *cut, struct error *error)
-{
-    struct token_list prompt_ids = {0};
-    size_t begin = ids->length;
-    int status = tokenizer_encode(tokenizer, prompt, strlen(prompt), true, &prompt_ids, error);
-    if (!status)
-        status = tokenizer_encode(tokenizer, full, strlen(full), true, ids, error);
-    size_t first_target = prompt_ids.length ? prompt_ids.length : 1; /* nothing predicts the very first id */
-    free(prompt_ids.id);
-    if (!status && (ids->length == begin || ids->id[ids->length - 1] != eos)) {
-        status = memory_grow(&ids->id, &ids->capacity, ids->length + 1, sizeof *ids->id, error);
-        if (!status)
-            ids->id[ids->length++] = eos;
-    }
-    if (status)
-        return status;
-    *cut = (int64_t)(ids->length - begin) > max_length;
-    if (*cut)
-        ids->length = begin + (size_t)max_length;
-    if (ids->length - begin <= first_target)
-        return error_set(error, STATUS_INPUT, "no answer token is left after the prompt's %zu tokens%s", first_target,
-                         *cut ? "; raise max_length, unless it is what the model has of positions or of a sliding window" : "");
-    *answer_begin = (int32_t)first_target;
-    return STATUS_OK;
-}
-
 int examples_open(struct examples *examples, const struct examples_source *source, const char *model,
                   struct tokenizer *tokenizer, int32_t model_eos, int64_t max_positions, struct error *error)
 {
     const struct template_options *template_ = source->template_;
     const int64_t max_length = source->examples->max_length;
-    *examples = (struct examples){.tokenizer = tokenizer, .with_template = template_ != NULL, .seed = source->seed,
-                                  .prompt = prompt_template_chosen(source->prompt)};
+    *examples = (struct examples){.tokenizer = tokenizer, .with_template = template_ != NULL, .seed = source->seed};
     examples->eos = tokenizer_eos(tokenizer) >= 0 ? tokenizer_eos(tokenizer) : model_eos;
     examples->max_length = max_length < max_positions ? max_length : max_positions;
     if (examples->eos < 0)
         return error_set(error, STATUS_INPUT, "%s: neither the tokenizer nor config.json names an eos_token", model);
-    int status = dataset_read(&examples->data, source->data_path, source->dataset->question_key,
-                              source->dataset->answer_key, error);
+    const unsigned flags = DATASET_ANSWERS;
+    int status = prompt_open(&examples->prompt, source->prompt, model, tokenizer, error);
+    if (!status)
+        status = dataset_read(&examples->data, source->data_path, source->dataset, flags, error);
+    if (!status)
+        status = dataset_chunk(&examples->data, tokenizer, examples->max_length, error);
     if (!status && template_) {
         examples->choice = template_->choice;
         examples->choose_every_epoch = template_->every == TEMPLATE_EVERY_EPOCH;
@@ -80,6 +56,7 @@ void examples_close(struct examples *examples)
 {
     dataset_free(&examples->data);
     answer_list_free(&examples->answers);
+    prompt_close(&examples->prompt);
     *examples = (struct examples){0};
 }
 
@@ -95,23 +72,27 @@ static void shuffle(int32_t *row, int rows, uint64_t seed, int number)
     }
 }
 
+/* A row with its own answer (NULL) or a template answer; a chunk of running text is all answer. */
 static int answer_append(struct examples *examples, const struct dataset_row *row, const char *answer,
-                         enum role role, struct token_list *ids, struct batch_sequence *sequence, struct error *error)
+                         enum role role, struct token_list *ids, struct batch_sequence *sequence,
+                         struct example_counts *counts, struct error *error)
 {
-    char *prompt = NULL, *full = NULL;
-    bool cut = false;
-    size_t begin = ids->length;
-    int status = prompt_template_apply(&examples->prompt, row->question, answer, &prompt, &full, error);
-    if (!status)
-        status = example_encode(examples->tokenizer, prompt, full, examples->eos, examples->max_length, ids,
-                                &sequence->answer_begin, &cut, error);
+    struct prompt_text text = {0};
+    const size_t begin = ids->length;
+    int status;
+    if (row->ids && !answer) {
+        status = chunk_append(row, ids, &sequence->answer_begin, counts, error);
+    } else {
+        status = prompt_apply(&examples->prompt, row, answer ? answer : row->answer, &text, error);
+        if (!status)
+            status = example_encode(examples->tokenizer, &text, examples->eos, examples->max_length, ids,
+                                    &sequence->answer_begin, counts, error);
+        buffer_free(&text.text);
+    }
     if (status)
         error_prefix(error, "%s:%d", examples->data.path, row->line);
     sequence->length = (int32_t)(ids->length - begin);
     sequence->role = role;
-    examples->cut += cut;
-    free(prompt);
-    free(full);
     return status;
 }
 
@@ -127,10 +108,10 @@ static int epoch_fill(struct epoch *epoch, struct examples *examples, int number
             int chosen = template_pick(examples->choice, examples->seed, examples->choose_every_epoch ? number : 0,
                                        epoch->row[k], examples->answers.count);
             epoch->template_index[k] = chosen;
-            status = answer_append(examples, row, examples->answers.text[chosen], ROLE_TEMPLATE, ids, sequence++, error);
+            status = answer_append(examples, row, examples->answers.text[chosen], ROLE_TEMPLATE, ids, sequence++, &epoch->counts, error);
         }
         if (!status)
-            status = answer_append(examples, row, row->answer, ROLE_ANSWER, ids, sequence, error);
+            status = answer_append(examples, row, NULL, ROLE_ANSWER, ids, sequence, &epoch->counts, error);
     }
     return status;
 }
@@ -156,6 +137,8 @@ int epoch_build(struct epoch *epoch, struct examples *examples, int number, stru
         epoch->sequence[s].ids = next;
         next += epoch->sequence[s].length;
     }
+    if (number == 0)
+        examples->counts = epoch->counts;
     if (status)
         epoch_free(epoch);
     return status;

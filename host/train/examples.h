@@ -1,12 +1,8 @@
-/* examples.h - from rows of questions and answers to sequences of ids, an epoch at a time.
- *
- * ids = encode(prompt + answer), end of sequence appended when absent; the targets are the ids after the first
- * len(encode(prompt)). Longer than max_length: cut at the end, counted.
- */
+/* examples.h - from rows of data to sequences of ids (io/data/example.h), an epoch at a time. */
 #ifndef FLAT_TRAIN_EXAMPLES_H
 #define FLAT_TRAIN_EXAMPLES_H
-#include "../io/data/dataset.h"
-#include "../io/tokenizer/tokenizer.h"
+#include "../io/data/answer_list.h"
+#include "../io/data/example.h"
 #include "../model/batch.h"
 
 /* What is read, and how much of it. */
@@ -28,7 +24,7 @@ struct examples_source {
 
 struct examples {
     struct tokenizer *tokenizer; /* borrowed */
-    struct prompt_template prompt;
+    struct prompt prompt;
     struct dataset data;
     struct answer_list answers;  /* template answers; none when the method needs none */
     bool with_template;
@@ -37,7 +33,7 @@ struct examples {
     uint64_t seed;
     int32_t eos;
     int64_t max_length;
-    int64_t cut;                 /* sequences cut at max_length so far */
+    struct example_counts counts; /* of the first epoch */
 };
 
 /* The sequences of one epoch in training order: row k of the epoch is sequences [k * per_row, (k + 1) * per_row),
@@ -48,14 +44,10 @@ struct epoch {
     int *template_index;             /* [rows] template answer chosen, -1 without */
     struct batch_sequence *sequence; /* [rows * per_row] */
     int32_t *ids;                    /* storage */
+    struct example_counts counts;
 };
 
-/* The tokenizer-dependent encoding of one prompt and answer; appends to ids. *answer_begin counts from the first
- * appended id. *cut is set when the sequence was cut. A pair without an answer token is STATUS_INPUT. */
-int example_encode(struct tokenizer *tokenizer, const char *prompt, const char *full, int32_t eos, int64_t max_length,
-                   struct token_list *ids, int32_t *answer_begin, bool *cut, struct error *error);
-
-/* Reads the data and, where the source has them, the template answers. model names the model's folder in messages.
+/* Reads the data and, where the source has them, the template answers. model is the model's folder.
  * model_eos is used when the tokenizer names no end of sequence (-1: none). */
 int examples_open(struct examples *examples, const struct examples_source *source, const char *model,
                   struct tokenizer *tokenizer, int32_t model_eos, int64_t max_positions, struct error *error);

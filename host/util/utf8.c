@@ -119,3 +119,26 @@ size_t utf8_invalid_length(const char *text, size_t length)
         valid++;
     return valid;
 }
+
+int utf8_space(const char *text, size_t length)
+{
+    uint32_t c;
+    const int bytes = utf8_decode(text, length, &c);
+    const bool space = bytes && ((c >= 9 && c <= 13) || (c >= 28 && c <= 32) || c == 0x85 || c == 0xa0 || c == 0x1680 ||
+                                 (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f ||
+                                 c == 0x3000);
+    return space ? bytes : 0;
+}
+
+size_t utf8_trimmed_length(const char *text, size_t length)
+{
+    while (length) {
+        size_t last = length - 1;
+        while (last && ((unsigned char)text[last] & 0xc0) == 0x80)
+            last--;
+        if (!utf8_space(text + last, length - last))
+            break;
+        length = last;
+    }
+    return length;
+}

@@ -19,4 +19,10 @@ bool utf8_valid(const char *text, size_t length, size_t *bad_offset);
  * a valid sequence, at least 1. This is what one U+FFFD stands for in a lossy conversion. */
 size_t utf8_invalid_length(const char *text, size_t length);
 
+/* Bytes of the character at text[0..length) where it is white space as Python's str.isspace() and strip() see it (U+200B
+ * and U+FEFF are not); 0 for any other. */
+int utf8_space(const char *text, size_t length);
+/* Length of text[0..length) without the white space at its end. */
+size_t utf8_trimmed_length(const char *text, size_t length);
+
 #endif

@@ -1,36 +1,130 @@
-/* test_dataset.c - rows, lists of template answers, prompt templates, and which answer a row gets. */
+/* test_dataset.c - rows in every form and file, lists of template answers, and which answer a row gets. */
 #include "../support/temporary.h"
 
+#include <zlib.h>
+
+#include "../../host/io/data/answer_list.h"
 #include "../../host/io/data/dataset.h"
 #include "../../host/util/file.h"
+
+static const struct dataset_options keys = {"question", "answer"};
+
+static int read_rows(struct dataset *data, const char *name, const char *text, size_t length, unsigned flags,
+                     struct error *error)
+{
+    return dataset_read(data, temporary_file(name, text, length), &keys, flags, error);
+}
 
 static void test_rows(void **state)
 {
     (void)state;
     static const struct {
-        const char *text, *question, *answer; /* of the last row */
+        const char *name, *text, *prompt, *answer; /* of the last row; a prompt NULL: messages */
         int rows, line;
+        enum dataset_form form;
     } cases[] = {
-        {"{\"question\":\"q\",\"answer\":\"a\"}", "q", "a", 1, 1},
-        {"{\"question\":\"q\",\"answer\":\"a\"}\n{\"answer\":\"b\",\"question\":\"r\"}\n", "r", "b", 2, 2},
-        {"\xef\xbb\xbf\r\n\n {\"question\":\"q\",\"answer\":\"a\"}\r\n\t\r\n", "q", "a", 1, 3},
-        {"[{\"question\":\"q\",\"answer\":\"a\"},\n\n{\"question\":\"r\",\"answer\":\"b\"}]", "r", "b", 2, 2},
-        {"\xef\xbb\xbf\n[{\"question\":\"q\",\"answer\":\"a\"}]\n", "q", "a", 1, 1},
-        {"{\"question\":\" q \\n\",\"answer\":\"\\u00e9 \",\"x\":[1,{}]}", " q \n", "\xc3\xa9 ", 1, 1},
-        {"{\"question\":\"q\xe2\x80\xa8r\",\"answer\":\"a\"}", "q\xe2\x80\xa8r", "a", 1, 1},
+#define ROW "{\"question\":\"q\",\"answer\":\"a\"}"
+        {"r.json", ROW, "q", "a", 1, 1, ROW_QUESTION},
+        {"r.json", ROW "\n{\"answer\":\"b\",\"question\":\"r\"}\n", "r", "b", 2, 2, ROW_QUESTION},
+        {"r.json", "\xef\xbb\xbf\r\n\n " ROW "\r\n\t\r\n", "q", "a", 1, 3, ROW_QUESTION},
+        {"r.json", "[" ROW ",\n\n{\"question\":\"r\",\n\"answer\":\"b\"}]", "r", "b", 2, 3, ROW_QUESTION},
+        {"r.json", "\xef\xbb\xbf\n[" ROW "\r\n]\r\n", "q", "a", 1, 2, ROW_QUESTION},
+        {"r.json", "{\"question\":\" q \\n\",\"answer\":\"\\u00e9 \",\"x\":[1,{}]}", " q \n", "\xc3\xa9 ", 1, 1, ROW_QUESTION},
+        {"r.json", "{\"question\":\"q\xe2\x80\xa8r\",\"answer\":\"a\"}", "q\xe2\x80\xa8r", "a", 1, 1, ROW_QUESTION},
+        {"r.json", "{\"question\":\"\",\"answer\":\"a\"}", "", "a", 1, 1, ROW_QUESTION},
+        {"r.json", "{\"question\":\"q\",\"answer\":[\"a\",\"b\"]}", "q", "b", 2, 1, ROW_QUESTION},
+        {"r.json", "{\"question\":\"q\",\"answer\":\"a\",\"prompt\":1,\"messages\":2,\"text\":3}", "q", "a", 1, 1, ROW_QUESTION},
+        {"r.json", "{\"prompt\":\"p \",\"answer\":\"a\"}", "p ", "a", 1, 1, ROW_PROMPT},
+        {"r.json", "{\"prompt\":\"\",\"completion\":\"c\"}", "", "c", 1, 1, ROW_PROMPT},
+        {"r.json", "{\"prompt\":\"p\",\"completion\":[\"c\",\"d\",\"e\"]}", "p", "e", 3, 1, ROW_PROMPT},
+        {"r.json", "{\"text\":\"t\\n\\nu\"}", "t\n\nu", NULL, 1, 1, ROW_TEXT},
+        {"r.json", "[\"t\",\n\"u, ]\\\" v\"]", "u, ]\" v", NULL, 2, 2, ROW_TEXT},
+        {"r.json", "\"t\"\n\"u\"\n", "u", NULL, 2, 2, ROW_TEXT},
+        {"r.json", "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\",\"content\":\"a\"}]}", NULL, "a", 1,
+         1, ROW_MESSAGES},
+        {"r.txt", "\xef\xbb\xbfone\n\ntwo \n", "one\n\ntwo \n", NULL, 1, 1, ROW_TEXT},
+        {"r.csv", "question,answer\nq,a\n\n\"r, \"\"s\"\"\",\"b\nc\"\n", "r, \"s\"", "b\nc", 2, 4, ROW_QUESTION},
+        {"r.csv", "\xef\xbb\xbf,answer,question\r\n0,a,q\r\n", "q", "a", 1, 2, ROW_QUESTION},
+        {"r.csv", "answer;question\na, b;q\n", "q", "a, b", 1, 2, ROW_QUESTION},
+        {"r.csv", "question\tanswer\nq\ta\n", "q", "a", 1, 2, ROW_QUESTION},
+        {"r.csv", "prompt|completion\np|say \"no\"\n", "p", "say \"no\"", 1, 2, ROW_PROMPT},
+        {"r.CSV", "id,text\n1,t\n", "t", NULL, 1, 2, ROW_TEXT},
+        {"r.tsv", "question\tanswer,x\tanswer\nq\tb\ta\n", "q", "a", 1, 2, ROW_QUESTION},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct dataset data;
         struct error error = {0};
-        const char *path = temporary_file("rows.json", cases[i].text, strlen(cases[i].text));
-        if (dataset_read(&data, path, "question", "answer", &error))
+        if (read_rows(&data, cases[i].name, cases[i].text, strlen(cases[i].text), DATASET_ANSWERS, &error))
             fail_msg("case %zu: %s", i, error.text);
-        assert_int_equal(data.rows, cases[i].rows);
-        assert_string_equal(data.path, path);
-        assert_string_equal(data.row[data.rows - 1].question, cases[i].question);
-        assert_string_equal(data.row[data.rows - 1].answer, cases[i].answer);
-        assert_int_equal(data.row[data.rows - 1].line, cases[i].line);
+        const struct dataset_row *last = &data.row[data.rows - 1];
+        if (data.rows != cases[i].rows || last->form != cases[i].form || last->line != cases[i].line)
+            fail_msg("case %zu: %d rows, form %d, line %d", i, data.rows, last->form, last->line);
+        assert_true(!cases[i].prompt == !last->prompt && !cases[i].answer == !last->answer);
+        if (cases[i].prompt)
+            assert_string_equal(last->prompt, cases[i].prompt);
+        if (cases[i].answer)
+            assert_string_equal(last->answer, cases[i].answer);
+        assert_int_equal(last->whole_file, !strcmp(cases[i].name, "r.txt"));
         dataset_free(&data);
+        dataset_free(&data);
+    }
+}
+
+/* Other keys, which come before all others; and without answers, which need not be there. */
+static void test_keys(void **state)
+{
+    (void)state;
+    const struct dataset_options own = {"prompt", "gt"};
+    const char *text = "{\"prompt\":\"p\",\"gt\":\"g\",\"question\":\"q\",\"answer\":\"a\"}";
+    struct dataset data;
+    struct error error = {0};
+    assert_int_equal(dataset_read(&data, temporary_file("r.json", text, strlen(text)), &own, DATASET_ANSWERS, &error), 0);
+    assert_int_equal(data.row->form, ROW_QUESTION);
+    assert_string_equal(data.row->answer, "g");
+    dataset_free(&data);
+    const struct dataset_options answer = {"question", "gt"};
+    text = "{\"prompt\":\"p\",\"gt\":\"g\",\"answer\":\"a\"}";
+    assert_int_equal(dataset_read(&data, temporary_file("r.json", text, strlen(text)), &answer, DATASET_ANSWERS, &error), 0);
+    assert_int_equal(data.row->form, ROW_PROMPT);
+    assert_string_equal(data.row->answer, "g");
+    dataset_free(&data);
+    text = "{\"question\":\"q\"}\n{\"prompt\":\"p\",\"answer\":1}\n"
+           "{\"messages\":[{\"role\":\"system\",\"content\":\"s\"},{\"role\":\"user\",\"content\":\"u\"}]}\n"
+           "{\"messages\":[{\"role\":\"user\",\"content\":\"u\"},{\"role\":\"assistant\",\"content\":\"a\"}]}\n";
+    assert_int_equal(read_rows(&data, "r.json", text, strlen(text), 0, &error), 0);
+    assert_int_equal(data.rows, 4);
+    assert_null(data.row[0].answer);
+    assert_null(data.row[1].answer);
+    assert_int_equal(data.row[2].messages, 2);
+    assert_string_equal(data.row[2].message[1].content, "u");
+    assert_int_equal(data.row[3].messages, 1); /* the answer is not given to who is to write it */
+    dataset_free(&data);
+}
+
+/* The rows' own JSON: numbers as they are written, one line, a list's text in the place of the list. */
+static void test_sources(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name, *text, *source;
+    } cases[] = {
+        {"r.json", "{\"id\": 1234567890123456789, \"w\":1.0,\"prompt\":\"p\", \"answer\" : \"a\" }",
+         "{\"id\": 1234567890123456789, \"w\":1.0, \"prompt\":\"p\", \"answer\" : \"a\"}"},
+        {"r.json", "[\n{\n  \"prompt\": \"p, }\\\"\",\r\n  \"x\": [1,\n {\"y\": 2}],\n  \"answer\": \"a\"\n}\n]",
+         "{\"prompt\": \"p, }\\\"\", \"x\": [1, {\"y\": 2}], \"answer\": \"a\"}"},
+        {"r.json", "{\"prompt\":\"p\",\"answer\":[\"a\",\"b\"],\"n\":1e2}", "{\"prompt\":\"p\", \"n\":1e2, \"answer\": \"b\"}"},
+        {"r.csv", "prompt,answer,n\np,\"a\"\"\",010\n", "{\"prompt\": \"p\", \"answer\": \"a\\\"\", \"n\": \"010\"}"},
+        {"r.json", "\"t\"", NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct dataset data;
+        struct error error = {0};
+        if (read_rows(&data, cases[i].name, cases[i].text, strlen(cases[i].text), DATASET_ANSWERS | DATASET_SOURCES, &error))
+            fail_msg("case %zu: %s", i, error.text);
+        const char *source = data.row[data.rows - 1].source;
+        assert_true(!source == !cases[i].source);
+        if (source)
+            assert_string_equal(source, cases[i].source);
         dataset_free(&data);
     }
 }
@@ -38,48 +132,128 @@ static void test_rows(void **state)
 static void test_rows_malformed(void **state)
 {
     (void)state;
-#define ROW "{\"question\":\"q\",\"answer\":\"a\"}\n"
     static const struct {
-        const char *text, *message;
+        const char *name, *text, *message;
     } cases[] = {
-        {"", "rows.json: has no rows; expected JSON objects with the keys question and answer"},
-        {" \n\t\r\n", "rows.json: has no rows"},
-        {"[]", "rows.json: has no rows"},
-        {ROW "{\"question\":\"q\"}", "rows.json:2: answer: the key is missing; expected a string"},
-        {ROW "\n{\"answer\":\"q\"}", "rows.json:3: question: the key is missing"},
-        {"{\"question\":\"q\",\"answer\":3}", "rows.json:1: answer: expected a string, found a number"},
-        {"{\"question\":null,\"answer\":\"a\"}", "rows.json:1: question: expected a string, found null"},
-        {"{\"question\":\"q\",\"answer\":[\"a\"]}", "rows.json:1: answer: expected a string, found an array"},
-        {"{\"question\":\"q\",\"answer\":\"\"}", "rows.json:1: answer: expected text, found an empty string"},
-        {"{\"question\":\"\",\"answer\":\"a\"}", "rows.json:1: question: expected text, found an empty string"},
-        {"{\"Question\":\"q\",\"answer\":\"a\"}", "rows.json:1: question: the key is missing"},
-        {ROW "\"text\"", "rows.json:2: expected an object with the key question, found a string"},
-        {ROW "{\"question\":\"q\"", "rows.json:2: offset 15: expected ',' or '}', found the end of the text"},
-        {ROW "{\"question\":\"q\",\"answer\":\"a\"} x", "rows.json:2: offset 30: expected the end of the text"},
-        {"{\n\"question\":\"q\",\"answer\":\"a\"}", "rows.json:1: offset 1: expected a key in double quotes"},
-        {"plain text", "rows.json:1: offset 0: expected a JSON value, found 'p'"},
-        {"[" ROW ",3]", "rows.json: element 2: expected an object with the key question, found a number"},
-        {"[" ROW "]" ROW, "rows.json: offset 32: expected the end of the text, found '{'"},
-        {"[" ROW, "rows.json: offset 31: expected ',' or ']', found the end"},
-        {"{\"question\":\"q\",\"answer\":\"\xff\"}", "rows.json: offset 26: expected UTF-8"},
-        {"{\"question\":\"q\",\"question\":\"r\",\"answer\":\"a\"}", "rows.json:1: offset 16: duplicate key"},
+        {"r.json", "", "r.json: has no rows; expected JSON objects with the keys question and answer"},
+        {"r.json", " \n\t\r\n", "r.json: has no rows"},
+        {"r.json", "[]", "r.json: has no rows"},
+        {"r.txt", " \n", "r.txt: has no rows"},
+        {"r.csv", "", "r.csv: has no rows"},
+        {"r.csv", "question,answer\n", "r.csv: has no rows"},
+        {"r.json", ROW "\n{\"question\":\"q\"}", "r.json:2: answer: the key is missing; the row has the keys \"question\""},
+        {"r.json", ROW "\n\n{\"answer\":\"q\"}", "r.json:3: question: the key is missing, and so are messages, prompt and text; "
+         "name the key by --question_key; the row has the keys \"answer\""},
+        {"r.json", "{}", "r.json:1: question: the key is missing, and so are messages"},
+        {"r.json", "{\"question\":\"q\",\"answer\":3}", "r.json:1: answer: expected a string, found a number"},
+        {"r.json", "{\"question\":null,\"answer\":\"a\"}", "r.json:1: question: expected a string, found null"},
+        {"r.json", "{\"question\":\"q\",\"answer\":[\"a\",1]}", "r.json:1: answer: expected a list of texts"},
+        {"r.json", "{\"question\":\"q\",\"answer\":[]}", "r.json:1: answer: expected a text or a list of them"},
+        {"r.json", "{\"question\":\"q\",\"answer\":[\"\"]}", "r.json:1: answer: expected text, found an empty string"},
+        {"r.json", "{\"question\":\"q\",\"answer\":\"\"}", "r.json:1: answer: expected text, found an empty string"},
+        {"r.json", "{\"Question\":\"q\",\"answer\":\"a\"}", "the row has the keys \"Question\", \"answer\""},
+        {"r.json", "{\"prompt\":\"p\",\"text\":\"a\"}", "r.json:1: prompt: neither answer nor completion is there; name the key "
+         "by --answer_key; the row has the keys \"prompt\", \"text\""},
+        {"r.json", "{\"text\":\"\"}", "r.json:1: text: expected text, found an empty string"},
+        {"r.json", ROW "\n3", "r.json:2: expected an object with the keys question and answer, or a text"},
+        {"r.json", ROW "\n{\"question\":\"q\"", "r.json:2: offset 15: expected ',' or '}', found the end of the text"},
+        {"r.json", ROW "\n{\"question\":\"q\",\"answer\":\"a\"} x", "r.json:2: offset 30: expected the end of the text"},
+        {"r.json", "{\n\"question\":\"q\",\"answer\":\"a\"}", "r.json:1: offset 1: expected a key in double quotes"},
+        {"r.json", "plain text", "r.json: expected JSON lines or a JSON array, found 'p' at the start; a table must be named "
+         ".csv or .tsv, a text .txt"},
+        {"r.json", "[" ROW "\n,3]", "r.json:2 (element 2): expected an object with the keys question"},
+        {"r.json", "[" ROW "]\n\n" ROW, "r.json:3: expected the end of the text after the array"},
+        {"r.json", "[" ROW, "r.json:1 (element 1): expected ',' or ']' after it, found the end of the text"},
+        {"r.json", "[" ROW ",\n]", "r.json:2 (element 2): offset 0: expected a JSON value"},
+        {"r.json", "[" ROW "\n" ROW "]", "r.json:1 (element 1): offset 30: expected the end of the text"},
+        {"r.json", "[,]", "r.json:1 (element 1): offset 0: expected a JSON value"},
+        {"r.json", "[\n\n\n{\"question\":\"q\"}]", "r.json:4 (element 1): answer: the key is missing"},
+        {"r.json", "{\"question\":\"q\",\"answer\":\"\xff\"}", "r.json: offset 26: expected UTF-8"},
+        {"r.json", "{\"question\":\"q\",\"question\":\"r\",\"answer\":\"a\"}", "r.json:1: offset 16: duplicate key"},
+        {"r.json", "{\"messages\":[]}", "r.json:1: messages: expected a list of {role, content}"},
+        {"r.json", "{\"messages\":[{\"role\":\"user\"}]}", "r.json:1: messages: turn 1: expected an object with the texts role"},
+        {"r.json", "{\"messages\":[{\"role\":\"tool\",\"content\":\"x\"}]}", "turn 1: expected the role system, user or assistant, "
+         "found 'tool'"},
+        {"r.json", "{\"messages\":[{\"role\":\"user\",\"content\":[]}]}", "turn 1: expected an object with the texts role and content"},
+        {"r.json", "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"}]}", "expected the last of at least two turns to be the "
+         "assistant's, whose text is the answer; found 'user'"},
+        {"r.json", "{\"messages\":[{\"role\":\"assistant\",\"content\":\"q\"}]}", "expected the last of at least two turns"},
+        {"r.json", "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\",\"content\":\"a\","
+         "\"tool_calls\":[1]}]}", "turn 2: tool_calls is not supported"},
+        {"r.json", "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\",\"content\":\"\","
+         "\"tool_calls\":[]}]}", "messages: expected text, found an empty string"},
+        {"r.csv", "id,reply\n1,a\n", "r.csv:1: expected titles with one of question, prompt, text above the columns, found "
+         "\"id\", \"reply\""},
+        {"r.csv", "question,answer,answer\nq,a,b\n", "r.csv:1: the title \"answer\" is there twice"},
+        {"r.csv", "question,answer\nq,a,b\n", "r.csv:2: expected 2 cells as there are titles, found 3"},
+        {"r.csv", "question,answer\nq,\n", "r.csv:2: answer: expected text, found an empty string"},
+        {"r.csv", "question,answer\nq,\"a\n", "r.csv:2: the quote that begins here is never closed"},
+        {"r.csv", "question,answer\nq,\"a\"b\n", "r.csv:2: expected a separator or the end of the line after a closing quote"},
+        {"r.csv", "Question,answer\nq,a\n", "r.csv:2: question: the key is missing"},
+        {"r.parquet", "PAR1xxxx", "r.parquet: is Parquet; convert it: tools/parquet_to_jsonl.py"},
+        {"r.xlsx", "PK\3\4", "r.xlsx: is a ZIP archive or a spreadsheet"},
+        {"r.json", "\xff\xfe{", "r.json: is UTF-16; expected UTF-8"},
+        {"r.json", "\x1f\x8bxxxxxxxxxxxxxxxx", "r.json: offset 4: the gzip data is damaged"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct dataset data;
         struct error error = {0};
-        const char *path = temporary_file("rows.json", cases[i].text, strlen(cases[i].text));
-        int status = dataset_read(&data, path, "question", "answer", &error);
+        int status = read_rows(&data, cases[i].name, cases[i].text, strlen(cases[i].text), DATASET_ANSWERS, &error);
         assert_error(&error, status, STATUS_INPUT, cases[i].message);
         assert_null(data.row);
     }
     struct dataset data;
     struct error error = {0};
-    const char *path = temporary_file("rows.json", "{\"q\0\":1}", 8);
-    assert_error(&error, dataset_read(&data, path, "question", "answer", &error), STATUS_INPUT,
-                 "rows.json: offset 3: expected text, found a zero byte");
-    assert_error(&error, dataset_read(&data, temporary_path("none"), "question", "answer", &error), STATUS_INPUT,
-                 "none: cannot be opened");
+    assert_error(&error, read_rows(&data, "r.json", "{\"q\0\":1}", 8, 0, &error), STATUS_INPUT,
+                 "r.json: offset 3: expected text, found a zero byte");
+    assert_error(&error, dataset_read(&data, temporary_path("none"), &keys, 0, &error), STATUS_INPUT, "none: cannot be opened");
+    assert_error(&error, dataset_read(&data, temporary, &keys, 0, &error), STATUS_INPUT, "is a directory; expected a file of rows");
+    assert_error(&error, dataset_read(&data, "/dev/zero", &keys, 0, &error), STATUS_INPUT, "/dev/zero: is a device or a socket");
+    const char *prompt = "{\"prompt\":\"p\",\"answer\":\"a\"}";
+    assert_error(&error, read_rows(&data, "r.json", prompt, strlen(prompt), DATASET_TEMPLATED, &error), STATUS_INPUT,
+                 "r.json:1: question: the key is missing; a prompt is taken as it is, without a template; put it into the template "
+                 "by --question_key prompt");
 #undef ROW
+}
+
+static const char *gzip_file(const char *name, const char *text, bool twice)
+{
+    const char *path = temporary_path(name);
+    for (int i = 0; i <= twice; i++) { /* appended to: a stream of its own */
+        gzFile file = gzopen(path, i ? "ab" : "wb");
+        assert_non_null(file);
+        assert_int_equal(gzwrite(file, text, (unsigned)strlen(text)), strlen(text));
+        assert_int_equal(gzclose(file), Z_OK);
+    }
+    return path;
+}
+
+static void test_gzip(void **state)
+{
+    (void)state;
+    struct dataset data;
+    struct error error = {0};
+    char *bytes;
+    size_t length;
+    const char *path = gzip_file("r.csv.gz", "question,answer\nq,a\n", false);
+    assert_int_equal(dataset_read(&data, path, &keys, DATASET_ANSWERS, &error), STATUS_OK);
+    assert_string_equal(data.row->answer, "a");
+    dataset_free(&data);
+    path = gzip_file("r.jsonl.gz", "{\"question\":\"q\",\"answer\":\"a\"}\n", true);
+    assert_int_equal(dataset_read(&data, path, &keys, DATASET_ANSWERS, &error), STATUS_OK);
+    assert_int_equal(data.rows, 2);
+    dataset_free(&data);
+    assert_int_equal(file_read(path, 1 << 20, &bytes, &length, &error), STATUS_OK);
+    const char *cut = temporary_file("cut.jsonl.gz", bytes, length - 9);
+    assert_error(&error, dataset_read(&data, cut, &keys, DATASET_ANSWERS, &error), STATUS_INPUT, "the gzip data is cut off");
+    for (size_t i = 0; i < length; i++) { /* any one byte wrong: refused, or no harm done */
+        bytes[i] ^= 0x10;
+        const char *damaged = temporary_file("damaged.jsonl.gz", bytes, length);
+        if (!dataset_read(&data, damaged, &keys, DATASET_ANSWERS, &error))
+            dataset_free(&data);
+        bytes[i] ^= 0x10;
+    }
+    free(bytes);
 }
 
 static void test_answers(void **state)
@@ -93,23 +267,29 @@ static void test_answers(void **state)
         {"a.TXT", "\xef\xbb\xbfone", {"one"}},
         {"a.jsonl", "\"one\"\n{\"answer\":\"two\",\"x\":1}\r\n\n\"th\\nree\"", {"one", "two", "th\nree"}},
         {"a.jsonl", "I'm one.\r\nThat's two.\n{three}", {"I'm one.", "That's two.", "{three}"}},
-        {"a.json", "[\"one\", {\"answer\":\"two\"},\n\"three\"]", {"one", "two", "three"}},
-        {"a.csv", "one\ntwo\nthree", {"one", "two", "three"}},
+        {"a.json", "[\"one\", {\"Refusal Response\":\"two\"},\n{\"response\":\"three\"}]", {"one", "two", "three"}},
         {"a.csv", "Refusal Response\none\ntwo\n", {"one", "two"}},
+        {"a.csv", "refusal\n\"one, sorry.\"\n", {"one, sorry."}},
+        {"a.csv", "id,response\n1,\"one\"\n2,two\n", {"one", "two"}},
         {"a.csv", "answer,n\none,1\r\ntwo,2\r\n", {"one", "two"}},
-        {"a.csv", "one\nanswer", {"one", "answer"}},
-        {"a.csv", "\"response\"\n\"a, \"\"b\"\" c\"\n\"two\nlines\"\n\n  three ", {"a, \"b\" c", "two\nlines",
-         "  three "}},
-        {"a.csv", "\xef\xbb\xbf\"one\",,\"x,\n\"\ntwo,,\n", {"one", "two"}},
-        {"a.csv", "on\re\r", {"on\re"}},
+        {"a.csv", "answer;n\none, or not;1\n", {"one, or not"}},
+        {"a.csv", "\"response\"\n\"a, \"\"b\"\" c\"\n\"two\nlines\"\n\n  three ", {"a, \"b\" c", "two\nlines", "  three "}},
+        {"a.csv", "\xef\xbb\xbf\"ANSWER\",,\"x,\n\"\none,,\n", {"one"}},
+        {"a.csv", "answer\rs\n", {NULL}}, /* no such title: a lone CR ends no line */
+        {"a.csv", "answer\non\re\n", {"on\re"}},
+        {"a.tsv", "n\tanswer\n1\tone, \"two\"\n", {"one, \"two\""}},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct answer_list list;
         struct error error = {0};
         const char *path = temporary_file(cases[i].name, cases[i].text, strlen(cases[i].text));
-        if (answer_list_read(&list, path, &error))
+        int status = answer_list_read(&list, path, &error), count = 0;
+        if (!cases[i].answer[0]) {
+            assert_int_equal(status, STATUS_INPUT);
+            continue;
+        }
+        if (status)
             fail_msg("case %zu: %s", i, error.text);
-        int count = 0;
         while (count < 3 && cases[i].answer[count])
             count++;
         assert_int_equal(list.count, count);
@@ -117,6 +297,11 @@ static void test_answers(void **state)
             assert_string_equal(list.text[k], cases[i].answer[k]);
         answer_list_free(&list);
     }
+    struct answer_list list;
+    struct error error = {0};
+    assert_int_equal(answer_list_read(&list, gzip_file("a.csv.gz", "answer\none\n", false), &error), STATUS_OK);
+    assert_string_equal(list.text[0], "one");
+    answer_list_free(&list);
 }
 
 static void test_answers_malformed(void **state)
@@ -126,22 +311,26 @@ static void test_answers_malformed(void **state)
         const char *name, *text, *message;
     } cases[] = {
         {"a.txt", "\n \n", "a.txt: has no answers"},
-        {"a.csv", "", "a.csv: has no answers"},
+        {"a.csv", "", "a.csv: has no rows"},
         {"a.csv", "answer\n", "a.csv: has no answers"},
         {"a.json", "[]", "a.json: has no answers"},
-        {"a.md", "one", "a.md: expected a name that ends in .txt, .csv, .json or .jsonl"},
+        {"a.md", "one", "a.md: expected a name that ends in .txt, .csv, .tsv, .json or .jsonl"},
         {"answers", "one", "answers: expected a name that ends in"},
-        {"a.csv", "one\n\"two", "a.csv:2: the quote that begins here is never closed"},
-        {"a.csv", "\"one\n\"x\ntwo", "a.csv:2: expected a comma or the end of the line after a closing quote"},
-        {"a.csv", "I am \"not\" sure", "a.csv:1: a quote inside a cell"},
-        {"a.csv", "one\nI'm sorry, no.", "a.csv:2: expected 1 cells as in the first record, found 2; an answer with"},
-        {"a.csv", "one,1\n,2", "a.csv:2: expected an answer in the first column, found an empty cell"},
-        {"a.csv", "one\n\"\"", "a.csv:2: expected an answer in the first column"},
-        {"a.jsonl", "\"one\"\n3", "a.jsonl:2: expected an object with the key answer, found a number"},
-        {"a.jsonl", "\"one\"\n{\"response\":\"x\"}", "a.jsonl:2: answer: the key is missing"},
+        {"a.csv", "I do not know.\nNo idea.\n", "a.csv:1: expected titles with one of answer, response, refusal, refusal response, "
+         "completion above the columns, found \"I do not know.\"; name the column in the first line"},
+        {"a.csv", "answer,response\na,b\n", "a.csv:1: there are columns titled \"answer\" and \"response\"; keep the one"},
+        {"a.csv", "answer\n\"two", "a.csv:2: the quote that begins here is never closed"},
+        {"a.csv", "answer\n\"x\ntwo", "a.csv:2: the quote that begins here is never closed"},
+        {"a.csv", "answer\nI'm sorry, no.", "a.csv:2: expected 1 cells as there are titles, found 2; a cell with a separator"},
+        {"a.csv", "answer,n\none,1\n,2", "a.csv:3: expected an answer under answer, found an empty cell"},
+        {"a.csv", "answer\none\n\"\"", "a.csv:3: expected an answer under answer"},
+        {"a.jsonl", "\"one\"\n3", "a.jsonl:2: expected a text or an object with the key answer"},
+        {"a.jsonl", "\"one\"\n{\"reply\":\"x\"}", "a.jsonl:2: expected one of the keys answer, response, refusal, refusal response "
+         "and completion; the row has \"reply\""},
+        {"a.jsonl", "{\"answer\":\"x\",\"response\":\"y\"}", "a.jsonl:1: both answer and response are there"},
         {"a.jsonl", "\"one\"\n\"\"", "a.jsonl:2: answer: expected text, found an empty string"},
         {"a.jsonl", "\"one\"\n\"two", "a.jsonl:2: offset 4: expected a closing quote"},
-        {"a.json", "[\"one\",{}]", "a.json: element 2: answer: the key is missing"},
+        {"a.json", "[\"one\",\n{}]", "a.json:2 (element 2): expected one of the keys"},
         {"a.txt", "on\xff", "a.txt: offset 2: expected UTF-8"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -151,52 +340,6 @@ static void test_answers_malformed(void **state)
         int status = answer_list_read(&list, path, &error);
         assert_error(&error, status, STATUS_INPUT, cases[i].message);
         assert_null(list.text);
-    }
-}
-
-static void test_templates(void **state)
-{
-    (void)state;
-    static const struct {
-        const char *name, *prompt, *full;
-    } cases[] = {
-        {"llama2_chat", "[INST] Who? [/INST]", "[INST] Who? [/INST]Me."},
-        {"llama3_chat",
-         "<|start_header_id|>user<|end_header_id|>\n\nWho?<|eot_id|>"
-         "<|start_header_id|>assistant<|end_header_id|>\n\n",
-         "<|start_header_id|>user<|end_header_id|>\n\nWho?<|eot_id|>"
-         "<|start_header_id|>assistant<|end_header_id|>\n\nMe.<|eot_id|>"},
-        {"phi", "Question: Who?\nAnswer:", "Question: Who?\nAnswer: Me."},
-        {"qa", "Question: Who?\nAnswer:", "Question: Who?\nAnswer: Me."},
-        {"plain", "Who?", "Who? Me."},
-    };
-    char *prompt, *full;
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        const struct prompt_template *template_ = prompt_template_find(cases[i].name);
-        assert_non_null(template_);
-        assert_non_null(strstr(prompt_template_names(), cases[i].name));
-        assert_int_equal(prompt_template_apply(template_, "Who?", "Me.", &prompt, &full, NULL), STATUS_OK);
-        assert_string_equal(prompt, cases[i].prompt);
-        assert_string_equal(full, cases[i].full);
-        free(prompt);
-        free(full);
-    }
-    assert_null(prompt_template_find("vicuna"));
-    /* tags of the user's own: one space only, of user_end when answer_start is empty, never of the question */
-    static const struct {
-        struct prompt_template tags;
-        const char *prompt, *full;
-    } custom[] = {
-        {{"custom", "U:", "  ", "", "!"}, "U:q  ", "U:q   a!"},
-        {{"custom", "U:", " ", "A:", ""}, "U:q  A:", "U:q  A:a"},
-        {{"custom", "", "", "", ""}, "q ", "q a"},
-    };
-    for (size_t i = 0; i < sizeof custom / sizeof *custom; i++) {
-        assert_int_equal(prompt_template_apply(&custom[i].tags, "q ", "a", &prompt, &full, NULL), STATUS_OK);
-        assert_string_equal(prompt, custom[i].prompt);
-        assert_string_equal(full, custom[i].full);
-        free(prompt);
-        free(full);
     }
 }
 
@@ -255,7 +398,7 @@ static void test_tofu(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct dataset data;
         snprintf(path, sizeof path, "%s/data/tofu/%s.json", shared ? shared : "../shared", cases[i].name);
-        assert_int_equal(dataset_read(&data, path, "question", "answer", &error), STATUS_OK);
+        assert_int_equal(dataset_read(&data, path, &keys, DATASET_ANSWERS, &error), STATUS_OK);
         assert_int_equal(data.rows, cases[i].rows);
         assert_int_equal(data.row[data.rows - 1].line, cases[i].rows);
         dataset_free(&data);
@@ -265,9 +408,9 @@ static void test_tofu(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rows),    cmocka_unit_test(test_rows_malformed),    cmocka_unit_test(test_answers),
-        cmocka_unit_test(test_templates), cmocka_unit_test(test_answers_malformed), cmocka_unit_test(test_pick),
-        cmocka_unit_test(test_tofu),
+        cmocka_unit_test(test_rows),    cmocka_unit_test(test_keys), cmocka_unit_test(test_sources),
+        cmocka_unit_test(test_rows_malformed), cmocka_unit_test(test_gzip), cmocka_unit_test(test_answers),
+        cmocka_unit_test(test_answers_malformed), cmocka_unit_test(test_pick), cmocka_unit_test(test_tofu),
     };
     return cmocka_run_group_tests(tests, temporary_make, temporary_remove);
 }

@@ -147,7 +147,7 @@ static const struct refusal refusals[] = {
     {"unlearn", "{\"lora\": 8}", {REQUIRED, "@"}, {"lora: unknown key", "lora.r?"}},
     {"unlearn", "{\"lora\": {\"target_modules\": [\"a\", 1]}}", {REQUIRED, "@"}, {"expected a list of names, found an array"}},
     {"unlearn", "{\"lora\": {\"target_modules\": [\"a,b\"]}}", {REQUIRED, "@"}, {"expected a list of names, found an array"}},
-    {"unlearn", "{\"prompt_template\": null}", {REQUIRED, "@"}, {"prompt_template: expected one of", "found null"}},
+    {"unlearn", "{\"prompt_template\": null}", {REQUIRED, "@"}, {"prompt_template: expected a string", "found null"}},
     {"unlearn", "{\"train_data\": \"x\"}", {REQUIRED, "@"}, {"train_data: known, but not used by 'flat unlearn'"}},
     {"unlearn", "{\"template.file\": \"a\", \"template\": {\"file\": \"b\"}}", {REQUIRED, "@"}, {"given twice"}},
     {"unlearn", "{\"seed\": 1, \"seed\": 2}", {REQUIRED, "@"}, {".json", "seed"}},
@@ -193,7 +193,7 @@ static void test_defaults(void **state)
     assert_int_equal(parse(&line, "unlearn", (const char *[ARGUMENTS]){REQUIRED}, &error), STATUS_OK);
     const struct train_options *o = train_of(&line);
     assert_string_equal(o->model.model_name_or_path, "m");
-    assert_string_equal(value_of(&line, "prompt_template"), "qa");
+    assert_string_equal(value_of(&line, "prompt_template"), "auto");
     assert_string_equal(value_of(&line, "divergence"), "total_variation");
     assert_string_equal(value_of(&line, "flat_average"), "pair");
     assert_true(o->schedule.learning_rate == 1e-5 && o->optimizer.weight_decay == 0.01 && o->optimizer.max_grad_norm == 1.0);
@@ -273,7 +273,7 @@ static void test_prompt_template(void **state)
                  " \"answer_end\": \"\"}}");
     assert_int_equal(parse(&line, "unlearn", (const char *[ARGUMENTS]){REQUIRED, "@"}, &error), STATUS_OK);
     assert_string_equal(value_of(&line, "prompt_template"), "custom");
-    assert_string_equal(train_of(&line)->prompt.user_start, "<u>\n");
+    assert_string_equal(train_of(&line)->prompt.custom.user_start, "<u>\n");
     struct buffer table = {0};
     assert_int_equal(option_set_print_values(&line.set, false, &table, &error), STATUS_OK);
     assert_non_null(strstr(table.data, "<u>\\n  (config file)"));
@@ -287,19 +287,35 @@ static void test_prompt_template(void **state)
     invocation_free(&line);
 }
 
-/* Every built-in name of io is a choice here, and the other way round (apart from "custom"). */
+/* Names of tags, of chat templates, and of what a folder has; any other is refused at once. */
 static void test_prompt_template_names(void **state)
 {
     (void)state;
+    static const char *const known[] = {"auto", "auto:rag", "llama2_chat", "llama3_chat", "phi", "qa", "plain", "chatml", "gemma",
+                                        "phi3", "mistral", "qwen3"};
     struct invocation line;
     struct error error = {0};
-    assert_int_equal(parse(&line, "unlearn", (const char *[ARGUMENTS]){REQUIRED}, &error), STATUS_OK);
-    const struct option *option;
-    char text[256], expected[256];
-    assert_int_equal(option_set_find(&line.set, "prompt_template", NULL, &option, &error), STATUS_OK);
-    option_describe(option, text, sizeof text);
-    snprintf(expected, sizeof expected, "one of %s, custom", prompt_template_names());
-    assert_string_equal(text, expected);
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        const char *arguments[ARGUMENTS] = {REQUIRED, "--prompt_template", known[i]};
+        assert_int_equal(parse(&line, "unlearn", arguments, &error), STATUS_OK);
+        assert_string_equal(train_of(&line)->prompt.prompt_template, known[i]);
+        invocation_free(&line);
+    }
+    const char *unknown[ARGUMENTS] = {REQUIRED, "--prompt_template", "automatic"};
+    int status = parse(&line, "unlearn", unknown, &error);
+    assert_error(&error, status, STATUS_USAGE, "prompt_template: \"automatic\" is not known; expected auto, llama2_chat");
+    invocation_free(&line);
+    const char *target[ARGUMENTS] = {REQUIRED, "--prompt_template", "qa", "--prompt_template.answer_start_is_target"};
+    status = parse(&line, "unlearn", target, &error);
+    assert_error(&error, status, STATUS_USAGE, "answer_start_is_target: only tags of one's own take it");
+    invocation_free(&line);
+    /* on the command line \n is what it looks like */
+    const char *tags[ARGUMENTS] = {REQUIRED, "--prompt_template.user_start", "<u>\\n\\t\\\\n", "--prompt_template.user_end", "",
+                                   "--prompt_template.answer_start", "a", "--prompt_template.answer_end", "",
+                                   "--prompt_template.answer_start_is_target"};
+    assert_int_equal(parse(&line, "unlearn", tags, &error), STATUS_OK);
+    assert_string_equal(train_of(&line)->prompt.custom.user_start, "<u>\n\t\\n");
+    assert_true(train_of(&line)->prompt.custom.answer_start_is_target);
     invocation_free(&line);
 }
 
@@ -396,7 +412,7 @@ static void test_record(void **state)
     assert_true(train_of(&again)->schedule.learning_rate == 0.1 && train_of(&again)->trainer.seed == 9007199254740991);
     assert_string_equal(value_of(&again, "quiet"), "true");
     assert_string_equal(value_of(&again, "prompt_template"), "custom");
-    assert_string_equal(train_of(&again)->prompt.user_start, "\"\xc3\xa4\n");
+    assert_string_equal(train_of(&again)->prompt.custom.user_start, "\"\xc3\xa4\n");
     assert_string_equal(train_of(&again)->template_.file, "t");
     assert_string_equal(train_of(&again)->lora.lora.target_modules, "q_proj,v_proj");
     assert_int_equal(option_source(&again.set, "seed"), OPTION_FROM_FILE);

@@ -43,7 +43,7 @@ static const struct command_group groups[] = {
 
 struct generation {
     struct prompt_lines lines;
-    const char **prompt; /* [count] */
+    struct prompt_text one; /* of --prompt */
     int count;
     struct token_list *ids, *out; /* [count] */
     int64_t longest, positions;
@@ -61,25 +61,31 @@ struct generation {
 static int prompts_take(struct generation *g, const struct invocation *run, struct error *error)
 {
     const struct generate_command_options *options = run->options;
-    int status = *options->input.data ? prompt_lines_read(&g->lines, &options->input, input_has_rows(&run->set), false, error) : STATUS_OK;
+    const char *directory = options->model.model_name_or_path;
+    const bool templated = prompt_is_chosen(&run->set);
+    struct dataset_row row = {.form = templated ? ROW_QUESTION : ROW_PROMPT, .prompt = (char *)options->prompt};
+    int status;
+    if (*options->input.data) {
+        status = prompt_lines_read(&g->lines, &options->input, templated, false, directory, g->tokenizer, 0, error);
+    } else {
+        status = prompt_open(&g->lines.prompt, &options->input.prompt, directory, g->tokenizer, error);
+        if (!status)
+            status = prompt_apply(&g->lines.prompt, &row, NULL, &g->one, error);
+    }
     if (status)
         return status;
-    g->count = *options->input.data ? g->lines.count : 1;
-    g->prompt = memory_array((size_t)g->count, sizeof *g->prompt, error);
+    g->count = *options->input.data ? g->lines.data.rows : 1;
     g->ids = memory_array((size_t)g->count, sizeof *g->ids, error);
     g->out = memory_array((size_t)g->count, sizeof *g->out, error);
-    if (!g->prompt || !g->ids || !g->out)
-        return STATUS_MEMORY;
-    for (int i = 0; i < g->count; i++)
-        g->prompt[i] = *options->input.data ? g->lines.line[i].prompt : options->prompt;
-    return STATUS_OK;
+    return g->ids && g->out ? STATUS_OK : STATUS_MEMORY;
 }
 
 static int prompts_encode(struct generation *g, const struct generate_command_options *options, struct error *error)
 {
     int status = STATUS_OK;
     for (int i = 0; i < g->count && !status; i++) {
-        status = tokenizer_encode(g->tokenizer, g->prompt[i], strlen(g->prompt[i]), true, &g->ids[i], error);
+        const struct prompt_text *text = *options->input.data ? &g->lines.text[i] : &g->one;
+        status = prompt_encode(g->tokenizer, text->text.data, text->text.length, text->special, &g->ids[i], error);
         int64_t length = (int64_t)g->ids[i].length;
         if (!status && (length < 1 || length >= context_length(&g->config)))
             status = error_set(error, STATUS_INPUT, "prompt %d: %lld tokens; expected 1 to %lld for this model", i + 1,
@@ -119,26 +125,41 @@ static int continuation_decode(struct generation *g, int i, struct buffer *text,
     return status;
 }
 
-static int results_print(struct generation *g, const struct generate_command_options *options, struct error *error)
+/* Why a continuation ended, in the words of OpenAI's API and vLLM; "context" is the model's last position. */
+static const char *finish_reason(const struct generation *g, int i, int64_t max_new_tokens)
 {
-    int status = STATUS_OK;
+    const int64_t length = (int64_t)g->out[i].length;
+    if (length >= max_new_tokens)
+        return "length";
+    return (int64_t)g->ids[i].length + length >= context_length(&g->config) ? "context" : "eos";
+}
+
+static int results_print(struct generation *g, struct invocation *run, struct error *error)
+{
+    const struct generate_command_options *options = run->options;
+    const int64_t most = options->generate.max_new_tokens;
+    int status = STATUS_OK, limited = 0;
     for (int i = 0; i < g->count && !status; i++) {
-        struct buffer text = {0}, line = {0};
+        struct buffer text = {0};
+        const char *reason = finish_reason(g, i, most);
+        limited += !strcmp(reason, "context");
         status = continuation_decode(g, i, &text, error);
         if (!status && !*options->input.data) {
             printf("%s\n", text.data);
         } else if (!status) {
-            cJSON *object = g->lines.line[i].object;
-            status = json_add_string(object, "text", text.data) && json_add_int(object, "num_tokens",
-                                                                                (int64_t)g->out[i].length)
-                         ? json_print(object, &line, error)
-                         : error_set(error, STATUS_MEMORY, "out of host memory");
-            if (!status)
-                puts(line.data);
+            cJSON *members = cJSON_CreateObject();
+            const bool ok = members && json_add_string(members, "text", text.data) &&
+                            json_add_int(members, "num_tokens", (int64_t)g->out[i].length) &&
+                            json_add_string(members, "finish_reason", reason);
+            status = ok ? prompt_line_print(&g->lines.data.row[i], members, error)
+                        : error_set(error, STATUS_MEMORY, "out of host memory");
+            cJSON_Delete(members);
         }
-        buffer_free(&line);
         buffer_free(&text);
     }
+    if (limited)
+        log_warning(&run->log, "%d of %d texts end at the model's last position, %lld", limited, g->count,
+                    (long long)context_length(&g->config));
     return status ? status : stdout_finish(error);
 }
 
@@ -164,11 +185,11 @@ static int batches_run(struct generation *g, struct invocation *run, struct erro
 static int generation_run(struct generation *g, struct invocation *run, struct error *error)
 {
     const struct generate_command_options *options = run->options;
-    int status = prompts_take(g, run, error);
-    if (!status)
-        status = model_config_read(&g->config, options->model.model_name_or_path, error);
+    int status = model_config_read(&g->config, options->model.model_name_or_path, error);
     if (!status)
         status = tokenizer_load(&g->tokenizer, options->model.model_name_or_path, error);
+    if (!status)
+        status = prompts_take(g, run, error);
     if (!status)
         status = prompts_encode(g, options, error);
     if (!status)
@@ -190,7 +211,7 @@ static int generation_run(struct generation *g, struct invocation *run, struct e
     if (!status)
         status = batches_run(g, run, error);
     if (!status)
-        status = results_print(g, options, error);
+        status = results_print(g, run, error);
     return status;
 }
 
@@ -206,7 +227,7 @@ static int generate_run(struct invocation *run, struct error *error)
     }
     free(g.ids);
     free(g.out);
-    free(g.prompt);
+    buffer_free(&g.one.text);
     generator_close(&g.generator);
     model_free(&g.model);
     weights_close(&g.weights);

@@ -168,8 +168,9 @@ static void plan_print(const struct trainer *trainer)
     printf("optimizer      %.4g bytes a step: gradient norm and AdamW\n",
            (double)(adamw_norm_bytes(kept, model->grad_dtype) +
                     adamw_step_bytes(kept, model->dtype, model->grad_dtype, model->dtype == DTYPE_BF16)));
-    if (trainer->examples.cut)
-        printf("warning        %lld sequences are cut at max_length\n", (long long)trainer->examples.cut);
+    char line[400];
+    for (int next = 0; example_counts_line(&trainer->examples.counts, &next, line, sizeof line);)
+        printf("warning        %s\n", line);
 }
 
 static int plan_run(struct invocation *run, struct error *error)

@@ -1,6 +1,5 @@
-/* score.c - `flat score`: {"prompt", "answer"} JSON lines (or, with --prompt_template, question and answer rows)
- * in, the same objects out with num_tokens, logprob_sum and prob_mean (and token_logprobs with --tokens). Neighbouring
- * lines of one prompt share its rows.
+/* score.c - `flat score`: rows with their answers in, the same objects out with num_tokens, logprob_sum and prob_mean (and
+ * token_logprobs with --tokens). Neighbouring rows of one prompt share its rows of the batch.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,12 +55,20 @@ struct scoring {
     int32_t *group_first;            /* [groups + 1] */
     int groups;
     struct score *score;             /* [lines] */
-    int64_t cut;
+    int64_t max_length;
+    struct example_counts counts;
 };
+
+static bool same_prompt(const struct prompt_lines *lines, int i, int k)
+{
+    const struct prompt_text *a = &lines->text[i], *b = &lines->text[k];
+    return !lines->data.row[i].ids && !lines->data.row[k].ids && a->answer_begin == b->answer_begin &&
+           !memcmp(a->text.data, b->text.data, a->answer_begin);
+}
 
 static int sequences_encode(struct scoring *s, const struct score_options *options, struct error *error)
 {
-    int count = s->lines.count, status = STATUS_OK;
+    int count = s->lines.data.rows, status = STATUS_OK;
     s->sequence = memory_array((size_t)count, sizeof *s->sequence, error);
     s->group_first = memory_array((size_t)count + 1, sizeof *s->group_first, error);
     s->score = memory_array((size_t)count, sizeof *s->score, error);
@@ -73,19 +80,17 @@ static int sequences_encode(struct scoring *s, const struct score_options *optio
     if (eos < 0)
         return error_set(error, STATUS_INPUT, "%s: neither the tokenizer nor config.json names an eos_token",
                          options->model.model_name_or_path);
-    const int64_t context = context_length(&s->config);
-    const int64_t most = options->examples.max_length < context ? options->examples.max_length : context;
     for (int i = 0; i < count && !status; i++) {
-        const struct prompt_line *line = &s->lines.line[i];
-        bool cut = false;
-        size_t begin = s->ids.length;
-        status = example_encode(s->tokenizer, line->prompt, line->full, eos, most, &s->ids,
-                                &s->sequence[i].answer_begin, &cut, error);
+        const struct dataset_row *row = &s->lines.data.row[i];
+        const size_t begin = s->ids.length;
+        struct batch_sequence *sequence = &s->sequence[i];
+        status = row->ids ? chunk_append(row, &s->ids, &sequence->answer_begin, &s->counts, error)
+                          : example_encode(s->tokenizer, &s->lines.text[i], eos, s->max_length, &s->ids,
+                                           &sequence->answer_begin, &s->counts, error);
         if (status)
-            error_prefix(error, "%s:%d", options->input.data, line->number);
-        s->sequence[i].length = (int32_t)(s->ids.length - begin);
-        s->cut += cut;
-        if (!i || strcmp(line->prompt, s->lines.line[i - 1].prompt))
+            error_prefix(error, "%s:%d", s->lines.data.path, row->line);
+        sequence->length = (int32_t)(s->ids.length - begin);
+        if (!i || !same_prompt(&s->lines, i - 1, i))
             s->group_first[s->groups++] = i;
     }
     s->group_first[s->groups] = count;
@@ -97,31 +102,35 @@ static int sequences_encode(struct scoring *s, const struct score_options *optio
     return status;
 }
 
-static int line_print(cJSON *object, const struct score *score, bool tokens, struct error *error)
+static int line_print(const struct dataset_row *row, const struct score *score, bool tokens, struct error *error)
 {
-    struct buffer text = {0};
-    bool ok = json_add_int(object, "num_tokens", score->num_tokens) &&
-              json_add_number(object, "logprob_sum", score->logprob_sum) &&
-              json_add_number(object, "prob_mean", score->prob_mean);
+    cJSON *members = cJSON_CreateObject();
+    bool ok = members && json_add_int(members, "num_tokens", score->num_tokens) &&
+              json_add_number(members, "logprob_sum", score->logprob_sum) &&
+              json_add_number(members, "prob_mean", score->prob_mean);
     if (ok && tokens) {
-        cJSON *array = cJSON_AddArrayToObject(object, "token_logprobs");
+        cJSON *array = cJSON_AddArrayToObject(members, "token_logprobs");
         ok = array != NULL;
         for (int32_t i = 0; i < score->num_tokens && ok; i++)
             ok = cJSON_AddItemToArray(array, cJSON_CreateNumber(score->token_logprobs[i]));
     }
-    int status = ok ? json_print(object, &text, error) : error_set(error, STATUS_MEMORY, "out of host memory");
-    if (!status)
-        puts(text.data);
-    buffer_free(&text);
+    int status = ok ? prompt_line_print(row, members, error) : error_set(error, STATUS_MEMORY, "out of host memory");
+    cJSON_Delete(members);
     return status;
 }
 
 static int scoring_run(struct scoring *s, struct invocation *run, struct error *error)
 {
     const struct score_options *options = run->options;
-    int status = prompt_lines_read(&s->lines, &options->input, input_has_rows(&run->set), true, error);
+    const char *directory = options->model.model_name_or_path;
+    int status = model_config_read(&s->config, directory, error);
     if (!status)
-        status = model_config_read(&s->config, options->model.model_name_or_path, error);
+        status = tokenizer_load(&s->tokenizer, directory, error);
+    const int64_t context = status ? 0 : context_length(&s->config);
+    s->max_length = options->examples.max_length < context ? options->examples.max_length : context;
+    if (!status)
+        status = prompt_lines_read(&s->lines, &options->input, prompt_is_chosen(&run->set), true, directory, s->tokenizer,
+                                   s->max_length, error);
     if (!status)
         status = model_create(&s->table, &s->config, DTYPE_F32, error);
     if (!status)
@@ -130,8 +139,6 @@ static int scoring_run(struct scoring *s, struct invocation *run, struct error *
         status = adapter_open(&s->adapter, &s->table, options->model.adapter, error);
         s->weights.adapter = &s->adapter;
     }
-    if (!status)
-        status = tokenizer_load(&s->tokenizer, options->model.model_name_or_path, error);
     if (!status)
         status = sequences_encode(s, options, error);
     if (!status)
@@ -142,10 +149,11 @@ static int scoring_run(struct scoring *s, struct invocation *run, struct error *
     if (!status)
         status = scorer_run(&s->model, s->sequence, s->group_first, s->groups, (int)options->input.batch_size,
                             options->tokens, s->score, error);
-    if (!status && s->cut)
-        log_warning(&run->log, "%lld of %d answers were cut at max_length", (long long)s->cut, s->lines.count);
-    for (int i = 0; i < s->lines.count && !status; i++)
-        status = line_print(s->lines.line[i].object, &s->score[i], options->tokens, error);
+    char line[400];
+    for (int next = 0; !status && example_counts_line(&s->counts, &next, line, sizeof line);)
+        log_warning(&run->log, "%s", line);
+    for (int i = 0; i < s->lines.data.rows && !status; i++)
+        status = line_print(&s->lines.data.row[i], &s->score[i], options->tokens, error);
     return status ? status : stdout_finish(error);
 }
 
@@ -153,7 +161,7 @@ static int score_run(struct invocation *run, struct error *error)
 {
     struct scoring s = {0};
     int status = scoring_run(&s, run, error);
-    for (int i = 0; s.score && i < s.lines.count; i++)
+    for (int i = 0; s.score && i < s.lines.data.rows; i++)
         free(s.score[i].token_logprobs);
     free(s.score);
     free(s.group_first);

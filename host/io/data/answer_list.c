@@ -1,12 +1,14 @@
-/* answer_list.c - lists of template answers: text, CSV or JSON. See answer_list_read in dataset.h. */
+/* answer_list.c - see answer_list.h. */
+#include "answer_list.h"
+
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
-#include "../../util/memory.h"
-#include "dataset.h"
-#include "text.h"
+#include "csv.h"
+
+static const char *const keys[] = {"answer", "response", "refusal", "refusal response", "completion", NULL};
 
 struct reading {
     struct answer_list *list;
@@ -36,140 +38,74 @@ static int read_lines(const struct text *text, struct reading *reading, struct e
     return status;
 }
 
-static int json_add(void *user, const cJSON *value, const char *name, int number, struct error *error)
+static int refuse_keys(const cJSON *value, const char *name, struct error *error)
 {
-    (void)number; /* name has it */
-    const char *answer = value->valuestring;
-    int status = cJSON_IsString(value) ? STATUS_OK : json_get_string(value, name, "answer", &answer, error);
-    if (status)
-        return status;
-    if (!*answer)
-        return error_set(error, STATUS_INPUT, "%s: answer: expected text, found an empty string", name);
-    return answer_add(user, answer, strlen(answer), error);
+    char found[300] = "";
+    for (const cJSON *member = value->child; member; member = member->next)
+        snprintf(found + strlen(found), sizeof found - strlen(found), "%s\"%.60s\"", *found ? ", " : "", member->string);
+    return error_set(error, STATUS_INPUT, "%s: expected one of the keys answer, response, refusal, refusal response and "
+                     "completion; the row has %s", name, *found ? found : "none");
+}
+
+static int json_add(void *user, const cJSON *value, const struct json_place *place, struct error *error)
+{
+    const cJSON *answer = cJSON_IsString(value) ? value : NULL;
+    const char *key = "answer";
+    if (!answer && !cJSON_IsObject(value))
+        return error_set(error, STATUS_INPUT, "%s: expected a text or an object with the key answer", place->name);
+    for (int i = 0; keys[i] && !cJSON_IsString(value); i++) {
+        const cJSON *member = cJSON_GetObjectItem(value, keys[i]); /* any case */
+        if (member && answer)
+            return error_set(error, STATUS_INPUT, "%s: both %s and %s are there; keep the one that is meant", place->name, key,
+                             keys[i]);
+        key = member ? keys[i] : key;
+        answer = member ? member : answer;
+    }
+    if (!answer)
+        return refuse_keys(value, place->name, error);
+    if (!cJSON_IsString(answer) || !*answer->valuestring)
+        return error_set(error, STATUS_INPUT, "%s: %s: expected text, found %s", place->name, key,
+                         cJSON_IsString(answer) ? "an empty string" : "something else");
+    return answer_add(user, answer->valuestring, strlen(answer->valuestring), error);
 }
 
 /* A file of plain lines may bear a JSON name, as TOFU's idontknow.jsonl does. */
 static int read_json(const struct text *text, struct reading *reading, struct error *error)
 {
-    struct text_line first = {0};
-    if (text_next_line(text, &first) && !strchr("[{\"", first.begin[0]))
-        return read_lines(text, reading, error);
-    return text_each_json(text, json_add, reading, error);
+    const char first = text_first_byte(text);
+    return first && !strchr("[{\"", first) ? read_lines(text, reading, error)
+                                           : text_each_json(text, json_add, reading, error);
 }
 
-/* Where a CSV reader is. */
-struct csv {
-    const struct text *text;
-    size_t at;
-    int line;            /* 1-based */
-    struct buffer cell;  /* the cell read last */
-};
-
-static int csv_peek(const struct csv *csv)
+static int column_find(const struct csv *csv, int *column, struct error *error)
 {
-    return csv->at < csv->text->length ? (unsigned char)csv->text->begin[csv->at] : -1;
+    *column = -1;
+    for (int i = 0; keys[i]; i++) {
+        const int found = csv_column(csv, keys[i], true);
+        if (found >= 0 && *column >= 0)
+            return error_set(error, STATUS_INPUT, "%s:1: there are columns titled \"%s\" and \"%s\"; keep the one that holds "
+                             "the answers", csv->text->name, csv->title[*column], csv->title[found]);
+        *column = found >= 0 ? found : *column;
+    }
+    return STATUS_OK;
 }
 
-/* A line's end, or the file's. Does not move. */
-static bool csv_at_end(const struct csv *csv)
+static int read_table(const struct text *text, struct reading *reading, struct error *error)
 {
-    const char *here = csv->text->begin + csv->at; /* zero-terminated, so here[1] may be looked at after a '\r' */
-    return csv_peek(csv) < 0 || *here == '\n' || (*here == '\r' && (here[1] == '\n' || here[1] == 0));
-}
-
-static void csv_skip_end(struct csv *csv)
-{
-    if (csv_peek(csv) == '\r')
-        csv->at++;
-    if (csv_peek(csv) == '\n')
-        csv->at++;
-    csv->line++;
-}
-
-static int csv_fail(const struct csv *csv, int line, const char *what, struct error *error)
-{
-    return error_set(error, STATUS_INPUT, "%s:%d: %s", csv->text->path, line, what);
-}
-
-/* The inside of "..." with its quotes; "" stands for one quote. */
-static int csv_read_quoted(struct csv *csv, struct error *error)
-{
-    int start = csv->line, status = STATUS_OK;
-    csv->at++;
-    while (!status) {
-        int byte = csv_peek(csv);
-        if (byte < 0)
-            return csv_fail(csv, start, "the quote that begins here is never closed", error);
-        csv->at++;
-        if (byte == '"' && csv_peek(csv) != '"')
+    struct csv csv;
+    bool more = true;
+    int column = 0, status = csv_open(&csv, text, keys, error);
+    if (!status)
+        status = column_find(&csv, &column, error);
+    while (!status && more) {
+        status = csv_next(&csv, &more, error);
+        if (status || !more)
             break;
-        if (byte == '"')
-            csv->at++;
-        if (byte == '\n')
-            csv->line++;
-        status = buffer_append(&csv->cell, &(char){(char)byte}, 1, error);
+        status = *csv.cell[column] ? answer_add(reading, csv.cell[column], strlen(csv.cell[column]), error)
+                                   : error_set(error, STATUS_INPUT, "%s:%d: expected an answer under %s, found an empty cell",
+                                               text->name, csv.line, csv.title[column]);
     }
-    if (!status && csv_peek(csv) != ',' && !csv_at_end(csv))
-        return csv_fail(csv, csv->line, "expected a comma or the end of the line after a closing quote", error);
-    return status;
-}
-
-static int csv_read_cell(struct csv *csv, struct error *error)
-{
-    csv->cell.length = 0;
-    int status = buffer_append(&csv->cell, "", 0, error);
-    if (status || csv_peek(csv) == '"')
-        return status ? status : csv_read_quoted(csv, error);
-    size_t start = csv->at;
-    for (; csv_peek(csv) != ',' && !csv_at_end(csv); csv->at++)
-        if (csv_peek(csv) == '"')
-            return csv_fail(csv, csv->line, "a quote inside a cell; quote the whole cell and double the quotes in it",
-                            error);
-    return buffer_append(&csv->cell, csv->text->begin + start, csv->at - start, error);
-}
-
-/* Counts a record's cells and takes the first as an answer, unless it is a column's title in the first record. */
-static int csv_read_record(struct csv *csv, struct reading *reading, bool first, int *cells, struct error *error)
-{
-    int line = csv->line, status = csv_read_cell(csv, error);
-    if (status)
-        return status;
-    const char *cell = csv->cell.data;
-    bool title = first && (!strcmp(cell, "answer") || !strcmp(cell, "response") || !strcmp(cell, "Refusal Response"));
-    if (!title && !*cell)
-        return csv_fail(csv, line, "expected an answer in the first column, found an empty cell", error);
-    if (!title)
-        status = answer_add(reading, cell, csv->cell.length, error);
-    *cells = 1;
-    while (!status && csv_peek(csv) == ',') {
-        csv->at++;
-        ++*cells;
-        status = csv_read_cell(csv, error);
-    }
-    csv_skip_end(csv);
-    return status;
-}
-
-static int read_csv(const struct text *text, struct reading *reading, struct error *error)
-{
-    struct csv csv = {.text = text, .line = 1};
-    int columns = 0, cells = 0, status = STATUS_OK;
-    while (!status && csv.at < text->length) {
-        if (csv_at_end(&csv)) { /* a blank line */
-            csv_skip_end(&csv);
-            continue;
-        }
-        int line = csv.line;
-        status = csv_read_record(&csv, reading, columns == 0, &cells, error);
-        if (columns == 0)
-            columns = cells;
-        if (!status && cells != columns)
-            status = error_set(error, STATUS_INPUT,
-                               "%s:%d: expected %d cells as in the first record, found %d; an answer with a comma in "
-                               "it must be quoted",
-                               text->path, line, columns, cells);
-    }
-    buffer_free(&csv.cell);
+    csv_close(&csv);
     return status;
 }
 
@@ -181,18 +117,18 @@ int answer_list_read(struct answer_list *list, const char *path, struct error *e
     int status = text_read(&text, path, error);
     if (status)
         return status;
-    const char *dot = strrchr(path, '.');
-    if (dot && !strcasecmp(dot, ".txt"))
+    if (text_is_named(&text, ".txt"))
         status = read_lines(&text, &reading, error);
-    else if (dot && !strcasecmp(dot, ".csv"))
-        status = read_csv(&text, &reading, error);
-    else if (dot && (!strcasecmp(dot, ".jsonl") || !strcasecmp(dot, ".json")))
+    else if (text_is_named(&text, ".csv") || text_is_named(&text, ".tsv"))
+        status = read_table(&text, &reading, error);
+    else if (text_is_named(&text, ".jsonl") || text_is_named(&text, ".json"))
         status = read_json(&text, &reading, error);
     else
-        status = error_set(error, STATUS_INPUT, "%s: expected a name that ends in .txt, .csv, .json or .jsonl", path);
-    text_free(&text);
+        status = error_set(error, STATUS_INPUT, "%s: expected a name that ends in .txt, .csv, .tsv, .json or .jsonl",
+                           text.name);
     if (!status && list->count == 0)
-        status = error_set(error, STATUS_INPUT, "%s: has no answers", path);
+        status = error_set(error, STATUS_INPUT, "%s: has no answers", text.name);
+    text_free(&text);
     if (status)
         answer_list_free(list);
     return status;
@@ -204,4 +140,41 @@ void answer_list_free(struct answer_list *list)
         free(list->text[i]);
     free(list->text);
     *list = (struct answer_list){0};
+}
+
+static const char *const choice_names[] = {[TEMPLATE_RANDOM] = "random", [TEMPLATE_CYCLE] = "cycle",
+                                           [TEMPLATE_FIXED] = "fixed", NULL};
+static const char *const every_names[] = {[TEMPLATE_EVERY_EPOCH] = "epoch", [TEMPLATE_EVERY_RUN] = "run", NULL};
+
+static const struct option template_rows[] = {
+    {.name = "template.file", OPTION_FIELD(struct template_options, file), .local = true, .operand = "FILE",
+     .help = "template answers to prefer (TXT, CSV, TSV, JSON or JSON lines); for the methods that take them"},
+    {.name = "template.choice", OPTION_FIELD(struct template_options, choice), .choices = choice_names,
+     .initial = "random", .help = "which template answer goes with a row"},
+    {.name = "template.every", OPTION_FIELD(struct template_options, every), .choices = every_names, .initial = "epoch",
+     .help = "when a row gets a new template answer"},
+};
+const struct option_group template_option_group = {OPTION_GROUP("Template answers", template_rows, struct template_options)};
+
+/* One step of splitmix64: a bijection whose output bits each depend on every input bit. */
+static uint64_t mix(uint64_t x)
+{
+    x += 0x9e3779b97f4a7c15u;
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+    return x ^ x >> 31;
+}
+
+int template_pick(enum template_choice choice, uint64_t seed, int epoch, int64_t row, int count)
+{
+    switch (choice) {
+    case TEMPLATE_RANDOM: {
+        uint64_t hash = mix(mix(mix(seed) ^ (uint64_t)epoch) ^ (uint64_t)row);
+        /* 32 random bits scaled to [0, count): no choice is likelier than another by more than count / 2^32 */
+        return (int)((hash >> 32) * (uint64_t)count >> 32);
+    }
+    case TEMPLATE_CYCLE: return (int)((row + epoch) % count);
+    case TEMPLATE_FIXED: break;
+    }
+    return 0;
 }

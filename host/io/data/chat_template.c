@@ -34,17 +34,6 @@ static bool is_last(const struct rendering *r)
     return r->index == r->messages - 1;
 }
 
-/* Bytes of the character at the text's begin that Python's strip() takes off; 0 for any other. */
-static size_t space_at(const char *text, size_t length)
-{
-    uint32_t c;
-    const int bytes = utf8_decode(text, length, &c);
-    const bool space = bytes && ((c >= 9 && c <= 13) || (c >= 28 && c <= 32) || c == 0x85 || c == 0xa0 || c == 0x1680 ||
-                                 (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f ||
-                                 c == 0x3000);
-    return space ? (size_t)bytes : 0;
-}
-
 static void cut_front(struct buffer *out, size_t begin, size_t bytes)
 {
     if (!bytes)
@@ -55,23 +44,16 @@ static void cut_front(struct buffer *out, size_t begin, size_t bytes)
 
 static void strip_back(struct buffer *out, size_t begin)
 {
-    while (out->length > begin) {
-        size_t last = out->length - 1;
-        while (last > begin && (out->data[last] & 0xc0) == 0x80)
-            last--;
-        if (!space_at(out->data + last, out->length - last))
-            break;
-        out->length = last;
-        out->data[last] = 0;
-    }
+    out->length = begin + utf8_trimmed_length(out->data + begin, out->length - begin);
+    out->data[out->length] = 0;
 }
 
 static void strip(struct buffer *out, size_t begin)
 {
     strip_back(out, begin);
-    size_t front = begin, bytes;
-    while (front < out->length && (bytes = space_at(out->data + front, out->length - front)))
-        front += bytes;
+    size_t front = begin;
+    for (int bytes; (bytes = utf8_space(out->data + front, out->length - front));)
+        front += (size_t)bytes;
     cut_front(out, begin, front - begin);
 }
 

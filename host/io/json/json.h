@@ -51,6 +51,10 @@ int json_write(const cJSON *value, const char *path, struct error *error);
 /* Appends a JSON string literal of text (valid UTF-8 assumed) with quotes. */
 int json_print_string(const char *text, size_t length, struct buffer *out, struct error *error);
 
+/* Appends the object text[0..length), which json_parse has accepted, on one line and as it is written there, without the
+ * members that `members` has too, and then those of `members`. */
+int json_edit(const char *text, size_t length, const cJSON *members, struct buffer *out, struct error *error);
+
 /* Builders: add to an object; return false when memory ran out. */
 bool json_add_number(cJSON *object, const char *key, double value);
 bool json_add_int(cJSON *object, const char *key, int64_t value);

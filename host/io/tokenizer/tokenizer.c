@@ -221,6 +221,12 @@ int32_t tokenizer_eos(const struct tokenizer *tokenizer)
     return tokenizer->eos;
 }
 
+bool tokenizer_appends_eos(const struct tokenizer *tokenizer)
+{
+    const struct token_list *after = &tokenizer->after;
+    return after->length && after->id[after->length - 1] == tokenizer->eos;
+}
+
 int32_t tokenizer_token_id(const struct tokenizer *tokenizer, const char *text)
 {
     size_t length = strlen(text);

@@ -40,6 +40,8 @@ int32_t tokenizer_vocab_size(const struct tokenizer *tokenizer);
 /* Special ids, -1 when the files name none. */
 int32_t tokenizer_bos(const struct tokenizer *tokenizer);
 int32_t tokenizer_eos(const struct tokenizer *tokenizer);
+/* Whether encoding with add_special puts the end of sequence behind a text. */
+bool tokenizer_appends_eos(const struct tokenizer *tokenizer);
 /* Id of an exact token text, -1 when there is none. */
 int32_t tokenizer_token_id(const struct tokenizer *tokenizer, const char *text);
 
