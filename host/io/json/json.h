@@ -20,14 +20,15 @@
 cJSON *json_parse(const char *text, size_t length, const char *name, struct error *error);
 cJSON *json_read(const char *path, struct error *error);
 
-/* json_parse for files of Python's json module, which writes NaN, Infinity and -Infinity bare: they become the strings
- * of those names, for json_python_number to read. Offsets in errors count their quotes. */
+/* json_parse for texts of Python's json module, which writes NaN, Infinity and -Infinity bare: numbers of the tree with
+ * those values. Offsets in errors count two quotes for each of them. */
 cJSON *json_parse_python(const char *text, size_t length, const char *name, struct error *error);
-/* A number, or one of those strings; false for anything else. */
-bool json_python_number(const cJSON *value, double *out);
+cJSON *json_read_python(const char *path, size_t max_bytes, struct error *error);
 /* Appends a number as Python's repr and json module write it: the shortest digits that read back equal, 1.0 and not 1,
  * NaN, Infinity. */
 int json_python_print_number(double value, struct buffer *out, struct error *error);
+/* Appends what json.dumps(value, indent=4) gives, every number being a float: ASCII only. */
+int json_python_print(const cJSON *value, struct buffer *out, struct error *error);
 
 /* Members of an object. Missing or of the wrong type: STATUS_INPUT naming `name` and the key. The _or forms
  * leave *value at its present content when the key is absent or null. Strings belong to the tree. */

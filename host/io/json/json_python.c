@@ -1,4 +1,4 @@
-/* json_python.c - see json.h: numbers as Python's json module writes them. */
+/* json_python.c - see json.h: JSON as Python's json module reads and writes it. */
 #include "json.h"
 
 #include <float.h>
@@ -7,8 +7,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../../util/file.h"
+#include "../../util/utf8.h"
+
+/* JSON has no such numbers: they are read as strings, the how-manieth of the text is noted, and in the tree these strings
+ * are then made numbers. Counting, not looking at the text, tells them from real strings of that name. */
 static const char *const words[] = {"NaN", "Infinity", "-Infinity"};
 enum { WORDS = sizeof words / sizeof *words };
+
+struct quoted {
+    struct buffer text;
+    size_t strings;  /* seen so far, keys among them */
+    size_t *ordinal; /* of the words, ascending */
+    size_t count, capacity, next;
+};
 
 /* Which of the three begins at text[0..length), WORDS for none. */
 static int word_at(const char *text, size_t length)
@@ -19,53 +31,87 @@ static int word_at(const char *text, size_t length)
     return i;
 }
 
+static int note_word(struct quoted *quoted, int word, struct error *error)
+{
+    int status = buffer_printf(&quoted->text, error, "\"%s\"", words[word]);
+    if (!status)
+        status = memory_grow(&quoted->ordinal, &quoted->capacity, quoted->count + 1, sizeof *quoted->ordinal, error);
+    if (!status)
+        quoted->ordinal[quoted->count++] = quoted->strings++;
+    return status;
+}
+
 /* Copies the text with quotes around those words where they stand outside strings. */
-static int quote_words(const char *text, size_t length, struct buffer *out, struct error *error)
+static int quote_words(const char *text, size_t length, struct quoted *quoted, struct error *error)
 {
     int status = STATUS_OK;
     bool in_string = false;
     size_t copied = 0;
     for (size_t at = 0; at < length && !status; at++) {
-        if (text[at] == '"')
+        if (text[at] == '"') {
+            quoted->strings += in_string;
             in_string = !in_string;
-        else if (in_string && text[at] == '\\')
+        } else if (in_string && text[at] == '\\') {
             at++;
+        }
         if (in_string || (text[at] != 'N' && text[at] != 'I' && text[at] != '-'))
             continue;
         int word = word_at(text + at, length - at);
         if (word == WORDS)
             continue;
-        status = buffer_append(out, text + copied, at - copied, error);
+        status = buffer_append(&quoted->text, text + copied, at - copied, error);
         if (!status)
-            status = buffer_printf(out, error, "\"%s\"", words[word]);
+            status = note_word(quoted, word, error);
         copied = at + strlen(words[word]);
         at = copied - 1;
     }
-    return status ? status : buffer_append(out, text + copied, length - copied, error);
+    return status ? status : buffer_append(&quoted->text, text + copied, length - copied, error);
+}
+
+/* Turns the noted strings below a value into numbers; *ordinal counts the strings in the order of the text. */
+static void restore_numbers(cJSON *value, struct quoted *quoted, size_t *ordinal)
+{
+    static const double values[] = {NAN, INFINITY, -INFINITY};
+    for (cJSON *child = value->child; child; child = child->next) {
+        *ordinal += cJSON_IsObject(value);
+        restore_numbers(child, quoted, ordinal);
+    }
+    if (!cJSON_IsString(value))
+        return;
+    if (quoted->next < quoted->count && quoted->ordinal[quoted->next] == *ordinal) {
+        int word = word_at(value->valuestring, strlen(value->valuestring));
+        cJSON_free(value->valuestring);
+        value->valuestring = NULL;
+        value->type = cJSON_Number;
+        value->valuedouble = values[word];
+        quoted->next++;
+    }
+    ++*ordinal;
 }
 
 cJSON *json_parse_python(const char *text, size_t length, const char *name, struct error *error)
 {
-    struct buffer quoted = {0};
+    struct quoted quoted = {0};
     cJSON *value = NULL;
+    size_t ordinal = 0;
     if (!quote_words(text, length, &quoted, error))
-        value = json_parse(quoted.data, quoted.length, name, error);
-    buffer_free(&quoted);
+        value = json_parse(quoted.text.data, quoted.text.length, name, error);
+    if (value)
+        restore_numbers(value, &quoted, &ordinal);
+    buffer_free(&quoted.text);
+    free(quoted.ordinal);
     return value;
 }
 
-bool json_python_number(const cJSON *value, double *out)
+cJSON *json_read_python(const char *path, size_t max_bytes, struct error *error)
 {
-    static const double values[] = {NAN, INFINITY, -INFINITY};
-    if (cJSON_IsNumber(value)) {
-        *out = value->valuedouble;
-        return true;
-    }
-    int word = cJSON_IsString(value) ? word_at(value->valuestring, strlen(value->valuestring)) : WORDS;
-    if (word == WORDS || strlen(value->valuestring) != strlen(words[word]))
-        return false;
-    *out = values[word];
-    return true;
+    char *text;
+    size_t length;
+    if (file_read(path, max_bytes, &text, &length, error))
+        return NULL;
+    cJSON *value = json_parse_python(text, length, path, error);
+    free(text);
+    return value;
 }
 
 int json_python_print_number(double value, struct buffer *out, struct error *error)
@@ -84,4 +130,61 @@ int json_python_print_number(double value, struct buffer *out, struct error *err
         return buffer_printf(out, error, "%.*e", digits - 1, value);
     int decimals = digits - 1 - exponent;
     return buffer_printf(out, error, "%.*f", decimals > 1 ? decimals : 1, value);
+}
+
+/* A character outside ASCII as \uXXXX, or as a pair of surrogates. */
+static int print_escape(uint32_t code, struct buffer *out, struct error *error)
+{
+    if (code < 0x10000)
+        return buffer_printf(out, error, "\\u%04x", code);
+    return buffer_printf(out, error, "\\u%04x\\u%04x", 0xd800 + ((code - 0x10000) >> 10), 0xdc00 + (code & 0x3ff));
+}
+
+static int print_string(const char *text, struct buffer *out, struct error *error)
+{
+    static const char letters[] = "\"\\bfnrt", values[] = "\"\\\b\f\n\r\t";
+    int status = buffer_append(out, "\"", 1, error);
+    while (*text && !status) {
+        size_t plain = 0;
+        while (text[plain] >= ' ' && text[plain] <= '~' && text[plain] != '"' && text[plain] != '\\')
+            plain++;
+        const char *value = plain ? NULL : strchr(values, *text);
+        uint32_t code = 0xfffd;
+        int bytes = plain || value ? 1 : utf8_decode(text, strlen(text), &code);
+        if (plain)
+            status = buffer_append(out, text, plain, error);
+        else if (value)
+            status = buffer_printf(out, error, "\\%c", letters[value - values]);
+        else
+            status = print_escape(code, out, error);
+        text += plain ? plain : bytes ? (size_t)bytes : 1;
+    }
+    return status ? status : buffer_append(out, "\"", 1, error);
+}
+
+static int print_value(const cJSON *value, int depth, struct buffer *out, struct error *error)
+{
+    if (cJSON_IsString(value))
+        return print_string(value->valuestring, out, error);
+    if (cJSON_IsNumber(value))
+        return json_python_print_number(value->valuedouble, out, error);
+    if (!cJSON_IsObject(value) && !cJSON_IsArray(value))
+        return buffer_printf(out, error, "%s", cJSON_IsBool(value) ? cJSON_IsTrue(value) ? "true" : "false" : "null");
+    bool object = cJSON_IsObject(value);
+    int status = buffer_append(out, object ? "{" : "[", 1, error);
+    for (const cJSON *child = value->child; child && !status; child = child->next) {
+        status = buffer_printf(out, error, "%s\n%*s", child == value->child ? "" : ",", 4 * (depth + 1), "");
+        if (!status && object && !(status = print_string(child->string, out, error)))
+            status = buffer_append(out, ": ", 2, error);
+        if (!status)
+            status = print_value(child, depth + 1, out, error);
+    }
+    if (!status && value->child)
+        status = buffer_printf(out, error, "\n%*s", 4 * depth, "");
+    return status ? status : buffer_append(out, object ? "}" : "]", 1, error);
+}
+
+int json_python_print(const cJSON *value, struct buffer *out, struct error *error)
+{
+    return print_value(value, 0, out, error);
 }
