@@ -82,7 +82,7 @@ include tests/emulation/emulation.mk
 
 # A name that make does not know is refused before anything is built.
 OPS := $(sort $(filter $(basename $(notdir $(KERNEL_SOURCES))),$(patsubst bench_%.c,%,$(notdir $(wildcard host/bench/bench_*.c)))))
-TARGETS := help flat cuda demo test test-bin layers bench compare report parity parity-table deps install uninstall clean \
+TARGETS := help flat cuda demo test test-bin layers bench compare report parity parity-table deps install install-files uninstall clean \
     emu $(EMU_FLAVOURS:%=emu-%) emu-selftest emu-mutant $(TESTS:%=test-%) $(OPS:%=bench-%)
 UNKNOWN := $(strip $(foreach goal,$(filter-out $(TARGETS),$(MAKECMDGOALS)),$(if $(findstring /,$(goal)),,$(goal))))
 ifneq ($(UNKNOWN),)
@@ -206,30 +206,30 @@ $(TESTS:%=$(BUILD)/tests/test_%):
 test-bin: $(call test_files,$(or $(WANTED),$(TESTS)))
 	@:
 $(TESTS:%=test-%): test-%: deps
-	@$(SUBMAKE) CUDA_ARCHS=90a WANTED=$* test-bin
+	+@$(SUBMAKE) CUDA_ARCHS=90a WANTED=$* test-bin
 	@$(RUN_TESTS) $(call test_jobs,$*)
 test: FLAVOURS := $(if $(SAN),$(EMU_FLAVOUR),$(EMU_FLAVOURS))
 test: deps layers
-	@$(SUBMAKE) CUDA_ARCHS=90a FLAVOURS="$(FLAVOURS)" test-bin
-	@$(if $(SAN),:,$(SUBMAKE) SAN=1 CUDA= BUILD=$(BUILD)-san WANTED="$(INPUT_TESTS)" test-bin)
+	+@$(SUBMAKE) CUDA_ARCHS=90a FLAVOURS="$(FLAVOURS)" test-bin
+	+@$(if $(SAN),:,$(SUBMAKE) SAN=1 CUDA= BUILD=$(BUILD)-san WANTED="$(INPUT_TESTS)" test-bin)
 	@$(RUN_TESTS) $(call test_jobs,$(TESTS)) $(if $(SAN),,$(sanitized_jobs))
 
 # What an op takes, against the limits of the machine: all in short, or one op in full.
 bench: deps
-	@$(SUBMAKE) flat
+	+@$(SUBMAKE) flat
 	@$(BUILD)/flat bench kernels --quick
 $(OPS:%=bench-%): bench-%: deps
-	@$(SUBMAKE) flat
+	+@$(SUBMAKE) flat
 	@$(BUILD)/flat bench kernels --filter $*
 
 # Whole steps against PyTorch on this machine: make compare COMPARE="--model stories-15m --json FILE"; see the script.
 COMPARE ?= --model stories-15m --json $(BUILD)/compare.json
 compare: deps $(PARITY)/venv/installed
-	@$(SUBMAKE) flat
+	+@$(SUBMAKE) flat
 	@$(PARITY)/venv/bin/python benches/pytorch/compare.py --flat $(BUILD)/flat $(COMPARE)
 # The page and charts of the committed measurements.
 report: deps
-	@$(SUBMAKE) flat
+	+@$(SUBMAKE) flat
 	@$(PYTHON) benches/report.py $(BUILD)/flat
 
 # No include points from a layer to one on its right.
@@ -238,7 +238,7 @@ layers:
 
 # Recomputes the golden models with transformers, compares ours with them, and loads our output folders back there.
 parity: deps $(PARITY)/venv/installed
-	@$(SUBMAKE) $(BUILD)/flat $(BUILD)/tests/test_parity $(ENGINES)
+	+@$(SUBMAKE) $(BUILD)/flat $(BUILD)/tests/test_parity $(ENGINES)
 	@[ ! -d ../shared/data/tokenizers ] || \
 	    $(PARITY)/venv/bin/python -W ignore tests/parity/make_family_tokenizers.py --check $(BUILD)/flat
 	@$(PARITY)/venv/bin/python tests/parity/make_model_golden.py --check
@@ -246,7 +246,7 @@ parity: deps $(PARITY)/venv/installed
 	@FLAT_PARITY_OUT=$(PARITY)/out $(BUILD)/tests/test_parity
 	@$(PARITY)/venv/bin/python tests/parity/check_output.py --all $(PARITY)/out
 parity-table: deps
-	@$(SUBMAKE) $(BUILD)/tests/test_parity $(ENGINES) >&2
+	+@$(SUBMAKE) $(BUILD)/tests/test_parity $(ENGINES) >&2
 	@FLAT_BUILD=$(BUILD) FLAT_PARITY_TABLE=$(BUILD)/parity-table.md tests/run $(BUILD)/tests/test_parity >&2
 	@cat $(BUILD)/parity-table.md
 # torch is the system's: Debian's python3-torch or a newer one.
@@ -257,7 +257,7 @@ $(PARITY)/venv/installed: tests/parity/requirements-models.txt
 	@touch $@
 
 demo: deps
-	@$(SUBMAKE) flat
+	+@$(SUBMAKE) flat
 	@FLAT=$(BUILD)/flat configs/demo/run
 
 deps:
@@ -268,7 +268,9 @@ SHARE := $(PREFIX)/share/flat
 # What `flat` prints of itself, by where it goes: completion for three shells, the manual page.
 SHARED_TEXTS := bash-completion/completions/flat zsh/site-functions/_flat fish/vendor_completions.d/flat.fish man/man1/flat.1
 install: deps
-	@$(SUBMAKE) flat
+	+@$(SUBMAKE) flat
+	+@$(SUBMAKE) install-files
+install-files:
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/flat $(dir $(SHARED_TEXTS:%=$(DESTDIR)$(PREFIX)/share/%))
 	install -s -m 755 $(BUILD)/flat $(DESTDIR)$(PREFIX)/bin/flat
 	rm -f $(DESTDIR)$(PREFIX)/lib/flat/libflat_*.so

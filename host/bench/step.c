@@ -20,8 +20,8 @@ static const struct train_options step_training = {
 static const struct option option_rows[] = {
     {.name = "model_name_or_path", .alias = "model", OPTION_FIELD(struct step_options, model), .operand = "DIR",
      .help = "Hugging Face model folder to run with its own weights; without, the folders of --models_dir"},
-    {.name = "models_dir", OPTION_FIELD(struct step_options, models_dir), .operand = "DIR", .initial = "benches/models",
-     .help = "folders with a config.json each, run with random weights"},
+    {.name = "models_dir", OPTION_FIELD(struct step_options, models_dir), .operand = "DIR",
+     .help = "folders with a config.json each, run with random weights; unless said, those that come with the program"},
     {.name = "pairs", OPTION_FIELD(struct step_options, pairs), .initial = "0", .max = 100000,
      .help = "pairs of an optimizer step; 0 is 32 on a GPU and 4 on a CPU (4 and 1 of long documents)"},
     {.name = "predict", OPTION_FIELD(struct step_options, predict),

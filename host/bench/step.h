@@ -58,7 +58,7 @@ struct step_result {
 struct step_options {
     struct bench_options bench;
     const char *model; /* "": every folder of models_dir */
-    const char *models_dir;
+    const char *models_dir; /* "": those that come with the program */
     int64_t pairs;     /* 0: the measurement's own */
     bool predict;
     struct cluster_options cluster;

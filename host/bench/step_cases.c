@@ -2,6 +2,7 @@
 #include "step.h"
 
 #include <dirent.h>
+#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -87,7 +88,7 @@ static int models_visit(struct step_bench *step, struct error *error)
     struct dirent **entry;
     int count = scandir(options->models_dir, &entry, not_hidden, alphasort), status = STATUS_OK;
     if (count < 0)
-        return error_set(error, STATUS_INPUT, "--models_dir: %s cannot be read; run from the project's folder, or name it",
+        return error_set(error, STATUS_INPUT, "--models_dir: %s cannot be read; name a folder of model shapes, as the project's benches/models",
                          options->models_dir);
     for (int i = 0; i < count; i++) {
         char folder[4096];
@@ -118,10 +119,30 @@ static int step_open(struct bench *bench, struct error *error)
     return STATUS_OK;
 }
 
+/* The shapes that come with the program: in the project's folder, or in share/ where it was installed. */
+static void models_find(char *out, size_t out_bytes)
+{
+    static const char *const place[] = {"%s/../share/flat/models", "%s/../benches/models"};
+    char program[PATH_MAX];
+    file_program_directory(program, sizeof program);
+    for (size_t i = 0; i < sizeof place / sizeof *place; i++) {
+        snprintf(out, out_bytes, place[i], program);
+        if (file_is_directory(out))
+            return;
+    }
+    snprintf(out, out_bytes, "benches/models"); /* a build folder elsewhere */
+}
+
 int bench_step(const struct step_options *step_options, struct log *log, struct error *error)
 {
     const struct bench_options *options = &step_options->bench;
-    struct step_bench step = {.bench = {.options = options, .step = step_options, .log = log}};
+    struct step_options own = *step_options;
+    struct step_bench step = {.bench = {.options = options, .step = &own, .log = log}};
+    char models[PATH_MAX + 64];
+    if (!*own.models_dir) {
+        models_find(models, sizeof models);
+        own.models_dir = models;
+    }
     struct bench *bench = &step.bench;
     int status = step_open(bench, error);
     if (status)

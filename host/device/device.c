@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../util/file.h"
+
 /* The list of choices ends before the engine of the tests. */
 static const char *const device_names[] = {[DEVICE_AUTO] = "auto", [DEVICE_CPU] = "cpu", [DEVICE_CUDA] = "cuda",
                                            [DEVICE_EMU] = "emu"};
@@ -19,25 +21,11 @@ static const struct option option_rows[] = {
 };
 const struct option_group device_option_group = {OPTION_GROUP("Run", option_rows, struct device_options)};
 
-/* Folder of the running program, without the last slash. */
-static void program_directory(char *out, size_t bytes)
-{
-    ssize_t length = readlink("/proc/self/exe", out, bytes - 1);
-    if (length <= 0) {
-        snprintf(out, bytes, ".");
-        return;
-    }
-    out[length] = 0;
-    char *slash = strrchr(out, '/');
-    if (slash)
-        *slash = 0;
-}
-
 bool device_library(const char *name, char *path, size_t bytes)
 {
     static const char *const place[] = {"%s/libflat_%s.so", "%s/../libflat_%s.so", "%s/../lib/flat/libflat_%s.so"};
     char directory[PATH_MAX];
-    program_directory(directory, sizeof directory);
+    file_program_directory(directory, sizeof directory);
     for (size_t i = 0; i < sizeof place / sizeof *place; i++)
         if ((size_t)snprintf(path, bytes, place[i], directory, name) < bytes && access(path, R_OK) == 0)
             return true;

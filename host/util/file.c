@@ -78,6 +78,19 @@ bool file_is_directory(const char *path)
     return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
 }
 
+void file_program_directory(char *out, size_t bytes)
+{
+    ssize_t length = readlink("/proc/self/exe", out, bytes - 1);
+    if (length <= 0) {
+        snprintf(out, bytes, ".");
+        return;
+    }
+    out[length] = 0;
+    char *slash = strrchr(out, '/');
+    if (slash)
+        *slash = 0;
+}
+
 int file_make_directory(const char *path, struct error *error)
 {
     char part[4096];

@@ -13,6 +13,8 @@
 int file_read(const char *path, size_t max_bytes, char **data, size_t *length, struct error *error);
 bool file_exists(const char *path);
 bool file_is_directory(const char *path);
+/* Folder of the running program, without the last slash; "." where the system does not say. */
+void file_program_directory(char *out, size_t bytes);
 /* mkdir -p. STATUS_RUNTIME with the reason. */
 int file_make_directory(const char *path, struct error *error);
 /* "directory/name" in a caller's buffer; STATUS_USAGE when it does not fit. */
