@@ -241,7 +241,7 @@ static void test_not_finite(void **state)
     free(text);
     cJSON_Delete(said.summary);
     /* null is another thing: such a row takes no part */
-    said = run(log_file(ROWS("\"0\": {\"prob\": 0.5}, \"1\": {\"prob\": null}, \"2\": null")), NULL,
+    said = run(log_file(ROWS("\"0\": null, \"1\": {\"prob\": 0.5}, \"2\": {\"prob\": null}")), NULL,
                temporary_path("null"), NULL);
     assert_int_equal(said.status, STATUS_OK);
     assert_true(json_member(said.summary, "forget_Q_A_Prob")->valuedouble == 0.5);

@@ -9,7 +9,7 @@
  * 1.1e-239 for 400. Source: scipy.stats.ks_2samp. Exact up to 10,000 values in the longer sample as there (agrees to
  * 1e-14 relative with counting lattice paths in integers); beyond, as there, the exact one-sample distribution at n m /
  * (n + m), by the approximations of Simard and L'Ecuyer 2011.
- * Cost: O(n m) at most for the exact p (0.1 s for 10,000 and 10,000), else O(n log n).
+ * Cost: O(n m) at most for the exact p (0.4 s at most for 10,000 and 10,000), else O(n log n).
  */
 #ifndef FLAT_EVAL_METRIC_KS_H
 #define FLAT_EVAL_METRIC_KS_H

@@ -1,6 +1,6 @@
 /* ks_asymptotic.c - P(D >= d) for the one-sample two-sided statistic of n values, with the choice of methods of Simard
  * and L'Ecuyer 2011 ("Computing the two-sided Kolmogorov-Smirnov distribution") that SciPy's kstwo makes, so that the
- * numbers are SciPy's; the approximations for n > 140 are good to 1e-6 or better.
+ * numbers are SciPy's; the approximations for n > 140 are within 3e-5 of the exact p, relative.
  *
  *   n d <= 1, n d >= n - 1      closed forms (Ruben and Gambino 1982)
  *   n d d large                 twice the one-sided probability (Smirnov's sum; exact for d >= 1/2, else Miller 1956)

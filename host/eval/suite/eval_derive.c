@@ -33,6 +33,8 @@ static const char *mean_field(const cJSON *metric)
     static const char *const scored[] = {"extraction_strength", "exact_memorization", "forget_Q_A_gibberish",
                                          "forget_refusal_rate", "forget_repetition"};
     const cJSON *rows = json_member(metric, "value_by_index"), *row = rows ? rows->child : NULL;
+    while (cJSON_IsNull(row))
+        row = row->next;
     if (json_member(row, "rougeL_recall"))
         return strstr(metric->string, "mem_ROUGE") && json_member(row, "rougeL_f1") ? "rougeL_f1" : "rougeL_recall";
     if (json_member(row, "prob"))

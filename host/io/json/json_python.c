@@ -10,8 +10,8 @@
 #include "../../util/file.h"
 #include "../../util/utf8.h"
 
-/* JSON has no such numbers: they are read as strings, the how-manieth of the text is noted, and in the tree these strings
- * are then made numbers. Counting, not looking at the text, tells them from real strings of that name. */
+/* JSON has no such numbers. They are read as strings, whose ordinal among the strings of the text is noted, and become
+ * numbers in the tree: the ordinal, not the text, tells them from real strings of that name. */
 static const char *const words[] = {"NaN", "Infinity", "-Infinity"};
 enum { WORDS = sizeof words / sizeof *words };
 
