@@ -30,10 +30,11 @@ static void value_describe(const cJSON *value, char *out, size_t out_bytes)
 static bool list_join(const cJSON *array, struct buffer *out)
 {
     const cJSON *item;
-    bool ok = cJSON_IsArray(array) && !buffer_append(out, "", 0, NULL);
+    struct error unused;
+    bool ok = cJSON_IsArray(array) && !buffer_append(out, "", 0, &unused);
     cJSON_ArrayForEach(item, array)
         ok = ok && cJSON_IsString(item) && *item->valuestring && !strchr(item->valuestring, ',') &&
-             !buffer_printf(out, NULL, "%s%s", out->length ? "," : "", item->valuestring);
+             !buffer_printf(out, &unused, "%s%s", out->length ? "," : "", item->valuestring);
     return ok;
 }
 

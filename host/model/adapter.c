@@ -39,7 +39,7 @@ static struct half half_of(const struct lora *lora, const struct model *model, i
 static void complain(struct buffer *text, int *count, const char *name, const char *what)
 {
     if ((*count)++ == 0 || text->length < COMPLAINTS_BYTES)
-        (void)buffer_printf(text, NULL, "%s%s %s", *count > 1 ? "; " : "", name, what);
+        (void)buffer_printf(text, &(struct error){0}, "%s%s %s", *count > 1 ? "; " : "", name, what);
 }
 
 static void tensors_check(const struct adapter *adapter, const struct model *model, const struct safetensors *file,

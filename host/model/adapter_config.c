@@ -104,7 +104,7 @@ int adapter_config_read(struct lora_options *options, const char *directory, str
         return status;
     cJSON *json = json_read(path, error);
     if (!json)
-        return error ? error->status : STATUS_INPUT;
+        return error->status;
     status = features_check(json, path, error);
     if (!status)
         status = json_get_int_or(json, path, "r", 1, RANK_MAX, &options->rank, error);

@@ -277,7 +277,7 @@ static int generation_tokens_read(struct model_config *config, const cJSON *json
     if (file_exists(path)) {
         cJSON *generation = json_read(path, error);
         if (!generation)
-            return error ? error->status : STATUS_INPUT;
+            return error->status;
         status = special_tokens_read(config, generation, path, error);
         cJSON_Delete(generation);
         return status;
@@ -330,7 +330,7 @@ int model_config_read(struct model_config *config, const char *directory, struct
                          directory);
     cJSON *json = json_read(path, error);
     if (!json)
-        return error ? error->status : STATUS_INPUT;
+        return error->status;
     status = config_fill(config, json, path, error);
     if (!status)
         status = generation_tokens_read(config, json, path, directory, error);

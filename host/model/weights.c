@@ -65,7 +65,7 @@ static void shape_print(char *out, size_t bytes, int dims, const int64_t *shape)
 static void complain(struct buffer *text, int *count, const char *format, const char *name, const char *detail)
 {
     if ((*count)++ == 0 || text->length < COMPLAINTS_BYTES)
-        (void)buffer_printf(text, NULL, format, *count > 1 ? "; " : "", name, detail);
+        (void)buffer_printf(text, &(struct error){0}, format, *count > 1 ? "; " : "", name, detail);
 }
 
 static void missing_and_misshaped(const struct weights *weights, const struct model *model, struct buffer *text,

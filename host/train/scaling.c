@@ -34,7 +34,7 @@ int cluster_read(struct cluster *cluster, const char *path, struct error *error)
         return STATUS_OK;
     cJSON *json = json_read(path, error);
     if (!json)
-        return error ? error->status : STATUS_INPUT;
+        return error->status;
     double gpus_per_host = 0;
     const struct {
         const char *key;

@@ -15,8 +15,6 @@ static void text_clean(char *text)
 
 int error_set(struct error *error, int status, const char *format, ...)
 {
-    if (!error)
-        return status;
     va_list list;
     va_start(list, format);
     vsnprintf(error->text, sizeof error->text, format, list);
@@ -28,8 +26,6 @@ int error_set(struct error *error, int status, const char *format, ...)
 
 int error_prefix(struct error *error, const char *format, ...)
 {
-    if (!error)
-        return STATUS_RUNTIME;
     char rest[sizeof error->text];
     memcpy(rest, error->text, sizeof rest);
     va_list list;

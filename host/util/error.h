@@ -21,7 +21,7 @@ struct error {
     char text[1024]; /* "file: key or offset: what was expected; what to do", without a newline */
 };
 
-/* Fills *error (which may be NULL) and returns status, so that callers write `return error_set(...)`. */
+/* Fills *error, which is never NULL, and returns status, so that callers write `return error_set(...)`. */
 int error_set(struct error *error, int status, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* Puts "prefix: " in front of the text that is there; keeps the status and returns it. */
 int error_prefix(struct error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));

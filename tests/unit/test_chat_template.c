@@ -106,9 +106,10 @@ static void check_answer(const char *name, const struct chat_format *format, con
     struct chat_answer answer = {0};
     if (messages < 2 || strcmp(message[messages - 1].role, "assistant"))
         return;
-    int refused = chat_render(format, message, messages - 1, true, options, &asked, NULL) ||
-                  chat_render(format, message, messages, false, options, &full, NULL);
-    int status = chat_render_answer(format, message, messages, options, &text, &answer, NULL);
+    struct error unused;
+    int refused = chat_render(format, message, messages - 1, true, options, &asked, &unused) ||
+                  chat_render(format, message, messages, false, options, &full, &unused);
+    int status = chat_render_answer(format, message, messages, options, &text, &answer, &unused);
     assert_int_equal(!!status, !!refused);
     if (!status) {
         const bool prefix = asked.length <= full.length && !memcmp(asked.data, full.data, asked.length);

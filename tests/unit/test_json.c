@@ -81,7 +81,8 @@ static void test_malformed(void **state)
         assert_int_equal(strncmp(error.text, "some.json: offset ", 18), 0);
         free(text);
     }
-    assert_null(json_parse("1\0", 2, "x", NULL));
+    struct error ended = {0};
+    assert_null(json_parse("1\0", 2, "x", &ended));
 }
 
 /* Same text as Python's json would read, whatever the layout. */

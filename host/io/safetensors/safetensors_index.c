@@ -63,7 +63,7 @@ int safetensors_index_read(struct safetensors *file, const char *path, struct er
         return STATUS_MEMORY;
     file->index->file = json_read(path, error);
     if (!file->index->file)
-        return error ? error->status : STATUS_INPUT;
+        return error->status;
     const cJSON *map = json_member(file->index->file, "weight_map");
     int count = cJSON_IsObject(map) ? cJSON_GetArraySize(map) : 0;
     if (count == 0)
