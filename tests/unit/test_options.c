@@ -642,14 +642,14 @@ static void test_escapes(void **state)
     const char *arguments[ARGUMENTS] = {REQUIRED, "--prompt_template.user_start=a\\nb\\tc\\\\n", "--prompt_template.user_end",
                                         "\\q\\", "--prompt_template.answer_start=", "--prompt_template.answer_end=\n"};
     assert_int_equal(parse(&line, "unlearn", arguments, &error), STATUS_OK);
-    assert_string_equal(train_of(&line)->prompt.user_start, "a\nb\tc\\n");
-    assert_string_equal(train_of(&line)->prompt.user_end, "\\q\\");
-    assert_string_equal(train_of(&line)->prompt.answer_end, "\n");
+    assert_string_equal(train_of(&line)->prompt.custom.user_start, "a\nb\tc\\n");
+    assert_string_equal(train_of(&line)->prompt.custom.user_end, "\\q\\");
+    assert_string_equal(train_of(&line)->prompt.custom.answer_end, "\n");
     invocation_free(&line);
     config_write("{\"prompt_template\": {\"user_start\": \"\\\\n\", \"user_end\": \"\", \"answer_start\": \"\","
                  " \"answer_end\": \"\"}}");
     assert_int_equal(parse(&line, "unlearn", (const char *[ARGUMENTS]){REQUIRED, "@"}, &error), STATUS_OK);
-    assert_string_equal(train_of(&line)->prompt.user_start, "\\n");
+    assert_string_equal(train_of(&line)->prompt.custom.user_start, "\\n");
     invocation_free(&line);
 }
 
