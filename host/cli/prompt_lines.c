@@ -15,10 +15,11 @@ static const struct option rows[] = {
 };
 const struct option_group input_option_group = {OPTION_GROUP("Input", rows, struct input_options)};
 
-int prompt_lines_read(struct prompt_lines *lines, const struct input_options *options, bool templated, bool with_answers,
+int prompt_lines_read(struct prompt_lines *lines, const struct input_options *options, bool with_answers,
                       const char *directory, struct tokenizer *tokenizer, int64_t max_length, struct error *error)
 {
-    const unsigned flags = DATASET_SOURCES | (with_answers ? DATASET_ANSWERS : 0) | (templated ? DATASET_TEMPLATED : 0);
+    const unsigned flags = DATASET_SOURCES | (with_answers ? DATASET_ANSWERS : 0) |
+                           (options->prompt.chosen ? DATASET_TEMPLATED : 0);
     *lines = (struct prompt_lines){0};
     int status = prompt_open(&lines->prompt, &options->prompt, directory, tokenizer, error);
     if (!status)

@@ -21,9 +21,8 @@ struct input_options {
 extern const struct option_group input_option_group;
 
 /* Reads options->data. With answers: prompt and answer of each row, and running text in chunks of max_length ids; without:
- * the prompts to continue. templated: a prompt template was asked for. directory is the model's. Free after a failure
- * too. */
-int prompt_lines_read(struct prompt_lines *lines, const struct input_options *options, bool templated, bool with_answers,
+ * the prompts to continue. directory is the model's. Free after a failure too. */
+int prompt_lines_read(struct prompt_lines *lines, const struct input_options *options, bool with_answers,
                       const char *directory, struct tokenizer *tokenizer, int64_t max_length, struct error *error);
 void prompt_lines_free(struct prompt_lines *lines);
 /* Prints a row on stdout: its own JSON as it was written, and `members` in place of or behind its own. */

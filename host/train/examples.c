@@ -36,7 +36,8 @@ int examples_open(struct examples *examples, const struct examples_source *sourc
     examples->max_length = max_length < max_positions ? max_length : max_positions;
     if (examples->eos < 0)
         return error_set(error, STATUS_INPUT, "%s: neither the tokenizer nor config.json names an eos_token", model);
-    const unsigned flags = DATASET_ANSWERS;
+    const bool templated = source->prompt->chosen || strncmp(source->prompt->prompt_template, "auto", 4);
+    const unsigned flags = DATASET_ANSWERS | (templated ? DATASET_TEMPLATED : 0);
     int status = prompt_open(&examples->prompt, source->prompt, model, tokenizer, error);
     if (!status)
         status = dataset_read(&examples->data, source->data_path, source->dataset, flags, error);

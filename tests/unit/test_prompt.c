@@ -188,6 +188,13 @@ static void test_chat(void **state)
     check(&options, folder, &row, NULL, NULL, "prompt_date: expected YYYY-MM-DD, found \"15.1.2025\"", STATUS_USAGE);
     options = options_of("unheard");
     check(&options, folder, &row, NULL, NULL, "prompt_template: \"unheard\" is not known; expected auto, llama2_chat", STATUS_USAGE);
+    /* a template that is not known: refused by the rows that need one */
+    const struct dataset_row prompt_row = {.form = ROW_PROMPT, .prompt = "p"};
+    write_text(folder, "chat_template.jinja", "Hello {{ name }}");
+    options = options_of("auto");
+    check(&options, folder, &row, "Me.", NULL, "chat_template.jinja: the chat template is none of the known ones", STATUS_INPUT);
+    check(&options, folder, &prompt_row, " a", "p", "p a", 0);
+    check_description(&options, folder, "no prompt template: the rows need none, and the folder's is not known");
     options = options_of("auto:rag");
     check(&options, folder, &row, NULL, NULL, "no chat template is named 'rag'", STATUS_INPUT);
 }

@@ -62,11 +62,10 @@ static int prompts_take(struct generation *g, const struct invocation *run, stru
 {
     const struct generate_command_options *options = run->options;
     const char *directory = options->model.model_name_or_path;
-    const bool templated = prompt_is_chosen(&run->set);
-    struct dataset_row row = {.form = templated ? ROW_QUESTION : ROW_PROMPT, .prompt = (char *)options->prompt};
+    struct dataset_row row = {.form = options->input.prompt.chosen ? ROW_QUESTION : ROW_PROMPT, .prompt = (char *)options->prompt};
     int status;
     if (*options->input.data) {
-        status = prompt_lines_read(&g->lines, &options->input, templated, false, directory, g->tokenizer, 0, error);
+        status = prompt_lines_read(&g->lines, &options->input, false, directory, g->tokenizer, 0, error);
     } else {
         status = prompt_open(&g->lines.prompt, &options->input.prompt, directory, g->tokenizer, error);
         if (!status)
@@ -80,12 +79,24 @@ static int prompts_take(struct generation *g, const struct invocation *run, stru
     return g->ids && g->out ? STATUS_OK : STATUS_MEMORY;
 }
 
+/* A prompt of no token begins with that of a beginning of sequence, or else of an end, as texts do in training. */
+static int begin_append(struct generation *g, struct token_list *ids, struct error *error)
+{
+    const int32_t bos = tokenizer_bos(g->tokenizer), id = bos >= 0 ? bos : tokenizer_eos(g->tokenizer);
+    int status = ids->length || id < 0 ? STATUS_OK : memory_grow(&ids->id, &ids->capacity, 1, sizeof *ids->id, error);
+    if (!status && !ids->length && id >= 0)
+        ids->id[ids->length++] = id;
+    return status;
+}
+
 static int prompts_encode(struct generation *g, const struct generate_command_options *options, struct error *error)
 {
     int status = STATUS_OK;
     for (int i = 0; i < g->count && !status; i++) {
         const struct prompt_text *text = *options->input.data ? &g->lines.text[i] : &g->one;
         status = prompt_encode(g->tokenizer, text->text.data, text->text.length, text->special, &g->ids[i], error);
+        if (!status)
+            status = begin_append(g, &g->ids[i], error);
         int64_t length = (int64_t)g->ids[i].length;
         if (!status && (length < 1 || length >= context_length(&g->config)))
             status = error_set(error, STATUS_INPUT, "prompt %d: %lld tokens; expected 1 to %lld for this model", i + 1,

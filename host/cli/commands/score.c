@@ -129,8 +129,7 @@ static int scoring_run(struct scoring *s, struct invocation *run, struct error *
     const int64_t context = status ? 0 : context_length(&s->config);
     s->max_length = options->examples.max_length < context ? options->examples.max_length : context;
     if (!status)
-        status = prompt_lines_read(&s->lines, &options->input, prompt_is_chosen(&run->set), true, directory, s->tokenizer,
-                                   s->max_length, error);
+        status = prompt_lines_read(&s->lines, &options->input, true, directory, s->tokenizer, s->max_length, error);
     if (!status)
         status = model_create(&s->table, &s->config, DTYPE_F32, error);
     if (!status)

@@ -63,6 +63,7 @@ static int prompt_check(const struct option_set *set, void *values, struct error
         given += own != OPTION_FROM_DEFAULT;
         tag_source = own > tag_source ? own : tag_source;
     }
+    options->chosen = name == OPTION_FROM_FLAG || tag_source == OPTION_FROM_FLAG;
     if (tag_source > name)
         options->prompt_template = "custom";
     const bool custom = !strcmp(options->prompt_template, "custom");
@@ -104,11 +105,6 @@ static const struct option prompt_rows[] = {
 const struct option_group prompt_option_group = {OPTION_GROUP("Prompt", prompt_rows, struct prompt_options),
                                                  .check = prompt_check};
 
-bool prompt_is_chosen(const struct option_set *set)
-{
-    return option_source(set, "prompt_template") == OPTION_FROM_FLAG || option_source(set, tag_names[0]) == OPTION_FROM_FLAG;
-}
-
 /* The text of a special token; NULL in *text where the tokenizer names none. */
 static int token_text(const struct tokenizer *tokenizer, int32_t id, char **text, struct error *error)
 {
@@ -136,7 +132,11 @@ static int template_choose(struct prompt *prompt, const struct prompt_options *o
     const struct prompt_tags *known = prompt_tags_find(is_auto(name) ? "qa" : name);
     int status = name_check(name, error);
     if (!status && is_auto(name))
-        status = chat_template_find(directory, name[4] ? name + 5 : "", &prompt->chat, error);
+        status = chat_template_find(directory, name[4] ? name + 5 : "", &prompt->chat, &prompt->refusal);
+    if (status && prompt->refusal.status == STATUS_INPUT)
+        status = STATUS_OK; /* for the rows that need it */
+    else if (prompt->refusal.status)
+        *error = prompt->refusal;
     if (status)
         return status;
     prompt->automatic = is_auto(name);
@@ -146,7 +146,7 @@ static int template_choose(struct prompt *prompt, const struct prompt_options *o
         prompt->tags = known ? *known : options->custom;
         prompt->tags.name = known ? known->name : "custom";
     }
-    if (!prompt->chat && *options->system_prompt)
+    if (!prompt->chat && !prompt->refusal.status && *options->system_prompt)
         status = error_set(error, STATUS_USAGE, "system_prompt: the prompt template %s has no place for it; choose a chat "
                            "template, as --prompt_template chatml, or write it into a tag", prompt->tags.name);
     return status;
@@ -180,6 +180,8 @@ void prompt_close(struct prompt *prompt)
 int prompt_describe(const struct prompt *prompt, struct buffer *out, struct error *error)
 {
     char date[40] = "";
+    if (prompt->refusal.status)
+        return buffer_printf(out, error, "no prompt template: the rows need none, and the folder's is not known");
     if (!prompt->chat)
         return buffer_printf(out, error, "prompt template %s%s", prompt->tags.name,
                              prompt->automatic ? ", for the model's folder has no chat template" : "");
@@ -271,6 +273,8 @@ int prompt_apply(const struct prompt *prompt, const struct dataset_row *row, con
     int status;
     if (row->form == ROW_PROMPT || row->form == ROW_TEXT)
         status = plain_apply(row, answer, out, error);
+    else if (prompt->refusal.status)
+        status = error_set(error, prompt->refusal.status, "%s", prompt->refusal.text);
     else if (prompt->chat)
         status = chat_apply(prompt, row, answer, out, error);
     else if (turns && (row->messages != 1 || strcmp(row->message[0].role, "user")))

@@ -29,10 +29,9 @@ struct prompt_options {
     const char *system_prompt;   /* text of a first system turn; "": none but the row's own */
     enum chat_thinking thinking;
     const char *date;            /* YYYY-MM-DD for the chat templates that write one; "": today */
+    bool chosen;                 /* by a flag, as name or tags: prompts that are taken as they are would escape it */
 };
 extern const struct option_group prompt_option_group;
-/* Whether a prompt template was asked for on the command line, by name or by tags: then a prompt goes through it. */
-bool prompt_is_chosen(const struct option_set *set);
 
 struct prompt {
     const struct chat_format *chat; /* NULL: tags */
@@ -41,10 +40,12 @@ struct prompt {
     struct chat_options chat_options;
     char *bos, *eos;
     bool automatic;                 /* chosen by what the model's folder has */
+    struct error refusal;           /* ... which is not known: what the first row that needs it says */
 };
 
 /* directory, the model's folder, is where "auto" looks; without a chat template there it is the tags "qa". The options'
- * texts are borrowed. An unknown name is STATUS_USAGE, an unknown chat template STATUS_INPUT with what to do. */
+ * texts are borrowed. An unknown name is STATUS_USAGE. A chat template that is not known is refused by the rows that need
+ * one, STATUS_INPUT with what to do. */
 int prompt_open(struct prompt *prompt, const struct prompt_options *options, const char *directory,
                 const struct tokenizer *tokenizer, struct error *error);
 void prompt_close(struct prompt *prompt);
