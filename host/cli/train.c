@@ -125,8 +125,9 @@ static int describe_run(struct training *training, struct error *error)
 static void data_announce(const struct examples *examples, struct log *log)
 {
     struct buffer prompt = {0};
+    struct error unused;
     char line[400];
-    if (!prompt_describe(&examples->prompt, &prompt, NULL))
+    if (!prompt_describe(&examples->prompt, &prompt, &unused))
         log_info(log, "%s", prompt.data);
     buffer_free(&prompt);
     if (examples->answers.count)

@@ -17,7 +17,8 @@ int prompt_encode(struct tokenizer *tokenizer, const char *text, size_t length, 
 static bool is_special(const struct tokenizer *tokenizer, int32_t id)
 {
     struct buffer text = {0};
-    const bool special = !tokenizer_decode(tokenizer, &id, 1, true, &text, NULL) && !text.length;
+    struct error unused;
+    const bool special = !tokenizer_decode(tokenizer, &id, 1, true, &text, &unused) && !text.length;
     buffer_free(&text);
     return special;
 }

@@ -176,8 +176,6 @@ char text_first_byte(const struct text *text)
 /* One value on its way from the text to row(). */
 static int value_pass(const struct json_place *place, json_row row, void *user, struct error *error)
 {
-    struct error local = {0};
-    error = error ? error : &local;
     cJSON *value = json_parse(place->text, place->length, place->name, error);
     if (!value)
         return error->status;
