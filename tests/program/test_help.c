@@ -6,7 +6,7 @@
 
 #include "../support/program.h"
 
-static const char *const commands[] = {"unlearn", "finetune", "score", "generate", "tokenize", "plan", "plot", "bench",
+static const char *const commands[] = {"unlearn", "finetune", "score", "generate", "eval", "tokenize", "plan", "plot", "bench",
                                        "bench kernels", "bench step", "bench io", "bench comm", "completion", "man", "help"};
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
