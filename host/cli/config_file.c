@@ -76,7 +76,7 @@ struct reading {
     struct option_set *set;
     const char *path;
     bool of_run;  /* keys that only other commands have are passed over */
-    char **seen;  /* [count] names of the options that were there */
+    const char **seen; /* [count] names of the options that were there */
     size_t count, capacity;
 };
 
@@ -87,7 +87,7 @@ static int seen_add(struct reading *reading, const char *name, struct error *err
             return error_set(error, STATUS_USAGE, "%s: %s: given twice; keep one", reading->path, name);
     int status = memory_grow(&reading->seen, &reading->capacity, reading->count + 1, sizeof *reading->seen, error);
     if (!status)
-        reading->seen[reading->count++] = (char *)name;
+        reading->seen[reading->count++] = name;
     return status;
 }
 

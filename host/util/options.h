@@ -13,6 +13,8 @@
  * (host/cli/commands/). What must hold between options of one owner is its group's `check`. An option of one method
  * stands in that method's file (host/loss/methods/).
  *
+ * A field that no group of the command fills stays zero: a string of it is NULL.
+ *
  * A name with a dot ("template.file") is a member of an object in the config file; null instead of the object sets
  * nothing. Dashes and underscores are equal.
  */
@@ -127,7 +129,8 @@ void option_set_free(struct option_set *set);
 
 /* Parses arguments (without program and command): --name value, --name=value, --name and --no_name for booleans,
  * -h, "--" before a positional that begins with a dash. A flag given twice: the last one counts. Stops at --help.
- * at_most positionals, which messages call `argument`, are taken. STATUS_USAGE names the flag and, where a name is unknown, the nearest one.
+ * at_most positionals, which messages call `argument`, are taken. STATUS_USAGE names the flag and, where a name is
+ * unknown, the nearest one.
  * free(arguments->argument). */
 int option_set_parse(struct option_set *set, int argc, char **argv, const char *argument, int at_most,
                      struct option_arguments *arguments, struct error *error);
