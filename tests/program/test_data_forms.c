@@ -218,7 +218,7 @@ static void test_said(void **state)
     program_free(&result);
     result = program_line("score --model %s/model --data %s/rows.jsonl --device cpu --max_length 20", temporary, temporary);
     program_expect(&result, STATUS_OK);
-    assert_non_null(strstr(result.err, "sequences are cut at max_length; they lose "));
+    assert_non_null(strstr(result.err, "sequences are cut at max_length; tokens lost: "));
     program_free(&result);
     result = program_line("score --model %s/model --data %s/prompts.jsonl --prompt_template qa --device cpu", temporary,
                           temporary);

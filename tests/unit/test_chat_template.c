@@ -240,6 +240,14 @@ static void test_recognize(void **state)
             fail_msg("case %zu: recognized as %s, fingerprint %016llx", i, format ? chat_format_name_of(format) : "none",
                      (unsigned long long)fingerprint);
     }
+    for (size_t i = 0; i < strlen(cases[1].text); i++) { /* cut off anywhere: another text, and no harm done */
+        const struct chat_format *format;
+        uint64_t fingerprint;
+        struct error error;
+        char *cut = strndup(cases[1].text, i);
+        assert_int_equal(chat_format_recognize(cut, i, &format, &fingerprint, &error), STATUS_OK);
+        free(cut);
+    }
     for (int i = 0; chat_format_name(i); i++) /* a name and a fingerprint mean one row */
         for (int j = 0; j < i; j++) {
             assert_string_not_equal(chat_format_name(i), chat_format_name(j));

@@ -405,12 +405,53 @@ static void test_tofu(void **state)
     }
 }
 
+/* Any bytes may be wrong: what is read is refused or taken, and nothing else happens (under the sanitizers, too). */
+static void test_mutations(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name, *text;
+    } seeds[] = {
+        {"r.json", "[{\"question\": \"q\", \"answer\": [\"a\", \"b\\u00e9\"]},\n{\"messages\": [{\"role\": \"user\", "
+                   "\"content\": \"q\"}, {\"role\": \"assistant\", \"content\": \"a\"}]}, \"t\"]"},
+        {"r.jsonl", "{\"prompt\": \"p\", \"completion\": \"c\", \"n\": 1.5e3}\r\n\n{\"text\": \"t\"}\n"},
+        {"r.csv", "id;question;answer\n1;q;\"a \"\"b\"\"; c\"\r\n2;\"r\ns\";t\n"},
+        {"r.tsv", "answer\tquestion\n\"a\"\tq\n"},
+    };
+    static const char bytes[] = "\"\\{}[],;:\t\r\n\0 a1\xff\xc3";
+    uint32_t random = 1;
+    for (int i = 0; i < 800; i++) {
+        const char *name = seeds[i % 4].name;
+        char text[300];
+        size_t length = strlen(seeds[i % 4].text);
+        memcpy(text, seeds[i % 4].text, length);
+        for (int k = 0; k <= i % 3; k++) {
+            random = random * 1664525 + 1013904223;
+            text[random / 65536 % length] = bytes[random / 256 % (sizeof bytes - 1)];
+        }
+        length = i % 5 ? length : random % (length + 1);
+        struct dataset data;
+        struct answer_list list;
+        struct error error = {0};
+        const char *path = temporary_file(name, text, length);
+        int status = dataset_read(&data, path, &keys, DATASET_ANSWERS | DATASET_SOURCES, &error);
+        assert_true(status == STATUS_OK || (status == STATUS_INPUT && *error.text));
+        if (!status)
+            dataset_free(&data);
+        status = answer_list_read(&list, path, &error);
+        assert_true(status == STATUS_OK || status == STATUS_INPUT);
+        if (!status)
+            answer_list_free(&list);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows),    cmocka_unit_test(test_keys), cmocka_unit_test(test_sources),
         cmocka_unit_test(test_rows_malformed), cmocka_unit_test(test_gzip), cmocka_unit_test(test_answers),
-        cmocka_unit_test(test_answers_malformed), cmocka_unit_test(test_pick), cmocka_unit_test(test_tofu),
+        cmocka_unit_test(test_answers_malformed), cmocka_unit_test(test_mutations), cmocka_unit_test(test_pick),
+        cmocka_unit_test(test_tofu),
     };
     return cmocka_run_group_tests(tests, temporary_make, temporary_remove);
 }

@@ -136,6 +136,13 @@ static void test_counts(void **state)
     assert_non_null(strstr(example_counts_line(&counts, &next, line, sizeof line), "the chat template opens an answer in another"));
     assert_non_null(strstr(example_counts_line(&counts, &next, line, sizeof line), "two beginning-of-sequence tokens"));
     assert_null(example_counts_line(&counts, &next, line, sizeof line));
+    text.stopped = true;
+    text.is_prefix = true;
+    assert_int_equal(example_encode(tokenizer, &text, 2, 100, &ids, &begin, &counts, &error), STATUS_OK);
+    assert_int_equal(ids.id[ids.length - 1], 2); /* "f" ends no turn */
+    next = 1;
+    example_counts_line(&counts, &next, line, sizeof line);
+    assert_non_null(strstr(example_counts_line(&counts, &next, line, sizeof line), "what ends a turn in the chat template is no"));
     text.answer_begin = 12;
     assert_error(&error, example_encode(tokenizer, &text, 2, 3, &ids, &begin, &counts, &error), STATUS_INPUT,
                  "no answer token is left after the prompt's");

@@ -40,7 +40,8 @@ int example_encode(struct tokenizer *tokenizer, const struct prompt_text *text, 
     if (!status)
         status = tokenizer_encode(tokenizer, text->text.data, text->text.length, text->special, ids, error);
     const int32_t last = !status && ids->length > begin ? ids->id[ids->length - 1] : -1;
-    if (!status && last != eos && !(text->stopped && last >= 0 && is_special(tokenizer, last)))
+    const bool ended = last >= 0 && (last == eos || (text->stopped && is_special(tokenizer, last)));
+    if (!status && !ended)
         status = ids_append(ids, eos, error);
     size_t length = ids->length - begin, cut = 0;
     const int32_t *id = ids->id + begin, bos = tokenizer_bos(tokenizer);
@@ -59,6 +60,7 @@ int example_encode(struct tokenizer *tokenizer, const struct prompt_text *text, 
     counts->cut_tokens += (int64_t)cut;
     counts->merged += merged;
     counts->reopened += !text->is_prefix;
+    counts->spelled += text->stopped && !ended;
     counts->doubled += doubled;
     if (length <= first_target)
         return error_set(error, STATUS_INPUT, "no answer token is left after the prompt's %zu tokens%s", first_target,
@@ -94,7 +96,7 @@ static int text_chunk(const struct dataset_row *text, struct tokenizer *tokenize
     const int32_t bos = tokenizer_bos(tokenizer);
     const size_t step = (size_t)max_length - (bos >= 0);
     int status = tokenizer_encode(tokenizer, text->prompt, strlen(text->prompt), false, &ids, error);
-    if (!status && ids.length + (bos >= 0) < 2)
+    if (!status && (ids.length + (bos >= 0) < 2 || max_length < 2))
         status = error_set(error, STATUS_INPUT, "the text has no token to predict");
     for (size_t from = 0, number = 1; from < ids.length && !status; from += step, number++) {
         if (bos < 0 && ids.length - from == 1 && from && !fill) /* one id that nothing predicts */
@@ -155,36 +157,26 @@ int chunk_append(const struct dataset_row *row, struct token_list *ids, int32_t 
 
 const char *example_counts_line(const struct example_counts *counts, int *next, char *line, size_t bytes)
 {
-    const long long all = counts->sequences;
-    for (;;) {
-        switch ((*next)++) {
-        case 0:
-            if (!counts->cut)
-                continue;
-            snprintf(line, bytes, "%lld of %lld sequences are cut at max_length; they lose %lld tokens", (long long)counts->cut,
-                     all, (long long)counts->cut_tokens);
+    const struct {
+        int64_t count;
+        const char *what;
+    } lines[] = {
+        {counts->cut, " are cut at max_length; tokens lost: "},
+        {counts->merged, ": the ids of the prompt are no prefix of those of prompt and answer; a token merges across the border, "
+                         "and the answer's part of it is no target"},
+        {counts->reopened, ": the chat template opens an answer in another way than it writes one (a block of thoughts, say); "
+                           "the answer follows its own opening, not the one that 'flat generate' gives"},
+        {counts->spelled, ": what ends a turn in the chat template is no token of this tokenizer; is the template the model's?"},
+        {counts->doubled, " begin with two beginning-of-sequence tokens; the tokenizer adds one, take it out of the tags"},
+    };
+    for (; *next < (int)(sizeof lines / sizeof *lines); ++*next)
+        if (lines[*next].count) {
+            const int length = snprintf(line, bytes, "%lld of %lld sequences%s", (long long)lines[*next].count,
+                                        (long long)counts->sequences, lines[*next].what);
+            if (!*next)
+                snprintf(line + length, bytes - (size_t)length, "%lld", (long long)counts->cut_tokens);
+            ++*next;
             return line;
-        case 1:
-            if (!counts->merged)
-                continue;
-            snprintf(line, bytes, "%lld of %lld sequences: the ids of the prompt are no prefix of those of prompt and answer; a "
-                     "token merges across the border, and the answer's part of it is no target", (long long)counts->merged,
-                     all);
-            return line;
-        case 2:
-            if (!counts->reopened)
-                continue;
-            snprintf(line, bytes, "%lld of %lld sequences: the chat template opens an answer in another way than it writes one "
-                     "(a block of thoughts, say); the answer follows its own opening, not the one that 'flat generate' gives",
-                     (long long)counts->reopened, all);
-            return line;
-        case 3:
-            if (!counts->doubled)
-                continue;
-            snprintf(line, bytes, "%lld of %lld sequences begin with two beginning-of-sequence tokens; the tokenizer adds one, "
-                     "take it out of the tags", (long long)counts->doubled, all);
-            return line;
-        default: return NULL;
         }
-    }
+    return NULL;
 }

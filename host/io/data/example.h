@@ -14,6 +14,7 @@ struct example_counts {
     int64_t cut, cut_tokens; /* at max_length */
     int64_t merged;          /* encode(prompt) is no prefix of the ids: tokens merge across the border */
     int64_t reopened;        /* what the chat template opens for an answer is not how it writes one: prompt_text.is_prefix */
+    int64_t spelled;         /* what ends a turn in the chat template is no token of this tokenizer */
     int64_t doubled;         /* two beginnings of sequence: the tags have one, and the tokenizer adds one */
 };
 
@@ -34,7 +35,8 @@ int dataset_chunk(struct dataset *data, struct tokenizer *tokenizer, int64_t max
 int chunk_append(const struct dataset_row *row, struct token_list *ids, int32_t *answer_begin, struct example_counts *counts,
                  struct error *error);
 
-/* Lines for the log, NULL after the last: what `counts` has to say of `what` ("the first epoch"). Start with *next = 0. */
+/* Lines for the log on what was noticed, one a call in the caller's buffer of 400 bytes; NULL after the last. Start with
+ * *next = 0. */
 const char *example_counts_line(const struct example_counts *counts, int *next, char *line, size_t bytes);
 
 #endif
