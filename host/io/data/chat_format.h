@@ -1,5 +1,5 @@
-/* chat_format.h - the language of the table of chat formats: what a row says, and the marks in its texts. Private to
- * chat_formats.c (the table) and chat_template.c (which reads it).
+/* chat_format.h - the language of the table of chat formats: what a row says, and the marks in its texts. Private to the
+ * files chat_*.c: chat_formats.c is the table, chat_template.c writes conversations by it.
  *
  * A pattern is text with marks: bytes that no template's own text has. A mark is replaced, or it opens a stretch that
  * reaches to its END and is changed or left out. In C the marks are macros between string literals:
@@ -97,6 +97,14 @@ struct chat_format {
 
 extern const struct chat_format chat_formats[];
 extern const int chat_format_count;
+
+/* Changes what was written from `begin` on as the mark of its stretch says; nothing for the marks that only decide whether
+ * it is written. */
+void chat_stretch_apply(struct buffer *out, size_t begin, enum chat_mark mark);
+/* Each `from` in what was written from `begin` on becomes `to`, which is no longer. */
+void chat_replace(struct buffer *out, size_t begin, const char *from, const char *to);
+/* What stands before the first </think>, from the last <think> on, without the newlines around it: its length, 0 for none. */
+size_t chat_thought_find(const char *text, const char **thought);
 
 /* Hash of what a Jinja template says, equal for two spellings of one: see chat_fingerprint.c. Fails for want of memory. */
 int chat_fingerprint(const char *text, size_t length, uint64_t *fingerprint, struct error *error);

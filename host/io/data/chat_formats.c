@@ -4,9 +4,11 @@
  * tags differ only by role they are given once, as `any`. A new template is a new row (the message that refuses it has its
  * fingerprint), or a fingerprint more where it renders as one of these.
  */
-#include "chat_format.h"
+#include <string.h>
 
 #include "chat_defaults.h"
+#include "chat_format.h"
+#include "chat_template.h"
 
 #define ALTERNATE "Conversation roles must alternate user/assistant/user/assistant/..."
 #define ALTERNATE_AFTER_SYSTEM \
@@ -269,3 +271,38 @@ const struct chat_format chat_formats[] = {
     {"alphamonarch", {0xffa4829062af372d}, .any = BOS ROLE "\n" CONTENT EOS STOP "\n", .opening = BOS "assistant\n"},
 };
 const int chat_format_count = sizeof chat_formats / sizeof *chat_formats;
+
+const struct chat_format *chat_format_find(const char *name)
+{
+    for (int i = 0; i < chat_format_count; i++)
+        if (!strcmp(chat_formats[i].name, name))
+            return &chat_formats[i];
+    return NULL;
+}
+
+int chat_format_recognize(const char *text, size_t length, const struct chat_format **format, uint64_t *fingerprint,
+                          struct error *error)
+{
+    *format = NULL;
+    int status = chat_fingerprint(text, length, fingerprint, error);
+    for (int i = 0; i < chat_format_count && !status; i++)
+        for (int k = 0; k < CHAT_FINGERPRINTS && chat_formats[i].fingerprint[k]; k++)
+            if (chat_formats[i].fingerprint[k] == *fingerprint)
+                *format = &chat_formats[i];
+    return status;
+}
+
+const char *chat_format_name(int i)
+{
+    return i >= 0 && i < chat_format_count ? chat_formats[i].name : NULL;
+}
+
+const char *chat_format_name_of(const struct chat_format *format)
+{
+    return format->name;
+}
+
+bool chat_format_writes_date(const struct chat_format *format)
+{
+    return format->date && strchr(format->date, '%');
+}

@@ -34,103 +34,6 @@ static bool is_last(const struct rendering *r)
     return r->index == r->messages - 1;
 }
 
-static void cut_front(struct buffer *out, size_t begin, size_t bytes)
-{
-    if (!bytes)
-        return;
-    memmove(out->data + begin, out->data + begin + bytes, out->length - begin - bytes + 1);
-    out->length -= bytes;
-}
-
-static void strip_back(struct buffer *out, size_t begin)
-{
-    out->length = begin + utf8_trimmed_length(out->data + begin, out->length - begin);
-    out->data[out->length] = 0;
-}
-
-static void strip(struct buffer *out, size_t begin)
-{
-    strip_back(out, begin);
-    size_t front = begin;
-    for (int bytes; (bytes = utf8_space(out->data + front, out->length - front));)
-        front += (size_t)bytes;
-    cut_front(out, begin, front - begin);
-}
-
-static void strip_newlines(struct buffer *out, size_t begin)
-{
-    cut_front(out, begin, strspn(out->data + begin, "\n"));
-}
-
-/* Each `from` in what was written from `begin` on becomes `to`, which is no longer. */
-static void replace(struct buffer *out, size_t begin, const char *from, const char *to)
-{
-    const size_t old = strlen(from), new = strlen(to);
-    size_t write = begin;
-    for (size_t read = begin; read < out->length;) {
-        const bool found = !strncmp(out->data + read, from, old);
-        memmove(out->data + write, found ? to : out->data + read, found ? new : 1);
-        write += found ? new : 1;
-        read += found ? old : 1;
-    }
-    out->length = write;
-    if (out->data)
-        out->data[write] = 0;
-}
-
-/* What follows the last </think> of a text; NULL when there is none. */
-static const char *thought_end(const char *text)
-{
-    const char *after = NULL;
-    for (const char *at = text; (at = strstr(at, "</think>")); after = at)
-        at += strlen("</think>");
-    return after;
-}
-
-/* What stands before the first </think>, from the last <think> on, without the newlines around it. */
-static size_t thought_find(const char *text, const char **thought)
-{
-    const char *end = strstr(text, "</think>");
-    *thought = text;
-    if (!end)
-        return 0;
-    while (end > text && end[-1] == '\n')
-        end--;
-    for (const char *at = text; (at = strstr(at, "<think>")) && at + strlen("<think>") <= end;)
-        *thought = at += strlen("<think>");
-    while (*thought < end && **thought == '\n')
-        ++*thought;
-    return (size_t)(end - *thought);
-}
-
-/* Changes the stretch from `begin` on as its mark says. */
-static void stretch_apply(struct buffer *out, size_t begin, enum chat_mark mark)
-{
-    if (out->length == begin)
-        return;
-    const char *after = thought_end(out->data + begin), *thought;
-    size_t length;
-    switch ((int)mark) {
-    case MARK_TRIM: strip(out, begin); break;
-    case MARK_LSTRIP: strip_newlines(out, begin); break;
-    case MARK_JOIN_LINES: replace(out, begin, "\r\n", "\n"); break;
-    case MARK_HALVE_LINES: replace(out, begin, "\n\n", "\n"); break;
-    case MARK_AFTER_THOUGHT:
-    case MARK_CUT_THOUGHT:
-        if (after)
-            cut_front(out, begin, (size_t)(after - (out->data + begin)));
-        if (after && mark == MARK_CUT_THOUGHT)
-            strip_newlines(out, begin);
-        break;
-    case MARK_THOUGHT:
-        length = thought_find(out->data + begin, &thought);
-        memmove(out->data + begin, thought, length);
-        out->length = begin + length;
-        out->data[out->length] = 0;
-        break;
-    }
-}
-
 /* Whether a conditional stretch is written; true for the others. */
 static bool stretch_holds(const struct rendering *r, enum chat_mark mark)
 {
@@ -220,7 +123,7 @@ static int expand_mark(struct rendering *r, enum chat_mark mark, const char **at
         }
         status = expand(r, at);
         if (!status)
-            stretch_apply(r->out, begin, mark);
+            chat_stretch_apply(r->out, begin, mark);
         return status;
     }
 }
@@ -272,12 +175,13 @@ static int flagged_system_write(struct rendering *r, const char *system)
             r->thinking = false;
         else if (strstr(system, "/think"))
             r->thinking = true;
-        replace(&text, 0, "/no_think", "");
-        replace(&text, 0, "/think", "");
-        strip_back(&text, 0);
+        chat_replace(&text, 0, "/no_think", "");
+        chat_replace(&text, 0, "/think", "");
+        text.length = utf8_trimmed_length(text.data, text.length);
+        text.data[text.length] = 0;
         if (override)
-            replace(&text, 0, "/system_override", "");
-        strip_back(&text, 0);
+            chat_replace(&text, 0, "/system_override", "");
+        text.data[utf8_trimmed_length(text.data, text.length)] = 0;
         status = turn_write(r, override ? format->override : format->system, "system", text.data);
     }
     buffer_free(&text);
@@ -370,7 +274,7 @@ static const char *assistant_pattern(const struct rendering *r, int question)
     const struct chat_format *format = r->format;
     const char *thought;
     if (format->answer && r->index > question &&
-        (is_last(r) || thought_find(r->message[r->index].content, &thought)))
+        (is_last(r) || chat_thought_find(r->message[r->index].content, &thought)))
         return format->answer;
     if (format->last_assistant && is_last(r))
         return format->last_assistant;
@@ -499,39 +403,4 @@ int chat_render_answer(const struct chat_format *format, const struct chat_messa
     buffer_free(&asked);
     buffer_free(&whole);
     return status;
-}
-
-const struct chat_format *chat_format_find(const char *name)
-{
-    for (int i = 0; i < chat_format_count; i++)
-        if (!strcmp(chat_formats[i].name, name))
-            return &chat_formats[i];
-    return NULL;
-}
-
-int chat_format_recognize(const char *text, size_t length, const struct chat_format **format, uint64_t *fingerprint,
-                          struct error *error)
-{
-    *format = NULL;
-    int status = chat_fingerprint(text, length, fingerprint, error);
-    for (int i = 0; i < chat_format_count && !status; i++)
-        for (int k = 0; k < CHAT_FINGERPRINTS && chat_formats[i].fingerprint[k]; k++)
-            if (chat_formats[i].fingerprint[k] == *fingerprint)
-                *format = &chat_formats[i];
-    return status;
-}
-
-const char *chat_format_name(int i)
-{
-    return i >= 0 && i < chat_format_count ? chat_formats[i].name : NULL;
-}
-
-const char *chat_format_name_of(const struct chat_format *format)
-{
-    return format->name;
-}
-
-bool chat_format_writes_date(const struct chat_format *format)
-{
-    return format->date && strchr(format->date, '%');
 }

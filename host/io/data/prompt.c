@@ -73,7 +73,8 @@ static int prompt_check(const struct option_set *set, void *values, struct error
     if (custom && given < 4)
         return error_set(error, STATUS_USAGE, "prompt_template: expected all of user_start, user_end, answer_start and "
                          "answer_end, found %d; give the others too, even if empty", given);
-    if (options->custom.answer_start_is_target && !custom)
+    if (!custom && option_source(set, "prompt_template.answer_start_is_target") >= name &&
+        options->custom.answer_start_is_target)
         return error_set(error, STATUS_USAGE, "prompt_template.answer_start_is_target: only tags of one's own take it; the "
                          "tags named phi are qa's with the answer's tag as a target");
     return STATUS_OK;
