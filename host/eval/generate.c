@@ -20,14 +20,18 @@ static const struct option option_rows[] = {
 const struct option_group generate_option_group = {OPTION_GROUP("Generation", option_rows, struct generate_options)};
 
 int generator_open(struct generator *generator, struct model *model, struct device *device, int slots,
-                   int64_t prompt_rows, int64_t max_positions, const struct generate_options *options,
-                   struct error *error)
+                   int64_t prompt_rows, int64_t max_positions, const struct batch_limits *scored,
+                   const struct generate_options *options, struct error *error)
 {
+    static const struct batch_limits nothing = {0};
+    const struct batch_limits *also = scored ? scored : &nothing;
     *generator = (struct generator){.model = model, .slots = slots, .max_positions = max_positions, .options = *options};
     const struct model_config *c = &model->config;
-    int64_t rows = prompt_rows > slots ? prompt_rows : slots;
-    model->max_positions = max_positions;
-    int status = model_plan(model, false, rows, slots, slots, error);
+    const int64_t rows = prompt_rows + slots;
+    model->max_positions = max_positions > also->positions ? max_positions : also->positions;
+    int status = model_plan(model, false, rows > also->rows ? rows : also->rows,
+                            slots > also->targets ? slots : also->targets,
+                            slots > also->sequences ? slots : also->sequences, error);
     if (!status)
         status = memory_plan_add(&model->plan, MEMORY_CACHE, "keys and values",
                                  c->num_hidden_layers * slots * max_positions * 2 * key_cols(c), dtype_size(model->dtype),
@@ -42,11 +46,11 @@ int generator_open(struct generator *generator, struct model *model, struct devi
         status = model_allocate(model, device, error);
     if (!status)
         status = batch_create(&generator->batch, device, rows, slots, slots, error);
-    generator->slot_of = memory_array((size_t)slots, sizeof(int32_t), error);
-    generator->cached = memory_array((size_t)slots, sizeof(int32_t), error);
-    generator->scratch_ids = memory_array((size_t)slots, sizeof(int32_t), error);
+    generator->live = memory_array((size_t)slots, sizeof *generator->live, error);
+    generator->free_slot = memory_array((size_t)slots, sizeof(int32_t), error);
+    generator->ids = memory_array((size_t)slots, sizeof(int32_t), error);
     generator->counters = memory_array((size_t)slots, sizeof(int64_t), error);
-    if (!status && (!generator->slot_of || !generator->cached || !generator->scratch_ids || !generator->counters))
+    if (!status && (!generator->live || !generator->free_slot || !generator->ids || !generator->counters))
         status = STATUS_MEMORY;
     return status;
 }
@@ -55,9 +59,9 @@ void generator_close(struct generator *generator)
 {
     if (generator->model && generator->model->device)
         batch_free(&generator->batch, generator->model->device);
-    free(generator->slot_of);
-    free(generator->cached);
-    free(generator->scratch_ids);
+    free(generator->live);
+    free(generator->free_slot);
+    free(generator->ids);
     free(generator->counters);
     *generator = (struct generator){0};
 }
@@ -84,7 +88,7 @@ static int cache_hook(void *user, int layer, const void *qkv, struct layer_keys 
     return status;
 }
 
-/* Runs the packed batch, picks one id a sequence into ids[0 .. sequences). */
+/* Runs the packed batch, picks one id per sequence into ids[0 .. sequences). */
 static int batch_next_ids(struct generator *g, int64_t first_index, int32_t *ids, struct error *error)
 {
     struct model *model = g->model;
@@ -99,7 +103,7 @@ static int batch_next_ids(struct generator *g, int64_t first_index, int32_t *ids
     if (!status)
         status = model_forward_head(model, batch->device.target_row, batch->targets, error);
     for (int i = 0; i < count; i++)
-        g->counters[i] = (first_index + g->slot_of[i]) * (int64_t)(1 << 24) + g->cached[i];
+        g->counters[i] = (first_index + g->live[i].prompt) * (int64_t)(1 << 24) + g->live[i].cached;
     if (!status && !greedy)
         status = device_copy_in(model->device, g->device_counters, g->counters, (size_t)count * sizeof(int64_t), error);
     if (!status)
@@ -119,58 +123,38 @@ static int batch_next_ids(struct generator *g, int64_t first_index, int32_t *ids
     return status;
 }
 
-/* The prompts as one packed batch whose keys go to the cache: sequence i to slot i. */
-static int prefill_pack(struct generator *g, const struct token_list *prompts, int count, struct error *error)
-{
-    struct batch_sequence *sequence = memory_array((size_t)count, sizeof *sequence, error);
-    int32_t *first = memory_array((size_t)count + 1, sizeof *first, error);
-    struct token_list ids = {0};
-    int status = sequence && first ? STATUS_OK : STATUS_MEMORY;
-    for (int i = 0; i < count && !status; i++) { /* one more id stands for the token to come; it is never fed */
-        status = memory_grow(&ids.id, &ids.capacity, ids.length + prompts[i].length + 1, sizeof *ids.id, error);
-        if (status)
-            break;
-        memcpy(ids.id + ids.length, prompts[i].id, prompts[i].length * sizeof *ids.id);
-        ids.length += prompts[i].length;
-        ids.id[ids.length++] = 0;
-        sequence[i].length = (int32_t)prompts[i].length + 1;
-        sequence[i].answer_begin = (int32_t)prompts[i].length;
-        first[i + 1] = i + 1;
-    }
-    const int32_t *next = ids.id;
-    for (int i = 0; i < count && !status; i++) {
-        sequence[i].ids = next;
-        next += sequence[i].length;
-    }
-    if (!status)
-        status = batch_pack(&g->batch, g->model->device, sequence, first, count, false, g->model->config.vocab_size, error);
-    for (int i = 0; i < count && !status; i++) {
-        g->batch.host.segment[i].key_begin = (int32_t)(i * g->max_positions);
-        g->slot_of[i] = i;
-        g->cached[i] = (int32_t)prompts[i].length;
-    }
-    free(ids.id);
-    free(first);
-    free(sequence);
-    return status;
-}
-
-/* One row a live sequence: ids[i] at position cached[i] of slot slot_of[i]. */
-static void decode_pack(struct generator *g, const int32_t *ids, int live)
+/* Adds ids[0 .. count) at the positions behind what is cached of a sequence; they will be in the cache after the pass. */
+static void rows_append(struct generator *g, struct live_sequence *live, const int32_t *ids, int32_t count)
 {
     struct batch *batch = &g->batch;
     struct batch_arrays *a = &batch->host;
-    batch->rows = batch->targets = batch->groups = batch->segments = batch->sequences = live;
-    batch->max_position = 0;
-    for (int32_t i = 0; i < live; i++) {
-        a->ids[i] = ids[i];
-        a->positions[i] = g->cached[i];
-        if (g->cached[i] > batch->max_position)
-            batch->max_position = g->cached[i];
-        a->segment[i] = (struct attention_segment){i, 1, (int32_t)(g->slot_of[i] * g->max_positions), g->cached[i], 0, 0};
-        a->group_begin[i] = i;
-        a->group_begin[i + 1] = i + 1;
-        a->target_row[i] = i;
+    const int32_t sequence = batch->sequences++;
+    a->segment[sequence] =
+        (struct attention_segment){batch->rows, count, (int32_t)(live->slot * g->max_positions), live->cached, 0, 0};
+    for (int32_t i = 0; i < count; i++) {
+        a->ids[batch->rows] = ids[i];
+        a->positions[batch->rows++] = live->cached++;
+    }
+    if (live->cached - 1 > batch->max_position)
+        batch->max_position = live->cached - 1;
+    a->group_begin[sequence + 1] = sequence + 1;
+    a->target_row[sequence] = batch->rows - 1;
+    batch->targets = batch->groups = batch->segments = batch->sequences;
+}
+
+/* The last id of every live sequence, and then as many waiting prompts as there are free slots and rows for. */
+static void step_pack(struct generator *g, const struct token_list *prompts, int count, int *waiting, int *live)
+{
+    struct batch *batch = &g->batch;
+    batch->rows = batch->targets = batch->groups = batch->segments = batch->sequences = batch->max_position = 0;
+    batch->host.group_begin[0] = 0;
+    for (int i = 0; i < *live; i++)
+        rows_append(g, &g->live[i], &g->live[i].last, 1);
+    while (*waiting < count && *live < g->slots &&
+           batch->rows + (int64_t)prompts[*waiting].length <= batch->max_rows) {
+        g->live[*live] = (struct live_sequence){.slot = g->free_slot[g->slots - 1 - *live], .prompt = *waiting};
+        rows_append(g, &g->live[*live], prompts[*waiting].id, (int32_t)prompts[*waiting].length);
+        ++*waiting, ++*live;
     }
 }
 
@@ -182,41 +166,66 @@ static bool is_end(int32_t id, const int32_t *eos, int eos_count)
     return false;
 }
 
-/* Appends the new ids and drops the sequences that have ended; returns how many go on, or -1 without memory. */
-static int live_update(struct generator *g, int32_t *ids, int live, const int32_t *eos, int eos_count,
-                       struct token_list *out, struct error *error)
+/* Appends the new ids and drops the sequences that have ended, whose slots are free from here on. */
+static int live_update(struct generator *g, const int32_t *ids, const int32_t *eos, int eos_count,
+                       struct token_list *out, int *live, struct error *error)
 {
-    int kept = 0;
-    for (int i = 0; i < live; i++) {
-        struct token_list *list = &out[g->slot_of[i]];
-        if (is_end(ids[i], eos, eos_count))
-            continue;
-        if (memory_grow(&list->id, &list->capacity, list->length + 1, sizeof *list->id, error))
-            return -1;
-        list->id[list->length++] = ids[i];
-        if ((int64_t)list->length >= g->options.max_new_tokens || g->cached[i] >= g->max_positions)
-            continue;
-        ids[kept] = ids[i];
-        g->slot_of[kept] = g->slot_of[i];
-        g->cached[kept++] = g->cached[i];
+    const int before = *live;
+    int kept = 0, ended = 0;
+    int32_t *freed = g->ids; /* entries that have been looked at are over */
+    for (int i = 0; i < before; i++) {
+        struct live_sequence *sequence = &g->live[i];
+        struct token_list *list = &out[sequence->prompt];
+        const int32_t id = ids[i];
+        bool over = is_end(id, eos, eos_count);
+        if (!over) {
+            if (memory_grow(&list->id, &list->capacity, list->length + 1, sizeof *list->id, error))
+                return STATUS_MEMORY;
+            list->id[list->length++] = id;
+            over = (int64_t)list->length >= g->options.max_new_tokens || sequence->cached >= g->max_positions;
+        }
+        sequence->last = id;
+        if (over)
+            freed[ended++] = sequence->slot;
+        else
+            g->live[kept++] = *sequence;
     }
-    return kept;
+    for (int i = 0; i < ended; i++)
+        g->free_slot[g->slots - before + i] = freed[i];
+    *live = kept;
+    return STATUS_OK;
+}
+
+static int prompts_check(const struct generator *g, const struct token_list *prompts, int count, struct error *error)
+{
+    const int64_t vocab_size = g->model->config.vocab_size, rows = g->batch.max_rows - g->slots;
+    const int64_t longest = rows < g->max_positions ? rows : g->max_positions;
+    for (int p = 0; p < count; p++) {
+        if (prompts[p].length < 1 || (int64_t)prompts[p].length > longest)
+            return error_set(error, STATUS_USAGE, "prompt %d: %zu tokens; there is room for 1 to %lld", p + 1,
+                             prompts[p].length, (long long)longest);
+        for (size_t i = 0; i < prompts[p].length; i++)
+            if (prompts[p].id[i] < 0 || prompts[p].id[i] >= vocab_size)
+                return error_set(error, STATUS_INPUT, "token id %d is outside the model's vocabulary of %lld; the "
+                                 "tokenizer does not belong to this model", (int)prompts[p].id[i],
+                                 (long long)vocab_size);
+    }
+    return STATUS_OK;
 }
 
 int generator_run(struct generator *generator, const struct token_list *prompts, int count, int64_t first_index,
                   const int32_t *eos, int eos_count, struct token_list *out, struct error *error)
 {
-    int status = prefill_pack(generator, prompts, count, error), live = count;
-    while (!status && live > 0) {
-        status = batch_next_ids(generator, first_index, generator->scratch_ids, error);
-        if (status)
-            break;
-        live = live_update(generator, generator->scratch_ids, live, eos, eos_count, out, error);
-        if (live < 0)
-            return STATUS_MEMORY;
-        decode_pack(generator, generator->scratch_ids, live);
-        for (int i = 0; i < live; i++)
-            generator->cached[i]++; /* the row just packed will be in the cache after the next pass */
+    int status = prompts_check(generator, prompts, count, error), live = 0, waiting = 0;
+    for (int i = 0; i < generator->slots; i++)
+        generator->free_slot[i] = generator->slots - 1 - i;
+    while (!status && (live || waiting < count)) {
+        step_pack(generator, prompts, count, &waiting, &live);
+        status = batch_next_ids(generator, first_index, generator->ids, error);
+        if (!status)
+            status = live_update(generator, generator->ids, eos, eos_count, out, &live, error);
+        if (!status && generator->advanced)
+            generator->advanced(generator->advanced_user, waiting - live);
     }
     return status;
 }

@@ -1,7 +1,7 @@
 /* generate.h - continue prompts token by token, with cached keys and values; many prompts side by side.
  *
- * Prefill packs a batch of prompts without padding; each decoding step feeds one row a live sequence. The result of a
- * prompt does not depend on its neighbours beyond the rounding of matrix products.
+ * A step feeds one row per live sequence and, into the places of those that have ended, whole prompts that wait; nothing is
+ * padded. The result of a prompt does not depend on its neighbours beyond the rounding of matrix products.
  * Cost of a step: the weights once, the cache of every live sequence once.
  */
 #ifndef FLAT_EVAL_GENERATE_H
@@ -17,6 +17,12 @@ struct generate_options {
 };
 extern const struct option_group generate_option_group;
 
+/* A sequence that is being continued. */
+struct live_sequence {
+    int32_t slot, prompt; /* place in the cache, number of the prompt in the run */
+    int32_t cached, last; /* positions in the cache after the next pass; the newest id */
+};
+
 struct generator {
     struct model *model;
     int slots;              /* sequences side by side */
@@ -26,17 +32,26 @@ struct generator {
     void *cache;            /* [layers][slots * max_positions][2 * kv_heads * head_dim] */
     int32_t *device_ids;    /* [slots] */
     int64_t *device_counters;
-    /* the slot and the cached length of each sequence of the running batch, for the cache hook */
-    int32_t *slot_of, *cached;
-    int32_t *scratch_ids;
+    struct live_sequence *live; /* [slots] those of the running batch, in its order */
+    int32_t *free_slot;     /* [slots] with n live sequences the first slots - n are the free ones */
+    int32_t *ids;           /* [slots] */
     int64_t *counters;
+    void (*advanced)(void *user, int done); /* how many prompts are done, after every step; NULL: nobody asks */
+    void *advanced_user;
 };
 
-/* Plans the model (inference) and the cache, allocates both. prompt_rows: most rows of a batch of prompts. */
+/* Batches of other use that a model is to have room for. */
+struct batch_limits {
+    int64_t rows, targets, sequences, positions;
+};
+
+/* Plans the model (inference) and the cache, allocates both. prompt_rows: rows of prompts in one step, at least the
+ * longest prompt's. scored: what the same model is to score besides; NULL for nothing. */
 int generator_open(struct generator *generator, struct model *model, struct device *device, int slots,
-                   int64_t prompt_rows, int64_t max_positions, const struct generate_options *options,
-                   struct error *error);
-/* Continues `count` <= slots prompts (each at least one id); appends new ids, the ending token left out, to out[i].
+                   int64_t prompt_rows, int64_t max_positions, const struct batch_limits *scored,
+                   const struct generate_options *options, struct error *error);
+/* Continues any number of prompts (each at least one id); appends new ids, the ending token left out, to out[i]. The
+ * first in the list are begun first.
  * first_index is the number of the first prompt in the whole job: sampling depends on (seed, prompt number, position).
  * Ends at any of eos[0 .. eos_count), after max_new_tokens, or when max_positions is reached. */
 int generator_run(struct generator *generator, const struct token_list *prompts, int count, int64_t first_index,

@@ -163,7 +163,7 @@ static void test_generation(void **state)
         OK(adapter_open(&adapter, &model, row->folder, &error));
         weights.adapter = &adapter;
     }
-    OK(generator_open(&generator, &model, &device, PROMPTS, 64, 40, &options, &error));
+    OK(generator_open(&generator, &model, &device, PROMPTS, 64, 40, NULL, &options, &error));
     OK(weights_load(&weights, &model, &error));
     OK(generator_run(&generator, prompt, PROMPTS, 0, NULL, 0, out, &error));
     for (int i = 0; i < PROMPTS; i++) {

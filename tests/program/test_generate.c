@@ -23,7 +23,7 @@ static void open_generator(struct made *made, const char *engine, int slots, con
     assert_int_equal(device_open(&made->device, engine, 0, 2, &error), STATUS_OK);
     assert_int_equal(model_config_read(&config, temporary, &error), STATUS_OK);
     assert_int_equal(model_create(&made->model, &config, made->device.engine->dtype, &error), STATUS_OK);
-    assert_int_equal(generator_open(&made->generator, &made->model, &made->device, slots, 64, 40, options, &error),
+    assert_int_equal(generator_open(&made->generator, &made->model, &made->device, slots, 64, 40, NULL, options, &error),
                      STATUS_OK);
     assert_int_equal(weights_random(&made->model, 3, &error), STATUS_OK);
 }
@@ -68,9 +68,8 @@ static int32_t plain_next(struct made *made, const int32_t *ids, int32_t length)
     return next;
 }
 
-static void test_cache_equals_plain(void **state)
+static void cache_equals_plain(int slots)
 {
-    (void)state;
     const struct generate_options options = {.max_new_tokens = 12};
     struct token_list prompt[PROMPTS], out[PROMPTS] = {{0}};
     int32_t store[PROMPTS][16];
@@ -78,7 +77,7 @@ static void test_cache_equals_plain(void **state)
     struct made made;
     tiny_config(temporary, "\"attention_bias\": true,");
     prompts_make(prompt, store);
-    open_generator(&made, "cpu64", PROMPTS, &options); /* in double no near-tie flips */
+    open_generator(&made, "cpu64", slots, &options); /* in double no near-tie flips */
     assert_int_equal(generator_run(&made.generator, prompt, PROMPTS, 0, (int32_t[]){2}, 1, out, &error), STATUS_OK);
     for (int i = 0; i < PROMPTS; i++) {
         int32_t ids[64], length = (int32_t)prompt[i].length;
@@ -92,6 +91,15 @@ static void test_cache_equals_plain(void **state)
         free(out[i].id);
     }
     close_generator(&made);
+}
+
+/* All side by side, and two or one at a time: those that wait take the places of those that have ended. */
+static void test_cache_equals_plain(void **state)
+{
+    (void)state;
+    cache_equals_plain(PROMPTS);
+    cache_equals_plain(2);
+    cache_equals_plain(1);
 }
 
 /* A prompt's sample depends on the seed and its number, not on its neighbours; another seed gives another text. */
@@ -124,6 +132,26 @@ static void test_batches_and_seeds(void **state)
     close_generator(&made);
 }
 
+/* What cannot be continued is refused before anything is. */
+static void test_refused(void **state)
+{
+    (void)state;
+    const struct generate_options options = {.max_new_tokens = 3};
+    int32_t ids[50] = {0}, foreign[] = {1, 61};
+    struct token_list out[2] = {{0}}, prompt[2] = {{.id = ids, .length = 2}, {.id = foreign, .length = 2}};
+    struct error error = {0};
+    struct made made;
+    tiny_config(temporary, "");
+    open_generator(&made, "cpu", 1, &options);
+    assert_error(&error, generator_run(&made.generator, prompt, 2, 0, NULL, 0, out, &error), STATUS_INPUT,
+                 "token id 61 is outside the model's vocabulary of 61");
+    prompt[1] = (struct token_list){.id = ids, .length = 41};
+    assert_error(&error, generator_run(&made.generator, prompt, 2, 0, NULL, 0, out, &error), STATUS_USAGE,
+                 "prompt 2: 41 tokens; there is room for 1 to 40");
+    assert_int_equal(out[0].length, 0);
+    close_generator(&made);
+}
+
 /* The cache holds 40 positions: a longer wish ends there. */
 static void test_position_limit(void **state)
 {
@@ -147,6 +175,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cache_equals_plain),
         cmocka_unit_test(test_batches_and_seeds),
+        cmocka_unit_test(test_refused),
         cmocka_unit_test(test_position_limit),
     };
     return cmocka_run_group_tests(tests, temporary_make, temporary_remove);

@@ -41,6 +41,8 @@ static const struct command_group groups[] = {
     {NULL, 0},
 };
 
+enum { ROWS_MAX = 2048 }; /* rows of prompts in one step, unless a prompt is longer: bounds the memory */
+
 struct generation {
     struct prompt_lines lines;
     struct prompt_text one; /* of --prompt */
@@ -174,21 +176,22 @@ static int results_print(struct generation *g, struct invocation *run, struct er
     return status ? status : stdout_finish(error);
 }
 
-static int batches_run(struct generation *g, struct invocation *run, struct error *error)
+static void generate_show(void *user, int done)
 {
-    const struct generate_command_options *options = run->options;
+    struct progress *progress = user;
+    progress_step(progress, done, NULL, 0);
+}
+
+static int prompts_run(struct generation *g, struct invocation *run, struct error *error)
+{
     struct progress progress;
-    int slots = options->input.batch_size < g->count ? (int)options->input.batch_size : g->count, status = STATUS_OK;
-    int batches = (g->count + slots - 1) / slots;
-    if (batches > 1)
-        progress_begin(&progress, &run->log, "generate", 0, batches, batches);
-    for (int b = 0; b < batches && !status; b++) {
-        int from = b * slots, count = from + slots < g->count ? slots : g->count - from;
-        status = generator_run(&g->generator, g->ids + from, count, from, g->eos, g->eos_count, g->out + from, error);
-        if (batches > 1)
-            progress_step(&progress, b + 1, NULL, 0);
+    if (g->count > 1) {
+        progress_begin(&progress, &run->log, "generate", 0, g->count, g->count);
+        g->generator.advanced = generate_show;
+        g->generator.advanced_user = &progress;
     }
-    if (batches > 1)
+    int status = generator_run(&g->generator, g->ids, g->count, 0, g->eos, g->eos_count, g->out, error);
+    if (g->count > 1)
         progress_end(&progress);
     return status;
 }
@@ -214,13 +217,14 @@ static int generation_run(struct generation *g, struct invocation *run, struct e
         g->weights.adapter = &g->adapter;
     }
     int slots = options->input.batch_size < g->count ? (int)options->input.batch_size : g->count;
+    int64_t prompt_rows = g->longest * slots < ROWS_MAX ? g->longest * slots : g->longest > ROWS_MAX ? g->longest : ROWS_MAX;
     if (!status)
-        status = generator_open(&g->generator, &g->model, &g->device, slots, g->longest * slots, g->positions, &options->generate,
-                                error);
+        status = generator_open(&g->generator, &g->model, &g->device, slots, prompt_rows, g->positions, NULL,
+                                &options->generate, error);
     if (!status)
         status = weights_load(&g->weights, &g->model, error);
     if (!status)
-        status = batches_run(g, run, error);
+        status = prompts_run(g, run, error);
     if (!status)
         status = results_print(g, run, error);
     return status;
