@@ -48,6 +48,18 @@ void prompt_lines_free(struct prompt_lines *lines)
     *lines = (struct prompt_lines){0};
 }
 
+void prompt_lines_announce(const struct prompt_lines *lines, bool chosen, struct log *log)
+{
+    struct buffer text = {0};
+    struct error unused;
+    bool templated = chosen;
+    for (int i = 0; i < lines->data.rows; i++)
+        templated = templated || lines->data.row[i].form == ROW_QUESTION || lines->data.row[i].form == ROW_MESSAGES;
+    if (templated && !prompt_describe(&lines->prompt, &text, &unused))
+        log_info(log, "%s", text.data);
+    buffer_free(&text);
+}
+
 int prompt_line_print(const struct dataset_row *row, cJSON *members, struct error *error)
 {
     struct buffer out = {0};

@@ -3,6 +3,7 @@
 #define FLAT_CLI_PROMPT_LINES_H
 #include "../io/data/example.h"
 #include "../io/json/json.h"
+#include "../util/log.h"
 #include "../util/options.h"
 
 struct prompt_lines {
@@ -25,6 +26,8 @@ extern const struct option_group input_option_group;
 int prompt_lines_read(struct prompt_lines *lines, const struct input_options *options, bool with_answers,
                       const char *directory, struct tokenizer *tokenizer, int64_t max_length, struct error *error);
 void prompt_lines_free(struct prompt_lines *lines);
+/* Says how the rows became text, where one was chosen or some went through a prompt template. */
+void prompt_lines_announce(const struct prompt_lines *lines, bool chosen, struct log *log);
 /* Prints a row on stdout: its own JSON as it was written, and `members` in place of or behind its own. */
 int prompt_line_print(const struct dataset_row *row, cJSON *members, struct error *error);
 

@@ -150,6 +150,7 @@ static void test_same_plan(void **state)
         struct program_result result = form_run(&forms[i], "plan --model %s/model --train_data %s --device cpu %s");
         program_expect(&result, STATUS_OK);
         assert_non_null(strstr(result.out, "data           2 rows"));
+        assert_non_null(strstr(result.out, "prompts        prompt template qa, for the model's folder has no chat template"));
         if (!wanted)
             wanted = strdup(result.out);
         if (strcmp(wanted, result.out))

@@ -205,6 +205,8 @@ static int generation_run(struct generation *g, struct invocation *run, struct e
     if (!status)
         status = prompts_take(g, run, error);
     if (!status)
+        prompt_lines_announce(&g->lines, options->input.prompt.chosen, &run->log);
+    if (!status)
         status = prompts_encode(g, options, error);
     if (!status)
         status = device_open_chosen(&g->device, &options->device, 0, error);

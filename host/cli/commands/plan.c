@@ -155,6 +155,11 @@ static void plan_print(const struct trainer *trainer)
                (long long)model->lora.options.rank, model->lora.modules);
     printf("data           %d rows; an epoch feeds %lld tokens and predicts %lld answer tokens\n",
            trainer->examples.data.rows, (long long)trainer->epoch_size.rows, (long long)trainer->epoch_size.targets);
+    struct buffer prompts = {0};
+    struct error unused;
+    if (!prompt_describe(&trainer->examples.prompt, &prompts, &unused))
+        printf("prompts        %s\n", prompts.data);
+    buffer_free(&prompts);
     printf("steps          %d an epoch, %lld in all; largest micro-batch %lld tokens, %lld answer tokens\n",
            trainer->steps_per_epoch, (long long)trainer->total_steps, (long long)trainer->max_rows,
            (long long)trainer->max_targets);

@@ -131,6 +131,8 @@ static int scoring_run(struct scoring *s, struct invocation *run, struct error *
     if (!status)
         status = prompt_lines_read(&s->lines, &options->input, true, directory, s->tokenizer, s->max_length, error);
     if (!status)
+        prompt_lines_announce(&s->lines, options->input.prompt.chosen, &run->log);
+    if (!status)
         status = model_create(&s->table, &s->config, DTYPE_F32, error);
     if (!status)
         status = weights_open(&s->weights, &s->table, options->model.model_name_or_path, error);
