@@ -123,7 +123,7 @@ static int model_write(struct io_bench *io, struct error *error)
     snprintf(path, sizeof path, "%s/model", io->folder);
     int status = weights_open(&weights, &io->model, io->model_folder, error);
     if (!status)
-        status = weights_save(&weights, &io->model, io->model_folder, path, error);
+        status = weights_save(&weights, &io->model, io->model_folder, path, NULL, error);
     weights_close(&weights);
     return status;
 }

@@ -1,13 +1,17 @@
 /* train.c - see train.h. */
 #include "train.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../io/json/json.h"
+#include "../model/companions.h"
 #include "../train/agreement.h"
+#include "../train/run_folder.h"
 #include "../train/run_log.h"
+#include "../train/run_record.h"
 #include "../train/schedule.h"
 #include "../util/clock.h"
 #include "../util/file.h"
@@ -18,9 +22,14 @@
 struct training {
     struct invocation *run;
     const struct train_options *options;
+    bool finetune;
     struct comm *comm;
     struct trainer trainer;
+    struct run_folder folder;
+    struct run_record record;
     struct run_log log;
+    double prob_template;     /* of the first step, before any update */
+    double start;
     struct progress progress;
     struct profile profile;
 };
@@ -40,13 +49,47 @@ static int training_agree(const struct training *training, int status, struct er
     return comm_agree(training->comm, status, error);
 }
 
-/* output_dir/checkpoint-<step>: the model as it is now, in a folder of its own. */
+/* What a folder of this run holds besides the model, once all else is in it; then it takes its place. */
+static int save_finish(struct training *training, struct folder *folder, int64_t step, cJSON *result, struct error *error)
+{
+    struct folder_lock *lock = training->folder.replaces ? NULL : &training->folder.lock;
+    int status = run_log_save_state(&training->log, &training->trainer, step, clock_seconds() - training->start, folder,
+                                    error);
+    if (!status)
+        status = run_record_write_into(&training->record, folder, result, error);
+    else
+        cJSON_Delete(result);
+    return status ? status : folder_publish(folder, FOLDER_KEEP_RUN, lock, error);
+}
+
+/* Begins the folder of a save on rank 0, and writes the model into it. */
+static int save_begin(struct training *training, struct folder *folder, const char *path, int64_t step,
+                      struct save_report *report, struct error *error)
+{
+    const bool writes = !comm_rank(training->comm);
+    char id[SAVE_ID_BYTES];
+    run_record_save_id(&training->record, step, id);
+    *folder = (struct folder){.fd = -1};
+    int status = writes ? folder_begin(folder, path, companions_mode(training->options->model.model_name_or_path), error)
+                        : STATUS_OK;
+    status = training_agree(training, status, error);
+    return status ? status : trainer_save_into(&training->trainer, writes ? folder : NULL, id, report, error);
+}
+
+/* checkpoint-<step> in the run's folder: the model as it is now. */
 static int checkpoint_save(struct training *training, int64_t step, struct error *error)
 {
-    char name[64], path[4096];
+    char name[64], path[FOLDER_PATH_BYTES];
+    struct folder folder = {.fd = -1};
     snprintf(name, sizeof name, "checkpoint-%lld", (long long)step);
-    int status = file_join(path, sizeof path, training->options->output.output_dir, name, error);
-    return status ? status : trainer_save(&training->trainer, path, error);
+    int status = file_join(path, sizeof path, training->folder.path, name, error);
+    status = training_agree(training, status, error);
+    if (!status)
+        status = save_begin(training, &folder, path, step, NULL, error);
+    if (!status && !comm_rank(training->comm))
+        status = save_finish(training, &folder, step, NULL, error);
+    folder_abandon(&folder);
+    return training_agree(training, status, error);
 }
 
 static void training_show(struct training *training, const struct step_record *record)
@@ -66,59 +109,37 @@ static int training_step(void *user, const struct step_record *record, struct er
 {
     struct training *training = user;
     const struct train_options *options = training->options;
-    bool keep = record->step % options->output.logging_steps == 0 || record->step == record->total_steps;
+    const bool last = record->step == record->total_steps;
     int status = STATUS_OK;
+    for (int i = 0; record->step == 1 && i < METHOD_LOGGED && training->trainer.method->logged[i].key; i++)
+        if (!strcmp(training->trainer.method->logged[i].key, "prob_template"))
+            training->prob_template = record->logged[i];
     if (!comm_rank(training->comm)) {
-        training_show(training, record);
-        status = keep ? run_log_step(&training->log, &training->trainer, record, true, error) : STATUS_OK;
+        struct step_record mean;
+        status = run_log_step(&training->log, &training->trainer, record,
+                              record->step % options->output.logging_steps == 0 || last, &mean, error);
+        training_show(training, &mean);
     }
-    bool epoch_ends = record->step % training->trainer.steps_per_epoch == 0 && record->step < record->total_steps;
+    if (last && record->skipped && !status)
+        status = error_set(error, STATUS_NONFINITE, "step %lld: the last step has a non-finite loss or gradient; lower "
+                           "learning_rate, or look at the rows named above; nothing was saved", (long long)record->step);
+    bool epoch_ends = record->step % training->trainer.steps_per_epoch == 0 || last;
     if (!epoch_ends || options->output.save_strategy != SAVE_EPOCH)
         return status;
     status = comm_agree(training->comm, status, error); /* saving takes all ranks */
     return status ? status : checkpoint_save(training, record->step, error);
 }
 
-/* The output must be new, or its overwriting asked for; the model that is read must never be written over. */
+/* The output must be new, or its overwriting asked for; nothing that is read may be written over. */
 static int output_check(const struct train_options *options, struct error *error)
 {
-    const bool lora = options->lora.lora.rank || *options->model.adapter;
-    const bool adapter_only = lora && options->lora.output == LORA_ADAPTER;
-    char from[4096], to[4096], config[4096], adapter[4096];
-    if (!file_exists(options->output.output_dir))
-        return STATUS_OK;
-    if (!file_is_directory(options->output.output_dir))
-        return error_set(error, STATUS_USAGE, "output_dir: %s is a file; choose a folder", options->output.output_dir);
-    if (realpath(options->model.model_name_or_path, from) && realpath(options->output.output_dir, to) && !strcmp(from, to))
-        return error_set(error, STATUS_USAGE, "output_dir: %s is the folder of the model itself; choose another",
-                         options->output.output_dir);
-    int status = file_join(config, sizeof config, options->output.output_dir, "config.json", error);
-    if (!status)
-        status = file_join(adapter, sizeof adapter, options->output.output_dir, "adapter_config.json", error);
-    if (status)
-        return status;
-    /* in one folder the two would be loaded on top of each other */
-    if (file_exists(adapter_only ? config : adapter))
-        return error_set(error, STATUS_USAGE, "output_dir: %s holds %s, and this run writes %s; choose another folder",
-                         options->output.output_dir, adapter_only ? "a whole model" : "a LoRA adapter",
-                         adapter_only ? "a LoRA adapter" : "a whole model");
-    if (file_exists(adapter_only ? adapter : config) && !options->output.overwrite_output_dir)
-        return error_set(error, STATUS_USAGE, "output_dir: %s holds %s already; choose another folder or add "
-                         "--overwrite_output_dir", options->output.output_dir, adapter_only ? "an adapter" : "a model");
-    return STATUS_OK;
-}
-
-static int describe_run(struct training *training, struct error *error)
-{
-    struct buffer text = {0};
-    cJSON *json = invocation_json(training->run, error);
-    int status = json ? json_print(json, &text, error) : STATUS_MEMORY;
-    cJSON_Delete(json);
-    if (!status)
-        status = run_log_describe(&training->log, &training->trainer, text.data, training->run->argc,
-                                  training->run->argv, error);
-    buffer_free(&text);
-    return status;
+    const struct run_input inputs[] = {{"model_name_or_path", options->model.model_name_or_path},
+                                       {"adapter", options->model.adapter},
+                                       {"forget_data", options->examples.forget_data},
+                                       {"train_data", options->examples.train_data},
+                                       {"template.file", options->template_.file}};
+    return run_folder_check(options->output.output_dir, options->output.overwrite_output_dir, inputs,
+                            (int)(sizeof inputs / sizeof *inputs), error);
 }
 
 /* How the rows become text, and what was noticed of them. */
@@ -196,8 +217,18 @@ static int options_shared(const struct training *training, struct buffer *text, 
     return status;
 }
 
+/* run.json, and the id that goes with all that this run saves. */
+static int describe_run(struct training *training, struct error *error)
+{
+    cJSON *config = invocation_json(training->run, error);
+    int status = config ? run_record_make(&training->record, &training->trainer, config, training->run->argc,
+                                          training->run->argv, error)
+                        : STATUS_MEMORY;
+    return status ? status : run_record_write(&training->record, training->folder.path, error);
+}
+
 /* Meets the others, opens the device, reads everything but the weights, and makes sure that all have read the same. */
-static int training_prepare(struct training *training, bool finetune, struct device *device, struct error *error)
+static int training_prepare(struct training *training, struct device *device, struct error *error)
 {
     const struct train_options *options = training->options;
     struct rank_env env;
@@ -224,7 +255,7 @@ static int training_prepare(struct training *training, bool finetune, struct dev
     if (!rank)
         log_info(&training->run->log, "%s: %s", device->engine->name, device->engine->describe(device->context));
     const struct world world = {training->comm, rank, comm_size(training->comm), env.local_size};
-    status = trainer_prepare(&training->trainer, options, finetune, device->engine->dtype, &world, error);
+    status = trainer_prepare(&training->trainer, options, training->finetune, device->engine->dtype, &world, error);
     if (!status)
         status = options_shared(training, &text, error);
     status = training_agree(training, status, error);
@@ -239,19 +270,25 @@ static int training_start(struct training *training, struct device *device, stru
 {
     const struct train_options *options = training->options;
     const bool writes = !comm_rank(training->comm);
-    if (writes) {
+    int status = STATUS_OK;
+    if (writes)
+        status = run_folder_open(&training->folder, options->output.output_dir, options->output.overwrite_output_dir,
+                                 companions_mode(options->model.model_name_or_path), error);
+    status = training_agree(training, status, error);
+    if (!status && writes) {
         announce_run(training);
         training->trainer.weights.loaded = loading_show;
         training->trainer.weights.loaded_user = training;
     }
-    int status = training_agree(training, trainer_start(&training->trainer, device, error), error);
+    if (!status)
+        status = training_agree(training, trainer_start(&training->trainer, device, error), error);
     if (!status)
         status = agreement_check_weights(&training->trainer, error);
     if (status)
         return status;
     interrupt_catch(!training->comm); /* from the first file to the last: none is left half-written */
     if (writes)
-        status = run_log_open(&training->log, options->output.output_dir, error);
+        status = run_log_open(&training->log, training->folder.path, error);
     if (!status && writes)
         status = describe_run(training, error);
     if (writes && options->trainer.cuda_graphs && !training->trainer.graphs)
@@ -262,13 +299,87 @@ static int training_start(struct training *training, struct device *device, stru
     return training_agree(training, status, error);
 }
 
-static int training_run(struct training *training, bool finetune, double start, struct error *error)
+/* The summary of a run as JSON: what was measured on the files that were written, and what rounding them left. */
+static cJSON *result_json(const struct training *training, const struct measured *measured, const struct save_report *report,
+                          struct error *error)
+{
+    cJSON *json = cJSON_CreateObject();
+    bool ok = json && json_add_number(json, training->finetune ? "prob_answer" : "prob_forget", measured->prob[ROLE_ANSWER]) &&
+              (!training->trainer.method->needs_template ||
+               json_add_number(json, "prob_template", measured->prob[ROLE_TEMPLATE])) &&
+              json_add_int(json, "rows", measured->rows) &&
+              json_add_number(json, "change_survives", save_report_survives(report)) &&
+              json_add_int(json, "skipped_steps", training->trainer.nonfinite);
+    if (ok)
+        return json;
+    cJSON_Delete(json);
+    error_set(error, STATUS_MEMORY, "out of host memory while writing run.json");
+    return NULL;
+}
+
+/* What the run came to: of the model that was saved, not of the one that was trained. */
+static void summarize(struct training *training, const struct measured *measured, const struct save_report *report)
+{
+    const struct trainer *trainer = &training->trainer;
+    const double survives = save_report_survives(report);
+    const bool templates = trainer->method->needs_template;
+    const char *name = training->finetune ? "P(answer)" : "P(forget)";
+    struct log *log = &training->run->log;
+    if (survives < 0.9)
+        log_warning(log, "%.1f %% of the change of the weights survives rounding to %s: the folder holds less than was "
+                    "trained; --save_dtype float32 keeps all of it", 100 * survives, report->dtype);
+    else if (report->dtype)
+        log_info(log, "%.1f %% of the change of the weights survives rounding to %s", 100 * survives, report->dtype);
+    if (templates && measured->prob[ROLE_TEMPLATE] < 0.5 * training->prob_template)
+        log_warning(log, "the template answers became less likely too, P(template) %.4g before the first step and %.4g "
+                    "after the last: the model is damaged rather than made to forget; lower learning_rate",
+                    training->prob_template, measured->prob[ROLE_TEMPLATE]);
+    if (templates)
+        log_info(log, "%s %.4f, P(template) %.4f in what was saved, over %lld of %d rows", name, measured->prob[ROLE_ANSWER],
+                 measured->prob[ROLE_TEMPLATE], (long long)measured->rows, trainer->examples.data.rows);
+    else
+        log_info(log, "%s %.4f in what was saved, over %lld of %d rows", name, measured->prob[ROLE_ANSWER],
+                 (long long)measured->rows, trainer->examples.data.rows);
+    log_info(log, "saved %s in %.1f s%s", training->options->output.output_dir, clock_seconds() - training->start,
+             trainer->nonfinite ? "; some steps were skipped, see the warnings" : "");
+}
+
+/* Writes the model, measures what was written, and only then puts it in its place. */
+static int model_save(struct training *training, struct error *error)
+{
+    struct trainer *trainer = &training->trainer;
+    const bool writes = !comm_rank(training->comm);
+    struct folder folder;
+    struct save_report report;
+    struct measured measured = {0};
+    int status = save_begin(training, &folder, training->folder.path, trainer->total_steps, &report, error);
+    if (!status)
+        status = trainer_reload(trainer, folder.path, error);
+    if (!status)
+        status = trainer_measure(trainer, &measured, error);
+    if (!status && (!isfinite(measured.prob[ROLE_ANSWER]) || !isfinite(measured.prob[ROLE_TEMPLATE])))
+        status = error_set(error, STATUS_NONFINITE, "the trained model gives probabilities that are not finite; lower "
+                           "learning_rate; nothing was saved");
+    if (!status && writes) {
+        cJSON *result = result_json(training, &measured, &report, error);
+        status = result ? save_finish(training, &folder, trainer->total_steps, result, error) : STATUS_MEMORY;
+    }
+    folder_abandon(&folder);
+    if (!status && writes)
+        status = run_folder_finish(&training->folder, error);
+    status = training_agree(training, status, error);
+    if (!status && writes)
+        summarize(training, &measured, &report);
+    return status;
+}
+
+static int training_run(struct training *training, struct error *error)
 {
     const struct train_options *options = training->options;
     struct trainer *trainer = &training->trainer;
     const bool writes = !comm_rank(training->comm);
     if (writes)
-        progress_begin(&training->progress, &training->run->log, finetune ? "finetune" : "unlearn", 0,
+        progress_begin(&training->progress, &training->run->log, training->finetune ? "finetune" : "unlearn", 0,
                        trainer->total_steps, options->output.logging_steps);
     if (writes && training->run->log.terminal) /* the first step may take long */
         progress_step(&training->progress, 0, NULL, 0);
@@ -280,37 +391,29 @@ static int training_run(struct training *training, bool finetune, double start, 
     if (writes && options->trainer.profile)
         profile_print(&training->profile, stderr);
     if (!status)
-        status = trainer_save(trainer, options->output.output_dir, error);
-    if (!trainer->aborted)
-        status = comm_report_once(training->comm, status, error);
-    if (status)
-        return status;
-    if (writes)
-        status = run_log_finish(&training->log, trainer, clock_seconds() - start, error);
-    status = training_agree(training, status, error);
-    if (!status && writes)
-        log_info(&training->run->log, "saved %s in %.1f s%s", options->output.output_dir, clock_seconds() - start,
-                 trainer->nonfinite ? "; some steps were skipped, see the warnings" : "");
-    return status;
+        return model_save(training, error);
+    return trainer->aborted ? status : comm_report_once(training->comm, status, error);
 }
 
 int train_run(struct invocation *run, bool finetune, struct error *error)
 {
     const struct train_command_options *options = run->options;
-    struct training training = {.run = run, .options = &options->train};
+    struct training training = {.run = run, .options = &options->train, .finetune = finetune, .start = clock_seconds(),
+                                .folder.lock.fd = -1, .log.metrics = -1};
     struct device device = {0};
-    const double start = clock_seconds();
     int status;
     if (launcher_wanted(&options->launcher, &status, error))
         return status ? status : launcher_run((int)options->launcher.nproc_per_node, run->argv, &run->log, error);
-    status = training_prepare(&training, finetune, &device, error);
+    status = training_prepare(&training, &device, error);
     if (!status)
         status = training_start(&training, &device, error);
     if (!status)
-        status = training_run(&training, finetune, start, error);
+        status = training_run(&training, error);
     interrupt_release();
     comm_close(training.comm);
     run_log_close(&training.log);
+    run_record_free(&training.record);
+    run_folder_close(&training.folder);
     if (!training.trainer.device.context) /* not taken over yet */
         device_close(&device);
     trainer_free(&training.trainer);

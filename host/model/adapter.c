@@ -1,6 +1,7 @@
 /* adapter.c - see adapter.h. The folder's config and card are in adapter_config.c. */
 #include "adapter.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -181,17 +182,24 @@ void adapter_add(const struct adapter *adapter, const struct model *model, int t
 struct writing {
     const struct adapter *adapter;
     const struct half *half;
+    bool finite; /* refuse others */
 };
 
 static int half_fill(void *user, int entry, uint64_t first_byte, uint64_t bytes, void *out, struct error *error)
 {
-    (void)error;
     const struct writing *writing = user;
-    memcpy(out, (const char *)(writing->adapter->value + writing->half[entry].offset) + first_byte, bytes);
+    const float *value = writing->adapter->value + writing->half[entry].offset + first_byte / sizeof(float);
+    for (uint64_t i = 0; i < bytes / sizeof(float); i++)
+        if (writing->finite && !isfinite(value[i]))
+            return error_set(error, STATUS_NONFINITE, "tensor \"%.200s\": has values that are not finite; nothing was saved",
+                             writing->half[entry].name);
+    memcpy(out, value, bytes);
     return STATUS_OK;
 }
 
-int adapter_write(const struct adapter *adapter, const struct model *model, const char *path, struct error *error)
+/* The tensors into an open writer. finite: refuses others. */
+static int tensors_write(const struct adapter *adapter, const struct model *model, const char *run_id, bool finite,
+                         struct file_writer *writer, struct error *error)
 {
     const int halves = 2 * adapter->lora.modules;
     struct half *half = memory_array((size_t)halves, sizeof *half, error);
@@ -202,24 +210,53 @@ int adapter_write(const struct adapter *adapter, const struct model *model, cons
         entry[i] = (struct safetensors_entry){half[i].name, SAFETENSORS_F32, NULL, 2, {half[i].rows, half[i].cols},
                                               (uint64_t)(half[i].rows * half[i].cols) * sizeof(float)};
     }
-    struct writing writing = {adapter, half};
+    struct writing writing = {adapter, half, finite};
     if (!status)
-        status = safetensors_write(path, entry, halves, half_fill, &writing, error);
+        status = safetensors_write_to(writer, run_id, entry, halves, half_fill, &writing, error);
     free(entry);
     free(half);
     return status;
 }
 
+int adapter_write(const struct adapter *adapter, const struct model *model, const char *path, struct error *error)
+{
+    struct file_writer writer;
+    int status = file_writer_open(&writer, path, FILE_MODE, error);
+    if (!status)
+        status = tensors_write(adapter, model, NULL, false, &writer, error);
+    if (!status)
+        status = file_writer_commit(&writer, error);
+    file_writer_abort(&writer);
+    return status;
+}
+
+int adapter_save_into(const struct adapter *adapter, const struct model *model, const char *base, const char *run_id,
+                      struct folder *folder, struct error *error)
+{
+    static const char name[] = "adapter_model.safetensors";
+    struct file_writer writer;
+    int status = folder_file_begin(folder, name, FILE_MODE, &writer, error);
+    if (status)
+        return status;
+    status = tensors_write(adapter, model, run_id, true, &writer, error);
+    if (status) {
+        error_prefix(error, "%s", name);
+        file_writer_abort(&writer);
+        return status;
+    }
+    status = folder_file_end(folder, name, &writer, error);
+    return status ? status : adapter_config_write(&adapter->lora.options, model, base, folder, error);
+}
+
 int adapter_save(const struct adapter *adapter, const struct model *model, const char *base, const char *out_directory,
                  struct error *error)
 {
-    char path[4096];
-    int status = file_make_directory(out_directory, error);
+    struct folder folder;
+    int status = folder_begin(&folder, out_directory, FOLDER_MODE, error);
     if (!status)
-        status = file_join(path, sizeof path, out_directory, "adapter_model.safetensors", error);
+        status = adapter_save_into(adapter, model, base, NULL, &folder, error);
     if (!status)
-        status = adapter_write(adapter, model, path, error);
-    if (!status)
-        status = adapter_config_write(&adapter->lora.options, model, base, out_directory, error);
+        status = folder_publish(&folder, FOLDER_KEEP_FOREIGN, NULL, error);
+    folder_abandon(&folder);
     return status;
 }

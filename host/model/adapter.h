@@ -3,6 +3,7 @@
  */
 #ifndef FLAT_MODEL_ADAPTER_H
 #define FLAT_MODEL_ADAPTER_H
+#include "../io/folder/folder.h"
 #include "model.h"
 
 struct adapter {
@@ -27,8 +28,12 @@ void adapter_add(const struct adapter *adapter, const struct model *model, int t
 
 /* All values as one safetensors file of floats, under PEFT's names. */
 int adapter_write(const struct adapter *adapter, const struct model *model, const char *path, struct error *error);
-/* A PEFT folder (made when absent): tensors, adapter_config.json and a README.md card. base is the model's folder, as
- * the config will name it. */
+/* A PEFT folder's files (tensors, adapter_config.json and a README.md card) into one that is being made. base is the model's
+ * folder, as the config will name it; run_id (NULL: none) goes into the tensors' metadata. A value that is not finite is
+ * STATUS_NONFINITE. */
+int adapter_save_into(const struct adapter *adapter, const struct model *model, const char *base, const char *run_id,
+                      struct folder *folder, struct error *error);
+/* The same as a whole folder, over what stands there. */
 int adapter_save(const struct adapter *adapter, const struct model *model, const char *base, const char *out_directory,
                  struct error *error);
 

@@ -142,10 +142,8 @@ static bool is_turned(const struct model *model)
     return turned;
 }
 
-static int card_write(const struct lora_options *options, const char *base, const char *out_directory,
-                      struct error *error)
+static int card_write(const struct lora_options *options, const char *base, struct folder *folder, struct error *error)
 {
-    char path[4096];
     struct buffer text = {0};
     int status = buffer_printf(&text, error, "---\nbase_model: ");
     if (!status)
@@ -160,17 +158,15 @@ static int card_write(const struct lora_options *options, const char *base, cons
                                (long long)options->rank, options->alpha, options->rslora ? " (rslora)" : "",
                                options->target_modules);
     if (!status)
-        status = file_join(path, sizeof path, out_directory, "README.md", error);
-    if (!status)
-        status = file_write(path, text.data, text.length, error);
+        status = folder_write(folder, "README.md", FILE_MODE, text.data, text.length, error);
     buffer_free(&text);
     return status;
 }
 
 int adapter_config_write(const struct lora_options *options, const struct model *model, const char *base,
-                         const char *out_directory, struct error *error)
+                         struct folder *folder, struct error *error)
 {
-    char path[4096];
+    struct buffer text = {0};
     cJSON *json = cJSON_CreateObject();
     bool ok = json && json_add_string(json, "base_model_name_or_path", base) && json_add_string(json, "bias", "none") &&
               json_add_bool(json, "fan_in_fan_out", is_turned(model)) && json_add_bool(json, "inference_mode", true) &&
@@ -178,10 +174,11 @@ int adapter_config_write(const struct lora_options *options, const struct model 
               json_add_string(json, "peft_type", "LORA") && json_add_int(json, "r", options->rank) &&
               targets_add(json, options->target_modules) && json_add_string(json, "task_type", "CAUSAL_LM") &&
               json_add_bool(json, "use_rslora", options->rslora);
-    int status = ok ? file_join(path, sizeof path, out_directory, "adapter_config.json", error)
+    int status = ok ? json_print_pretty(json, &text, error)
                     : error_set(error, STATUS_MEMORY, "out of host memory while writing adapter_config.json");
     if (!status)
-        status = json_write(json, path, error);
+        status = folder_write(folder, "adapter_config.json", FILE_MODE, text.data, text.length, error);
+    buffer_free(&text);
     cJSON_Delete(json);
-    return status ? status : card_write(options, base, out_directory, error);
+    return status ? status : card_write(options, base, folder, error);
 }

@@ -1,11 +1,12 @@
 /* weights.h - parameters in and out of a Hugging Face folder.
  *
- * Loading streams piece by piece (host memory: two of 4 MiB). Saving writes the same files, names, order and storage
- * types as were read, and copies every other file of the folder byte for byte, so that what loads the input loads the
- * output. Files appear under their names only when complete.
+ * Loading streams piece by piece (host memory: two of 4 MiB). Saving writes the same files, names, order and, unless told
+ * otherwise, storage types as were read, and what else belongs to the model (companions.h), so that what loads the input loads
+ * the output. The folder appears at once (folder.h).
  */
 #ifndef FLAT_MODEL_WEIGHTS_H
 #define FLAT_MODEL_WEIGHTS_H
+#include "../io/folder/folder.h"
 #include "../io/safetensors/safetensors.h"
 #include "model.h"
 
@@ -32,9 +33,31 @@ int weights_random(struct model *model, uint64_t seed, struct error *error);
 /* As PEFT initialises: A uniform in +-1 / sqrt(in) (Kaiming with a = sqrt 5), B zero. Depends on the seed and the
  * place in the arena only. */
 int weights_random_lora(struct model *model, uint64_t seed, struct error *error);
-/* Writes the model into out_directory (made when absent), with the other files of directory. */
+
+/* How weights are written. */
+struct save_options {
+    const char *dtype;  /* "float32", "bfloat16", "float16"; NULL or "as_read": as the source has each tensor */
+    const char *run_id; /* put into every file's metadata; NULL: none */
+};
+
+/* What writing did to them. With d a weight's change since it was read, and s the change of its value rounded to the type that
+ * it is written in, the part that survives is sum(s d) / sum(d d): 1 where nothing is lost, 0 where every weight is rounded to
+ * what it was. So long as a change moves the loss in proportion, this is the part of its effect that is in the file. Only
+ * weights that are rounded are counted. */
+struct save_report {
+    double change_squares, change_kept;
+    const char *dtype; /* of the weights that were rounded most; NULL: none was */
+};
+double save_report_survives(const struct save_report *report);
+
+/* Writes the model's files into a folder that is being made; directory is the one that the others come from. A weight that is
+ * not finite in the type it is written in is STATUS_NONFINITE. report may be NULL. */
+int weights_save_into(const struct weights *weights, struct model *model, const char *directory,
+                      const struct save_options *options, struct folder *folder, struct save_report *report,
+                      struct error *error);
+/* The same as a whole folder at out_directory, over what stands there. options may be NULL. */
 int weights_save(const struct weights *weights, struct model *model, const char *directory, const char *out_directory,
-                 struct error *error);
+                 const struct save_options *options, struct error *error);
 void weights_close(struct weights *weights);
 
 /* Reads tensors of an arena as their files hold them; one that is stored the other way round is turned whole and kept

@@ -2,6 +2,7 @@
 #include "agreement.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
 
@@ -10,7 +11,7 @@
 #include "../util/memory.h"
 #include "../util/version.h"
 
-enum { ITEMS = 8 };
+enum { ITEMS = 8, PIECE_BYTES = 4 << 20 };
 
 /* What is compared, in the order of the comparison. */
 struct item {
@@ -18,20 +19,19 @@ struct item {
     struct buffer text;
 };
 
-static int file_describe(struct buffer *text, const char *path, struct error *error)
+static int digest_describe(struct buffer *text, struct digest digest, struct error *error)
 {
-    int64_t bytes;
-    uint64_t xxh3;
-    int status = file_checksum(path, &bytes, &xxh3, error);
-    return status ? status : buffer_printf(text, error, "%lld bytes, xxh3 %016llx", (long long)bytes,
-                                           (unsigned long long)xxh3);
+    return buffer_printf(text, error, "%lld bytes, xxh3 %016llx", (long long)digest.bytes, (unsigned long long)digest.xxh3);
 }
 
 static int file_in_describe(struct buffer *text, const char *directory, const char *name, struct error *error)
 {
     char path[4096];
+    struct digest digest;
     int status = file_join(path, sizeof path, directory, name, error);
-    return status ? status : file_describe(text, path, error);
+    if (!status)
+        status = checksum_file(path, &digest, error);
+    return status ? status : digest_describe(text, digest, error);
 }
 
 /* The ids of the first epoch, with the border of every answer. */
@@ -66,6 +66,23 @@ static int weights_describe(struct buffer *text, const struct trainer *trainer, 
     return status;
 }
 
+/* What the adapters are, whichever files say so; their values are compared with the weights. */
+static int adapters_describe(struct buffer *text, const struct lora *lora, struct error *error)
+{
+    struct checksum *modules = checksum_open(error);
+    if (!modules)
+        return STATUS_MEMORY;
+    for (int i = 0; i < lora->modules; i++) {
+        checksum_add(modules, &lora->module[i].tensor, sizeof lora->module[i].tensor);
+        checksum_add(modules, &lora->module[i].a, sizeof lora->module[i].a);
+        checksum_add(modules, &lora->module[i].b, sizeof lora->module[i].b);
+    }
+    const struct digest digest = checksum_digest(modules);
+    checksum_close(modules);
+    return buffer_printf(text, error, "rank %lld, scale %.17g, %d modules, xxh3 %016llx", (long long)lora->options.rank,
+                         lora->scale, lora->modules, (unsigned long long)digest.xxh3);
+}
+
 /* This rank's texts. */
 static int items_fill(struct item item[ITEMS], struct trainer *trainer, const char *config, struct error *error)
 {
@@ -82,17 +99,17 @@ static int items_fill(struct item item[ITEMS], struct trainer *trainer, const ch
     if (!status)
         status = buffer_append(&item[1].text, config, strlen(config), error);
     if (!status)
-        status = file_describe(&item[2].text, trainer->data_path, error);
+        status = digest_describe(&item[2].text, trainer->examples.data.digest, error);
     if (!status && trainer->method->needs_template)
-        status = file_describe(&item[3].text, options->template_.file, error);
+        status = digest_describe(&item[3].text, trainer->examples.answers.digest, error);
     if (!status)
         status = file_in_describe(&item[4].text, options->model.model_name_or_path, "config.json", error);
     if (!status)
         status = tokens_describe(&item[5].text, trainer, error);
     if (!status)
         status = weights_describe(&item[6].text, trainer, error);
-    if (!status && *options->model.adapter)
-        status = file_in_describe(&item[7].text, options->model.adapter, "adapter_model.safetensors", error);
+    if (!status && trainer->model.lora.modules)
+        status = adapters_describe(&item[7].text, &trainer->model.lora, error);
     return status;
 }
 
@@ -110,10 +127,31 @@ int agreement_check(struct trainer *trainer, const char *config, struct error *e
     return status;
 }
 
+/* All bytes of an array on the device. */
+static int arena_describe(char *text, size_t text_bytes, struct device *device, const void *arena, size_t bytes,
+                          struct error *error)
+{
+    struct checksum *content = checksum_open(error);
+    char *piece = memory_array(PIECE_BYTES, 1, error);
+    int status = content && piece ? STATUS_OK : STATUS_MEMORY;
+    for (size_t done = 0, now; done < bytes && !status; done += now) {
+        now = bytes - done < PIECE_BYTES ? bytes - done : PIECE_BYTES;
+        status = device_copy_out(device, piece, (const char *)arena + done, now, error);
+        if (!status)
+            checksum_add(content, piece, now);
+    }
+    if (!status)
+        snprintf(text, text_bytes, "%zu bytes, xxh3 %016llx", bytes, (unsigned long long)checksum_digest(content).xxh3);
+    checksum_close(content);
+    free(piece);
+    return status;
+}
+
 int agreement_check_weights(struct trainer *trainer, struct error *error)
 {
     struct comm *comm = trainer->shards.world.comm;
     const struct model *model = &trainer->model;
+    const size_t size = dtype_size(model->dtype);
     const struct {
         const char *what;
         const void *arena;
@@ -122,17 +160,8 @@ int agreement_check_weights(struct trainer *trainer, struct error *error)
                 {"adapters", model->lora.param, model->lora.elements}};
     int status = STATUS_OK;
     for (int i = 0; i < 2 && comm && !status; i++) {
-        double sum_squares = 0;
-        char text[64];
-        status = device_run(&trainer->device, error, adamw_norm,
-                            &((struct adamw_norm_args){.grad_dtype = model->dtype,
-                                                       .n = part[i].elements,
-                                                       .grad = part[i].arena,
-                                                       .sum_squares = trainer->totals + SUM_SQUARES}));
-        if (!status)
-            status = device_copy_out(&trainer->device, &sum_squares, trainer->totals + SUM_SQUARES, sizeof sum_squares,
-                                     error);
-        snprintf(text, sizeof text, "sum of squares %.17g", sum_squares);
+        char text[64] = "";
+        status = arena_describe(text, sizeof text, &trainer->device, part[i].arena, (size_t)part[i].elements * size, error);
         status = comm_agree(comm, status, error);
         if (!status)
             status = comm_check_equal(comm, part[i].what, text, error);

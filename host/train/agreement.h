@@ -1,8 +1,8 @@
 /* agreement.h - what all ranks must have alike before the first step: version, settings, data, tokens, weights.
  *
- * Paths may differ from host to host; what lies there may not. Data and configs are compared by checksum, the first
- * epoch's ids as a whole (so tokenizer, templates and order are with them), weights by the names and sizes of their files
- * and, once they are on the device, by the sum of their squares: one pass over them, whose order of summation is fixed.
+ * Paths may differ from host to host; what lies there may not. Data, configs and adapters are compared by content, the first
+ * epoch's ids as a whole (so tokenizer, templates and order are with them), weights by the names and sizes of their files and,
+ * once they are on the device, by a checksum of all their bytes: one copy of them to the host.
  */
 #ifndef FLAT_TRAIN_AGREEMENT_H
 #define FLAT_TRAIN_AGREEMENT_H

@@ -14,8 +14,8 @@ static const struct option option_rows[] = {
      .help = "decay of the first moment"},
     {.name = "adam_beta2", OPTION_FIELD(struct optimizer_options, adam_beta2), .initial = "0.999", .max = 0.999999,
      .help = "decay of the second moment"},
-    {.name = "adam_epsilon", OPTION_FIELD(struct optimizer_options, adam_epsilon), .initial = "1e-8", .max = HUGE_VAL,
-     .help = "added to the root of the second moment"},
+    {.name = "adam_epsilon", OPTION_FIELD(struct optimizer_options, adam_epsilon), .initial = "1e-8", .min = 1e-37,
+     .max = HUGE_VAL, .help = "added to the root of the second moment; with 0 a weight without a gradient becomes 0 / 0"},
     {.name = "max_grad_norm", OPTION_FIELD(struct optimizer_options, max_grad_norm), .initial = "1.0", .max = HUGE_VAL,
      .help = "clip the gradient's norm to this; 0 clips nothing"},
 };

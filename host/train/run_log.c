@@ -2,6 +2,7 @@
 #include "run_log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,9 +10,6 @@
 #include <unistd.h>
 
 #include "../io/json/json.h"
-#include "../util/checksum.h"
-#include "../util/file.h"
-#include "../util/version.h"
 
 static cJSON *record_json(const struct step_record *record, const struct method *method, struct error *error)
 {
@@ -55,159 +53,156 @@ int step_record_print(const struct step_record *record, const struct method *met
     return status ? status : buffer_append(out, "\n", 1, error);
 }
 
-int run_log_open(struct run_log *log, const char *directory, struct error *error)
+/* ---- windows ----------------------------------------------------------------------------------------------------- */
+
+/* What is averaged over the steps of a window. */
+enum { AVERAGED = METHOD_LOGGED + 4 };
+static void averaged(struct step_record *record, double *list[AVERAGED])
 {
-    *log = (struct run_log){0};
-    char path[4096];
-    int status = file_make_directory(directory, error);
-    if (!status)
-        status = file_join(path, sizeof path, directory, "metrics.jsonl", error);
-    if (status)
-        return status;
-    snprintf(log->directory, sizeof log->directory, "%s", directory);
-    log->metrics = fopen(path, "w");
-    return log->metrics ? STATUS_OK
-                        : error_set(error, STATUS_RUNTIME, "%s: cannot be written: %s", path, strerror(errno));
+    for (int i = 0; i < METHOD_LOGGED; i++)
+        list[i] = &record->logged[i];
+    list[METHOD_LOGGED] = &record->loss, list[METHOD_LOGGED + 1] = &record->grad_norm;
+    list[METHOD_LOGGED + 2] = &record->share_low, list[METHOD_LOGGED + 3] = &record->share_high;
 }
 
-int run_log_step(struct run_log *log, const struct trainer *trainer, const struct step_record *record, bool keep,
-                 struct error *error)
+static void window_add(struct run_log *log, const struct step_record *record)
 {
-    struct buffer line = {0};
-    cJSON *json = record_json(record, trainer->method, error);
-    int status = json && timing_add(json, record)
-                     ? json_print(json, &line, error)
-                     : error_set(error, STATUS_MEMORY, "out of host memory while logging a step");
-    cJSON_Delete(json);
-    if (!status && (fprintf(log->metrics, "%s\n", line.data) < 0 || fflush(log->metrics)))
-        status = error_set(error, STATUS_RUNTIME, "%s/metrics.jsonl: cannot be written: %s", log->directory,
-                           strerror(errno));
-    buffer_free(&line);
-    if (!status && keep)
-        status = memory_grow(&log->history, &log->capacity, log->records + 1, sizeof *log->history, error);
-    if (!status && keep)
-        log->history[log->records++] = *record;
+    struct step_record *sum = &log->window, step = *record;
+    double *to[AVERAGED], *from[AVERAGED];
+    averaged(sum, to);
+    averaged(&step, from);
+    for (int i = 0; i < AVERAGED && !record->skipped; i++)
+        *to[i] += *from[i];
+    sum->step = record->step, sum->total_steps = record->total_steps, sum->epoch = record->epoch;
+    sum->learning_rate = record->learning_rate;
+    sum->pairs += record->pairs, sum->tokens += record->tokens, sum->answer_tokens += record->answer_tokens;
+    sum->seconds += record->seconds;
+    log->in_window++;
+    log->skipped_in_window += record->skipped;
+    log->pairs += record->pairs;
+    log->loss_sum += record->skipped ? 0 : record->loss;
+    log->steps += !record->skipped;
+}
+
+static struct step_record window_mean(const struct run_log *log)
+{
+    struct step_record mean = log->window;
+    const double steps = (double)(log->in_window - log->skipped_in_window);
+    double *list[AVERAGED];
+    averaged(&mean, list);
+    for (int i = 0; i < AVERAGED; i++)
+        *list[i] = steps > 0 ? *list[i] / steps : NAN; /* null in the file */
+    mean.skipped = log->skipped_in_window > 0;
+    return mean;
+}
+
+static int line_write(struct run_log *log, struct buffer *line, struct error *error)
+{
+    int status = buffer_append(line, "\n", 1, error);
+    for (size_t done = 0; done < line->length && !status;) {
+        const ssize_t n = write(log->metrics, line->data + done, line->length - done);
+        if (n < 0 && errno != EINTR)
+            status = error_set(error, STATUS_RUNTIME, "%s: cannot be written: %s", log->path, strerror(errno));
+        done += n > 0 ? (size_t)n : 0;
+    }
     return status;
 }
 
-static int file_in_write(const cJSON *json, const char *directory, const char *name, struct error *error)
+/* The window as an object of log_history, and as a line of metrics.jsonl, which has its time as well. */
+static int window_write(struct run_log *log, const struct method *method, const struct step_record *mean,
+                        struct error *error)
 {
-    char path[4096];
-    int status = file_join(path, sizeof path, directory, name, error);
-    return status ? status : json_write(json, path, error);
+    struct buffer line = {0};
+    cJSON *json = record_json(mean, method, error);
+    int status = json ? STATUS_OK : STATUS_MEMORY;
+    if (!status && log->history.length)
+        status = buffer_append(&log->history, ",", 1, error);
+    if (!status)
+        status = json_print(json, &log->history, error);
+    if (!status && !timing_add(json, mean))
+        status = error_set(error, STATUS_MEMORY, "out of host memory while logging a step");
+    if (!status)
+        status = json_print(json, &line, error);
+    if (!status)
+        status = line_write(log, &line, error);
+    cJSON_Delete(json);
+    buffer_free(&line);
+    return status;
 }
 
-int run_log_finish(struct run_log *log, const struct trainer *trainer, double seconds, struct error *error)
+int run_log_open(struct run_log *log, const char *directory, struct error *error)
+{
+    *log = (struct run_log){.metrics = -1};
+    int status = file_join(log->path, sizeof log->path, directory, "metrics.jsonl", error);
+    if (status)
+        return status;
+    log->metrics = open(log->path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_APPEND | O_CLOEXEC, FILE_MODE);
+    return log->metrics >= 0 ? STATUS_OK
+                             : error_set(error, STATUS_RUNTIME, "%s: cannot be written: %s", log->path, strerror(errno));
+}
+
+int run_log_step(struct run_log *log, const struct trainer *trainer, const struct step_record *record, bool ends,
+                 struct step_record *mean, struct error *error)
+{
+    window_add(log, record);
+    *mean = window_mean(log);
+    if (!ends)
+        return STATUS_OK;
+    log->window = (struct step_record){0};
+    log->in_window = log->skipped_in_window = 0;
+    return window_write(log, trainer->method, mean, error);
+}
+
+/* ---- trainer_state.json ------------------------------------------------------------------------------------------ */
+
+/* What Trainer logs last. */
+static bool summary_add(cJSON *history, const struct run_log *log, int64_t step, double epoch, double seconds)
+{
+    cJSON *last = cJSON_CreateObject();
+    return last && cJSON_AddItemToArray(history, last) && json_add_int(last, "step", step) &&
+           json_add_number(last, "epoch", epoch) &&
+           json_add_number(last, "train_loss", log->steps ? log->loss_sum / (double)log->steps : NAN) &&
+           json_add_number(last, "train_runtime", seconds) &&
+           json_add_number(last, "train_samples_per_second", seconds > 0 ? (double)log->pairs / seconds : 0) &&
+           json_add_number(last, "train_steps_per_second", seconds > 0 ? (double)step / seconds : 0);
+}
+
+int run_log_save_state(const struct run_log *log, const struct trainer *trainer, int64_t step, double seconds,
+                       struct folder *folder, struct error *error)
 {
     const struct train_options *options = trainer->options;
-    cJSON *json = cJSON_CreateObject(), *history = cJSON_AddArrayToObject(json, "log_history");
-    double loss = 0;
-    int status = STATUS_OK;
-    for (size_t i = 0; i < log->records && !status; i++) {
-        cJSON *entry = record_json(&log->history[i], trainer->method, error);
-        loss += log->history[i].loss;
-        if (!entry || !cJSON_AddItemToArray(history, entry))
-            status = STATUS_MEMORY;
-    }
-    bool ok = !status && json_add_int(json, "global_step", trainer->total_steps) &&
-              json_add_int(json, "max_steps", trainer->total_steps) &&
-              json_add_number(json, "epoch", (double)trainer->total_steps / trainer->steps_per_epoch) &&
-              json_add_number(json, "num_train_epochs", options->trainer.num_train_epochs) &&
+    const double epoch = (double)step / trainer->steps_per_epoch;
+    struct buffer text = {0};
+    int status = buffer_printf(&text, error, "[%s]", log->history.data ? log->history.data : "");
+    cJSON *json = cJSON_CreateObject(), *history = status ? NULL : json_parse(text.data, text.length, "log_history", error);
+    text.length = 0;
+    if (!status && !history)
+        status = STATUS_MEMORY;
+    bool ok = !status && json && cJSON_AddItemToObject(json, "log_history", history) &&
+              json_add_int(json, "global_step", step) && json_add_int(json, "max_steps", trainer->total_steps) &&
+              json_add_number(json, "epoch", epoch) &&
+              json_add_number(json, "num_train_epochs", ceil(options->trainer.num_train_epochs)) &&
               json_add_int(json, "train_batch_size", options->trainer.per_device_train_batch_size) &&
               json_add_int(json, "logging_steps", options->output.logging_steps) &&
               json_add_int(json, "num_input_tokens_seen", trainer->tokens_seen) &&
-              json_add_int(json, "skipped_steps", trainer->nonfinite) &&
-              json_add_number(json, "train_loss", log->records ? loss / (double)log->records : 0) &&
-              json_add_number(json, "train_runtime", seconds) &&
-              json_add_number(json, "train_steps_per_second",
-                              seconds > 0 ? (double)trainer->total_steps / seconds : 0) &&
               json_add_bool(json, "is_local_process_zero", true) && json_add_bool(json, "is_world_process_zero", true);
-    if (!ok)
+    if (ok && step == trainer->total_steps)
+        ok = summary_add(history, log, step, epoch, seconds);
+    if (!status && !ok)
         status = error_set(error, STATUS_MEMORY, "out of host memory while writing trainer_state.json");
     if (!status)
-        status = file_in_write(json, log->directory, "trainer_state.json", error);
-    cJSON_Delete(json);
-    return status;
-}
-
-static int checksum_add(cJSON *inputs, const char *path, struct error *error)
-{
-    int64_t bytes;
-    uint64_t xxh3;
-    char text[32];
-    int status = file_checksum(path, &bytes, &xxh3, error);
-    if (status)
-        return status;
-    snprintf(text, sizeof text, "%016llx", (unsigned long long)xxh3);
-    cJSON *item = cJSON_AddObjectToObject(inputs, path);
-    if (!item || !json_add_int(item, "bytes", bytes) || !json_add_string(item, "xxh3", text))
-        return error_set(error, STATUS_MEMORY, "out of host memory while writing run.json");
-    return STATUS_OK;
-}
-
-static int checksum_add_in(cJSON *inputs, const char *directory, const char *name, struct error *error)
-{
-    char path[4096];
-    int status = file_join(path, sizeof path, directory, name, error);
-    return status ? status : checksum_add(inputs, path, error);
-}
-
-static int inputs_add(cJSON *json, const struct trainer *trainer, struct error *error)
-{
-    const struct train_options *options = trainer->options;
-    const struct safetensors *source = &trainer->weights.source;
-    cJSON *inputs = cJSON_AddObjectToObject(json, "inputs");
-    int status = checksum_add(inputs, trainer->data_path, error);
-    if (!status && trainer->method->needs_template)
-        status = checksum_add(inputs, options->template_.file, error);
+        status = json_print_pretty(json, &text, error);
     if (!status)
-        status = checksum_add_in(inputs, options->model.model_name_or_path, "config.json", error);
-    for (int i = 0; i < source->shards && !status; i++)
-        status = checksum_add_in(inputs, options->model.model_name_or_path, source->shard_name[i], error);
-    if (!status && *options->model.adapter)
-        status = checksum_add_in(inputs, options->model.adapter, "adapter_config.json", error);
-    if (!status && *options->model.adapter)
-        status = checksum_add_in(inputs, options->model.adapter, "adapter_model.safetensors", error);
-    return status;
-}
-
-int run_log_describe(const struct run_log *log, struct trainer *trainer, const char *resolved_config, int argc,
-                     char **argv, struct error *error)
-{
-    char host[256] = "", started[64] = "";
-    time_t now = time(NULL);
-    struct tm utc;
-    gethostname(host, sizeof host - 1);
-    if (gmtime_r(&now, &utc))
-        strftime(started, sizeof started, "%Y-%m-%dT%H:%M:%SZ", &utc);
-    cJSON *json = cJSON_CreateObject(), *command = cJSON_AddArrayToObject(json, "command");
-    for (int i = 0; i < argc; i++)
-        cJSON_AddItemToArray(command, cJSON_CreateString(argv[i]));
-    cJSON *config = json_parse(resolved_config, strlen(resolved_config), "resolved config", error);
-    struct device *device = &trainer->device;
-    bool ok = config && cJSON_AddItemToObject(json, "config", config) && json_add_string(json, "version", FLAT_VERSION) &&
-              json_add_string(json, "commit", version_commit()) && json_add_string(json, "host", host) &&
-              json_add_string(json, "started", started) && json_add_string(json, "engine", device->engine->name) &&
-              json_add_string(json, "device", device->engine->describe(device->context)) &&
-              json_add_string(json, "model_type", trainer->model.config.family->model_type) &&
-              json_add_int(json, "rows", trainer->examples.data.rows) &&
-              json_add_int(json, "total_steps", trainer->total_steps) &&
-              json_add_int(json, "world_size", trainer->parallel.ranks);
-    for (int rank = 0; ok && rank < trainer->parallel.ranks && trainer->parallel.ranks > 1; rank++)
-        cJSON_AddItemToArray(rank ? cJSON_GetObjectItem(json, "ranks") : cJSON_AddArrayToObject(json, "ranks"),
-                             cJSON_CreateString(comm_describe(trainer->shards.world.comm, rank)));
-    int status = ok ? inputs_add(json, trainer, error)
-                    : error_set(error, STATUS_MEMORY, "out of host memory while writing run.json");
-    if (!status)
-        status = file_in_write(json, log->directory, "run.json", error);
+        status = folder_write(folder, "trainer_state.json", FILE_MODE, text.data, text.length, error);
     cJSON_Delete(json);
+    buffer_free(&text);
     return status;
 }
 
 void run_log_close(struct run_log *log)
 {
-    if (log->metrics)
-        fclose(log->metrics);
-    free(log->history);
-    *log = (struct run_log){0};
+    if (log->metrics >= 0)
+        close(log->metrics);
+    buffer_free(&log->history);
+    *log = (struct run_log){.metrics = -1};
 }

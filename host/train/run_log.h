@@ -1,37 +1,37 @@
-/* run_log.h - what a run writes beside the model: metrics.jsonl as it goes, trainer_state.json and run.json.
+/* run_log.h - the course of a run: metrics.jsonl as it goes, trainer_state.json at the end.
  *
- * metrics.jsonl: one object a step, appended and flushed. trainer_state.json: the keys of Hugging Face's TrainerState.
- * run.json: resolved settings, versions, device, sizes and checksums of the inputs.
+ * A line stands for a window of logging_steps steps: loss, probabilities, slopes, shares and the gradient's norm are means over
+ * its steps, as Trainer has the loss; the learning rate is that of its last step; rows and tokens are summed. Steps that were
+ * skipped count for nothing but their number. metrics.jsonl: one object per window, in one write. trainer_state.json: fields of
+ * Hugging Face's TrainerState alone (transformers 4 and 5), the same windows as its log_history.
  */
 #ifndef FLAT_TRAIN_RUN_LOG_H
 #define FLAT_TRAIN_RUN_LOG_H
-#include <stdio.h>
-
 #include "../util/memory.h"
 #include "trainer.h"
 
-/* Opened run folder. */
 struct run_log {
-    char directory[4096];
-    FILE *metrics;
-    struct step_record *history; /* what trainer_state.json keeps: every logging_steps */
-    size_t records, capacity;
+    char path[FOLDER_PATH_BYTES]; /* of metrics.jsonl */
+    int metrics;                  /* its descriptor; -1: closed */
+    struct step_record window;    /* sums over the steps so far */
+    int64_t in_window, skipped_in_window;
+    struct buffer history;        /* the objects so far, with commas between */
+    double loss_sum;              /* of all steps that were not skipped */
+    int64_t steps, pairs;
 };
 
 /* One line of JSON and a newline; names as in the README. */
 int step_record_print(const struct step_record *record, const struct method *method, struct buffer *out,
                       struct error *error);
 
-/* Makes the folder and starts metrics.jsonl anew. */
+/* Makes metrics.jsonl in a folder, where none may be. */
 int run_log_open(struct run_log *log, const char *directory, struct error *error);
-/* Appends a step to metrics.jsonl; keeps it for trainer_state.json when `keep`. */
-int run_log_step(struct run_log *log, const struct trainer *trainer, const struct step_record *record, bool keep,
-                 struct error *error);
-/* trainer_state.json, with the totals of the run. */
-int run_log_finish(struct run_log *log, const struct trainer *trainer, double seconds, struct error *error);
-/* run.json: resolved_config is the JSON text of all settings, command the argument vector. */
-int run_log_describe(const struct run_log *log, struct trainer *trainer, const char *resolved_config, int argc,
-                     char **argv, struct error *error);
+/* Takes a step in; *mean is what its window comes to so far. The window is written when it `ends`. */
+int run_log_step(struct run_log *log, const struct trainer *trainer, const struct step_record *record, bool ends,
+                 struct step_record *mean, struct error *error);
+/* trainer_state.json into a folder that is being made, after so many steps and seconds. */
+int run_log_save_state(const struct run_log *log, const struct trainer *trainer, int64_t step, double seconds,
+                       struct folder *folder, struct error *error);
 void run_log_close(struct run_log *log);
 
 #endif

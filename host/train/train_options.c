@@ -10,13 +10,22 @@ static const struct option output_rows[] = {
 const struct option_group output_option_group = {OPTION_GROUP("Model and data", output_rows, struct output_options)};
 
 static const char *const save_names[] = {[SAVE_NO] = "no", [SAVE_EPOCH] = "epoch", NULL};
+static const char *const dtype_names[] = {[SAVE_AS_READ] = "as_read", [SAVE_FLOAT32] = "float32",
+                                          [SAVE_BFLOAT16] = "bfloat16", [SAVE_FLOAT16] = "float16", NULL};
 static const struct option save_rows[] = {
     {.name = "logging_steps", OPTION_FIELD(struct output_options, logging_steps), .initial = "1", .min = 1,
      .max = OPTION_COUNT_MAX, .help = "steps between two lines of metrics.jsonl and of progress in a pipe"},
     {.name = "save_strategy", OPTION_FIELD(struct output_options, save_strategy), .choices = save_names, .initial = "no",
      .help = "epoch: also save the model of every epoch in output_dir/checkpoint-STEP"},
+    {.name = "save_dtype", OPTION_FIELD(struct output_options, save_dtype), .choices = dtype_names, .initial = "as_read",
+     .help = "what weights are stored in; as_read is the type that each was read in, which small changes may not survive"},
 };
 const struct option_group save_option_group = {OPTION_GROUP("Run", save_rows, struct output_options)};
+
+const char *save_dtype_name(enum save_dtype dtype)
+{
+    return dtype == SAVE_AS_READ ? NULL : dtype_names[dtype];
+}
 
 static const struct option scratch_rows[] = {
     {.name = "from_scratch", OPTION_FIELD(struct trainer_options, from_scratch),
@@ -90,6 +99,8 @@ int train_options_check(const struct train_options *options, const struct option
     if (options->trainer.max_steps < 0 && options->trainer.num_train_epochs <= 0)
         return error_set(error, STATUS_USAGE, "num_train_epochs: expected more than 0, found %g; or give max_steps",
                          options->trainer.num_train_epochs);
+    if (options->output.save_dtype != SAVE_AS_READ && options->lora.output == LORA_ADAPTER)
+        return error_set(error, STATUS_USAGE, "save_dtype: adapters are always written in float32; leave it out");
     int status = template_check(options, set, error);
     return status ? status : lora_check(options, set, error);
 }

@@ -10,13 +10,17 @@
 #include "shards.h"
 
 enum save_strategy { SAVE_NO, SAVE_EPOCH };
+enum save_dtype { SAVE_AS_READ, SAVE_FLOAT32, SAVE_BFLOAT16, SAVE_FLOAT16 };
 struct output_options {
     const char *output_dir;
     bool overwrite_output_dir;
     enum save_strategy save_strategy;
+    enum save_dtype save_dtype;
     int64_t logging_steps;
 };
 extern const struct option_group output_option_group, save_option_group;
+/* "float32"; NULL for as_read. */
+const char *save_dtype_name(enum save_dtype dtype);
 
 struct trainer_options {
     bool from_scratch; /* random weights from config.json instead of a file */

@@ -228,43 +228,6 @@ int trainer_run(struct trainer *trainer, trainer_hook hook, void *user, void (*w
     return status;
 }
 
-static int model_write(struct trainer *trainer, const char *out_directory, struct error *error)
-{
-    struct model *model = &trainer->model;
-    const char *base = trainer->options->model.model_name_or_path;
-    struct adapter adapter;
-    if (!model->lora.options.rank)
-        return weights_save(&trainer->weights, model, base, out_directory, error);
-    int status = adapter_read_back(&adapter, model, model->lora.param, error);
-    if (status)
-        return status;
-    trainer->weights.adapter = &adapter;
-    status = trainer->options->lora.output == LORA_ADAPTER
-                 ? adapter_save(&adapter, model, base, out_directory, error)
-                 : weights_save(&trainer->weights, model, base, out_directory, error);
-    trainer->weights.adapter = NULL;
-    adapter_free(&adapter);
-    return status;
-}
-
-int trainer_save(struct trainer *trainer, const char *out_directory, struct error *error)
-{
-    struct comm *comm = trainer->shards.world.comm;
-    const bool writes = trainer->shards.world.rank == 0;
-    struct error served_error = {0};
-    int status = shards_gather_finish(&trainer->shards, &trainer->model, error);
-    if (!status && writes) {
-        optimizer_share(trainer);
-        status = model_write(trainer, out_directory, error);
-    }
-    int served = optimizer_serve(trainer, writes, &served_error);
-    if (!status && served) {
-        *error = served_error;
-        status = served;
-    }
-    return comm_agree(comm, status, error);
-}
-
 void trainer_free(struct trainer *trainer)
 {
     if (trainer->device.context) {

@@ -79,10 +79,25 @@ int trainer_start(struct trainer *trainer, const struct device *device, struct e
  * STATUS_RUNTIME. warn(user, text) gets warnings. A failure is that of all ranks, unless `aborted`. */
 int trainer_run(struct trainer *trainer, trainer_hook hook, void *user, void (*warn)(void *user, const char *text),
                 struct error *error);
-/* The whole model; with LoRA, the model with the adapters merged in or, for lora.output "adapter", a PEFT folder. Rank 0
- * writes; the others send it what they keep. */
-int trainer_save(struct trainer *trainer, const char *out_directory, struct error *error);
 void trainer_free(struct trainer *trainer);
+
+/* save.c: the whole model; with LoRA, the model with the adapters merged in or, for lora.output "adapter", a PEFT folder. Rank
+ * 0 writes into `folder` (NULL on the others, who send it what they keep). run_id goes into the files' metadata (NULL: none),
+ * *report (NULL: none) says what rounding did. STATUS_NONFINITE where a weight is not finite in the type it is saved in. */
+int trainer_save_into(struct trainer *trainer, struct folder *folder, const char *run_id, struct save_report *report,
+                      struct error *error);
+/* The same as a whole folder. */
+int trainer_save(struct trainer *trainer, const char *out_directory, struct error *error);
+/* Takes the model back from a folder that trainer_save_into has filled (rank 0 reads, the others are sent it). What was
+ * trained is gone after this: it is for looking at what was written. */
+int trainer_reload(struct trainer *trainer, const char *directory, struct error *error);
+
+/* measure.c: mean probabilities of the answers under the weights as they are. */
+struct measured {
+    double prob[ROLES]; /* means over rows of the mean over an answer's tokens (spec 3); 0 for a role that no row has */
+    int64_t rows;       /* the first so many of the first epoch's order: all, unless the data are large */
+};
+int trainer_measure(struct trainer *trainer, struct measured *measured, struct error *error);
 
 /* For a failure in the middle of what ranks do together, where they cannot be asked: ends the others. */
 int trainer_abort(struct trainer *trainer, int status, struct error *error);

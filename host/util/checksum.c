@@ -2,35 +2,81 @@
 #include "checksum.h"
 
 #include <errno.h>
-#include <stdbool.h>
-#include <stdio.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <xxhash.h>
 
 #include "memory.h"
 
-int file_checksum(const char *path, int64_t *bytes, uint64_t *xxh3, struct error *error)
+enum { PIECE_BYTES = 1 << 20 };
+
+struct checksum {
+    XXH3_state_t *state;
+    int64_t bytes;
+};
+
+struct checksum *checksum_open(struct error *error)
 {
-    static const size_t piece_bytes = 1 << 20;
-    FILE *file = fopen(path, "rb");
-    if (!file)
-        return error_set(error, STATUS_INPUT, "%s: cannot be read: %s", path, strerror(errno));
-    XXH3_state_t *state = XXH3_createState();
-    char *piece = memory_array(piece_bytes, 1, error);
-    *bytes = 0;
-    if (state)
-        XXH3_64bits_reset(state);
-    for (size_t n; state && piece && (n = fread(piece, 1, piece_bytes, file)) > 0; *bytes += (int64_t)n)
-        XXH3_64bits_update(state, piece, n);
-    const bool failed = ferror(file);
-    int status = failed ? error_set(error, STATUS_RUNTIME, "%s: cannot be read: %s", path, strerror(errno)) : STATUS_OK;
-    if (!state || !piece)
-        status = error_set(error, STATUS_MEMORY, "%s: out of host memory while reading", path);
-    else if (!failed)
-        *xxh3 = XXH3_64bits_digest(state);
-    fclose(file);
+    struct checksum *checksum = memory_array(1, sizeof *checksum, error);
+    if (!checksum)
+        return NULL;
+    checksum->state = XXH3_createState();
+    if (!checksum->state) {
+        error_set(error, STATUS_MEMORY, "out of host memory for a checksum");
+        free(checksum);
+        return NULL;
+    }
+    XXH3_64bits_reset(checksum->state);
+    return checksum;
+}
+
+void checksum_add(struct checksum *checksum, const void *bytes, size_t length)
+{
+    XXH3_64bits_update(checksum->state, bytes, length);
+    checksum->bytes += (int64_t)length;
+}
+
+struct digest checksum_digest(const struct checksum *checksum)
+{
+    return (struct digest){checksum->bytes, XXH3_64bits_digest(checksum->state)};
+}
+
+void checksum_close(struct checksum *checksum)
+{
+    if (checksum)
+        XXH3_freeState(checksum->state);
+    free(checksum);
+}
+
+struct digest checksum_of(const void *bytes, size_t length)
+{
+    return (struct digest){(int64_t)length, XXH3_64bits(bytes, length)};
+}
+
+int checksum_file(const char *path, struct digest *digest, struct error *error)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return error_set(error, STATUS_INPUT, "%s: cannot be opened: %s", path, strerror(errno));
+    struct checksum *checksum = checksum_open(error);
+    char *piece = memory_array(PIECE_BYTES, 1, error);
+    int status = checksum && piece ? STATUS_OK : STATUS_MEMORY;
+    while (!status) {
+        const ssize_t got = read(fd, piece, PIECE_BYTES);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            status = error_set(error, STATUS_RUNTIME, "%s: cannot be read: %s", path, strerror(errno));
+        if (got <= 0)
+            break;
+        checksum_add(checksum, piece, (size_t)got);
+    }
+    if (!status)
+        *digest = checksum_digest(checksum);
+    checksum_close(checksum);
     free(piece);
-    XXH3_freeState(state);
+    close(fd);
     return status;
 }

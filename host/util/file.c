@@ -1,14 +1,16 @@
-/* file.c - see file.h. */
+/* file.c - see file.h; the writing half is file_write.c. */
 #include "file.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { STREAM_BYTES = 1 << 20, COPY_BYTES = 1 << 20 };
+#include "memory.h"
 
 /* Reads to the end of the file. A size is only a hint: the file may be a pipe, or grow meanwhile. */
 static int read_all(int fd, const char *path, size_t max_bytes, char **data, size_t *length, struct error *error)
@@ -122,143 +124,71 @@ int file_join(char *out, size_t out_bytes, const char *directory, const char *na
     return STATUS_OK;
 }
 
-static int write_failed(const struct file_writer *writer, int failure, struct error *error)
+/* ---- directories ------------------------------------------------------------------------------------------------- */
+
+static int name_compare(const void *left, const void *right)
 {
-    return error_set(error, STATUS_RUNTIME, "%s: cannot be written: %s", writer->path, strerror(failure));
+    return strcmp(*(char *const *)left, *(char *const *)right);
 }
 
-int file_writer_open(struct file_writer *writer, const char *path, struct error *error)
+int file_list_read(struct file_list *list, const char *directory, struct error *error)
 {
-    *writer = (struct file_writer){0};
-    if ((size_t)snprintf(writer->path, sizeof writer->path, "%s", path) >= sizeof writer->path)
-        return error_set(error, STATUS_RUNTIME, "%.64s...: the path is longer than %zu bytes", path,
-                         sizeof writer->path - 1);
-    if (file_is_directory(path)) /* rename would say so only after everything was written */
-        return write_failed(writer, EISDIR, error);
-    snprintf(writer->temporary, sizeof writer->temporary, "%s.tmp-%ld", path, (long)getpid());
-    int fd = open(writer->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);
-    int failure = fd < 0 ? errno : 0;
-    if (fd >= 0 && !(writer->stream = fdopen(fd, "w"))) {
-        failure = errno;
-        close(fd);
-        unlink(writer->temporary);
-    }
-    if (failure)
-        return write_failed(writer, failure, error);
-    setvbuf(writer->stream, NULL, _IOFBF, STREAM_BYTES); /* a refusal only leaves the default buffer */
-    return STATUS_OK;
-}
-
-int file_writer_write(struct file_writer *writer, const void *bytes, size_t length, struct error *error)
-{
-    errno = 0;
-    if (length && fwrite(bytes, 1, length, writer->stream) != length)
-        return write_failed(writer, errno ? errno : EIO, error);
-    return STATUS_OK;
-}
-
-/* The rename itself survives a crash only when the directory is on disk too. */
-static int directory_sync(const char *path)
-{
-    char directory[4096];
-    const char *slash = strrchr(path, '/');
-    size_t length = slash ? (size_t)(slash - path) : 0;
-    if (slash)
-        memcpy(directory, path, length ? length : ++length);
-    else
-        directory[length++] = '.';
-    directory[length] = 0;
-    int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return errno;
-    /* some network file systems refuse to sync a directory; the data are on disk all the same */
-    int failure = fsync(fd) && errno != EINVAL && errno != ENOTSUP ? errno : 0;
-    close(fd);
-    return failure;
-}
-
-int file_writer_commit(struct file_writer *writer, struct error *error)
-{
-    int failure = 0;
-    errno = 0;
-    if (ferror(writer->stream) || fflush(writer->stream) || fsync(fileno(writer->stream)))
-        failure = errno ? errno : EIO;
-    /* renamed while it is open, so that file_remove_temporaries finds it until then */
-    if (!failure && rename(writer->temporary, writer->path))
-        failure = errno;
-    if (fclose(writer->stream) && !failure)
-        failure = errno;
-    writer->stream = NULL;
-    if (failure) {
-        unlink(writer->temporary);
-        return write_failed(writer, failure, error);
-    }
-    failure = directory_sync(writer->path);
-    return failure ? write_failed(writer, failure, error) : STATUS_OK;
-}
-
-void file_writer_abort(struct file_writer *writer)
-{
-    if (!writer->stream)
-        return;
-    fclose(writer->stream);
-    writer->stream = NULL;
-    unlink(writer->temporary);
-}
-
-void file_remove_temporaries(void)
-{
-    char suffix[32], link[32], path[4160];
-    int length = snprintf(suffix, sizeof suffix, ".tmp-%ld", (long)getpid());
-    long limit = sysconf(_SC_OPEN_MAX);
-    for (int fd = 0; fd < (limit > 0 && limit < 4096 ? limit : 4096); fd++) {
-        snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-        ssize_t used = readlink(link, path, sizeof path - 1);
-        if (used <= length || (size_t)used >= sizeof path - 1 || memcmp(path + used - length, suffix, (size_t)length))
-            continue;
-        path[used] = 0;
-        unlink(path);
-    }
-}
-
-int file_write(const char *path, const void *bytes, size_t length, struct error *error)
-{
-    struct file_writer writer;
-    int status = file_writer_open(&writer, path, error);
-    if (!status)
-        status = file_writer_write(&writer, bytes, length, error);
-    if (!status)
-        return file_writer_commit(&writer, error);
-    file_writer_abort(&writer);
-    return status;
-}
-
-/* Every byte of an open file into a writer. */
-static int copy_stream(FILE *source, const char *from, struct file_writer *writer, struct error *error)
-{
-    char *piece = malloc(COPY_BYTES);
-    if (!piece)
-        return error_set(error, STATUS_MEMORY, "%s: out of host memory: %d bytes were refused", from, COPY_BYTES);
+    *list = (struct file_list){0};
+    DIR *stream = opendir(directory);
+    if (!stream)
+        return error_set(error, errno == ENOMEM ? STATUS_MEMORY : STATUS_INPUT, "%s: cannot be listed: %s", directory,
+                         strerror(errno));
     int status = STATUS_OK;
-    size_t got;
-    while (!status && (got = fread(piece, 1, COPY_BYTES, source)) > 0)
-        status = file_writer_write(writer, piece, got, error);
-    if (!status && ferror(source))
-        status = error_set(error, STATUS_INPUT, "%s: cannot be read: %s", from, strerror(errno));
-    free(piece);
+    while (!status) {
+        errno = 0; /* the end and a failure look alike otherwise */
+        const struct dirent *item = readdir(stream);
+        if (!item && errno)
+            status = error_set(error, STATUS_RUNTIME, "%s: cannot be listed: %s", directory, strerror(errno));
+        if (!item)
+            break;
+        if (!strcmp(item->d_name, ".") || !strcmp(item->d_name, ".."))
+            continue;
+        status = memory_grow(&list->name, &list->capacity, list->count + 1, sizeof *list->name, error);
+        if (!status && !(list->name[list->count] = memory_string(item->d_name, error)))
+            status = STATUS_MEMORY;
+        list->count += !status;
+    }
+    closedir(stream);
+    if (status)
+        file_list_free(list);
+    else if (list->count)
+        qsort(list->name, list->count, sizeof *list->name, name_compare);
     return status;
 }
 
-int file_copy(const char *from, const char *to, struct error *error)
+void file_list_free(struct file_list *list)
 {
-    FILE *source = fopen(from, "re");
-    if (!source)
-        return error_set(error, STATUS_INPUT, "%s: cannot be opened: %s", from, strerror(errno));
-    struct file_writer writer;
-    int status = file_writer_open(&writer, to, error);
-    if (!status && !(status = copy_stream(source, from, &writer, error)))
-        status = file_writer_commit(&writer, error);
-    file_writer_abort(&writer);
-    fclose(source);
+    for (size_t i = 0; i < list->count; i++)
+        free(list->name[i]);
+    free(list->name);
+    *list = (struct file_list){0};
+}
+
+int file_remove_tree(const char *path, struct error *error)
+{
+    struct stat info;
+    struct file_list list;
+    char inner[4096];
+    if (lstat(path, &info))
+        return errno == ENOENT ? STATUS_OK
+                               : error_set(error, STATUS_RUNTIME, "%s: cannot be looked at: %s", path, strerror(errno));
+    if (!S_ISDIR(info.st_mode))
+        return unlink(path) && errno != ENOENT
+                   ? error_set(error, STATUS_RUNTIME, "%s: cannot be removed: %s", path, strerror(errno))
+                   : STATUS_OK;
+    int status = file_list_read(&list, path, error);
+    for (size_t i = 0; i < list.count && !status; i++) {
+        status = file_join(inner, sizeof inner, path, list.name[i], error);
+        if (!status)
+            status = file_remove_tree(inner, error);
+    }
+    file_list_free(&list);
+    if (!status && rmdir(path) && errno != ENOENT)
+        status = error_set(error, STATUS_RUNTIME, "%s: cannot be removed: %s", path, strerror(errno));
     return status;
 }

@@ -211,15 +211,15 @@ static void test_files(void **state)
     paths_make(row, saved, dump, sizeof saved);
     golden_open(&golden, row->folder);
     subject_open(&subject, &golden, row->folder, row->bounds->engine);
-    OK(weights_save(&subject.weights, &subject.tiny.model, row->folder, untouched, &error));
+    OK(weights_save(&subject.weights, &subject.tiny.model, row->folder, untouched, NULL, &error));
     compare_folders(row->folder, untouched);
     assert_true(compare_files(row->folder, untouched, false) >= 2); /* config.json, generation_config.json */
     subject_step(&subject, "total_variation", "pair", 0);
     subject_update(&subject, golden_member(golden.expected, "adamw"));
-    OK(weights_save(&subject.weights, &subject.tiny.model, row->folder, saved, &error));
+    OK(weights_save(&subject.weights, &subject.tiny.model, row->folder, saved, NULL, &error));
     subject_close(&subject);
     subject_open(&subject, &golden, saved, row->bounds->engine);
-    OK(weights_save(&subject.weights, &subject.tiny.model, saved, again, &error));
+    OK(weights_save(&subject.weights, &subject.tiny.model, saved, again, NULL, &error));
     assert_true(compare_files(saved, again, true) >= 3);
     subject_step(&subject, "total_variation", "pair", 0);
     dump_write(&subject, dump);

@@ -83,7 +83,7 @@ static void written_back_check(const char *folder, const char *config)
     const char *out = temporary_path("out");
     directory_remove(out);
     tiny_open(&tiny, folder, "cpu", 1, false, 1);
-    OK(weights_save(&made, &tiny.model, folder, out, &error));
+    OK(weights_save(&made, &tiny.model, folder, out, NULL, &error));
     assert_same_file(config, temporary_path("out/config.json"));
     OK(weights_open(&read, &tiny.model, out, &error));
     for (int i = 0; i < read.source.tensors; i++)
@@ -185,7 +185,7 @@ static const char *folder_make(struct tiny *tiny, const char *name)
     directory_remove(folder);
     tiny_config(temporary, "");
     tiny_open(tiny, temporary, "cpu", 1, false, 1);
-    OK(weights_save(&made, &tiny->model, temporary, folder, &error));
+    OK(weights_save(&made, &tiny->model, temporary, folder, NULL, &error));
     return folder;
 }
 
@@ -242,7 +242,7 @@ static void test_prefix(void **state)
     OK(weights_load(&weights, &tiny.model, &error));
     double *after = tiny_read(&tiny, tiny.model.param, tiny.model.elements);
     assert_memory_equal(before, after, (size_t)tiny.model.elements * sizeof *before);
-    OK(weights_save(&weights, &tiny.model, folder, temporary_path("bare-again"), &error));
+    OK(weights_save(&weights, &tiny.model, folder, temporary_path("bare-again"), NULL, &error));
     weights_close(&weights);
     OK(safetensors_open(&saved, temporary_path("bare-again"), &error));
     assert_non_null(safetensors_find(&saved, "layers.2.mlp.up_proj.weight"));
@@ -346,7 +346,7 @@ static int load_and_save(const char *folder, const char *out)
     status = status ? status : model_plan(&model, false, 1, 0, 1, &error);
     status = status ? status : model_allocate(&model, &device, &error);
     status = status ? status : weights_load(&weights, &model, &error);
-    status = status ? status : weights_save(&weights, &model, folder, out, &error);
+    status = status ? status : weights_save(&weights, &model, folder, out, NULL, &error);
     if (status)
         fprintf(stderr, "%s\n", error.text);
     return status;

@@ -540,8 +540,7 @@ static void check_signal(int size, int to, int number, const char *name)
     struct stat info;
     char metrics[400], wanted[64];
     snprintf(metrics, sizeof metrics, "%s/cli/metrics.jsonl", temporary);
-    unlink(metrics);
-    unlink(temporary_path("cli/model.safetensors"));
+    directory_remove(temporary_path("cli"));
     flat_start(&ranks, size, "--max_steps 1000");
     for (double end = clock_seconds() + 30; (stat(metrics, &info) || !info.st_size) && clock_seconds() < end;)
         usleep(10000);

@@ -347,7 +347,7 @@ static int work(struct rank_test *t)
         if (!status && t->rank == 0) {
             struct file_writer writer;
             snprintf(path, sizeof path, "%s/model", folder);
-            status = file_writer_open(&writer, path, &t->error);
+            status = file_writer_open(&writer, path, FILE_MODE, &t->error);
             for (int i = 0; !status && i < 20; i++) {
                 status = file_writer_write(&writer, path, sizeof path, &t->error);
                 usleep(100);

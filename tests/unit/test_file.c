@@ -88,14 +88,14 @@ static void test_write(void **state)
 
     /* until the commit the old content stands */
     struct file_writer writer;
-    assert_int_equal(file_writer_open(&writer, path, &error), STATUS_OK);
+    assert_int_equal(file_writer_open(&writer, path, FILE_MODE, &error), STATUS_OK);
     assert_int_equal(file_writer_write(&writer, "second", 6, &error), STATUS_OK);
     assert_content(path, "first");
     file_writer_abort(&writer);
     file_writer_abort(&writer);
     assert_content(path, "first");
     assert_int_equal(temporary_count(), before);
-    assert_int_equal(file_writer_open(&writer, path, &error), STATUS_OK);
+    assert_int_equal(file_writer_open(&writer, path, FILE_MODE, &error), STATUS_OK);
     assert_int_equal(file_writer_write(&writer, "third", 5, &error), STATUS_OK);
     assert_int_equal(file_writer_write(&writer, NULL, 0, &error), STATUS_OK);
     assert_int_equal(file_writer_commit(&writer, &error), STATUS_OK);
@@ -122,15 +122,60 @@ static void test_write_failures(void **state)
     longest[sizeof longest - 1] = 0;
     assert_error(&error, file_write(longest, "x", 1, &error), STATUS_RUNTIME, "path is longer than 4095 bytes");
 
-    /* a link in the temporary's place must not be followed */
-    const char *path = temporary_file("linked", "old", 3), *victim = temporary_file("victim", "mine", 4);
-    char link[600];
-    snprintf(link, sizeof link, "%s.tmp-%ld", path, (long)getpid());
+    /* under its own name only what was not there: no link is followed, nothing is truncated */
+    struct file_writer writer;
+    const char *victim = temporary_file("victim", "mine", 4), *link = temporary_path("link");
     assert_int_equal(symlink(victim, link), 0);
-    assert_error(&error, file_write(path, "new", 3, &error), STATUS_RUNTIME, "linked: cannot be written");
+    assert_error(&error, file_writer_create(&writer, link, FILE_MODE, &error), STATUS_RUNTIME, "link: cannot be written");
+    assert_error(&error, file_writer_create(&writer, victim, FILE_MODE, &error), STATUS_RUNTIME, "cannot be written: File ex");
+    file_writer_abort(&writer);
     assert_content(victim, "mine");
-    assert_content(path, "old");
     unlink(link);
+}
+
+/* Two writers of one file have temporaries of their own; a name that is no temporary is not taken for one. */
+static void test_unique_names(void **state)
+{
+    (void)state;
+    struct error error = {0};
+    const char *path = temporary_path("shared");
+    struct file_writer one, two;
+    assert_int_equal(file_writer_open(&one, path, FILE_MODE, &error), STATUS_OK);
+    assert_int_equal(file_writer_open(&two, path, FILE_MODE, &error), STATUS_OK);
+    assert_string_not_equal(one.temporary, two.temporary);
+    assert_true(file_is_unique_name(strrchr(one.temporary, '/') + 1, "shared.tmp-"));
+    assert_false(file_is_unique_name("shared.tmp-1234", "shared.tmp-"));
+    assert_false(file_is_unique_name("shared.tmp-12-0123456789abcdefg", "shared.tmp-"));
+    assert_false(file_is_unique_name("other.tmp-12-0123456789abcdef", "shared.tmp-"));
+    file_writer_abort(&one);
+    file_writer_abort(&two);
+}
+
+/* The mode is what is asked for and never wider, and a checksum comes with the commit. */
+static void test_modes(void **state)
+{
+    (void)state;
+    struct error error = {0};
+    struct file_writer writer;
+    struct stat info;
+    struct digest digest;
+    const char *source = temporary_file("private", "secret", 6), *copy = temporary_path("private-copy");
+    const mode_t mask = umask(022);
+    assert_int_equal(chmod(source, 0600), 0);
+    assert_int_equal(file_copy(source, copy, &error), STATUS_OK);
+    assert_int_equal(stat(copy, &info), 0);
+    assert_int_equal(info.st_mode & 0777, 0600);
+    unlink(copy);
+    assert_int_equal(file_writer_create(&writer, copy, 0640, &error), STATUS_OK);
+    assert_int_equal(file_writer_write(&writer, "secret", 6, &error), STATUS_OK);
+    assert_int_equal(file_writer_commit(&writer, &error), STATUS_OK);
+    umask(mask);
+    assert_int_equal(stat(copy, &info), 0);
+    assert_int_equal(info.st_mode & 0777, 0640);
+    assert_int_equal(checksum_file(copy, &digest, &error), STATUS_OK);
+    assert_int_equal(digest.bytes, writer.digest.bytes);
+    assert_int_equal(digest.xxh3, writer.digest.xxh3);
+    assert_int_equal(digest.xxh3, checksum_of("secret", 6).xxh3);
 }
 
 /* A disk that fills up, by way of a limit on file sizes: during a write, and at the last flush. */
@@ -173,7 +218,7 @@ static void test_remove_temporaries(void **state)
     pid_t child = fork();
     if (!child) {
         struct file_writer writer[2];
-        if (file_writer_open(&writer[0], path, &error) || file_writer_open(&writer[1], other, &error) ||
+        if (file_writer_open(&writer[0], path, FILE_MODE, &error) || file_writer_open(&writer[1], other, FILE_MODE, &error) ||
             file_writer_write(&writer[0], "new", 3, &error) || temporary_count() != before + 2)
             _exit(1);
         file_remove_temporaries();
@@ -191,6 +236,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_read),           cmocka_unit_test(test_names),     cmocka_unit_test(test_write),
         cmocka_unit_test(test_write_failures), cmocka_unit_test(test_disk_full),
-        cmocka_unit_test(test_remove_temporaries)};
+        cmocka_unit_test(test_remove_temporaries), cmocka_unit_test(test_unique_names), cmocka_unit_test(test_modes)};
     return cmocka_run_group_tests(tests, temporary_make, temporary_remove);
 }

@@ -331,7 +331,7 @@ static void test_merging_and_round_trip(void **state)
         open_with_lora(&tiny, "cpu", cases[c].config, &cases[c].options);
         struct model *model = &tiny.model;
         struct weights weights = {0};
-        OK(weights_save(&weights, model, temporary, temporary, &error)); /* the base; it holds no adapter */
+        OK(weights_save(&weights, model, temporary, temporary, NULL, &error)); /* the base; it holds no adapter */
         tiny_step(&tiny, DIVERGENCE_kl);
         double *adapted = tiny_read(&tiny, model->head.logprob, tiny.batch.targets);
         const int64_t targets = tiny.batch.targets;
@@ -340,7 +340,7 @@ static void test_merging_and_round_trip(void **state)
         OK(adapter_read_back(&adapter, model, model->lora.param, &error));
         OK(weights_open(&weights, model, temporary, &error));
         weights.adapter = &adapter;
-        OK(weights_save(&weights, model, temporary, merged, &error));
+        OK(weights_save(&weights, model, temporary, merged, NULL, &error));
         weights_close(&weights);
         OK(adapter_save(&adapter, model, "the/base", peft, &error));
         OK(adapter_open(&read, model, peft, &error));

@@ -128,6 +128,7 @@ int answer_list_read(struct answer_list *list, const char *path, struct error *e
                            text.name);
     if (!status && list->count == 0)
         status = error_set(error, STATUS_INPUT, "%s: has no answers", text.name);
+    list->digest = text.digest;
     text_free(&text);
     if (status)
         answer_list_free(list);

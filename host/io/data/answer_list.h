@@ -9,11 +9,13 @@
 #define FLAT_IO_ANSWER_LIST_H
 #include <stdint.h>
 
+#include "../../util/checksum.h"
 #include "../../util/options.h"
 
 struct answer_list {
     int count;
     char **text;
+    struct digest digest; /* of the file as it was read */
 };
 /* An empty list and an empty answer are errors. */
 int answer_list_read(struct answer_list *list, const char *path, struct error *error);

@@ -288,6 +288,7 @@ int dataset_read(struct dataset *data, const char *path, const struct dataset_op
     if (!status && data->rows == 0)
         status = error_set(error, STATUS_INPUT, "%s: has no rows; expected JSON objects with the keys %s and %s", text.name,
                            options->question_key, options->answer_key);
+    data->digest = text.digest;
     text_free(&text);
     if (status)
         dataset_free(data);

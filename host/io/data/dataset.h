@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "../../util/checksum.h"
 #include "../../util/options.h"
 #include "chat_template.h"
 
@@ -41,6 +42,7 @@ struct dataset {
     char *path;                   /* as in messages: "stdin" for "-" */
     int rows;
     struct dataset_row *row;
+    struct digest digest;         /* of the file as it was read: a pipe cannot be read again */
 };
 
 enum dataset_flags {

@@ -116,7 +116,7 @@ static int text_chunk(const struct dataset_row *text, struct tokenizer *tokenize
 
 int dataset_chunk(struct dataset *data, struct tokenizer *tokenizer, int64_t max_length, struct error *error)
 {
-    struct dataset out = {.path = data->path};
+    struct dataset out = {.path = data->path, .digest = data->digest};
     size_t capacity = 0;
     int status = STATUS_OK, done = 0;
     for (; done < data->rows && !status; done++) {

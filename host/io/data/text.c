@@ -114,6 +114,7 @@ int text_read(struct text *text, const char *path, struct error *error)
         status = file_read(standard ? "/dev/stdin" : path, max_file_bytes, &text->data, &text->length, error);
     if (status)
         return status;
+    text->digest = checksum_of(text->data, text->length);
     if (text->length >= 2 && !memcmp(text->data, "\x1f\x8b", 2))
         status = text_inflate(text, error);
     if (!status)

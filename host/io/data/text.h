@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "../../util/checksum.h"
 #include "../json/json.h"
 
 struct text {
@@ -17,6 +18,7 @@ struct text {
     char *data;        /* what to free */
     const char *begin; /* zero-terminated after length bytes */
     size_t length;
+    struct digest digest; /* of the file, mark and all */
 };
 int text_read(struct text *text, const char *path, struct error *error);
 void text_free(struct text *text);

@@ -57,6 +57,18 @@ static int open_regular(const char *path, int *fd, uint64_t *bytes, struct error
     return STATUS_OK;
 }
 
+/* All shards of a model are of one run: a mixture of two would load without a word. */
+static int run_id_check(struct safetensors *file, int shard, const char *path, const char *run_id, struct error *error)
+{
+    if (!shard)
+        snprintf(file->run_id, sizeof file->run_id, "%s", run_id);
+    if (!strcmp(file->run_id, run_id))
+        return STATUS_OK;
+    return error_set(error, STATUS_INPUT, "%s: was written by %s%s, but %s by %s%s: shards of two models are mixed here", path,
+                     *run_id ? "run " : "an unnamed run", run_id, file->shard_name[0],
+                     *file->run_id ? "run " : "an unnamed run", file->run_id);
+}
+
 static int header_read(int fd, const char *path, uint64_t file_bytes, int shard, struct safetensors_list *list,
                        struct error *error)
 {
@@ -104,6 +116,8 @@ static int shards_open(struct safetensors *file, struct error *error)
             status = open_regular(path, &file->shard_fd[i], &file->shard_bytes[i], error);
         if (!status)
             status = header_read(file->shard_fd[i], path, file->shard_bytes[i], i, &list, error);
+        if (!status)
+            status = run_id_check(file, i, path, list.run_id, error);
     }
     if (!status && list.count > INT_MAX)
         status = error_set(error, STATUS_INPUT, "%s: %zu tensors are too many", file->directory, list.count);

@@ -13,9 +13,11 @@
 
 #include "../../../kernels/engine/op.h"
 #include "../../util/error.h"
+#include "../../util/file.h"
 #include "../../util/float16.h"
 
 #define SAFETENSORS_MAX_DIMS 8
+#define SAFETENSORS_RUN_ID_BYTES 64
 
 /* Storage types of the format that we name; others are kept as OTHER with their element size in bits. */
 enum safetensors_dtype { SAFETENSORS_F64, SAFETENSORS_F32, SAFETENSORS_F16, SAFETENSORS_BF16, SAFETENSORS_I64,
@@ -43,12 +45,13 @@ struct safetensors {
     uint64_t *shard_bytes;
     struct safetensors_tensor *tensor;
     char *index_name;   /* NULL when not sharded */
+    char run_id[SAFETENSORS_RUN_ID_BYTES]; /* the run that wrote it, "" when the files do not say */
     struct safetensors_index *index; /* name lookup, private */
 };
 
 /* Opens directory/model.safetensors, or the sharded set of directory/model.safetensors.index.json.
  * Shard names with a slash or a leading dot are refused; a tensor in the index but not in its shard (or the
- * reverse), or in two shards, too. On failure nothing is open and *file is empty. */
+ * reverse), or in two shards, too; and so are shards that different runs have written. On failure nothing is open and *file is empty. */
 int safetensors_open(struct safetensors *file, const char *directory, struct error *error);
 /* Opens one named file. */
 int safetensors_open_file(struct safetensors *file, const char *path, struct error *error);
@@ -87,5 +90,8 @@ typedef int (*safetensors_fill)(void *user, int entry, uint64_t first_byte, uint
  * header: one 4 MiB piece. */
 int safetensors_write(const char *path, const struct safetensors_entry *entries, int count, safetensors_fill fill,
                       void *user, struct error *error);
+/* The same into an open writer, which stays open; run_id (NULL or "": none) is put into the metadata. */
+int safetensors_write_to(struct file_writer *writer, const char *run_id, const struct safetensors_entry *entries, int count,
+                         safetensors_fill fill, void *user, struct error *error);
 
 #endif

@@ -183,7 +183,7 @@ static int read_tensor(struct header *header, struct safetensors_tensor *tensor)
     return tensor_check(header, tensor, shape, bits, offsets);
 }
 
-/* The value of __metadata__: strings by name. They mean nothing to us. */
+/* The value of __metadata__: strings by name. One means something to us: who wrote the file. */
 static int read_metadata(struct header *header)
 {
     struct json_cursor *cursor = &header->cursor;
@@ -191,9 +191,13 @@ static int read_metadata(struct header *header)
     for (bool first = true; !status && json_cursor_peek(cursor) != '}'; first = false) {
         if (!first)
             status = json_cursor_punctuation(cursor, ',');
-        if (status || (status = read_string(header)) || (status = json_cursor_punctuation(cursor, ':')) ||
-            (status = read_string(header)))
+        if (status || (status = read_string(header)))
             return status;
+        const bool is_run_id = !strcmp(header->scratch, SAFETENSORS_RUN_ID);
+        if ((status = json_cursor_punctuation(cursor, ':')) || (status = read_string(header)))
+            return status;
+        if (is_run_id)
+            snprintf(header->list->run_id, sizeof header->list->run_id, "%s", header->scratch);
         json_cursor_skip_space(cursor);
     }
     return status ? status : json_cursor_punctuation(cursor, '}');
@@ -290,6 +294,7 @@ int safetensors_header_parse(const char *path, const char *text, size_t length, 
     if (!header.scratch)
         return STATUS_MEMORY;
     size_t first = list->count;
+    *list->run_id = 0;
     status = read_entries(&header, shard);
     free(header.scratch);
     if (status)

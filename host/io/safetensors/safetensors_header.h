@@ -12,6 +12,7 @@ enum { SAFETENSORS_MAX_HEADER = 100000000 }; /* the reference implementation's l
 struct safetensors_list {
     struct safetensors_tensor *tensor;
     size_t count, capacity;
+    char run_id[SAFETENSORS_RUN_ID_BYTES]; /* of the header that was parsed last; "" without */
 };
 void safetensors_list_free(struct safetensors_list *list);
 
@@ -19,6 +20,9 @@ void safetensors_list_free(struct safetensors_list *list);
  * is text[0..length), and it has file_bytes bytes in all. On failure the list may hold some of them. */
 int safetensors_header_parse(const char *path, const char *text, size_t length, uint64_t file_bytes, int shard,
                              struct safetensors_list *list, struct error *error);
+
+/* Under which key of __metadata__ a file says which run wrote it. */
+#define SAFETENSORS_RUN_ID "flat_run_id"
 
 /* The format's name of a dtype, NULL for SAFETENSORS_OTHER. */
 const char *safetensors_dtype_text(enum safetensors_dtype dtype);

@@ -27,15 +27,21 @@ static int header_entry(const struct safetensors_entry *entry, uint64_t begin, s
 }
 
 /* The header with its length in front, checked as a reader would check it. */
-static int header_build(const char *path, const struct safetensors_entry *entries, int count, struct buffer *out,
-                        struct error *error)
+static int header_build(const char *path, const char *run_id, const struct safetensors_entry *entries, int count,
+                        struct buffer *out, struct error *error)
 {
-    static const char metadata[] = "{\"__metadata__\":{\"format\":\"pt\"}"; /* transformers 4 insists on it */
     unsigned char length[8] = {0};
     uint64_t data_bytes = 0;
     int status = buffer_append(out, length, sizeof length, error);
     if (!status)
-        status = buffer_append(out, metadata, sizeof metadata - 1, error);
+        status = buffer_printf(out, error, "{\"__metadata__\":{\"format\":\"pt\""); /* transformers 4 insists on it */
+    if (!status && run_id && *run_id) {
+        status = buffer_printf(out, error, ",\"%s\":", SAFETENSORS_RUN_ID);
+        if (!status)
+            status = json_print_string(run_id, strlen(run_id), out, error);
+    }
+    if (!status)
+        status = buffer_append(out, "}", 1, error);
     for (int i = 0; i < count && !status; i++) {
         status = header_entry(&entries[i], data_bytes, out, error);
         data_bytes += entries[i].bytes;
@@ -80,21 +86,28 @@ static int data_write(struct file_writer *writer, const struct safetensors_entry
     return status;
 }
 
+int safetensors_write_to(struct file_writer *writer, const char *run_id, const struct safetensors_entry *entries, int count,
+                         safetensors_fill fill, void *user, struct error *error)
+{
+    struct buffer header = {0};
+    int status = header_build(writer->path, run_id, entries, count, &header, error);
+    if (!status)
+        status = file_writer_write(writer, header.data, header.length, error);
+    if (!status)
+        status = data_write(writer, entries, count, fill, user, error);
+    buffer_free(&header);
+    return status;
+}
+
 int safetensors_write(const char *path, const struct safetensors_entry *entries, int count, safetensors_fill fill,
                       void *user, struct error *error)
 {
-    struct buffer header = {0};
-    struct file_writer writer = {0};
-    int status = header_build(path, entries, count, &header, error);
+    struct file_writer writer;
+    int status = file_writer_open(&writer, path, FILE_MODE, error);
     if (!status)
-        status = file_writer_open(&writer, path, error);
-    if (!status)
-        status = file_writer_write(&writer, header.data, header.length, error);
-    if (!status)
-        status = data_write(&writer, entries, count, fill, user, error);
+        status = safetensors_write_to(&writer, NULL, entries, count, fill, user, error);
     if (!status)
         status = file_writer_commit(&writer, error);
     file_writer_abort(&writer);
-    buffer_free(&header);
     return status;
 }
