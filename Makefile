@@ -6,6 +6,7 @@
 #   make test               set up, build and run every test, side by side
 #   make test-<name>        build what one test needs, and run it: make test-norm, test-json, ...; FLAVOURS="plain asan
 #                           check" runs one of the CUDA kernels in these flavours of the emulation (plain)
+#   make fuzz SECONDS=20    hostile input for every parser, so long for each (needs clang)
 #   make bench              measure every op on this machine, checked first (about a minute); make bench-<op>, as bench-norm
 #   make compare            whole steps against PyTorch (as parity);  make report  benches/results/README.md anew
 #   make parity             compare with transformers, live (needs Python with torch; the rest comes from PyPI)
@@ -82,7 +83,7 @@ include tests/emulation/emulation.mk
 
 # A name that make does not know is refused before anything is built.
 OPS := $(sort $(filter $(basename $(notdir $(KERNEL_SOURCES))),$(patsubst bench_%.c,%,$(notdir $(wildcard host/bench/bench_*.c)))))
-TARGETS := help flat cuda demo test test-bin layers bench compare report parity parity-table deps install install-files uninstall clean \
+TARGETS := help flat cuda demo test test-bin fuzz layers bench compare report parity parity-table deps install install-files uninstall clean \
     emu $(EMU_FLAVOURS:%=emu-%) emu-selftest emu-mutant $(TESTS:%=test-%) $(OPS:%=bench-%)
 UNKNOWN := $(strip $(foreach goal,$(filter-out $(TARGETS),$(MAKECMDGOALS)),$(if $(findstring /,$(goal)),,$(goal))))
 ifneq ($(UNKNOWN),)
@@ -213,6 +214,19 @@ test: deps layers
 	+@$(SUBMAKE) CUDA_ARCHS=90a FLAVOURS="$(FLAVOURS)" test-bin
 	+@$(if $(SAN),:,$(SUBMAKE) SAN=1 CUDA= BUILD=$(BUILD)-san WANTED="$(INPUT_TESTS)" test-bin)
 	@$(RUN_TESTS) $(call test_jobs,$(TESTS)) $(if $(SAN),,$(sanitized_jobs))
+
+# Fuzzing: a libFuzzer target per tests/fuzz/fuzz_<name>.c, each for so many seconds; what one finds is left in
+# $(BUILD)/fuzz/found. Seeds: tests/fuzz/corpus, made by tests/fuzz/make_corpus.
+SECONDS ?= 20
+FUZZ := $(sort $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c)))
+FUZZ_SANITIZE := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+$(FUZZ:%=$(BUILD)/tests/fuzz_%):
+	@echo "LINK $@"
+	$(Q)$(CC) $(SANITIZE) -fsanitize=fuzzer -o $@ $^ $(HOST_LIBS)
+fuzz: deps
+	@command -v clang >/dev/null || { echo "make fuzz needs clang: apt-get install clang" >&2; exit 1; }
+	+@$(SUBMAKE) SAN= BUILD=$(BUILD)/fuzz CC=clang CFLAGS="-O1 -g" SANITIZE="$(FUZZ_SANITIZE)" $(FUZZ:%=$(BUILD)/fuzz/tests/fuzz_%)
+	@JOBS=$(JOBS) tests/fuzz/run $(SECONDS) $(BUILD)/fuzz $(FUZZ)
 
 # What an op takes, against the limits of the machine: all in short, or one op in full.
 bench: deps
