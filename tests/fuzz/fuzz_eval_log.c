@@ -6,8 +6,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length)
 {
     struct error error = {0};
     struct eval_log log;
-    struct log messages = {.quiet = true};
+    static struct log messages;
     cJSON *summary = NULL;
+    if (!messages.stream)
+        log_init(&messages, fopen("/dev/null", "w"), true);
+    FUZZ_CHECK(messages.stream);
     int status = eval_log_read(&log, fuzz_file("log.json", data, length), &messages, &error);
     for (const cJSON *metric = status ? NULL : log.metrics->child; metric; metric = metric->next) {
         struct error refused = {0};

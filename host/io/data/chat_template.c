@@ -390,7 +390,7 @@ int chat_render_answer(const struct chat_format *format, const struct chat_messa
     const size_t end = full.stop ? full.stop : full.opening;
     size_t begin = asked.length, from = 0;
     answer->stopped = full.stopped;
-    answer->is_prefix = !status && begin <= end && !memcmp(asked.data, whole.data, begin);
+    answer->is_prefix = !status && begin <= end && (!begin || !memcmp(asked.data, whole.data, begin));
     if (!status && !answer->is_prefix) { /* the turns before, then the answer's turn */
         const size_t content = full.first_content ? full.first_content : end, opening = prompt.opening;
         from = full.turn;

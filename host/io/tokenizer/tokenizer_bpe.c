@@ -250,8 +250,8 @@ int bpe_encode(struct bpe *bpe, struct span piece, struct token_list *ids, struc
             if (bpe->symbol[i].id >= 0)
                 status = token_list_append(ids, bpe->symbol[i].id, error);
     }
-    if (!status)
-        status = piece_cache_add(&bpe->cache, piece, ids->id + first, ids->length - first, error);
+    if (!status) /* a piece without ids may come before the list has an array */
+        status = piece_cache_add(&bpe->cache, piece, ids->id ? ids->id + first : NULL, ids->length - first, error);
     return status;
 }
 

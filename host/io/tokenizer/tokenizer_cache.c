@@ -40,7 +40,7 @@ bool piece_cache_find(const struct piece_cache *cache, struct span piece, const 
     uint32_t found = cache->slot[slot_of(cache, piece)];
     if (found == 0)
         return false;
-    *ids = cache->ids.id + cache->entry[found - 1].ids;
+    *ids = cache->ids.id ? cache->ids.id + cache->entry[found - 1].ids : NULL; /* none yet: of pieces without ids */
     *count = cache->entry[found - 1].ids_length;
     return true;
 }

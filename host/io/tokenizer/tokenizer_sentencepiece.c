@@ -82,7 +82,8 @@ static bool proto_next(struct proto *proto, struct proto_field *field, bool *bad
 
 static struct proto proto_of(struct span bytes)
 {
-    return (struct proto){(const unsigned char *)bytes.text, (const unsigned char *)bytes.text + bytes.length};
+    const unsigned char *text = (const unsigned char *)bytes.text; /* NULL of a field that is no text */
+    return (struct proto){text, text ? text + bytes.length : NULL};
 }
 
 /* ---- the model ---- */
