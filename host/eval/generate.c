@@ -108,7 +108,7 @@ static int batch_next_ids(struct generator *g, int64_t first_index, int32_t *ids
         status = device_copy_in(model->device, g->device_counters, g->counters, (size_t)count * sizeof(int64_t), error);
     if (!status)
         status = device_run(model->device, error, sample,
-                            &((struct sample_args){.dtype = model->dtype,
+                            &((struct sample_args){.dtype = model->logits_dtype,
                                                    .rows = count,
                                                    .cols = model->config.vocab_size,
                                                    .stride = model->config.vocab_size,

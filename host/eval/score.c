@@ -70,6 +70,20 @@ static int sequence_scores(const struct batch *batch, const double *logprob, con
     return STATUS_OK;
 }
 
+int score_batch(struct model *model, struct batch *batch, const struct batch_sequence *sequences,
+                const int32_t *group_first, int groups, bool keep_tokens, double *values, struct score *score,
+                struct error *error)
+{
+    int status = batch_pack(batch, model->device, sequences, group_first, groups, true, model->config.vocab_size, error);
+    if (!status)
+        status = model_forward(model, batch, error);
+    if (!status)
+        status = head_read(model, model->head.logprob, batch->targets, values, error);
+    if (!status)
+        status = head_read(model, model->head.p, batch->targets, values + batch->targets, error);
+    return status ? status : sequence_scores(batch, values, values + batch->targets, keep_tokens, score, error);
+}
+
 int scorer_run(struct model *model, const struct batch_sequence *sequences, const int32_t *group_first, int groups,
                int batch_size, bool keep_tokens, struct score *score, struct error *error)
 {
@@ -83,17 +97,8 @@ int scorer_run(struct model *model, const struct batch_sequence *sequences, cons
         int to = from + batch_size < groups ? from + batch_size : groups;
         for (int g = from; g <= to; g++)
             first[g - from] = group_first[g] - group_first[from];
-        status = batch_pack(&batch, model->device, sequences + group_first[from], first, to - from, true,
-                            model->config.vocab_size, error);
-        if (!status)
-            status = model_forward(model, &batch, error);
-        if (!status)
-            status = head_read(model, model->head.logprob, batch.targets, values, error);
-        if (!status)
-            status = head_read(model, model->head.p, batch.targets, values + model->max_targets, error);
-        if (!status)
-            status = sequence_scores(&batch, values, values + model->max_targets, keep_tokens, score + group_first[from],
-                                     error);
+        status = score_batch(model, &batch, sequences + group_first[from], first, to - from, keep_tokens, values,
+                             score + group_first[from], error);
     }
     batch_free(&batch, model->device);
     free(first);

@@ -14,6 +14,12 @@ struct score {
     float *token_logprobs; /* [num_tokens], free(); NULL unless asked for */
 };
 
+/* Scores the groups of one batch, which must fit it: group g is sequences group_first[g] .. group_first[g+1]-1, the first
+ * is 0. values: room for 2 numbers per target. token_logprobs of score[] are the caller's, after a failure too. */
+int score_batch(struct model *model, struct batch *batch, const struct batch_sequence *sequences,
+                const int32_t *group_first, int groups, bool keep_tokens, double *values, struct score *score,
+                struct error *error);
+
 /* Scores all groups (group g is sequences group_first[g] .. group_first[g+1]-1) in batches of at most batch_size
  * groups. score[s] for every sequence; the caller frees token_logprobs, after a failure too. model must have been
  * allocated by scorer_open with sizes from the same sequences. */

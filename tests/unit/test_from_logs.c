@@ -26,10 +26,10 @@ static struct said run(const char *log, const char *retain, const char *output, 
     log_init(&messages, stream, false);
     struct from_logs_options options = {.log = log,
                                         .retain_log = retain,
-                                        .output_dir = output,
-                                        .suite = suite,
-                                        .refusals = refusals,
-                                        .refusal_count = 3};
+                                        .results = {.output_dir = output,
+                                                    .suite = suite,
+                                                    .refusals = refusals,
+                                                    .refusal_count = 3}};
     said.status = eval_from_logs(&options, &messages, &said.summary, &said.error);
     rewind(stream);
     said.messages[fread(said.messages, 1, sizeof said.messages - 1, stream)] = 0;
@@ -221,7 +221,7 @@ static void test_malformed(void **state)
         assert_false(file_exists(temporary_path("nothing")));
     }
     struct said said = run(log_file("{\"x\": {\"agg_value\": 1}}"), NULL, temporary_path("nothing"), "HARNESS");
-    assert_error(&said.error, said.status, STATUS_USAGE, "\"HARNESS\": expected the suite TOFU or MUSE");
+    assert_error(&said.error, said.status, STATUS_USAGE, "\"HARNESS\": expected the suite TOFU, MUSE, HP or QA");
     said = run(temporary_path("none.json"), NULL, temporary_path("nothing"), NULL);
     assert_error(&said.error, said.status, STATUS_INPUT, "none.json: cannot be opened");
 }

@@ -14,14 +14,16 @@ static const char *const shared_names[MOST_NAMES] = {
     "mia_min_k_plus_plus", "mia_gradnorm",       "mia_reference", "privacy_score", "forget_refusal_rate",
     "forget_repetition"};
 static const struct suite {
-    const char *name, *sign; /* sign: part of a metric's name that only this suite has */
-    const char *shown[MOST_NAMES];
+    const char *name, *sign; /* sign: part of a metric's name that only this suite has; NULL: no name tells */
+    const char *shown[MOST_NAMES]; /* none: all */
 } suites[] = {
     {"MUSE", "mem_ROUGE", {"forget_knowmem_ROUGE", "forget_verbmem_ROUGE", "retain_knowmem_ROUGE"}},
     {"TOFU",
      "_Q_A_",
      {"forget_Q_A_Prob", "forget_Q_A_ROUGE", "forget_quality", "forget_truth_ratio", "model_utility",
       "forget_Q_A_gibberish", "model_utility_tofu", "memorization_score", "utility_score", "overall_score"}},
+    {"HP", NULL, {NULL}},
+    {"QA", NULL, {NULL}},
 };
 enum { SUITES = sizeof suites / sizeof *suites };
 
@@ -29,7 +31,7 @@ const char *eval_log_suite(const struct eval_log *log)
 {
     for (int i = 0; i < SUITES; i++)
         for (const cJSON *metric = log->metrics->child; metric; metric = metric->next)
-            if (strstr(metric->string, suites[i].sign))
+            if (suites[i].sign && strstr(metric->string, suites[i].sign))
                 return suites[i].name;
     return NULL;
 }
@@ -44,6 +46,8 @@ static const struct suite *suite_find(const char *name)
 
 static bool is_shown(const struct suite *suite, const char *name)
 {
+    if (!suite->shown[0])
+        return true;
     for (int i = 0; i < MOST_NAMES; i++)
         if ((shared_names[i] && !strcmp(shared_names[i], name)) || (suite->shown[i] && !strcmp(suite->shown[i], name)))
             return true;
@@ -82,7 +86,7 @@ int eval_log_summary(const struct eval_log *log, const char *suite, cJSON **summ
     size_t count;
     const struct suite *shown = suite_find(suite);
     if (!shown)
-        return error_set(error, STATUS_USAGE, "\"%s\": expected the suite TOFU or MUSE", suite);
+        return error_set(error, STATUS_USAGE, "\"%s\": expected the suite TOFU, MUSE, HP or QA", suite);
     if (!(*summary = cJSON_CreateObject()))
         return out_of_memory(log, error);
     int status = sorted_metrics(log, shown, &metric, &count, error);

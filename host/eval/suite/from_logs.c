@@ -1,82 +1,25 @@
 /* from_logs.c - see from_logs.h. */
 #include "from_logs.h"
 
-#include <math.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "tofu_tables.h"
-
-/* The names of the figures that are not finite, as an error. */
-static int check_finite(const struct eval_log *log, const cJSON *summary, struct error *error)
-{
-    struct buffer names = {0};
-    const cJSON *value;
-    int status = STATUS_OK;
-    cJSON_ArrayForEach(value, summary)
-    {
-        if (!isfinite(value->valuedouble) && !status)
-            status = buffer_printf(&names, error, "%s%s", names.length ? ", " : "", value->string);
-    }
-    if (!status && names.length)
-        status = error_set(error, STATUS_NONFINITE,
-                           "%s: not finite: %.400s; a row without a target, or an infinite loss; the files are written",
-                           log->path, names.data);
-    buffer_free(&names);
-    return status;
-}
-
-static int write_files(const struct from_logs_options *options, const char *suite, const struct eval_log *log,
-                       const struct eval_log *retain, struct log *messages, struct error *error)
-{
-    int status = eval_log_write(log, suite, options->output_dir, error);
-    bool written = true;
-    if (!status && !strcmp(suite, "TOFU"))
-        status = tofu_tables_write(log, retain, options->method, options->submitted_by, options->output_dir, &written,
-                                   error);
-    if (!status && !written)
-        log_warning(messages, "%s: no CSV: TOFU's tables need the rows of all four sets", log->path);
-    return status;
-}
-
 int eval_from_logs(const struct from_logs_options *options, struct log *messages, cJSON **summary, struct error *error)
 {
     struct eval_log log = {0}, retain = {0};
-    struct derive_options derive = {NULL, options->refusals, options->refusal_count};
+    struct results_options results = options->results;
     *summary = NULL;
     int status = eval_log_read(&log, options->log, messages, error);
     if (!status && options->retain_log) {
-        derive.retain = &retain;
+        results.retain = &retain;
         status = eval_log_read(&retain, options->retain_log, messages, error);
     }
-    const char *suite = options->suite ? options->suite : log.metrics ? eval_log_suite(&log) : NULL;
-    if (!status && !suite)
+    if (!results.suite && log.metrics)
+        results.suite = eval_log_suite(&log);
+    if (!status && !results.suite)
         status = error_set(error, STATUS_INPUT,
                            "%s: no metric of TOFU (as forget_Q_A_Prob) or MUSE (as forget_knowmem_ROUGE); say --suite",
                            log.path);
     if (!status)
-        status = eval_derive(&log, &derive, messages, error);
-    if (!status)
-        status = eval_log_summary(&log, suite, summary, error);
-    if (!status)
-        status = write_files(options, suite, &log, derive.retain, messages, error);
-    if (!status)
-        status = check_finite(&log, *summary, error);
-    if (status && status != STATUS_NONFINITE) {
-        cJSON_Delete(*summary);
-        *summary = NULL;
-    }
+        status = eval_results(&log, &results, messages, summary, error);
     eval_log_free(&log);
     eval_log_free(&retain);
-    return status;
-}
-
-int eval_summary_print(const cJSON *summary, struct buffer *out, struct error *error)
-{
-    const cJSON *value;
-    int width = 0, status = STATUS_OK;
-    cJSON_ArrayForEach(value, summary) width = (int)strlen(value->string) > width ? (int)strlen(value->string) : width;
-    for (value = summary->child; value && !status; value = value->next)
-        status = buffer_printf(out, error, "%-*s  %.6g\n", width, value->string, value->valuedouble);
     return status;
 }
