@@ -56,12 +56,11 @@ void eval_model_close(struct eval_model *m)
 static int file_add(uint64_t *sum, const char *directory, const char *name, struct error *error)
 {
     char path[4096];
-    int64_t bytes;
-    uint64_t xxh3;
+    struct digest digest;
     int status = file_join(path, sizeof path, directory, name, error);
     if (!status)
-        status = file_checksum(path, &bytes, &xxh3, error);
-    *sum = status ? 0 : *sum * 0x9e3779b97f4a7c15u + (xxh3 ^ (uint64_t)bytes);
+        status = checksum_file(path, &digest, error);
+    *sum = status ? 0 : *sum * 0x9e3779b97f4a7c15u + (digest.xxh3 ^ (uint64_t)digest.bytes);
     return status;
 }
 

@@ -3,8 +3,8 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
 
+#include "../util/checksum.h"
 #include "../util/progress.h"
 #include "chunk_line.h"
 #include "generate.h"
@@ -263,23 +263,33 @@ static int line_take(void *user, const char *text, size_t length, struct error *
 }
 
 /* What must be equal for results to be of the same evaluation. */
-static uint64_t work_checksum(const struct work *w)
+static int work_checksum(const struct work *w, uint64_t *sum, struct error *error)
 {
     const struct evaluation *e = w->e;
     char text[512];
+    int status = question_list_checksum(e->questions, sum, error);
+    if (status)
+        return status;
     snprintf(text, sizeof text, "%016llx %016llx %lld %lld %s %d", (unsigned long long)e->model_checksum,
-             (unsigned long long)question_list_checksum(e->questions), (long long)e->options->batch_size,
-             (long long)e->options->batch_tokens, e->device->engine->name, (int)e->model->model.dtype);
-    return XXH3_64bits(text, strlen(text));
+             (unsigned long long)*sum, (long long)e->options->batch_size, (long long)e->options->batch_tokens,
+             e->device->engine->name, (int)e->model->model.dtype);
+    *sum = checksum_of(text, strlen(text)).xxh3;
+    return STATUS_OK;
 }
 
-/* Rank 0 knows what is done already. */
+/* All are about the same thing; rank 0 knows what is done already. */
 static int done_share(struct work *w, struct error *error)
 {
     struct evaluation *e = w->e;
-    int status = STATUS_OK;
-    if (e->partial_path && !comm_rank(e->comm))
-        status = partial_open(&e->partial, e->partial_path, work_checksum(w), line_take, w, e->log, error);
+    uint64_t sum;
+    char text[24] = "";
+    int status = work_checksum(w, &sum, error);
+    snprintf(text, sizeof text, "%016llx", (unsigned long long)sum);
+    status = comm_agree(e->comm, status, error);
+    if (!status)
+        status = comm_check_equal(e->comm, "what is evaluated (model, rows, settings)", text, error);
+    if (!status && e->partial_path && !comm_rank(e->comm))
+        status = partial_open(&e->partial, e->partial_path, sum, line_take, w, e->log, error);
     status = comm_agree(e->comm, status, error);
     if (!status)
         status = comm_broadcast_host(e->comm, w->done, (size_t)w->chunks * sizeof *w->done, 0, error);

@@ -3,7 +3,8 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
+
+#include "../util/checksum.h"
 
 static int prompt_take(struct question_list *list, struct eval_question *question, const struct prompt_text *text,
                        struct error *error)
@@ -133,22 +134,23 @@ double answer_loss(const struct eval_answer *answer)
     return -answer->logprob_sum / answer->num_tokens;
 }
 
-static uint64_t mix(uint64_t seed, const void *bytes, size_t length)
+int question_list_checksum(const struct question_list *list, uint64_t *sum, struct error *error)
 {
-    return XXH3_64bits_withSeed(length ? bytes : "", length, seed);
-}
-
-uint64_t question_list_checksum(const struct question_list *list)
-{
-    uint64_t sum = mix(0, list->ids.id, list->ids.length * sizeof *list->ids.id);
+    struct checksum *checksum = checksum_open(error);
+    if (!checksum)
+        return STATUS_MEMORY;
+    checksum_add(checksum, list->ids.id, list->ids.length * sizeof *list->ids.id);
     for (int i = 0; i < list->questions; i++) {
         const struct eval_question *q = &list->question[i];
-        const int64_t numbers[] = {q->set, q->row, q->answers, q->max_new_tokens};
-        sum = mix(mix(sum, numbers, sizeof numbers), q->prompt.id, q->prompt.length * sizeof *q->prompt.id);
+        const int64_t numbers[] = {q->set, q->row, q->answers, q->max_new_tokens, (int64_t)q->prompt.length};
+        checksum_add(checksum, numbers, sizeof numbers);
+        checksum_add(checksum, q->prompt.id, q->prompt.length * sizeof *q->prompt.id);
     }
     for (int i = 0; i < list->answers; i++) {
         const int64_t numbers[] = {list->answer[i].length, list->answer[i].answer_begin, list->answer[i].keep_tokens};
-        sum = mix(sum, numbers, sizeof numbers);
+        checksum_add(checksum, numbers, sizeof numbers);
     }
-    return sum;
+    *sum = checksum_digest(checksum).xxh3;
+    checksum_close(checksum);
+    return STATUS_OK;
 }

@@ -58,6 +58,6 @@ void question_list_free(struct question_list *list);
 /* Mean -logprob of an answer's targets. */
 double answer_loss(const struct eval_answer *answer);
 /* XXH3 over everything that was asked, to tell evaluations apart. */
-uint64_t question_list_checksum(const struct question_list *list);
+int question_list_checksum(const struct question_list *list, uint64_t *sum, struct error *error);
 
 #endif
