@@ -97,7 +97,7 @@ SUBMAKE = $(MAKE) --no-print-directory $(PARALLEL)
 help:
 	@awk '/^#/ { sub(/^# ?/, ""); print; next } { exit }' Makefile
 
-flat: $(BUILD)/flat $(BUILD)/libflat_cpu.so $(if $(CUDA),$(BUILD)/libflat_cuda.so)
+flat: $(BUILD)/flat $(BUILD)/libflat_cpu.so $(BUILD)/libflat_cpu64.so $(if $(CUDA),$(BUILD)/libflat_cuda.so)
 	$(if $(CUDA)$(filter-out file,$(origin CUDA)),,$(if $(NVCC),@echo "no GPU here: built without the CUDA engine (CUDA=1 builds it)"))
 cuda: $(BUILD)/libflat_cuda.so
 
@@ -288,7 +288,7 @@ install-files:
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/flat $(dir $(SHARED_TEXTS:%=$(DESTDIR)$(PREFIX)/share/%))
 	install -s -m 755 $(BUILD)/flat $(DESTDIR)$(PREFIX)/bin/flat
 	rm -f $(DESTDIR)$(PREFIX)/lib/flat/libflat_*.so
-	install -s -m 755 $(BUILD)/libflat_cpu.so $(DESTDIR)$(PREFIX)/lib/flat/
+	install -s -m 755 $(BUILD)/libflat_cpu.so $(BUILD)/libflat_cpu64.so $(DESTDIR)$(PREFIX)/lib/flat/
 	@if $(if $(NVCC),$(MAKE) -q $(BUILD)/libflat_cuda.so 2>/dev/null,false); then \
 	    set -x; install -s -m 755 $(BUILD)/libflat_cuda.so $(DESTDIR)$(PREFIX)/lib/flat/; fi
 	for model in $(notdir $(wildcard benches/models/*)); do \

@@ -82,15 +82,11 @@ static void row_backward(enum activation_kind kind, const real *x, const real *d
 
 int activation_forward(struct engine_context *context, const struct activation_args *args)
 {
-    REQUIRE_ARGS(args);
+    REQUIRE_CONTRACT(activation_forward, args);
     REQUIRE_REAL(args->dtype);
-    REQUIRE((unsigned)args->kind <= ACTIVATION_RELU, "unknown kind");
     int64_t rows = args->rows, cols = args->cols, x_cols = args->kind == ACTIVATION_SWIGLU ? 2 * cols : cols;
-    REQUIRE(rows >= 0 && cols > 0, "rows is negative or cols not positive");
     if (rows == 0)
         return OP_OK;
-    REQUIRE(args->x && args->y, "x or y is NULL");
-
 #pragma omp parallel for schedule(static) num_threads(engine_threads(context, rows *cols))
     for (int64_t i = 0; i < rows; i++)
         row_forward(args->kind, (const real *)args->x + i * x_cols, (real *)args->y + i * cols, cols);
@@ -99,15 +95,11 @@ int activation_forward(struct engine_context *context, const struct activation_a
 
 int activation_backward(struct engine_context *context, const struct activation_backward_args *args)
 {
-    REQUIRE_ARGS(args);
+    REQUIRE_CONTRACT(activation_backward, args);
     REQUIRE_REAL(args->dtype);
-    REQUIRE((unsigned)args->kind <= ACTIVATION_RELU, "unknown kind");
     int64_t rows = args->rows, cols = args->cols, x_cols = args->kind == ACTIVATION_SWIGLU ? 2 * cols : cols;
-    REQUIRE(rows >= 0 && cols > 0, "rows is negative or cols not positive");
     if (rows == 0)
         return OP_OK;
-    REQUIRE(args->x && args->dy && args->dx, "x, dy or dx is NULL");
-
 #pragma omp parallel for schedule(static) num_threads(engine_threads(context, rows *cols))
     for (int64_t i = 0; i < rows; i++)
         row_backward(args->kind, (const real *)args->x + i * x_cols, (const real *)args->dy + i * cols,

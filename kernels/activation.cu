@@ -220,13 +220,10 @@ template <typename T> cudaError_t backward_launch_kind(cudaStream_t stream, cons
 
 int activation_forward(struct engine_context *context, const struct activation_args *args)
 {
-    REQUIRE_ARGS(args);
+    REQUIRE_CONTRACT(activation_forward, args);
     REQUIRE_DTYPE(args->dtype);
-    REQUIRE(enum_value(args->kind) <= ACTIVATION_RELU, "unknown kind");
-    REQUIRE(args->rows >= 0 && args->cols > 0, "rows is negative or cols not positive");
     if (args->rows == 0)
         return OP_OK;
-    REQUIRE(args->x && args->y, "x or y is NULL");
     return engine_launched(context, "activation_forward",
                            args->dtype == DTYPE_F32 ? forward_launch_kind<float>(context->stream, args)
                                                     : forward_launch_kind<bf16>(context->stream, args));
@@ -234,13 +231,10 @@ int activation_forward(struct engine_context *context, const struct activation_a
 
 int activation_backward(struct engine_context *context, const struct activation_backward_args *args)
 {
-    REQUIRE_ARGS(args);
+    REQUIRE_CONTRACT(activation_backward, args);
     REQUIRE_DTYPE(args->dtype);
-    REQUIRE(enum_value(args->kind) <= ACTIVATION_RELU, "unknown kind");
-    REQUIRE(args->rows >= 0 && args->cols > 0, "rows is negative or cols not positive");
     if (args->rows == 0)
         return OP_OK;
-    REQUIRE(args->x && args->dy && args->dx, "x, dy or dx is NULL");
     return engine_launched(context, "activation_backward",
                            args->dtype == DTYPE_F32 ? backward_launch_kind<float>(context->stream, args)
                                                     : backward_launch_kind<bf16>(context->stream, args));

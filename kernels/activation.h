@@ -7,7 +7,7 @@
  * SHAPES    SWIGLU: x, dx [rows, 2 cols] with gate in the first cols columns.  Others: x, dx [rows, cols]
  *           y, dy [rows, cols]
  * DTYPES    dtype everywhere; arithmetic in stat
- * BYTES     activation_forward_bytes, activation_backward_bytes: each value once
+ * BYTES     each value once
  * NUMERICS  forward and backward within 4 roundings of stat, plus one rounding to dtype
  * SAME BITS yes
  * NEEDS     dx may alias x
@@ -38,14 +38,35 @@ struct activation_backward_args {
     void *dx;
 };
 
-static inline int64_t activation_forward_bytes(enum activation_kind kind, int64_t rows, int64_t cols, enum dtype dtype)
+static inline const char *activation_forward_check(const struct activation_args *args)
 {
-    return rows * cols * (int64_t)dtype_size(dtype) * (kind == ACTIVATION_SWIGLU ? 3 : 2);
+    if (enum_value(&args->kind) > ACTIVATION_RELU)
+        return "unknown kind";
+    if (args->rows < 0 || args->cols <= 0)
+        return "rows is negative or cols not positive";
+    return args->rows && !(args->x && args->y) ? "x or y is NULL" : NULL;
 }
 
-static inline int64_t activation_backward_bytes(enum activation_kind kind, int64_t rows, int64_t cols, enum dtype dtype)
+static inline const char *activation_backward_check(const struct activation_backward_args *args)
 {
-    return rows * cols * (int64_t)dtype_size(dtype) * (kind == ACTIVATION_SWIGLU ? 5 : 3);
+    if (enum_value(&args->kind) > ACTIVATION_RELU)
+        return "unknown kind";
+    if (args->rows < 0 || args->cols <= 0)
+        return "rows is negative or cols not positive";
+    return args->rows && !(args->x && args->dy && args->dx) ? "x, dy or dx is NULL" : NULL;
+}
+
+/* Each value once. */
+static inline struct op_cost activation_forward_cost(const struct activation_args *args)
+{
+    const double elements = (double)args->rows * (double)args->cols;
+    return (struct op_cost){elements * (double)dtype_size(args->dtype) * (args->kind == ACTIVATION_SWIGLU ? 3 : 2), 0};
+}
+
+static inline struct op_cost activation_backward_cost(const struct activation_backward_args *args)
+{
+    const double elements = (double)args->rows * (double)args->cols;
+    return (struct op_cost){elements * (double)dtype_size(args->dtype) * (args->kind == ACTIVATION_SWIGLU ? 5 : 3), 0};
 }
 
 int activation_forward(struct engine_context *context, const struct activation_args *args);

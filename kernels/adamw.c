@@ -15,10 +15,8 @@ static double block_sum_squares(const real *g, int64_t count)
 
 int adamw_norm(struct engine_context *context, const struct adamw_norm_args *args)
 {
-    REQUIRE_ARGS(args);
+    REQUIRE_CONTRACT(adamw_norm, args);
     REQUIRE_REAL(args->grad_dtype);
-    REQUIRE(args->n >= 0, "n is negative");
-    REQUIRE(args->sum_squares && (args->grad || args->n == 0), "grad or sum_squares is NULL");
     int64_t blocks = (args->n + BLOCK - 1) / BLOCK;
     double *partial = engine_scratch(context, 1, (size_t)blocks * sizeof *partial);
     if (!partial)
@@ -38,8 +36,7 @@ int adamw_norm(struct engine_context *context, const struct adamw_norm_args *arg
 
 int adamw_prepare(struct engine_context *context, const struct adamw_prepare_args *args)
 {
-    REQUIRE_ARGS(args);
-    REQUIRE(args->sum_squares && args->state, "sum_squares or state is NULL");
+    REQUIRE_CONTRACT(adamw_prepare, args);
     struct adamw_state *state = args->state;
     state->skip = !isfinite(*args->sum_squares);
     if (state->skip)
@@ -54,16 +51,12 @@ int adamw_prepare(struct engine_context *context, const struct adamw_prepare_arg
 
 int adamw_step(struct engine_context *context, const struct adamw_args *args)
 {
-    REQUIRE_ARGS(args);
+    REQUIRE_CONTRACT(adamw_step, args);
     REQUIRE_REAL(args->dtype);
     REQUIRE_REAL(args->grad_dtype);
-    REQUIRE(args->n >= 0, "n is negative");
-    REQUIRE(!args->master, "this engine's weights are their own master copy");
-    REQUIRE(args->state, "state is NULL");
     const struct adamw_state *state = args->state;
     if (args->n == 0 || state->skip)
         return OP_OK;
-    REQUIRE(args->param && args->grad && args->m && args->v, "param, grad, m or v is NULL");
 
     real clip = (real)state->clip, rate = (real)state->rate, correction = (real)state->correction;
     real keep = (real)(1 - state->learning_rate * args->weight_decay), eps = (real)args->eps;

@@ -80,10 +80,8 @@ cudaError_t norm_launch_aligned(cudaStream_t stream, const struct adamw_norm_arg
 
 int adamw_norm(struct engine_context *context, const struct adamw_norm_args *args)
 {
-    REQUIRE_ARGS(args);
+    REQUIRE_CONTRACT(adamw_norm, args);
     REQUIRE_DTYPE(args->grad_dtype);
-    REQUIRE(args->n >= 0, "n is negative");
-    REQUIRE(args->sum_squares && (args->grad || args->n == 0), "grad or sum_squares is NULL");
     const int64_t chunks = (args->n + CHUNK - 1) / CHUNK;
     double *partials = static_cast<double *>(engine_scratch(context, (size_t)chunks * sizeof *partials));
     if (!partials)
@@ -209,8 +207,7 @@ cudaError_t step_launch_aligned(struct engine_context *context, const struct ada
 
 int adamw_prepare(struct engine_context *context, const struct adamw_prepare_args *args)
 {
-    REQUIRE_ARGS(args);
-    REQUIRE(args->sum_squares && args->state, "sum_squares or state is NULL");
+    REQUIRE_CONTRACT(adamw_prepare, args);
     return engine_launched(context, "adamw_prepare",
                            LAUNCH(prepare_kernel, 1, 1, 0, context->stream, args->sum_squares, args->max_grad_norm,
                                   args->beta1, args->beta2, args->state));
@@ -218,15 +215,11 @@ int adamw_prepare(struct engine_context *context, const struct adamw_prepare_arg
 
 int adamw_step(struct engine_context *context, const struct adamw_args *args)
 {
-    REQUIRE_ARGS(args);
+    REQUIRE_CONTRACT(adamw_step, args);
     REQUIRE_DTYPE(args->dtype);
     REQUIRE_DTYPE(args->grad_dtype);
-    REQUIRE(args->n >= 0, "n is negative");
-    REQUIRE(args->dtype == DTYPE_BF16 || !args->master, "float weights are their own master copy");
-    REQUIRE(args->state, "state is NULL");
     if (args->n == 0)
         return OP_OK;
-    REQUIRE(args->param && args->grad && args->m && args->v, "param, grad, m or v is NULL");
 
     struct update update;
     update.state = args->state;

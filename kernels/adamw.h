@@ -12,7 +12,7 @@
  * SHAPES    all [n]
  * DTYPES    param: dtype.  grad: grad_dtype.  m, v: stat.  master: float, NULL when dtype is float or double.
  *           With a master, w above is master, and param is its rounding
- * BYTES     adamw_norm_bytes, adamw_step_bytes
+ * BYTES     norm: the gradients once. step: moments, master and gradients read once, all but these written once
  * NUMERICS  float arithmetic (double for DTYPE_F64); the norm sums in double by fixed blocks; adamw_prepare in double
  * SAME BITS yes: blocks of fixed size summed in order, whatever the number of threads
  * SEEN IN   the end of every step
@@ -61,12 +61,45 @@ struct adamw_args {
     double beta1, beta2, eps, weight_decay;
 };
 
-static inline int64_t adamw_norm_bytes(int64_t n, enum dtype grad_dtype) { return n * (int64_t)dtype_size(grad_dtype); }
-
-static inline int64_t adamw_step_bytes(int64_t n, enum dtype dtype, enum dtype grad_dtype, bool master)
+static inline const char *adamw_norm_check(const struct adamw_norm_args *args)
 {
-    int64_t stat = (int64_t)dtype_size(dtype_stat(dtype)), s = (int64_t)dtype_size(dtype);
-    return n * (4 * stat + (int64_t)dtype_size(grad_dtype) + (master ? s + 8 : 2 * s));
+    if (args->n < 0)
+        return "n is negative";
+    return args->sum_squares && (args->grad || args->n == 0) ? NULL : "grad or sum_squares is NULL";
+}
+
+static inline const char *adamw_prepare_check(const struct adamw_prepare_args *args)
+{
+    return args->sum_squares && args->state ? NULL : "sum_squares or state is NULL";
+}
+
+static inline const char *adamw_step_check(const struct adamw_args *args)
+{
+    if (args->n < 0)
+        return "n is negative";
+    if (args->master && args->dtype == dtype_stat(args->dtype))
+        return "weights of this type are their own master copy";
+    if (!args->state)
+        return "state is NULL";
+    return args->n && !(args->param && args->grad && args->m && args->v) ? "param, grad, m or v is NULL" : NULL;
+}
+
+static inline struct op_cost adamw_norm_cost(const struct adamw_norm_args *args)
+{
+    return (struct op_cost){(double)args->n * (double)dtype_size(args->grad_dtype), 0};
+}
+
+static inline struct op_cost adamw_prepare_cost(const struct adamw_prepare_args *args)
+{
+    (void)args;
+    return (struct op_cost){sizeof(double) + sizeof(struct adamw_state), 0};
+}
+
+static inline struct op_cost adamw_step_cost(const struct adamw_args *args)
+{
+    const double stat = (double)dtype_size(dtype_stat(args->dtype)), s = (double)dtype_size(args->dtype);
+    return (struct op_cost){
+        (double)args->n * (4 * stat + (double)dtype_size(args->grad_dtype) + (args->master ? s + 8 : 2 * s)), 0};
 }
 
 int adamw_norm(struct engine_context *context, const struct adamw_norm_args *args);

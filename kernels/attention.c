@@ -173,25 +173,9 @@ static void group_backward(const struct attention_backward_args *args, int group
             segment_backward(args, &segment[s], head, scores, dscores);
 }
 
-static int shapes_check(struct engine_context *context, const struct attention_args *args)
+/* What only an engine can check that reads device memory. */
+static int segments_check(struct engine_context *context, const struct attention_args *args)
 {
-    REQUIRE_REAL(args->dtype);
-    REQUIRE(args->rows >= 0 && args->groups >= 0 && args->segments >= 0, "rows, groups or segments is negative");
-    REQUIRE(args->kv_heads > 0 && args->heads > 0 && args->heads % args->kv_heads == 0,
-            "heads is not a multiple of kv_heads");
-    REQUIRE(args->head_dim > 0 && args->head_dim % 8 == 0 && args->head_dim <= 256,
-            "head_dim is not a multiple of 8 up to 256");
-    REQUIRE(args->scale > 0, "scale is not above 0");
-    int64_t columns = (int64_t)args->heads * args->head_dim;
-    REQUIRE(args->q_stride >= columns && args->out_stride >= columns && args->q_stride <= INT_MAX &&
-                args->out_stride <= INT_MAX,
-            "q_stride or out_stride is below heads * head_dim");
-    REQUIRE(args->kv_stride >= (int64_t)args->kv_heads * args->head_dim && args->kv_stride <= INT_MAX,
-            "kv_stride is below kv_heads * head_dim");
-    if (args->segments == 0)
-        return OP_OK;
-    REQUIRE(args->segment && args->group_begin && args->q && args->k && args->v && args->out,
-            "segment, group_begin, q, k, v or out is NULL");
     REQUIRE(args->group_begin[0] == 0 && args->group_begin[args->groups] == args->segments,
             "group_begin does not run from 0 to segments");
     for (int g = 0; g < args->groups; g++)
@@ -222,8 +206,9 @@ static int64_t scores_size(const struct attention_args *args)
 
 int attention_forward(struct engine_context *context, const struct attention_args *args)
 {
-    REQUIRE_ARGS(args);
-    int status = shapes_check(context, args);
+    REQUIRE_CONTRACT(attention_forward, args);
+    REQUIRE_REAL(args->dtype);
+    int status = args->segments ? segments_check(context, args) : OP_OK;
     if (status || args->segments == 0)
         return status;
     int64_t size = scores_size(args), tasks = (int64_t)args->segments * args->heads;
@@ -261,13 +246,14 @@ static int groups_check(struct engine_context *context, const struct attention_a
 
 int attention_backward(struct engine_context *context, const struct attention_backward_args *args)
 {
-    REQUIRE_ARGS(args);
+    REQUIRE_CONTRACT(attention_backward, args);
     const struct attention_args *forward = &args->forward;
-    int status = shapes_check(context, forward);
-    if (status || forward->segments == 0)
-        return status;
-    REQUIRE(forward->lse && args->dout && args->dq && args->dk && args->dv, "lse, dout, dq, dk or dv is NULL");
-    status = groups_check(context, forward);
+    REQUIRE_REAL(forward->dtype);
+    if (forward->segments == 0)
+        return OP_OK;
+    int status = segments_check(context, forward);
+    if (!status)
+        status = groups_check(context, forward);
     if (status)
         return status;
     int64_t size = scores_size(forward), tasks = (int64_t)forward->groups * forward->kv_heads;

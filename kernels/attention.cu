@@ -179,37 +179,11 @@ cudaError_t forward_bf16(struct engine_context *context, const struct attention_
 
 } // namespace
 
-const char *attention_broken(const struct attention_args *args)
-{
-    if (args->rows < 0 || args->groups < 0 || args->segments < 0)
-        return "rows, groups or segments is negative";
-    if (args->rows > INT_MAX / 2 || args->segments > INT_MAX / 2)
-        return "rows or segments is beyond 32 bits";
-    if (args->kv_heads <= 0 || args->heads <= 0 || args->heads % args->kv_heads != 0)
-        return "heads is not a multiple of kv_heads";
-    if (args->heads > 65535)
-        return "heads is above 65535";
-    if (args->head_dim <= 0 || args->head_dim % 8 != 0 || args->head_dim > 256)
-        return "head_dim is not a multiple of 8 up to 256";
-    if (!(args->scale > 0))
-        return "scale is not above 0";
-    const int64_t columns = (int64_t)args->heads * args->head_dim;
-    if (args->q_stride < columns || args->out_stride < columns)
-        return "q_stride or out_stride is below heads * head_dim";
-    if (args->kv_stride < (int64_t)args->kv_heads * args->head_dim)
-        return "kv_stride is below kv_heads * head_dim";
-    if (args->rows && args->segments &&
-        (!args->segment || !args->group_begin || !args->q || !args->k || !args->v || !args->out))
-        return "segment, group_begin, q, k, v or out is NULL";
-    return NULL;
-}
-
 int attention_forward(struct engine_context *context, const struct attention_args *args)
 {
-    REQUIRE_ARGS(args);
+    REQUIRE_CONTRACT(attention_forward, args);
     REQUIRE_DTYPE(args->dtype);
-    const char *broken = attention_broken(args);
-    REQUIRE(!broken, broken);
+    REQUIRE_GRID(args);
     if (args->rows == 0 || args->segments == 0)
         return OP_OK;
     return engine_launched(context, __func__, args->dtype == DTYPE_BF16 ? forward_bf16(context, args)

@@ -16,8 +16,10 @@ enum { ATTENTION_THREADS = 128, ATTENTION_WARPS = ATTENTION_THREADS / WARP_SIZE 
 
 /* ---- between the files ------------------------------------------------------------------------------------------ */
 
-/* What in the arguments breaks the card, as far as the host can see it; NULL: nothing. */
-const char *attention_broken(const struct attention_args *args);
+/* What the sizes of grids allow. */
+#define REQUIRE_GRID(args)                                                                                     \
+    REQUIRE((args)->rows <= INT_MAX / 2 && (args)->segments <= INT_MAX / 2 && (args)->heads <= 65535,          \
+            "rows or segments above 2^30, or heads above 65535")
 
 cudaError_t attention_forward_f32(struct engine_context *context, const struct attention_args *args);
 /* delta [heads, rows] = rowsum(dout * out) */

@@ -11,7 +11,7 @@
  * SHAPES    q, out [rows, *]: heads * head_dim columns at q_stride, out_stride.   k, v [*, *]: kv_heads *
  *           head_dim columns at kv_stride.   lse [heads, rows]
  * DTYPES    q, k, v, out and gradients: dtype.  lse: stat (natural log of the sum of exp(scale q k))
- * BYTES     least (every operand once): attention_forward_bytes, attention_backward_bytes
+ * BYTES     least: every operand once
  *           moved by a GPU engine, which holds a tile of rows and walks over the other side:
  *           attention_forward_moved, attention_backward_moved; what exceeds the least are rows that neighbouring blocks
  *           read too, at the same time: L2 serves them
@@ -44,6 +44,7 @@ struct attention_args {
     int64_t rows; /* rows of q, out and lse */
     int heads, kv_heads, head_dim;
     double scale;
+    int64_t visible_keys; /* sum over queries of the keys they see, for the cost alone */
     int groups, segments;
     const int32_t *group_begin; /* [groups + 1]: segments of group g are group_begin[g] .. group_begin[g+1]-1 */
     const struct attention_segment *segment; /* [segments] */
@@ -60,28 +61,54 @@ struct attention_backward_args {
     void *dk, *dv;                 /* at kv_stride */
 };
 
-/* Multiply-adds count as two. `visible` = sum over queries of the keys they see. */
-static inline int64_t attention_forward_flops(int64_t visible, int heads, int head_dim)
+/* What can be told without reading device memory. */
+static inline const char *attention_forward_check(const struct attention_args *args)
 {
-    return 4 * visible * heads * head_dim;
+    const int64_t columns = (int64_t)args->heads * args->head_dim, kv_columns = (int64_t)args->kv_heads * args->head_dim;
+    if (args->rows < 0 || args->groups < 0 || args->segments < 0 || args->rows > INT32_MAX)
+        return "rows, groups or segments is negative, or rows above 2^31 - 1";
+    if (args->kv_heads <= 0 || args->heads <= 0 || args->heads % args->kv_heads)
+        return "heads is not a multiple of kv_heads";
+    if (args->head_dim <= 0 || args->head_dim % 8 || args->head_dim > 256)
+        return "head_dim is not a multiple of 8 up to 256";
+    if (!(args->scale > 0))
+        return "scale is not above 0";
+    if (args->q_stride < columns || args->out_stride < columns || args->q_stride > INT32_MAX || args->out_stride > INT32_MAX)
+        return "q_stride or out_stride is below heads * head_dim";
+    if (args->kv_stride < kv_columns || args->kv_stride > INT32_MAX)
+        return "kv_stride is below kv_heads * head_dim";
+    return args->segments &&
+                   !(args->segment && args->group_begin && args->q && args->k && args->v && args->out)
+               ? "segment, group_begin, q, k, v or out is NULL"
+               : NULL;
 }
 
-static inline int64_t attention_backward_flops(int64_t visible, int heads, int head_dim)
+static inline const char *attention_backward_check(const struct attention_backward_args *args)
 {
-    return 10 * visible * heads * head_dim;
+    const char *broken = attention_forward_check(&args->forward);
+    if (broken)
+        return broken;
+    return args->forward.segments && !(args->forward.lse && args->dout && args->dq && args->dk && args->dv)
+               ? "lse, dout, dq, dk or dv is NULL"
+               : NULL;
 }
 
-/* Every operand once. */
-static inline int64_t attention_forward_bytes(int64_t rows, int heads, int kv_heads, int head_dim, enum dtype dtype)
+/* Every operand once; multiply-adds count as two. */
+static inline struct op_cost attention_forward_cost(const struct attention_args *args)
 {
-    return rows * (head_dim * (int64_t)dtype_size(dtype) * 2 * (heads + kv_heads) +
-                   heads * (int64_t)dtype_size(dtype_stat(dtype)));
+    const double s = (double)dtype_size(args->dtype), stat = (double)dtype_size(dtype_stat(args->dtype));
+    return (struct op_cost){
+        (double)args->rows * (args->head_dim * s * 2 * (args->heads + args->kv_heads) + args->heads * stat),
+        4 * (double)args->visible_keys * args->heads * args->head_dim};
 }
 
-static inline int64_t attention_backward_bytes(int64_t rows, int heads, int kv_heads, int head_dim, enum dtype dtype)
+static inline struct op_cost attention_backward_cost(const struct attention_backward_args *args)
 {
-    return rows * (head_dim * (int64_t)dtype_size(dtype) * 4 * (heads + kv_heads) +
-                   heads * (int64_t)dtype_size(dtype_stat(dtype)));
+    const struct attention_args *forward = &args->forward;
+    const double s = (double)dtype_size(forward->dtype), stat = (double)dtype_size(dtype_stat(forward->dtype));
+    return (struct op_cost){
+        (double)forward->rows * (forward->head_dim * s * 4 * (forward->heads + forward->kv_heads) + forward->heads * stat),
+        10 * (double)forward->visible_keys * forward->heads * forward->head_dim};
 }
 
 /* Rows that a block of the CUDA kernels holds. */

@@ -377,14 +377,12 @@ cudaError_t backward_bf16(struct engine_context *context, const struct attention
 
 int attention_backward(struct engine_context *context, const struct attention_backward_args *args)
 {
-    REQUIRE_ARGS(args);
+    REQUIRE_CONTRACT(attention_backward, args);
     const struct attention_args *forward = &args->forward;
     REQUIRE_DTYPE(forward->dtype);
-    const char *broken = attention_broken(forward);
-    REQUIRE(!broken, broken);
+    REQUIRE_GRID(forward);
     if (forward->rows == 0 || forward->segments == 0)
         return OP_OK;
-    REQUIRE(forward->lse && args->dout && args->dq && args->dk && args->dv, "lse, dout, dq, dk or dv is NULL");
     float *delta = (float *)engine_scratch(context, (size_t)forward->rows * (size_t)forward->heads * sizeof *delta);
     if (!delta)
         return OP_MEMORY;

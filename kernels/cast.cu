@@ -40,13 +40,12 @@ template <typename X, typename Y> cudaError_t cast_launch_aligned(cudaStream_t s
 
 int cast(struct engine_context *context, const struct cast_args *args)
 {
-    REQUIRE_ARGS(args);
+    REQUIRE_CONTRACT(cast, args);
     REQUIRE_DTYPE(args->from);
     REQUIRE_DTYPE(args->to);
-    REQUIRE(args->n >= 0 && args->n <= (int64_t)THREADS * INT32_MAX, "n is negative or above 2^39");
+    REQUIRE(args->n <= (int64_t)THREADS * INT32_MAX, "n is above 2^39");
     if (args->n == 0)
         return OP_OK;
-    REQUIRE(args->x && args->y, "x or y is NULL");
     const bool wide = args->from == DTYPE_F32, to_wide = args->to == DTYPE_F32;
     return engine_launched(context, "cast",
                            wide ? to_wide ? cast_launch_aligned<float, float>(context->stream, args)

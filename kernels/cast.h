@@ -3,7 +3,7 @@
  * WHAT      y[i] = x[i], rounded to nearest even where y is narrower
  * SHAPES    x, y [n]
  * DTYPES    x: from.  y: to
- * BYTES     cast_bytes: each element read once and written once
+ * BYTES     each element read once and written once
  * NUMERICS  one rounding; NaN stays NaN, infinities and zeros keep their signs
  * SAME BITS yes
  * NEEDS     x and y do not overlap
@@ -23,9 +23,16 @@ struct cast_args {
     void *y;
 };
 
-static inline int64_t cast_bytes(int64_t n, enum dtype from, enum dtype to)
+static inline const char *cast_check(const struct cast_args *args)
 {
-    return n * (int64_t)(dtype_size(from) + dtype_size(to));
+    if (args->n < 0)
+        return "n is negative";
+    return args->n && !(args->x && args->y) ? "x or y is NULL" : NULL;
+}
+
+static inline struct op_cost cast_cost(const struct cast_args *args)
+{
+    return (struct op_cost){(double)args->n * (double)(dtype_size(args->from) + dtype_size(args->to)), 0};
 }
 
 int cast(struct engine_context *context, const struct cast_args *args);

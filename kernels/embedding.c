@@ -3,14 +3,9 @@
 
 int embedding_forward(struct engine_context *context, const struct embedding_args *args)
 {
-    REQUIRE_ARGS(args);
+    REQUIRE_CONTRACT(embedding_forward, args);
     REQUIRE_REAL(args->dtype);
     int64_t rows = args->rows, cols = args->cols;
-    REQUIRE(rows >= 0 && cols > 0, "rows is negative or cols not positive");
-    if (rows == 0)
-        return OP_OK;
-    REQUIRE(args->table && args->ids && args->out, "table, ids or out is NULL");
-    REQUIRE(!args->position_table || args->positions, "position_table without positions");
     const real *table = args->table, *position_table = args->position_table;
     const int32_t *ids = args->ids, *positions = args->positions;
     real *out = args->out;
@@ -32,15 +27,12 @@ int embedding_forward(struct engine_context *context, const struct embedding_arg
 
 int embedding_backward(struct engine_context *context, const struct embedding_backward_args *args)
 {
-    REQUIRE_ARGS(args);
+    REQUIRE_CONTRACT(embedding_backward, args);
     REQUIRE_REAL(args->dtype);
     REQUIRE_REAL(args->grad_dtype);
     int64_t buckets = args->buckets, cols = args->cols;
-    REQUIRE(buckets >= 0 && cols > 0, "buckets is negative or cols not positive");
     if (buckets == 0)
         return OP_OK;
-    REQUIRE(args->bucket_id && args->bucket_begin && args->bucket_rows && args->dout && args->dtable,
-            "an index array, dout or dtable is NULL");
     const int32_t *id = args->bucket_id, *begin = args->bucket_begin, *bucket_rows = args->bucket_rows;
     const real *dout = args->dout;
     real *dtable = args->dtable;

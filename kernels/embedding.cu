@@ -173,13 +173,10 @@ cudaError_t backward_launch_aligned(cudaStream_t stream, const struct embedding_
 
 int embedding_forward(struct engine_context *context, const struct embedding_args *args)
 {
-    REQUIRE_ARGS(args);
+    REQUIRE_CONTRACT(embedding_forward, args);
     REQUIRE_DTYPE(args->dtype);
-    REQUIRE(args->rows >= 0 && args->cols > 0, "rows is negative or cols not positive");
     if (args->rows == 0)
         return OP_OK;
-    REQUIRE(args->table && args->ids && args->out, "table, ids or out is NULL");
-    REQUIRE(!args->position_table || args->positions, "position_table without positions");
     return engine_launched(context, "embedding_forward",
                            args->dtype == DTYPE_F32 ? forward_launch_aligned<float>(context->stream, args)
                                                     : forward_launch_aligned<bf16>(context->stream, args));
@@ -187,14 +184,11 @@ int embedding_forward(struct engine_context *context, const struct embedding_arg
 
 int embedding_backward(struct engine_context *context, const struct embedding_backward_args *args)
 {
-    REQUIRE_ARGS(args);
+    REQUIRE_CONTRACT(embedding_backward, args);
     REQUIRE_DTYPE(args->dtype);
     REQUIRE_DTYPE(args->grad_dtype);
-    REQUIRE(args->buckets >= 0 && args->cols > 0, "buckets is negative or cols not positive");
     if (args->buckets == 0)
         return OP_OK;
-    REQUIRE(args->bucket_id && args->bucket_begin && args->bucket_rows && args->dout && args->dtable,
-            "an index array, dout or dtable is NULL");
     const bool wide = args->dtype == DTYPE_F32, wide_grad = args->grad_dtype == DTYPE_F32;
     const cudaError_t error = wide ? wide_grad ? backward_launch_aligned<float, float>(context->stream, args)
                                                : backward_launch_aligned<float, bf16>(context->stream, args)

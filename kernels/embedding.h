@@ -7,8 +7,8 @@
  * SHAPES    table [table_rows, cols]   ids, positions [rows]   out, dout [rows, cols]
  *           bucket_id [buckets]   bucket_begin [buckets + 1]   bucket_rows [bucket_begin[buckets]]
  * DTYPES    table, out, dout: dtype.   dtable: grad_dtype.   indices int32
- * BYTES     forward  embedding_forward_bytes: each gathered row read once, written once
- *           backward embedding_backward_bytes
+ * BYTES     forward: each gathered row read once, written once. backward: each row of dout and of dtable once, that of
+ *           dtable twice when accumulating
  * HOW       the host sorts rows into buckets by id once a batch, so that each table row has one writer
  * NUMERICS  forward exact copy (one rounding of the sum with positions); backward sums in stat
  * SAME BITS yes: the order of a bucket's sum is that of bucket_rows, in pieces fixed by its length
@@ -34,23 +34,48 @@ struct embedding_args {
 
 struct embedding_backward_args {
     enum dtype dtype, grad_dtype;
-    int64_t buckets, cols;
+    int64_t rows, buckets, cols; /* rows: in all buckets, for the cost alone */
     const int32_t *bucket_id, *bucket_begin, *bucket_rows;
     const void *dout;
     void *dtable;
     bool accumulate; /* false: the touched rows are overwritten; others are left alone either way */
 };
 
-static inline int64_t embedding_forward_bytes(int64_t rows, int64_t cols, bool positions, enum dtype dtype)
+static inline const char *embedding_forward_check(const struct embedding_args *args)
 {
-    return rows * cols * (int64_t)dtype_size(dtype) * (positions ? 3 : 2) + rows * 4 * (positions ? 2 : 1);
+    if (args->rows < 0 || args->cols <= 0)
+        return "rows is negative or cols not positive";
+    if (args->rows == 0)
+        return NULL;
+    if (!(args->table && args->ids && args->out))
+        return "table, ids or out is NULL";
+    return args->position_table && !args->positions ? "position_table without positions" : NULL;
 }
 
-static inline int64_t embedding_backward_bytes(int64_t rows, int64_t buckets, int64_t cols, bool accumulate,
-                                               enum dtype dtype, enum dtype grad_dtype)
+static inline const char *embedding_backward_check(const struct embedding_backward_args *args)
 {
-    return rows * (cols * (int64_t)dtype_size(dtype) + 4) +
-           buckets * (cols * (int64_t)dtype_size(grad_dtype) * (accumulate ? 2 : 1) + 12);
+    if (args->buckets < 0 || args->cols <= 0)
+        return "buckets is negative or cols not positive";
+    if (args->buckets == 0)
+        return NULL;
+    return args->bucket_id && args->bucket_begin && args->bucket_rows && args->dout && args->dtable
+               ? NULL
+               : "an index array, dout or dtable is NULL";
+}
+
+static inline struct op_cost embedding_forward_cost(const struct embedding_args *args)
+{
+    const double rows = (double)args->rows, row = (double)args->cols * (double)dtype_size(args->dtype);
+    return (struct op_cost){rows * row * (args->position_table ? 3 : 2) + rows * 4 * (args->position_table ? 2 : 1), 0};
+}
+
+static inline struct op_cost embedding_backward_cost(const struct embedding_backward_args *args)
+{
+    const double cols = (double)args->cols;
+    return (struct op_cost){(double)args->rows * (cols * (double)dtype_size(args->dtype) + 4) +
+                                (double)args->buckets *
+                                    (cols * (double)dtype_size(args->grad_dtype) * (args->accumulate ? 2 : 1) + 12),
+                            0};
 }
 
 int embedding_forward(struct engine_context *context, const struct embedding_args *args);

@@ -71,36 +71,14 @@ static void dots_compute(const struct linear_args *args, int64_t begin, int64_t 
     }
 }
 
-static int dimensions_check(struct engine_context *context, int64_t rows, int64_t in, int64_t out)
-{
-    if (rows < 0 || in <= 0 || out <= 0 || rows > INT_MAX || in > INT_MAX || out > INT_MAX)
-        return engine_fail(context, OP_CONTRACT, "linear: rows %lld, in %lld, out %lld are no sizes of matrices",
-                           (long long)rows, (long long)in, (long long)out);
-    return OP_OK;
-}
-
-/* The stride of y or dy; *stride is its default when it is 0. `bias` is bias or dbias. */
-static int stride_check(struct engine_context *context, int64_t given, int64_t out, const void *bias, int64_t *stride)
-{
-    *stride = given ? given : out;
-    if (*stride < out || *stride > INT_MAX || (bias && *stride != out))
-        return engine_fail(context, OP_CONTRACT, "linear: a stride of %lld does not go with %lld columns%s",
-                           (long long)given, (long long)out, bias ? " and a bias" : "");
-    return OP_OK;
-}
-
 int linear_forward(struct engine_context *context, const struct linear_args *args)
 {
-    REQUIRE_ARGS(args);
+    REQUIRE_CONTRACT(linear_forward, args);
     REQUIRE_REAL(args->dtype);
     REQUIRE_REAL(args->out_dtype);
-    int64_t out = args->out, stride;
-    int status = dimensions_check(context, args->rows, args->in, out);
-    if (!status)
-        status = stride_check(context, args->y_stride, out, args->bias, &stride);
-    if (status || args->rows == 0)
-        return status;
-    REQUIRE(args->x && args->weight && args->y, "x, weight or y is NULL");
+    const int64_t out = args->out, stride = linear_stride(args->y_stride, args->out);
+    if (args->rows == 0)
+        return OP_OK;
     if (args->rows > DOT_ROWS)
         return product_compute(context,
                                &(struct gemm){.m = args->rows, .n = out, .k = args->in, .a = args->x,
@@ -116,15 +94,11 @@ int linear_forward(struct engine_context *context, const struct linear_args *arg
 
 int linear_backward_input(struct engine_context *context, const struct linear_backward_input_args *args)
 {
-    REQUIRE_ARGS(args);
+    REQUIRE_CONTRACT(linear_backward_input, args);
     REQUIRE_REAL(args->dtype);
-    int64_t stride;
-    int status = dimensions_check(context, args->rows, args->in, args->out);
-    if (!status)
-        status = stride_check(context, args->dy_stride, args->out, NULL, &stride);
-    if (status || args->rows == 0)
-        return status;
-    REQUIRE(args->dy && args->weight && args->dx, "dy, weight or dx is NULL");
+    const int64_t stride = linear_stride(args->dy_stride, args->out);
+    if (args->rows == 0)
+        return OP_OK;
     return product_compute(context,
                            &(struct gemm){.m = args->rows, .n = args->in, .k = args->out, .a = args->dy,
                                           .a_stride = stride, .b = args->weight, .b_stride = args->in, .c = args->dx,
@@ -135,16 +109,11 @@ int linear_backward_input(struct engine_context *context, const struct linear_ba
 
 int linear_backward_weight(struct engine_context *context, const struct linear_backward_weight_args *args)
 {
-    REQUIRE_ARGS(args);
+    REQUIRE_CONTRACT(linear_backward_weight, args);
     REQUIRE_REAL(args->dtype);
     REQUIRE_REAL(args->grad_dtype);
-    int64_t rows = args->rows, in = args->in, out = args->out, stride;
-    int status = dimensions_check(context, rows, in, out);
-    if (!status)
-        status = stride_check(context, args->dy_stride, out, args->dbias, &stride);
-    if (status)
-        return status;
-    REQUIRE(((args->dy && args->x) || rows == 0) && args->dweight, "dy, x or dweight is NULL");
+    int64_t rows = args->rows, in = args->in, out = args->out, stride = linear_stride(args->dy_stride, args->out);
+    int status = OP_OK;
     if (rows == 0 && !args->accumulate)
         memset(args->dweight, 0, (size_t)(out * in) * sizeof(real));
     if (rows > 0)

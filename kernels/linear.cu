@@ -149,41 +149,18 @@ template <typename B, typename Y> static int bias_spread(struct engine_context *
 
 /* ---- the ops ----------------------------------------------------------------------------------------------------- */
 
-static int dimensions_check(struct engine_context *context, int64_t rows, int64_t in, int64_t out)
-{
-    if (rows < 0 || in <= 0 || out <= 0 || rows > INT_MAX || in > INT_MAX || out > INT_MAX)
-        return engine_fail(context, OP_CONTRACT, "linear: rows %lld, in %lld, out %lld are no sizes of matrices",
-                           (long long)rows, (long long)in, (long long)out);
-    return OP_OK;
-}
-
-/* The distance of y's or dy's rows; *stride is its default where it is 0. `bias` is bias or dbias. */
-static int stride_check(struct engine_context *context, int64_t given, int64_t out, const void *bias, int64_t *stride)
-{
-    *stride = given ? given : out;
-    if (*stride < out || *stride > INT_MAX || (bias && *stride != out))
-        return engine_fail(context, OP_CONTRACT, "linear: a stride of %lld does not go with %lld columns%s",
-                           (long long)given, (long long)out, bias ? " and a bias" : "");
-    return OP_OK;
-}
-
 int linear_forward(struct engine_context *context, const struct linear_args *args)
 {
-    REQUIRE_ARGS(args);
+    REQUIRE_CONTRACT(linear_forward, args);
     REQUIRE_DTYPE(args->dtype);
-    REQUIRE(args->out_dtype == args->dtype || args->out_dtype == DTYPE_F32, "out_dtype is neither dtype nor float32");
-    int64_t stride;
-    int status = dimensions_check(context, args->rows, args->in, args->out);
-    if (status == OP_OK)
-        status = stride_check(context, args->y_stride, args->out, args->bias, &stride);
-    if (status != OP_OK || args->rows == 0)
-        return status;
-    REQUIRE(args->x && args->weight && args->y, "x, weight or y is NULL");
+    const int64_t stride = linear_stride(args->y_stride, args->out);
+    if (args->rows == 0)
+        return OP_OK;
     struct linear_product product = {args->dtype, args->out_dtype, true, false, args->out, args->rows, args->in,
                                      args->weight, args->x, args->bias, args->y, args->accumulate, args->in, stride,
                                      (float)args->scale};
     bool queued;
-    status = linear_product_run(context, "linear_forward", &product, &queued);
+    int status = linear_product_run(context, "linear_forward", &product, &queued);
     if (status != OP_OK || queued)
         return status;
     status = args->dtype == DTYPE_F32       ? bias_spread<float, float>(context, args)
@@ -198,15 +175,11 @@ int linear_forward(struct engine_context *context, const struct linear_args *arg
 
 int linear_backward_input(struct engine_context *context, const struct linear_backward_input_args *args)
 {
-    REQUIRE_ARGS(args);
+    REQUIRE_CONTRACT(linear_backward_input, args);
     REQUIRE_DTYPE(args->dtype);
-    int64_t stride;
-    int status = dimensions_check(context, args->rows, args->in, args->out);
-    if (status == OP_OK)
-        status = stride_check(context, args->dy_stride, args->out, NULL, &stride);
-    if (status != OP_OK || args->rows == 0)
-        return status;
-    REQUIRE(args->dy && args->weight && args->dx, "dy, weight or dx is NULL");
+    const int64_t stride = linear_stride(args->dy_stride, args->out);
+    if (args->rows == 0)
+        return OP_OK;
     const struct linear_product product = {args->dtype, args->dtype, false, false, args->in, args->rows, args->out,
                                            args->weight, args->dy, NULL, args->dx, args->accumulate, stride,
                                            args->in, (float)args->scale};
@@ -228,24 +201,16 @@ static int gradients_clear(struct engine_context *context, const struct linear_b
 
 int linear_backward_weight(struct engine_context *context, const struct linear_backward_weight_args *args)
 {
-    REQUIRE_ARGS(args);
+    REQUIRE_CONTRACT(linear_backward_weight, args);
     REQUIRE_DTYPE(args->dtype);
-    REQUIRE(args->grad_dtype == args->dtype || args->grad_dtype == DTYPE_F32,
-            "grad_dtype is neither dtype nor float32");
-    int64_t stride;
-    int status = dimensions_check(context, args->rows, args->in, args->out);
-    if (status == OP_OK)
-        status = stride_check(context, args->dy_stride, args->out, args->dbias, &stride);
-    if (status != OP_OK)
-        return status;
-    REQUIRE(((args->dy && args->x) || args->rows == 0) && args->dweight, "dy, x or dweight is NULL");
+    const int64_t stride = linear_stride(args->dy_stride, args->out);
     if (args->rows == 0)
         return gradients_clear(context, args);
     const struct linear_product product = {args->dtype, args->grad_dtype, false, true, args->in, args->out, args->rows,
                                            args->x, args->dy, NULL, args->dweight, args->accumulate, stride,
                                            args->in, 1};
     bool queued;
-    status = linear_product_run(context, "linear_backward_weight", &product, &queued);
+    int status = linear_product_run(context, "linear_backward_weight", &product, &queued);
     if (status != OP_OK || !args->dbias)
         return status;
     return args->dtype == DTYPE_F32         ? bias_gradient<float, float>(context, args)

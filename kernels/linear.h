@@ -7,7 +7,7 @@
  * SHAPES    x, dx [rows, in]   W, dW [out, in]   y, dy [rows, out]   bias, dbias [out]; row-major, all dense but y and
  *           dy, whose rows may lie y_stride and dy_stride elements apart (some columns of a wider matrix)
  * DTYPES    x, W, bias, dy, dx: dtype.  y: out_dtype (dtype, or float for logits).  dW, dbias: grad_dtype
- * BYTES     linear_bytes: each operand once
+ * BYTES     each operand once
  * FLOPS     2 rows in out each
  * HOW       CPU: gemm.c, whose bits depend on neither the number of threads nor that of rows; few rows: dot
  *           products. CUDA: cuBLASLt with a pinned plan per shape
@@ -54,11 +54,68 @@ struct linear_backward_weight_args {
     int64_t dy_stride; /* 0: out */
 };
 
-static inline int64_t linear_flops(int64_t rows, int64_t in, int64_t out) { return 2 * rows * in * out; }
+/* Elements between rows of y or dy, by what the arguments say. */
+static inline int64_t linear_stride(int64_t given, int64_t out) { return given ? given : out; }
 
-static inline int64_t linear_bytes(int64_t rows, int64_t in, int64_t out, enum dtype dtype, enum dtype out_dtype)
+/* Sizes of matrices, and a stride of y or dy (0: dense) that goes with them; `bias` is bias or dbias. */
+static inline const char *linear_shape_check(int64_t rows, int64_t in, int64_t out, int64_t stride, const void *bias)
 {
-    return (int64_t)dtype_size(dtype) * (rows * in + in * out) + (int64_t)dtype_size(out_dtype) * rows * out;
+    if (rows < 0 || in <= 0 || out <= 0 || rows > INT32_MAX || in > INT32_MAX || out > INT32_MAX)
+        return "rows, in or out is no size of a matrix";
+    if (stride && (stride < out || stride > INT32_MAX))
+        return "the stride is below out";
+    return stride && stride != out && bias ? "a bias goes with dense rows only" : NULL;
+}
+
+static inline const char *linear_forward_check(const struct linear_args *args)
+{
+    const char *broken = linear_shape_check(args->rows, args->in, args->out, args->y_stride, args->bias);
+    if (broken)
+        return broken;
+    if (args->out_dtype != args->dtype && args->out_dtype != DTYPE_F32)
+        return "out_dtype is neither dtype nor float32";
+    return args->rows && !(args->x && args->weight && args->y) ? "x, weight or y is NULL" : NULL;
+}
+
+static inline const char *linear_backward_input_check(const struct linear_backward_input_args *args)
+{
+    const char *broken = linear_shape_check(args->rows, args->in, args->out, args->dy_stride, NULL);
+    if (broken)
+        return broken;
+    return args->rows && !(args->dy && args->weight && args->dx) ? "dy, weight or dx is NULL" : NULL;
+}
+
+static inline const char *linear_backward_weight_check(const struct linear_backward_weight_args *args)
+{
+    const char *broken = linear_shape_check(args->rows, args->in, args->out, args->dy_stride, args->dbias);
+    if (broken)
+        return broken;
+    if (args->grad_dtype != args->dtype && args->grad_dtype != DTYPE_F32)
+        return "grad_dtype is neither dtype nor float32";
+    return args->dweight && ((args->dy && args->x) || args->rows == 0) ? NULL : "dy, x or dweight is NULL";
+}
+
+/* A product of [m, k] and [k, n]: each operand once. */
+static inline struct op_cost linear_product_cost(int64_t m, int64_t n, int64_t k, enum dtype dtype, enum dtype out_dtype)
+{
+    const double rows = (double)m, cols = (double)n, depth = (double)k;
+    return (struct op_cost){(double)dtype_size(dtype) * depth * (rows + cols) + (double)dtype_size(out_dtype) * rows * cols,
+                            2 * rows * cols * depth};
+}
+
+static inline struct op_cost linear_forward_cost(const struct linear_args *args)
+{
+    return linear_product_cost(args->rows, args->out, args->in, args->dtype, args->out_dtype);
+}
+
+static inline struct op_cost linear_backward_input_cost(const struct linear_backward_input_args *args)
+{
+    return linear_product_cost(args->rows, args->in, args->out, args->dtype, args->dtype);
+}
+
+static inline struct op_cost linear_backward_weight_cost(const struct linear_backward_weight_args *args)
+{
+    return linear_product_cost(args->out, args->in, args->rows, args->dtype, args->grad_dtype);
 }
 
 int linear_forward(struct engine_context *context, const struct linear_args *args);

@@ -1,4 +1,4 @@
-/* logprob.c - CPU: log-softmax, gather of the target's log-probability and the loss gradient at the logits.
+/* logprob.c - CPU: log-softmax, gather of the target's log-probability and the gradient at the logits.
  * A row stays in the cache for its three passes: maximum, exponentials (one a logit), gradient. What is left
  * of a row are a few numbers, and these are double.
  */
@@ -74,61 +74,12 @@ static void row_forward(const struct logprob_args *args, int64_t i)
 
 int logprob_forward(struct engine_context *context, const struct logprob_args *args)
 {
-    REQUIRE_ARGS(args);
+    REQUIRE_CONTRACT(logprob_forward, args);
     REQUIRE_REAL(args->dtype);
-    int64_t rows = args->rows, cols = args->cols;
-    REQUIRE(rows >= 0 && cols > 0 && args->stride >= cols, "rows is negative, cols not positive or stride below cols");
-    if (rows == 0)
-        return OP_OK;
-    REQUIRE(args->logits && args->targets && args->logprob && args->p && args->q && args->lse,
-            "logits, targets, logprob, p, q or lse is NULL");
+    int64_t rows = args->rows;
 
-#pragma omp parallel for schedule(static) num_threads(engine_threads(context, rows *cols))
+#pragma omp parallel for schedule(static) num_threads(engine_threads(context, rows *args->cols))
     for (int64_t i = 0; i < rows; i++)
         row_forward(args, i);
-    return OP_OK;
-}
-
-int logprob_backward(struct engine_context *context, const struct logprob_backward_args *args)
-{
-    REQUIRE_ARGS(args);
-    REQUIRE_REAL(args->dtype);
-    int64_t rows = args->rows, cols = args->cols;
-    REQUIRE(rows >= 0 && cols > 0 && args->stride >= cols, "rows is negative, cols not positive or stride below cols");
-    if (rows == 0)
-        return OP_OK;
-    REQUIRE(args->logits && args->targets && args->lse && args->q && args->weight,
-            "logits, targets, lse, q or weight is NULL");
-
-#pragma omp parallel for schedule(static) num_threads(engine_threads(context, rows *cols))
-    for (int64_t i = 0; i < rows; i++) {
-        real *z = (real *)args->logits + i * args->stride;
-        real lse = ((const real *)args->lse)[i], weight = ((const real *)args->weight)[i];
-#pragma omp simd
-        for (int64_t v = 0; v < cols; v++)
-            z[v] = -weight * exp_real(z[v] - lse);
-        z[args->targets[i]] = weight * ((const real *)args->q)[i];
-    }
-    return OP_OK;
-}
-
-int row_scale(struct engine_context *context, const struct row_scale_args *args)
-{
-    REQUIRE_ARGS(args);
-    REQUIRE_REAL(args->dtype);
-    int64_t rows = args->rows, cols = args->cols;
-    REQUIRE(rows >= 0 && cols > 0, "rows is negative or cols not positive");
-    if (rows == 0)
-        return OP_OK;
-    REQUIRE(args->x && args->scale && args->y, "x, scale or y is NULL");
-
-#pragma omp parallel for schedule(static) num_threads(engine_threads(context, rows *cols))
-    for (int64_t i = 0; i < rows; i++) {
-        const real *x = (const real *)args->x + i * cols;
-        real *y = (real *)args->y + i * cols, scale = ((const real *)args->scale)[i];
-#pragma omp simd
-        for (int64_t j = 0; j < cols; j++)
-            y[j] = scale * x[j];
-    }
     return OP_OK;
 }

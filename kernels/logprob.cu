@@ -15,11 +15,60 @@
  * has time for 13 at 4.5 TB/s, and for 1.6 exponentials. The gradient doubles both budgets and takes one exponential
  * more a logit, rather than twice the registers to keep the first.
  */
-#include "logprob.cuh"
+#include "engine/cuda.cuh"
 
 #include <float.h>
 
 namespace {
+
+/* The target within its row: in vector `vector` at `slot`, or a single element (then vector is -1). */
+struct target_place {
+    int column, vector, slot;
+};
+
+template <typename T> DEVICE target_place target_find(row_cut cut, int column)
+{
+    constexpr int width = vector16<T>::count;
+    const int offset = column - cut.head;
+    const bool single = offset < 0 || offset >= cut.vectors * width;
+    return {column, single ? -1 : offset / width, offset % width};
+}
+
+/* What the gradient of a row needs: p_v = exp(z - most) scale, and -q for the target. */
+struct row_gradient {
+    float most, scale, target_value;
+};
+
+/* Replaces a logit by p_v, for all but the target. */
+DEVICE float gradient_value(const row_gradient &row, float z)
+{
+    return exp2_fast((z - row.most) * LOG2_E) * row.scale;
+}
+
+/* Stores the gradient of the vectors that vectors_load loaded. */
+template <int THREADS, int COUNT, typename T>
+DEVICE void vectors_write(T *first_vector, const vector16<T> (&batch)[COUNT], int first, int end, target_place target,
+                          const row_gradient &row)
+{
+    constexpr int width = vector16<T>::count;
+#pragma unroll
+    for (int u = 0; u < COUNT; u++)
+        if (first + u * THREADS < end) {
+            float z[width];
+            vector_to_float(batch[u], z);
+#pragma unroll
+            for (int i = 0; i < width; i++)
+                z[i] = gradient_value(row, z[i]);
+            if (first + u * THREADS == target.vector) {
+#pragma unroll
+                for (int i = 0; i < width; i++)
+                    z[i] = i == target.slot ? row.target_value : z[i];
+            }
+            vector16<T> vector;
+            vector_from_float(vector, z);
+            store_vector_streaming(first_vector + (int64_t)(first + u * THREADS) * width, vector);
+        }
+}
 
 constexpr int NARROW = 256, WIDE = 512; /* threads of a block, by the length of the row */
 constexpr int ROW_VECTORS = 8;          /* of a thread that keeps its part of the row in registers */
@@ -259,15 +308,11 @@ template <typename T> cudaError_t forward_choose(const struct engine_context *co
 
 int logprob_forward(struct engine_context *context, const struct logprob_args *args)
 {
-    REQUIRE_ARGS(args);
+    REQUIRE_CONTRACT(logprob_forward, args);
     REQUIRE_DTYPE(args->dtype);
-    REQUIRE(args->rows >= 0 && args->cols > 0 && args->stride >= args->cols,
-            "rows is negative, cols not positive or stride below cols");
     REQUIRE(args->rows <= INT32_MAX && args->cols <= COLS_MAX, "rows above 2^31 - 1 or cols above 2^30");
     if (args->rows == 0)
         return OP_OK;
-    REQUIRE(args->logits && args->targets && args->logprob && args->p && args->q && args->lse,
-            "logits, targets, logprob, p, q or lse is NULL");
     return engine_launched(context, __func__, args->dtype == DTYPE_F32 ? forward_choose<float>(context, args)
                                                                        : forward_choose<bf16>(context, args));
 }

@@ -57,16 +57,10 @@ static void row_forward(const struct norm_args *args, int64_t i)
 
 int norm_forward(struct engine_context *context, const struct norm_args *args)
 {
-    REQUIRE_ARGS(args);
+    REQUIRE_CONTRACT(norm_forward, args);
     REQUIRE_REAL(args->dtype);
-    REQUIRE(args->kind == NORM_RMS || args->kind == NORM_LAYER, "unknown kind");
-    REQUIRE(args->rows >= 0 && args->cols > 0, "rows is negative or cols not positive");
     if (args->rows == 0)
         return OP_OK;
-    REQUIRE(args->x && args->weight && args->y && args->rstd, "x, weight, y or rstd is NULL");
-    REQUIRE(!args->residual || args->sum, "residual without sum");
-    REQUIRE(args->kind == NORM_RMS ? !args->bias : args->mean != NULL, "RMS with a bias, or Layer without mean");
-
 #pragma omp parallel for schedule(static) num_threads(engine_threads(context, args->rows *args->cols))
     for (int64_t i = 0; i < args->rows; i++)
         row_forward(args, i);
@@ -127,16 +121,12 @@ static void partials_add(struct engine_context *context, const char *partials, s
 
 int norm_backward(struct engine_context *context, const struct norm_backward_args *args)
 {
-    REQUIRE_ARGS(args);
+    REQUIRE_CONTRACT(norm_backward, args);
     REQUIRE_REAL(args->dtype);
     REQUIRE_REAL(args->grad_dtype);
-    REQUIRE(args->kind == NORM_RMS || args->kind == NORM_LAYER, "unknown kind");
     int64_t rows = args->rows, cols = args->cols;
-    REQUIRE(rows >= 0 && cols > 0, "rows is negative or cols not positive");
     if (rows == 0)
         return OP_OK;
-    REQUIRE(args->x && args->weight && args->rstd && args->dy && args->dx, "x, weight, rstd, dy or dx is NULL");
-    REQUIRE(args->kind == NORM_RMS ? !args->dbias : args->mean != NULL, "RMS with dbias, or Layer without mean");
 
     /* Partial results, one a block: dweight of all blocks, then dbias of all blocks. */
     int64_t blocks = (rows + ROW_BLOCK - 1) / ROW_BLOCK;

@@ -173,15 +173,10 @@ template <typename T> cudaError_t forward_launch(struct engine_context *context,
 
 int norm_forward(struct engine_context *context, const struct norm_args *args)
 {
-    REQUIRE_ARGS(args);
+    REQUIRE_CONTRACT(norm_forward, args);
     REQUIRE_DTYPE(args->dtype);
-    REQUIRE(enum_value(args->kind) <= NORM_LAYER, "unknown kind");
-    REQUIRE(args->rows >= 0 && args->cols > 0, "rows is negative or cols not positive");
     if (args->rows == 0)
         return OP_OK;
-    REQUIRE(args->x && args->weight && args->y && args->rstd, "x, weight, y or rstd is NULL");
-    REQUIRE(!args->residual || args->sum, "residual without sum");
-    REQUIRE(args->kind == NORM_RMS ? !args->bias : args->mean != NULL, "RMS with a bias, or Layer without mean");
     return engine_launched(context, "norm_forward", args->dtype == DTYPE_F32 ? forward_launch<float>(context, args)
                                                                              : forward_launch<bf16>(context, args));
 }

@@ -6,7 +6,7 @@
  *           backward  dx = (dresidual or 0) + (dh/dx)^T dy;  dweight += ..., dbias += ...
  * SHAPES    x, residual, sum, y, dy, dresidual, dx [rows, cols]   weight, bias [cols]   mean, rstd [rows]
  * DTYPES    x, residual, sum, y, weight, bias, dy, dx: dtype.  mean, rstd: stat.  dweight, dbias: grad_dtype
- * BYTES     norm_forward_bytes, norm_backward_bytes: every row read once and written once
+ * BYTES     every row read once and written once
  * FLOPS     about 5 a element forward, 11 backward: memory bound everywhere
  * NUMERICS  statistics and sums in stat or better; the variance is of centred values (two passes over a
  *           row that is on chip); in bf16 y is rounded once, sum is rounded before the statistics are taken
@@ -52,20 +52,52 @@ struct norm_backward_args {
     void *dbias;
 };
 
-static inline int64_t norm_forward_bytes(enum norm_kind kind, int64_t rows, int64_t cols, bool residual, enum dtype dtype)
+static inline const char *norm_forward_check(const struct norm_args *args)
 {
-    int64_t s = (int64_t)dtype_size(dtype), stat = (int64_t)dtype_size(dtype_stat(dtype));
-    return s * (rows * cols * (residual ? 4 : 2) + cols * (kind == NORM_LAYER ? 2 : 1)) +
-           stat * rows * (kind == NORM_LAYER ? 2 : 1);
+    if (enum_value(&args->kind) > NORM_LAYER)
+        return "unknown kind";
+    if (args->rows < 0 || args->cols <= 0)
+        return "rows is negative or cols not positive";
+    if (args->rows == 0)
+        return NULL;
+    if (!(args->x && args->weight && args->y && args->rstd))
+        return "x, weight, y or rstd is NULL";
+    if (args->residual && !args->sum)
+        return "residual without sum";
+    return (args->kind == NORM_RMS ? args->bias != NULL : !args->mean) ? "RMS with a bias, or Layer without mean" : NULL;
 }
 
-static inline int64_t norm_backward_bytes(enum norm_kind kind, int64_t rows, int64_t cols, bool dresidual,
-                                          enum dtype dtype, enum dtype grad_dtype)
+static inline const char *norm_backward_check(const struct norm_backward_args *args)
 {
-    int64_t s = (int64_t)dtype_size(dtype), stat = (int64_t)dtype_size(dtype_stat(dtype));
-    int64_t parameters = kind == NORM_LAYER ? 2 : 1;
-    return s * (rows * cols * (dresidual ? 4 : 3) + cols) + stat * rows * parameters +
-           2 * (int64_t)dtype_size(grad_dtype) * cols * parameters;
+    if (enum_value(&args->kind) > NORM_LAYER)
+        return "unknown kind";
+    if (args->rows < 0 || args->cols <= 0)
+        return "rows is negative or cols not positive";
+    if (args->rows == 0)
+        return NULL;
+    if (!(args->x && args->weight && args->rstd && args->dy && args->dx))
+        return "x, weight, rstd, dy or dx is NULL";
+    return (args->kind == NORM_RMS ? args->dbias != NULL : !args->mean) ? "RMS with dbias, or Layer without mean" : NULL;
+}
+
+/* Every row read once and written once; memory bound everywhere, so that no flops are counted. */
+static inline struct op_cost norm_forward_cost(const struct norm_args *args)
+{
+    const double s = (double)dtype_size(args->dtype), stat = (double)dtype_size(dtype_stat(args->dtype));
+    const double rows = (double)args->rows, cols = (double)args->cols;
+    const int parameters = args->kind == NORM_LAYER ? 2 : 1;
+    return (struct op_cost){s * (rows * cols * (args->residual ? 4 : 2) + cols * parameters) + stat * rows * parameters,
+                            0};
+}
+
+static inline struct op_cost norm_backward_cost(const struct norm_backward_args *args)
+{
+    const double s = (double)dtype_size(args->dtype), stat = (double)dtype_size(dtype_stat(args->dtype));
+    const double rows = (double)args->rows, cols = (double)args->cols;
+    const int parameters = args->kind == NORM_LAYER ? 2 : 1;
+    return (struct op_cost){s * (rows * cols * (args->dresidual ? 4 : 3) + cols) + stat * rows * parameters +
+                                2 * (double)dtype_size(args->grad_dtype) * cols * parameters,
+                            0};
 }
 
 int norm_forward(struct engine_context *context, const struct norm_args *args);

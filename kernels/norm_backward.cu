@@ -271,15 +271,11 @@ cudaError_t gradient_launch(cudaStream_t stream, const struct norm_backward_args
 
 int norm_backward(struct engine_context *context, const struct norm_backward_args *args)
 {
-    REQUIRE_ARGS(args);
+    REQUIRE_CONTRACT(norm_backward, args);
     REQUIRE_DTYPE(args->dtype);
     REQUIRE_DTYPE(args->grad_dtype);
-    REQUIRE(enum_value(args->kind) <= NORM_LAYER, "unknown kind");
-    REQUIRE(args->rows >= 0 && args->cols > 0, "rows is negative or cols not positive");
     if (args->rows == 0)
         return OP_OK;
-    REQUIRE(args->x && args->weight && args->rstd && args->dy && args->dx, "x, weight, rstd, dy or dx is NULL");
-    REQUIRE(args->kind == NORM_RMS ? !args->dbias : args->mean != NULL, "RMS with dbias, or Layer without mean");
 
     const bool wide = args->dtype == DTYPE_F32;
     const int group = wide ? backward_group<float>(args) : backward_group<bf16>(args);

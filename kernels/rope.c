@@ -3,17 +3,9 @@
 
 int rope(struct engine_context *context, const struct rope_args *args)
 {
-    REQUIRE_ARGS(args);
+    REQUIRE_CONTRACT(rope, args);
     REQUIRE_REAL(args->dtype);
     int64_t rows = args->rows, heads = args->heads, head_dim = args->head_dim, half = args->rotary_dim / 2;
-    REQUIRE(rows >= 0 && heads > 0 && head_dim > 0, "rows is negative, or heads or head_dim not positive");
-    REQUIRE(args->rotary_dim > 0 && args->rotary_dim % 2 == 0 && args->rotary_dim <= head_dim,
-            "rotary_dim is not even, positive and at most head_dim");
-    REQUIRE(args->row_stride >= heads * head_dim, "row_stride is below heads * head_dim");
-    REQUIRE(args->direction == 1 || args->direction == -1, "direction is neither +1 nor -1");
-    if (rows == 0)
-        return OP_OK;
-    REQUIRE(args->positions && args->cos && args->sin && args->x, "positions, cos, sin or x is NULL");
     const int32_t *positions = args->positions;
     real direction = (real)args->direction;
 

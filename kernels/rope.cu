@@ -77,17 +77,10 @@ template <typename T> cudaError_t rope_launch_aligned(cudaStream_t stream, const
 
 int rope(struct engine_context *context, const struct rope_args *args)
 {
-    REQUIRE_ARGS(args);
+    REQUIRE_CONTRACT(rope, args);
     REQUIRE_DTYPE(args->dtype);
-    REQUIRE(args->rows >= 0 && args->heads > 0 && args->head_dim > 0,
-            "rows is negative, or heads or head_dim not positive");
-    REQUIRE(args->rotary_dim > 0 && args->rotary_dim % 2 == 0 && args->rotary_dim <= args->head_dim,
-            "rotary_dim is not even, positive and at most head_dim");
-    REQUIRE(args->row_stride >= (int64_t)args->heads * args->head_dim, "row_stride is below heads * head_dim");
-    REQUIRE(args->direction == 1 || args->direction == -1, "direction is neither +1 nor -1");
     if (args->rows == 0)
         return OP_OK;
-    REQUIRE(args->positions && args->cos && args->sin && args->x, "positions, cos, sin or x is NULL");
     return engine_launched(context, "rope",
                            args->dtype == DTYPE_F32 ? rope_launch_aligned<float>(context->stream, args)
                                                     : rope_launch_aligned<bf16>(context->stream, args));

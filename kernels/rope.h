@@ -7,7 +7,7 @@
  * SHAPES    x [rows, row_stride]: `heads` heads of head_dim from column 0 (queries then keys of a fused
  *           qkv row).   cos, sin [max_positions, rotary_dim / 2]   positions [rows]
  * DTYPES    x: dtype.  cos, sin: stat (made on the host in double, so scaled variants are only data)
- * BYTES     rope_bytes: the rotated part read and written once; the tables are reused from cache
+ * BYTES     the rotated part read and written once; the tables are reused from cache
  * NUMERICS  products in stat, one rounding a value
  * SAME BITS yes
  * NEEDS     rotary_dim even and <= head_dim; 0 <= positions[i] < max_positions (checked by the host)
@@ -30,10 +30,26 @@ struct rope_args {
     void *x;
 };
 
-static inline int64_t rope_bytes(int64_t rows, int heads, int rotary_dim, enum dtype dtype)
+static inline const char *rope_check(const struct rope_args *args)
 {
-    return rows * (2 * (int64_t)heads * rotary_dim * (int64_t)dtype_size(dtype) +
-                   rotary_dim * (int64_t)dtype_size(dtype_stat(dtype)) + 4);
+    if (args->rows < 0 || args->heads <= 0 || args->head_dim <= 0)
+        return "rows is negative, or heads or head_dim not positive";
+    if (args->rotary_dim <= 0 || args->rotary_dim % 2 || args->rotary_dim > args->head_dim)
+        return "rotary_dim is not even, positive and at most head_dim";
+    if (args->row_stride < (int64_t)args->heads * args->head_dim)
+        return "row_stride is below heads * head_dim";
+    if (args->direction != 1 && args->direction != -1)
+        return "direction is neither +1 nor -1";
+    return args->rows && !(args->positions && args->cos && args->sin && args->x) ? "positions, cos, sin or x is NULL"
+                                                                                  : NULL;
+}
+
+static inline struct op_cost rope_cost(const struct rope_args *args)
+{
+    return (struct op_cost){(double)args->rows *
+                                (2.0 * args->heads * args->rotary_dim * (double)dtype_size(args->dtype) +
+                                 args->rotary_dim * (double)dtype_size(dtype_stat(args->dtype)) + 4),
+                            0};
 }
 
 int rope(struct engine_context *context, const struct rope_args *args);

@@ -81,17 +81,12 @@ static int32_t row_draw(const real *z, const struct sample_args *args, double un
 
 int sample(struct engine_context *context, const struct sample_args *args)
 {
-    REQUIRE_ARGS(args);
+    REQUIRE_CONTRACT(sample, args);
     REQUIRE_REAL(args->dtype);
     int64_t rows = args->rows, cols = args->cols;
-    REQUIRE(rows >= 0 && cols > 0 && cols <= INT32_MAX && args->stride >= cols,
-            "rows is negative, cols not positive or stride below cols");
-    REQUIRE(args->temperature >= 0, "temperature is negative");
     if (rows == 0)
         return OP_OK;
-    REQUIRE(args->logits && args->ids, "logits or ids is NULL");
     bool draw = args->temperature > 0;
-    REQUIRE(!draw || (args->counters && args->top_p > 0), "counters is NULL or top_p not positive");
     size_t bytes = draw ? (size_t)cols * (sizeof(double) + sizeof(struct candidate)) : 0;
     char *scratch = engine_scratch(context, rows, bytes);
     if (!scratch)

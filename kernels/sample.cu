@@ -15,7 +15,6 @@
 namespace {
 
 constexpr int THREADS = 512, WARPS = THREADS / WARP_SIZE;
-constexpr int COLS_MAX = 1 << 30; /* so that no int of a kernel overflows */
 
 typedef unsigned long long weight_sum;
 
@@ -258,16 +257,11 @@ template <typename T> cudaError_t sample_launch(const struct engine_context *con
 
 int sample(struct engine_context *context, const struct sample_args *args)
 {
-    REQUIRE_ARGS(args);
+    REQUIRE_CONTRACT(sample, args);
     REQUIRE_DTYPE(args->dtype);
-    REQUIRE(args->rows >= 0 && args->rows <= INT32_MAX, "rows is negative or above 2^31 - 1");
-    REQUIRE(args->cols > 0 && args->cols <= COLS_MAX && args->stride >= args->cols,
-            "cols not positive, above 2^30 or above stride");
-    REQUIRE(args->temperature >= 0, "temperature is negative");
+    REQUIRE(args->cols <= COLS_MAX, "cols above 2^30");
     if (args->rows == 0)
         return OP_OK;
-    REQUIRE(args->logits && args->ids, "logits or ids is NULL");
-    REQUIRE(args->temperature == 0 || (args->counters && args->top_p > 0), "counters is NULL or top_p not positive");
     return engine_launched(context, __func__, args->dtype == DTYPE_F32 ? sample_launch<float>(context, args)
                                                                        : sample_launch<bf16>(context, args));
 }

@@ -6,7 +6,7 @@
  *           this set in order of index
  * SHAPES    logits [rows, stride], cols used   ids [rows]   counters [rows]
  * DTYPES    logits: dtype.  arithmetic in stat
- * BYTES     sample_bytes: every logit read once for argmax; nucleus sampling reads a row several times
+ * BYTES     every logit read once for argmax; nucleus sampling reads a row several times
  * NUMERICS  two engines draw the same token unless rounding decides between two
  * SAME BITS yes: the draw depends on (seed, counter) only, not on the batch
  * SEEN IN   generation
@@ -28,9 +28,23 @@ struct sample_args {
     int32_t *ids;
 };
 
-static inline int64_t sample_bytes(int64_t rows, int64_t cols, enum dtype dtype)
+static inline const char *sample_check(const struct sample_args *args)
 {
-    return rows * (cols * (int64_t)dtype_size(dtype) + 4);
+    if (args->rows < 0 || args->rows > INT32_MAX || args->cols <= 0 || args->cols > INT32_MAX ||
+        args->stride < args->cols)
+        return "rows is negative or above 2^31 - 1, cols not positive or stride below cols";
+    if (!(args->temperature >= 0))
+        return "temperature is negative";
+    if (args->rows == 0)
+        return NULL;
+    if (!(args->logits && args->ids))
+        return "logits or ids is NULL";
+    return args->temperature > 0 && !(args->counters && args->top_p > 0) ? "counters is NULL or top_p not positive" : NULL;
+}
+
+static inline struct op_cost sample_cost(const struct sample_args *args)
+{
+    return (struct op_cost){(double)args->rows * ((double)args->cols * (double)dtype_size(args->dtype) + 4), 0};
 }
 
 #ifdef __CUDACC__

@@ -52,22 +52,6 @@ const struct option_group bench_option_group = {BENCH_GROUP(bench_rows)},
 #define CACHE_CPU ((size_t)32 << 20)
 #define CACHE_GPU ((size_t)64 << 20)
 
-static void case_begin(struct bench_case *c, const struct bench *bench, const struct bench_op *op,
-                       const struct bench_shape *shape, int64_t rows, enum dtype dtype)
-{
-    *c = (struct bench_case){.op = op, .shape = shape, .rows = rows, .dtype = dtype, .stat = dtype_stat(dtype),
-                             .normal = bench->normal};
-    char sizes[80];
-    int n = snprintf(sizes, sizeof sizes, "%lld", (long long)rows);
-    if (shape->cols)
-        n += snprintf(sizes + n, sizeof sizes - (size_t)n, "x%lld", (long long)shape->cols);
-    if (shape->depth)
-        snprintf(sizes + n, sizeof sizes - (size_t)n, "x%lld", (long long)shape->depth);
-    snprintf(c->name, sizeof c->name, "%s/%s/%s/%s", op->name, dtype_name(dtype), shape->model, sizes);
-    for (char *space = strchr(c->name, ' '); space; space = strchr(space, ' '))
-        *space = '.';
-}
-
 /* Check, then time, then a second time when it seems slower than the baseline: one bad moment is no regression. */
 static int case_measure(struct bench *bench, const struct bench_case *c, struct bench_record *record, struct error *error)
 {
@@ -75,13 +59,11 @@ static int case_measure(struct bench *bench, const struct bench_case *c, struct 
     *record = (struct bench_record){.op = c->op, .shape = c->shape, .dtype = c->dtype, .rows = c->rows,
                                     .bytes = c->bytes, .flops = c->flops};
     snprintf(record->name, sizeof record->name, "%s", c->name);
-    int status = bench_arrays_make(&arrays, bench, c, error);
-    const struct bench_result result = {&bench->device, c, arrays.pointer};
+    int status = bench->oracle.context ? bench_check(c, &bench->device, &bench->oracle, &record->error, error) : STATUS_OK;
+    if (status)
+        return status;
+    status = bench_arrays_make(&arrays, bench, c, error);
     record->sets = arrays.sets;
-    if (!status)
-        status = device_status(&bench->device, c->name, c->op->call(c, &bench->device, arrays.pointer), error);
-    if (!status)
-        status = c->op->check(&result, &record->error, error);
     record->wrong = record->error.of_allowed > 1;
     for (int attempt = 0; attempt < 2 && !status && !record->wrong; attempt++) {
         struct bench_timing timing = {0};
@@ -116,11 +98,10 @@ static int case_visit(struct bench *bench, const struct bench_op *op, const stru
                       enum dtype dtype, struct error *error)
 {
     struct bench_case c;
-    case_begin(&c, bench, op, shape, rows, dtype);
-    if (!strstr(c.name, bench->options->filter))
-        return STATUS_OK;
-    int status = op->plan(&c, error);
-    if (!status && ((double)bench_case_bytes(&c) > bench->max_bytes || c.flops > bench->max_flops))
+    int status = bench_case_make(&c, op, shape, rows, dtype, bench->normal, error);
+    if (!status && !strstr(c.name, bench->options->filter))
+        ;
+    else if (!status && ((double)bench_case_bytes(&c) > bench->max_bytes || c.flops > bench->max_flops))
         bench->left_out++;
     else if (!status && bench->options->list) {
         bench->records++;
@@ -139,7 +120,7 @@ static int cases_visit(struct bench *bench, struct error *error)
     for (const struct bench_op *const *op = bench_ops; *op; op++)
         for (int d = 0; d < (bench->gpu ? 2 : 1); d++)
             for (int s = 0; s < (*op)->shapes; s++)
-                for (const int64_t *rows = (*op)->rows; *rows && !status; rows = bench->options->quick ? end : rows + 1)
+                for (const int64_t *rows = (*op)->shape[s].rows ? end : (*op)->rows; *rows && !status; rows = bench->options->quick ? end : rows + 1)
                     status = case_visit(bench, *op, &(*op)->shape[s], *rows, dtypes[d], error);
     if (!status && !bench->records)
         return error_set(error, STATUS_USAGE, "--filter: no case%s has '%s' in its name; 'flat bench kernels --list' names "
@@ -156,6 +137,17 @@ static size_t last_cache(void)
     if (file)
         fclose(file);
     return known ? kilobytes * 1024 : CACHE_CPU;
+}
+
+/* What results are compared with. */
+static int oracle_open(struct bench *bench, struct error *error)
+{
+    char path[4096];
+    if (device_library("cpu64", path, sizeof path))
+        return device_open(&bench->oracle, "cpu64", 0, (int)bench->options->device.threads, error);
+    log_warning(bench->log, "results are not checked: there is no libflat_cpu64.so beside the program in %s; build it with "
+                "make", path);
+    return STATUS_OK;
 }
 
 static int bench_open(struct bench *bench, struct error *error)
@@ -177,7 +169,9 @@ static int bench_open(struct bench *bench, struct error *error)
         bench->max_flops = options->quick ? QUICK_FLOPS : CPU_FLOPS;
     }
     bench->normal = bench_normal_make(error);
-    return status || bench->normal ? status : STATUS_MEMORY;
+    if (!status && !bench->normal)
+        return STATUS_MEMORY;
+    return status || options->list ? status : oracle_open(bench, error);
 }
 
 /* What the records say of the run as a whole. */
@@ -224,5 +218,6 @@ int bench_kernels(const struct bench_options *options, struct log *log, struct e
     free(bench.record);
     free(bench.normal);
     device_close(&bench.device);
+    device_close(&bench.oracle);
     return status;
 }

@@ -1,12 +1,14 @@
 /* bench.h - kernel microbenchmarks: every op on the shapes of real models, checked, timed, against the device's limits.
  *
- * A room's file bench_<op>.c declares its ops as tables of shapes with three functions: what arrays a case needs and what
- * it moves (plan), one call (call), and entries of the result against a small formula in double (check). The harness
- * fills the arrays with normal random values, checks before it times, rotates over copies of the arrays that together
- * are several times the last cache, and takes at least --samples samples after a warm-up.
+ * An op's file bench_<op>.c has its table of shapes, those of models for the benchmark and odd ones for the tests
+ * (tests/op/test_cases.c), and two functions: what arrays a case needs and what of the result is compared how closely (plan),
+ * and the op's arguments (args). Call, cost and check follow from these: a case is checked against the double engine
+ * (libflat_cpu64.so) on the same inputs, before it is timed.
  *
- * Time is that between two marks of the engine around as many calls as make a sample a millisecond, divided by the calls:
- * on a GPU the launches of a sample overlap. The limits (copy, read, scale, matrix product) are measured the same way.
+ * The harness fills the arrays with normal random values, rotates over copies of the arrays that together are several times
+ * the last cache, and takes at least --samples samples after a warm-up. Time is that between two marks of the engine around
+ * as many calls as make a sample a millisecond, divided by the calls: on a GPU the launches of a sample overlap. The limits
+ * (copy, read, scale, matrix product) are measured the same way.
  */
 #ifndef FLAT_BENCHES_BENCH_H
 #define FLAT_BENCHES_BENCH_H
@@ -17,9 +19,9 @@
 #include "../util/log.h"
 #include "../util/options.h"
 
-enum { BENCH_TENSORS = 16, BENCH_SAMPLES = 50, BENCH_SAMPLES_MIN = 5 };
+enum { BENCH_TENSORS = 16, BENCH_OUTPUTS = 6, BENCH_SAMPLES = 50, BENCH_SAMPLES_MIN = 5 };
 
-/* One array of a case: normal values of that mean and deviation rounded to dtype, or bytes that the room made. */
+/* One array of a case: normal values of that mean and deviation rounded to dtype, or bytes that the op's file made. */
 struct bench_tensor {
     enum dtype dtype;
     int64_t count;
@@ -28,11 +30,19 @@ struct bench_tensor {
     size_t bytes;
 };
 
-/* One line of a room's table: whose shape, and the card's numbers besides rows. */
+/* One line of an op's table: whose shape, and the numbers besides rows. */
 struct bench_shape {
     const char *model;
     int64_t cols, depth;
     int variant, extra;
+    int64_t rows; /* 0: each of the op's. Otherwise a case of the tests, with so many */
+};
+
+/* A tensor of the result: |got - expected| <= absolute + (relative + one rounding of its type) |expected|. `expected` is
+ * tensor `oracle` of the double engine. */
+struct bench_output {
+    int tensor, oracle;
+    double absolute, relative;
 };
 
 struct bench_case {
@@ -43,52 +53,70 @@ struct bench_case {
     char name[160];
     struct bench_tensor tensor[BENCH_TENSORS];
     int tensors;
-    double bytes, flops; /* of one call, by the card */
+    struct bench_output output[BENCH_OUTPUTS];
+    int outputs;
+    double bytes, flops; /* of one call, by the op's contract */
     const float *normal; /* what values are made of; borrowed */
 };
 
-/* The worst entry of a check: the difference, and as a share of what the card allows (above 1: wrong). */
+/* The worst entry of a check: the difference, and as a share of what is allowed (above 1: wrong). */
 struct bench_error {
     double difference, of_allowed;
 };
 
-/* Where the check of a case reads from. */
-struct bench_result {
-    struct device *device;
-    const struct bench_case *bench_case;
-    void *const *pointer; /* a tensor each */
+/* The arguments of any op. */
+union bench_args {
+#define X(op, arguments) struct arguments op;
+    ENGINE_OPS(X)
+#undef X
 };
 
 struct bench_op {
     const char *name;        /* of the engine's op */
-    const int64_t *rows;     /* ends with 0; every shape is run with each */
+    enum engine_op op;
+    const int64_t *rows;     /* ends with 0; every shape of a model is run with each */
     const struct bench_shape *shape;
     int shapes;
-    /* Tensors, bytes and flops of bench_case (whose op, shape, rows and dtypes are set). */
+    /* Tensors and outputs of bench_case, whose op, shape, rows and dtypes are set. */
     int (*plan)(struct bench_case *bench_case, struct error *error);
-    /* One call; an op_status. */
-    int (*call)(const struct bench_case *bench_case, struct device *device, void *const *pointer);
-    int (*check)(const struct bench_result *result, struct bench_error *worst, struct error *error);
+    /* The op's member of *args, for tensors at these addresses; args begins as zeros. */
+    void (*args)(const struct bench_case *bench_case, void *const *pointer, union bench_args *args);
+    /* NULL, or what compares the result instead of the outputs: of what the double engine says, or of the formula. */
+    int (*check)(const struct bench_case *bench_case, struct device *device, void *const *pointer,
+                 struct bench_error *worst, struct error *error);
 };
+#define BENCH_OP(op_name, rows_, shapes_, plan_, args_, ...)                                                        \
+    const struct bench_op bench_##op_name = {#op_name, ENGINE_OP_##op_name, rows_, shapes_,                         \
+                                             (int)(sizeof shapes_ / sizeof *shapes_), plan_, args_, __VA_ARGS__}
 
-/* All ops of all rooms, NULL-ended (bench_rooms.c). */
+/* All ops that have a file, NULL-ended (bench_ops.c). */
 extern const struct bench_op *const bench_ops[];
 
 /* For plan: a tensor of values; a tensor of bytes that the case takes over. Both give its number. */
 int bench_values(struct bench_case *bench_case, enum dtype dtype, int64_t count, double mean, double deviation);
 int bench_bytes(struct bench_case *bench_case, void *data, size_t bytes);
+/* A tensor of the result. absolute and relative in spacings of stat at 1. */
+void bench_output(struct bench_case *bench_case, int tensor, double absolute, double relative);
 /* count integers below `below`, drawn from the case's own stream; NULL and STATUS_MEMORY. */
 int32_t *bench_integers(int64_t count, int64_t below, struct error *error);
 
-/* For check: entry i of a tensor as it was filled; count entries of a tensor as they are now. */
+/* For check: entry i of a tensor as it was filled. */
 double bench_input(const struct bench_case *bench_case, int tensor, int64_t i);
-int bench_read(const struct bench_result *result, int tensor, int64_t first, int64_t count, double *out,
-               struct error *error);
 /* Takes |got - expected| <= allowed into the worst; a NaN is infinitely wrong. */
 void bench_compare(struct bench_error *worst, double got, double expected, double allowed);
 /* Relative error of one rounding to dtype; spacing of stat at 1. */
 double bench_rounding(enum dtype dtype);
 double bench_epsilon(const struct bench_case *bench_case);
+
+/* Makes case `rows` of a shape: name, tensors, outputs and cost. Free with bench_case_free, after a failure too. */
+int bench_case_make(struct bench_case *bench_case, const struct bench_op *op, const struct bench_shape *shape, int64_t rows,
+                    enum dtype dtype, const float *normal, struct error *error);
+/* One call on a device; an op_status. */
+int bench_call(const struct bench_case *bench_case, struct device *device, void *const *pointer);
+/* bench_check.c: runs the case on the device and on the double engine, both from the same inputs, and compares. A case of
+ * much work is checked with fewer rows. */
+int bench_check(const struct bench_case *bench_case, struct device *device, struct device *oracle,
+                struct bench_error *worst, struct error *error);
 
 struct bench_timing {
     int samples, calls; /* calls: of a sample */
@@ -136,7 +164,7 @@ struct bench {
     const struct bench_options *options;
     const struct step_options *step; /* of bench step, beside these */
     struct log *log;
-    struct device device;
+    struct device device, oracle; /* oracle: the double engine; not open where there is none */
     bool gpu, graphs;
     enum dtype dtype;         /* step: of the weights */
     size_t cache_bytes;       /* the last cache, or what stands for it */
@@ -161,8 +189,11 @@ struct bench_arrays {
     int sets;
     void **pointer; /* [sets * BENCH_TENSORS] */
 };
-int bench_tensor_fill(struct device *device, const struct bench_case *bench_case, int tensor, void *to,
+/* Fills a tensor as its type, or with the same values in double. */
+int bench_tensor_fill(struct device *device, const struct bench_case *bench_case, int tensor, bool in_double, void *to,
                       struct error *error);
+/* Entry i of an array of a type. */
+double bench_value(enum dtype dtype, const void *stored, int64_t i);
 size_t bench_case_bytes(const struct bench_case *bench_case);
 int bench_arrays_make(struct bench_arrays *arrays, struct bench *bench, const struct bench_case *bench_case,
                       struct error *error);

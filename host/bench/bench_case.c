@@ -1,5 +1,6 @@
-/* bench_case.c - the arrays of a case: values by formula, copies on the device; see bench.h. */
+/* bench_case.c - a case: its name, cost and call, and its arrays: values by formula, copies on the device; see bench.h. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,6 +36,13 @@ int bench_bytes(struct bench_case *bench_case, void *data, size_t bytes)
     return bench_case->tensors++;
 }
 
+void bench_output(struct bench_case *bench_case, int tensor, double absolute, double relative)
+{
+    const double spacing = bench_epsilon(bench_case);
+    bench_case->output[bench_case->outputs++] = (struct bench_output){tensor, tensor, absolute * spacing,
+                                                                      relative * spacing};
+}
+
 int32_t *bench_integers(int64_t count, int64_t below, struct error *error)
 {
     int32_t *out = memory_array((size_t)count, sizeof *out, error);
@@ -50,7 +58,7 @@ double bench_rounding(enum dtype dtype)
 
 double bench_epsilon(const struct bench_case *bench_case) { return 2 * bench_rounding(bench_case->stat); }
 
-static double value_of(enum dtype dtype, const void *stored, int64_t i)
+double bench_value(enum dtype dtype, const void *stored, int64_t i)
 {
     switch (dtype) {
     case DTYPE_F64: return ((const double *)stored)[i];
@@ -84,23 +92,7 @@ double bench_input(const struct bench_case *bench_case, int tensor, int64_t i)
     const struct bench_tensor *t = &bench_case->tensor[tensor];
     double stored;
     value_store(t->dtype, &stored, 0, value_at(bench_case, tensor, i));
-    return value_of(t->dtype, &stored, 0);
-}
-
-int bench_read(const struct bench_result *result, int tensor, int64_t first, int64_t count, double *out,
-               struct error *error)
-{
-    const enum dtype dtype = result->bench_case->tensor[tensor].dtype;
-    const size_t s = dtype_size(dtype);
-    void *stored = memory_array((size_t)count, s, error);
-    if (!stored)
-        return STATUS_MEMORY;
-    int status = device_copy_out(result->device, stored, (const char *)result->pointer[tensor] + (size_t)first * s,
-                                 (size_t)count * s, error);
-    for (int64_t i = 0; i < count && !status; i++)
-        out[i] = value_of(dtype, stored, i);
-    free(stored);
-    return status;
+    return bench_value(t->dtype, &stored, 0);
 }
 
 void bench_compare(struct bench_error *worst, double got, double expected, double allowed)
@@ -122,19 +114,20 @@ size_t bench_case_bytes(const struct bench_case *bench_case)
     return bytes;
 }
 
-int bench_tensor_fill(struct device *device, const struct bench_case *bench_case, int number, void *to,
+int bench_tensor_fill(struct device *device, const struct bench_case *bench_case, int number, bool in_double, void *to,
                       struct error *error)
 {
     const struct bench_tensor *tensor = &bench_case->tensor[number];
     if (tensor->data)
         return device_copy_in(device, to, tensor->data, tensor->bytes, error);
-    const size_t s = dtype_size(tensor->dtype);
+    const enum dtype stored = in_double ? DTYPE_F64 : tensor->dtype;
+    const size_t s = dtype_size(stored);
     const int64_t period = tensor->count < PERIOD ? tensor->count : PERIOD;
     void *tile = memory_array((size_t)period, s, error);
     if (!tile)
         return STATUS_MEMORY;
     for (int64_t i = 0; i < period; i++)
-        value_store(tensor->dtype, tile, i, value_at(bench_case, number, i));
+        value_store(stored, tile, i, bench_input(bench_case, number, i));
     int status = STATUS_OK;
     for (int64_t first = 0; first < tensor->count && !status; first += period) {
         int64_t count = tensor->count - first < period ? tensor->count - first : period;
@@ -176,7 +169,7 @@ int bench_arrays_make(struct bench_arrays *arrays, struct bench *bench, const st
             const struct bench_tensor *tensor = &bench_case->tensor[t];
             status = device_alloc(&bench->device, to, tensor->bytes, error);
             if (!status && !set)
-                status = bench_tensor_fill(&bench->device, bench_case, t, *to, error);
+                status = bench_tensor_fill(&bench->device, bench_case, t, false, *to, error);
             else if (!status)
                 status = device_status(&bench->device, "copy",
                                        bench->device.engine->copy(bench->device.context, *to, arrays->pointer[t],
@@ -191,6 +184,54 @@ void bench_arrays_free(struct bench_arrays *arrays, struct bench *bench)
         device_free(&bench->device, arrays->pointer[i]);
     free(arrays->pointer);
     *arrays = (struct bench_arrays){0};
+}
+
+int bench_case_make(struct bench_case *bench_case, const struct bench_op *op, const struct bench_shape *shape, int64_t rows,
+                    enum dtype dtype, const float *normal, struct error *error)
+{
+    *bench_case = (struct bench_case){.op = op, .shape = shape, .rows = rows, .dtype = dtype, .stat = dtype_stat(dtype),
+                                      .normal = normal};
+    char sizes[80];
+    int n = snprintf(sizes, sizeof sizes, "%lld", (long long)rows);
+    if (shape->cols)
+        n += snprintf(sizes + n, sizeof sizes - (size_t)n, "x%lld", (long long)shape->cols);
+    if (shape->depth)
+        snprintf(sizes + n, sizeof sizes - (size_t)n, "x%lld", (long long)shape->depth);
+    snprintf(bench_case->name, sizeof bench_case->name, "%s/%s/%s/%s", op->name, dtype_name(dtype), shape->model, sizes);
+    for (char *space = strchr(bench_case->name, ' '); space; space = strchr(space, ' '))
+        *space = '.';
+    int status = op->plan(bench_case, error);
+    if (status)
+        return status;
+    char somewhere[BENCH_TENSORS]; /* addresses for the arguments; nothing is read there */
+    void *pointer[BENCH_TENSORS];
+    for (int i = 0; i < BENCH_TENSORS; i++)
+        pointer[i] = &somewhere[i];
+    union bench_args args = {0};
+    op->args(bench_case, pointer, &args);
+    struct op_cost cost = {0};
+    switch (op->op) {
+#define X(name, arguments) \
+    case ENGINE_OP_##name: cost = name##_cost(&args.name); break;
+        ENGINE_OPS(X)
+#undef X
+    default: break;
+    }
+    bench_case->bytes = cost.bytes, bench_case->flops = cost.flops;
+    return STATUS_OK;
+}
+
+int bench_call(const struct bench_case *bench_case, struct device *device, void *const *pointer)
+{
+    union bench_args args = {0};
+    bench_case->op->args(bench_case, pointer, &args);
+    switch (bench_case->op->op) {
+#define X(name, arguments) \
+    case ENGINE_OP_##name: return device->engine->name(device->context, &args.name);
+        ENGINE_OPS(X)
+#undef X
+    default: return OP_CONTRACT;
+    }
 }
 
 void bench_case_free(struct bench_case *bench_case)

@@ -8,6 +8,7 @@
 /* cols: hidden, depth: rows of the table. */
 static const struct bench_shape shapes[] = {
     {"smollm2-135m", 576, 49152}, {"qwen2-1.5b", 1536, 151936}, {"llama-3.2-1b", 2048, 128256}, {"llama-2-7b", 4096, 32000},
+    {"one", 1, 1, .rows = 1}, {"odd", 33, 70, .rows = 129}, {"wide", 1544, 5, .rows = 60},
 };
 static const int64_t rows[] = {256, 3840, 16384, 0};
 
@@ -22,30 +23,14 @@ static int forward_plan(struct bench_case *c, struct error *error)
         return STATUS_MEMORY;
     bench_bytes(c, ids, (size_t)c->rows * sizeof *ids);
     bench_values(c, c->dtype, c->rows * c->shape->cols, 0, 0);
-    c->bytes = (double)embedding_forward_bytes(c->rows, c->shape->cols, false, c->dtype);
+    bench_output(c, OUT, 0, 0);
     return STATUS_OK;
 }
 
-static int forward_call(const struct bench_case *c, struct device *device, void *const *t)
+static void forward_args(const struct bench_case *c, void *const *t, union bench_args *args)
 {
-    return device->engine->embedding_forward(device->context,
-                                             &(struct embedding_args){.dtype = c->dtype, .rows = c->rows,
-                                                                      .cols = c->shape->cols, .table = t[TABLE],
-                                                                      .ids = t[IDS], .out = t[OUT]});
-}
-
-static int forward_check(const struct bench_result *r, struct bench_error *worst, struct error *error)
-{
-    const struct bench_case *c = r->bench_case;
-    int status = STATUS_OK;
-    for (int k = 0; k < 64 && !status; k++) {
-        int64_t row = k * (c->rows - 1) / 63, j = k * (c->shape->cols - 1) / 63;
-        double got = 0;
-        status = bench_read(r, OUT, row * c->shape->cols + j, 1, &got, error);
-        bench_compare(worst, got,
-                      bench_input(c, TABLE, ((const int32_t *)c->tensor[IDS].data)[row] * c->shape->cols + j), 1e-37);
-    }
-    return status;
+    args->embedding_forward = (struct embedding_args){.dtype = c->dtype, .rows = c->rows, .cols = c->shape->cols,
+                                                      .table = t[TABLE], .ids = t[IDS], .out = t[OUT]};
 }
 
 struct occurrence {
@@ -94,43 +79,17 @@ static int backward_plan(struct bench_case *c, struct error *error)
     bench_values(c, c->dtype, c->shape->depth * c->shape->cols, 0, 0);
     int status = buckets_make(c, &buckets, error);
     bench_values(c, c->dtype, c->rows * c->shape->cols, 0, 1);
-    c->bytes = (double)embedding_backward_bytes(c->rows, buckets, c->shape->cols, true, c->dtype, c->dtype);
+    bench_output(c, DTABLE, 2 * (double)c->rows, 2 * sqrt((double)c->rows));
     return status;
 }
 
-static int backward_call(const struct bench_case *c, struct device *device, void *const *t)
+static void backward_args(const struct bench_case *c, void *const *t, union bench_args *args)
 {
-    return device->engine->embedding_backward(
-        device->context, &(struct embedding_backward_args){.dtype = c->dtype, .grad_dtype = c->dtype,
-                                                           .buckets = (int64_t)(c->tensor[BUCKET_ID].bytes / 4),
-                                                           .cols = c->shape->cols, .bucket_id = t[BUCKET_ID],
-                                                           .bucket_begin = t[BUCKET_BEGIN], .bucket_rows = t[BUCKET_ROWS],
-                                                           .dout = t[DOUT], .dtable = t[DTABLE], .accumulate = true});
+    args->embedding_backward = (struct embedding_backward_args){
+        .dtype = c->dtype, .grad_dtype = c->dtype, .rows = c->rows, .buckets = (int64_t)(c->tensor[BUCKET_ID].bytes / 4),
+        .cols = c->shape->cols, .bucket_id = t[BUCKET_ID], .bucket_begin = t[BUCKET_BEGIN], .bucket_rows = t[BUCKET_ROWS],
+        .dout = t[DOUT], .dtable = t[DTABLE], .accumulate = true};
 }
 
-static int backward_check(const struct bench_result *r, struct bench_error *worst, struct error *error)
-{
-    const struct bench_case *c = r->bench_case;
-    const int32_t *id = c->tensor[BUCKET_ID].data, *begin = c->tensor[BUCKET_BEGIN].data;
-    const int32_t *row = c->tensor[BUCKET_ROWS].data;
-    const int64_t buckets = (int64_t)(c->tensor[BUCKET_ID].bytes / 4);
-    int status = STATUS_OK;
-    for (int64_t k = 0; k < 32 && !status; k++) {
-        int64_t b = k < 16 ? k % buckets : k * (buckets - 1) / 31, j = k * (c->shape->cols - 1) / 31;
-        double sum = 0, size = 0, got = 0;
-        for (int32_t i = begin[b]; i < begin[b + 1]; i++) {
-            double term = bench_input(c, DOUT, row[i] * c->shape->cols + j);
-            sum += term, size += fabs(term);
-        }
-        status = bench_read(r, DTABLE, id[b] * c->shape->cols + j, 1, &got, error);
-        bench_compare(worst, got, sum, 2 * sqrt((double)(begin[b + 1] - begin[b])) * bench_epsilon(c) * size +
-                                           bench_rounding(c->dtype) * fabs(sum));
-    }
-    return status;
-}
-
-#define SHAPES (int)(sizeof shapes / sizeof *shapes)
-const struct bench_op bench_embedding_forward = {"embedding_forward", rows, shapes, SHAPES, forward_plan, forward_call,
-                                                 forward_check};
-const struct bench_op bench_embedding_backward = {"embedding_backward", rows, shapes, SHAPES, backward_plan, backward_call,
-                                                  backward_check};
+BENCH_OP(embedding_forward, rows, shapes, forward_plan, forward_args);
+BENCH_OP(embedding_backward, rows, shapes, backward_plan, backward_args);

@@ -10,6 +10,8 @@ static const struct bench_shape shapes[] = {
     {"llama-2-7b argmax", 32000, 0, ARGMAX},    {"llama-2-7b nucleus", 32000, 0, NUCLEUS},
     {"llama-3.2-1b argmax", 128256, 0, ARGMAX}, {"llama-3.2-1b nucleus", 128256, 0, NUCLEUS},
     {"qwen2-1.5b argmax", 151936, 0, ARGMAX},   {"qwen2-1.5b nucleus", 151936, 0, NUCLEUS},
+    {"argmax", 1, 0, ARGMAX, .rows = 1},   {"argmax", 1001, 0, ARGMAX, .rows = 7},
+    {"nucleus", 1, 0, NUCLEUS, .rows = 1}, {"nucleus", 1001, 0, NUCLEUS, .rows = 7},
 };
 static const int64_t rows[] = {8, 64, 0};
 #define TEMPERATURE 0.8
@@ -27,19 +29,16 @@ static int plan(struct bench_case *c, struct error *error)
     bench_bytes(c, ids, (size_t)c->rows * sizeof *ids);
     for (int64_t i = 0; counters && i < c->rows; i++)
         counters[i] = i;
-    c->bytes = (double)sample_bytes(c->rows, c->shape->cols, c->dtype);
     return counters && ids ? STATUS_OK : STATUS_MEMORY;
 }
 
-static int call(const struct bench_case *c, struct device *device, void *const *t)
+static void draw_args(const struct bench_case *c, void *const *t, union bench_args *args)
 {
     const bool draw = c->shape->variant == NUCLEUS;
-    return device->engine->sample(device->context,
-                                  &(struct sample_args){.dtype = c->dtype, .rows = c->rows, .cols = c->shape->cols,
-                                                        .stride = c->shape->cols, .logits = t[LOGITS],
-                                                        .temperature = draw ? TEMPERATURE : 0, .top_p = draw ? TOP_P : 1,
-                                                        .seed = SEED, .counters = draw ? t[COUNTERS] : NULL,
-                                                        .ids = t[IDS]});
+    args->sample = (struct sample_args){.dtype = c->dtype, .rows = c->rows, .cols = c->shape->cols,
+                                        .stride = c->shape->cols, .logits = t[LOGITS],
+                                        .temperature = draw ? TEMPERATURE : 0, .top_p = draw ? TOP_P : 1, .seed = SEED,
+                                        .counters = draw ? t[COUNTERS] : NULL, .ids = t[IDS]};
 }
 
 static int descending(const void *left, const void *right)
@@ -74,17 +73,18 @@ static double draw_distance(const double *probability, double *sorted, int64_t c
     return fmax(0, fmax(low - uniform, uniform - high));
 }
 
-/* The largest logit, the lowest index among equals; or the token that the walk of the card reaches. */
-static int check(const struct bench_result *r, struct bench_error *worst, struct error *error)
+/* The largest logit, the lowest index among equals; or the token that the walk of the contract reaches, which another
+ * rounding may move by a token. */
+static int check(const struct bench_case *c, struct device *device, void *const *pointer, struct bench_error *worst,
+                 struct error *error)
 {
-    const struct bench_case *c = r->bench_case;
     const int64_t cols = c->shape->cols;
     double *z = memory_array((size_t)cols, sizeof *z, error), *sorted = memory_array((size_t)cols, sizeof *sorted, error);
     int status = z && sorted ? STATUS_OK : STATUS_MEMORY;
-    for (int k = 0; k < 4 && !status; k++) {
+    for (int64_t k = 0; k < 4 && !status; k++) {
         int64_t row = k * (c->rows - 1) / 3, best = 0;
         int32_t id = -1;
-        status = device_copy_out(r->device, &id, (const int32_t *)r->pointer[IDS] + row, sizeof id, error);
+        status = device_copy_out(device, &id, (const int32_t *)pointer[IDS] + row, sizeof id, error);
         for (int64_t v = 0; v < cols; v++) {
             z[v] = bench_input(c, LOGITS, row * cols + v);
             best = z[v] > z[best] ? v : best;
@@ -105,4 +105,4 @@ static int check(const struct bench_result *r, struct bench_error *worst, struct
     return status;
 }
 
-const struct bench_op bench_sample = {"sample", rows, shapes, (int)(sizeof shapes / sizeof *shapes), plan, call, check};
+BENCH_OP(sample, rows, shapes, plan, draw_args, check);

@@ -81,8 +81,7 @@ static int case_call(void *user, int64_t turn)
 {
     const struct timed_case *timed = user;
     int set = (int)(turn % timed->arrays->sets);
-    return timed->bench_case->op->call(timed->bench_case, &timed->bench->device,
-                                       timed->arrays->pointer + (size_t)set * BENCH_TENSORS);
+    return bench_call(timed->bench_case, &timed->bench->device, timed->arrays->pointer + (size_t)set * BENCH_TENSORS);
 }
 
 int bench_time(struct bench *bench, const struct bench_case *bench_case, const struct bench_arrays *arrays,
@@ -141,7 +140,7 @@ static int product_fill(struct bench *bench, enum dtype dtype, void *to, int64_t
 {
     struct bench_case values = {.normal = bench->normal};
     bench_values(&values, dtype, count, 0, 1);
-    return bench_tensor_fill(&bench->device, &values, 0, to, error);
+    return bench_tensor_fill(&bench->device, &values, 0, false, to, error);
 }
 
 static int product_measure(struct bench *bench, enum dtype dtype, struct error *error)
@@ -155,7 +154,7 @@ static int product_measure(struct bench *bench, enum dtype dtype, struct error *
     for (int i = 0; i < 2 && !status; i++)
         status = product_fill(bench, dtype, *operand[i], size * size, error);
     if (!status)
-        status = limit_time(bench, &call, LIMIT_PRODUCT, (double)linear_flops(size, size, size),
+        status = limit_time(bench, &call, LIMIT_PRODUCT, 2 * (double)size * (double)size * (double)size,
                             &bench->limits.product[dtype], error);
     for (int i = 0; i < 3; i++)
         device_free(&bench->device, *operand[i]);

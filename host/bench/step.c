@@ -148,19 +148,6 @@ static void stepper_free(struct stepper *s, struct bench *bench)
     *s = (struct stepper){0};
 }
 
-static double step_flops(const struct model *model, const struct batch_size *size)
-{
-    const struct model_config *c = &model->config;
-    double layers = 0;
-    for (int i = 0; i < model->tensors; i++)
-        if (model->tensor[i].from->slot >= SLOT_LAYER)
-            layers += (double)model->tensor[i].rows * (double)(model->tensor[i].cols ? model->tensor[i].cols : 0);
-    const int heads = (int)c->num_attention_heads, dim = (int)c->head_dim;
-    return 6 * layers * (double)size->rows + 6 * (double)c->vocab_size * (double)c->hidden_size * (double)size->targets +
-           (double)c->num_hidden_layers * (double)(attention_forward_flops(size->visible_keys, heads, dim) +
-                                                   attention_backward_flops(size->visible_keys, heads, dim));
-}
-
 /* The model's table, the pairs, and the memory plan: all that is known without allocating. */
 static int stepper_plan(struct stepper *s, struct bench *bench, const char *folder, struct step_result *result,
                         struct error *error)
@@ -184,7 +171,8 @@ static int stepper_plan(struct stepper *s, struct bench *bench, const char *fold
         batch_group_size(&s->pairs.sequence[2 * i], 2, s->shared, &size);
     result->rows = size.rows, result->targets = size.targets, result->visible = size.visible_keys;
     result->parameters = trainer->model.elements;
-    result->flops = step_flops(&trainer->model, &size);
+    const struct model_flops flops = model_flops(&trainer->model, &size);
+    result->flops = flops.forward + flops.backward;
     status = shards_create(&trainer->shards, &trainer->model, &(struct world){NULL, 0, 1, 1}, false, 0, error);
     if (!status)
         status = model_plan(&trainer->model, true, size.rows, size.targets, 2 * result->pairs, error);
@@ -271,12 +259,9 @@ static int step_predict(const struct stepper *s, const struct cluster_options *o
     int status = cluster_read(&cluster, options->cluster, error);
     if (status)
         return status;
-    const bool master = model->dtype == DTYPE_BF16;
-    const double optimizer = (double)(adamw_norm_bytes(1, model->grad_dtype) +
-                                      adamw_step_bytes(1, model->dtype, model->grad_dtype, master));
     const struct scaling_work work = {.ranks = 1, .accumulation_steps = 1, .micro_batch_flops = result->flops,
                                       .elements = model->elements, .rank_elements = model->elements,
-                                      .optimizer_bytes = optimizer, .buckets = 1,
+                                      .optimizer_bytes = optimizer_bytes(model->dtype, model->grad_dtype), .buckets = 1,
                                       .grad_bytes = (double)dtype_size(model->grad_dtype),
                                       .param_bytes = (double)dtype_size(model->dtype)};
     result->predicted = scaling_estimate(&cluster, &work).step;

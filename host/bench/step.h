@@ -15,9 +15,7 @@
  * In the first two variants every position is a target, so that their loss is not FLAT's: they are there for their cost.
  * The loss is always fused (p - onehot written in place); that cannot be switched off and has no variant.
  *
- *   flops of a step = 6 (matrix weights of the layers) rows + 6 vocab hidden target_rows + 14 heads head_dim layers visible
- *
- * with visible = the sum over rows of the keys they see, all of the variant at hand.
+ * The flops of a step are those of model_flops for the rows of the variant at hand.
  */
 #ifndef FLAT_BENCHES_STEP_H
 #define FLAT_BENCHES_STEP_H

@@ -2,7 +2,7 @@
  *
  * With a profile attached, every op lies between two marks of the device's time, which are read in batches: the device
  * is not held up, and the time of an op on a GPU includes what it waited for the host. Bytes and flops are those of the
- * rooms' cards. The two limits, a copy and a matrix product of 1024 x 1024 x 1024, are measured on the same device when
+ * ops' contracts. The two limits, a copy and a matrix product of 1024 x 1024 x 1024, are measured on the same device when
  * it is attached.
  */
 #ifndef FLAT_DEVICE_PROFILE_H
@@ -32,12 +32,11 @@ struct profile {
     double attached;                                /* clock_seconds */
     enum engine_op pending[PROFILE_PENDING];        /* ops whose marks have not been read: op i's are 2 i and 2 i + 1 */
     int pendings;
-    int64_t visible_keys;                           /* of the batch at hand: attention's cost is in device memory */
 };
 
 /* Measures the limits and attaches the profile to the device; the caller keeps it alive until the device is closed. */
 int profile_attach(struct profile *profile, struct device *device, struct error *error);
-/* Before and after an op: the marks, and what the card says of it. An op_status. */
+/* Before and after an op: the marks, and what its contract says of it. An op_status. */
 int profile_op_begin(struct profile *profile, struct device *device);
 int profile_op_end(struct profile *profile, struct device *device, enum engine_op op, const void *arguments);
 /* Reads the marks that have not been read yet, and waits for them. An op_status. */

@@ -45,7 +45,7 @@ static int measure_product(struct profile *profile, struct device *device, void 
             status = device_status(device, "synchronize", device->engine->synchronize(device->context), error);
         if (status)
             return status;
-        double rate = (double)linear_flops(MEASURE_SIZE, MEASURE_SIZE, MEASURE_SIZE) / (clock_seconds() - start);
+        double rate = linear_forward_cost(&args).flops / (clock_seconds() - start);
         profile->flops_per_second = rate > profile->flops_per_second ? rate : profile->flops_per_second;
     }
     return STATUS_OK;

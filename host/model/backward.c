@@ -3,8 +3,6 @@
  * The head's logits hold p - onehot, unweighted. dX of the head is scaled a row afterwards, and its dW takes
  * row_scale_i h_i as operand, so the loss weights never touch the vocabulary-wide buffer.
  * Parameter gradients are added to; gradients of the residual stream pass through one buffer, in place.
- *
- * Flops: twice the forward products.
  */
 #include <stdio.h>
 
@@ -114,6 +112,7 @@ static int head_backward(struct model *model, const struct batch *batch, struct 
         status = device_run(model->device, error, embedding_backward,
                             &((struct embedding_backward_args){.dtype = model->dtype,
                                                                .grad_dtype = model->dtype,
+                                                               .rows = batch->targets,
                                                                .buckets = batch->device.by_row.count,
                                                                .cols = c->hidden_size,
                                                                .bucket_id = batch->device.by_row.key,
@@ -203,6 +202,7 @@ static int embedding_half(struct model *model, const struct batch *batch, struct
 {
     struct embedding_backward_args args = {.dtype = model->dtype,
                                            .grad_dtype = model->grad_dtype,
+                                           .rows = batch->rows,
                                            .buckets = batch->device.by_token.count,
                                            .cols = model->config.hidden_size,
                                            .bucket_id = batch->device.by_token.key,

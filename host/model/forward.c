@@ -3,8 +3,6 @@
  * A layer: input (+)-> norm 1 -> qkv -> rotary -> attention -> o -(+)-> norm 2 -> up -> activation -> down. Both
  * residual additions are fused into the norm that follows them; the last one into the final norm, which sees only
  * the rows that predict an answer token.
- *
- * Flops: 2 rows parameters of the layers + 4 head_dim heads visible_keys + 2 target_rows hidden vocab.
  */
 #include <math.h>
 #include <stdio.h>
@@ -58,6 +56,7 @@ struct attention_args model_attention_args(const struct model *model, const stru
                                    .kv_heads = (int)c->num_key_value_heads,
                                    .head_dim = (int)c->head_dim,
                                    .scale = 1 / sqrt((double)c->head_dim),
+                                   .visible_keys = batch->visible_keys,
                                    .groups = batch->groups,
                                    .segments = batch->segments,
                                    .group_begin = batch->device.group_begin,
@@ -251,8 +250,6 @@ int model_forward_body(struct model *model, const struct batch *batch, struct er
     int status = model_accepts(model, batch, error);
     if (status)
         return status;
-    if (model->device->profile)
-        model->device->profile->visible_keys = batch->visible_keys;
     status = device_run(model->device, error, embedding_forward,
                             &((struct embedding_args){.dtype = model->dtype,
                                                       .rows = batch->rows,

@@ -148,6 +148,14 @@ int model_backward_by_layer(struct model *model, const struct batch *batch, mode
  * backward pass. */
 int model_recompute(struct model *model, const struct batch *batch, int layer, struct error *error);
 
+/* Flops of the passes over a batch, by the shapes: 2 for each multiply-add of the matrix products and of attention, which is
+ * nearly all. The backward pass has two products for each one of the forward pass, one where the weight is frozen;
+ * recompute is what it computes again. */
+struct model_flops {
+    double forward, backward, recompute;
+};
+struct model_flops model_flops(const struct model *model, const struct batch_size *size);
+
 /* What forward and backward tell the engine of a layer's attention and of rotating its queries and keys. */
 struct attention_args model_attention_args(const struct model *model, const struct batch *batch, void *qkv, void *out,
                                            void *lse);

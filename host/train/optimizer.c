@@ -36,6 +36,14 @@ static bool master_is_sharded(const struct trainer *trainer)
     return trainer->shards.sharded && trainer->model.dtype == DTYPE_BF16;
 }
 
+double optimizer_bytes(enum dtype dtype, enum dtype grad_dtype)
+{
+    float master;
+    return adamw_norm_cost(&(struct adamw_norm_args){.grad_dtype = grad_dtype, .n = 1}).bytes +
+           adamw_step_cost(&(struct adamw_args){.dtype = dtype, .grad_dtype = grad_dtype, .n = 1,
+                                                .master = dtype == dtype_stat(dtype) ? NULL : &master}).bytes;
+}
+
 int optimizer_plan(struct trainer *trainer, struct error *error)
 {
     struct model *model = &trainer->model;

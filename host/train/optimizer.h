@@ -1,6 +1,7 @@
 /* optimizer.h - the options of AdamW; its functions, which work on a trainer, are declared in trainer.h. */
 #ifndef FLAT_TRAIN_OPTIMIZER_H
 #define FLAT_TRAIN_OPTIMIZER_H
+#include "../../kernels/engine/op.h"
 #include "../util/options.h"
 
 struct optimizer_options {
@@ -10,5 +11,8 @@ struct optimizer_options {
     double max_grad_norm; /* 0: clips nothing */
 };
 extern const struct option_group optimizer_option_group;
+
+/* Bytes of the gradient's norm and the update for each trained element; weights of less than float have a master copy. */
+double optimizer_bytes(enum dtype dtype, enum dtype grad_dtype);
 
 #endif

@@ -74,15 +74,6 @@ int comm_all_gather(struct engine_context *context, enum dtype dtype, void *buff
 int comm_broadcast(struct engine_context *context, void *buffer, size_t bytes, int root);
 int comm_wait(struct engine_context *context);
 
-/* What a caller stored in an enum, whatever it is: C++ leaves it undefined to load a value that the enum lacks. */
-template <typename E> inline unsigned enum_value(const E &stored)
-{
-    unsigned value;
-    static_assert(sizeof value == sizeof stored, "an enum of C is an unsigned int");
-    memcpy(&value, &stored, sizeof value);
-    return value;
-}
-
 /* f(T()) with T = float or bf16 by dtype: REQUIRE_DTYPE first. */
 #define REQUIRE_DTYPE(type)                                                                                   \
     do {                                                                                                      \

@@ -16,6 +16,7 @@
 #include "../norm.h"
 #include "op.h"
 #include "../rope.h"
+#include "../row_scale.h"
 #include "../sample.h"
 #include "../sequence.h"
 
@@ -23,7 +24,7 @@
 extern "C" {
 #endif
 
-#define ENGINE_ABI 3
+#define ENGINE_ABI 4
 
 /* Slots of mark. */
 enum { ENGINE_MARKS = 1024 };
@@ -31,7 +32,7 @@ enum { ENGINE_MARKS = 1024 };
 /* A captured run of ops. */
 struct engine_graph;
 
-/* X(op, argument struct): every op, once. The table, its filling and the op-by-op tests are made from it. */
+/* X(op, argument struct): every op, once. The table, its filling, the profile and the op-by-op tests are made from it. */
 #define ENGINE_OPS(X)                                                                                         \
     X(embedding_forward, embedding_args)                                                                      \
     X(embedding_backward, embedding_backward_args)                                                            \
@@ -46,7 +47,6 @@ struct engine_graph;
     X(activation_forward, activation_args)                                                                    \
     X(activation_backward, activation_backward_args)                                                          \
     X(logprob_forward, logprob_args)                                                                          \
-    X(logprob_backward, logprob_backward_args)                                                                \
     X(row_scale, row_scale_args)                                                                              \
     X(cast, cast_args)                                                                                        \
     X(sequence_loss, sequence_args)                                                                           \

@@ -1,12 +1,12 @@
-/* op.h - the vocabulary every room (one op = one name = one room) is written in.
+/* op.h - the vocabulary every op is written in.
  *
- * A room is kernels/<op>.h (the contract card and the argument structs), kernels/<op>.c (the CPU
- * implementation, which is also the oracle) and kernels/<op>.cu (CUDA). An op is called as
+ * An op is kernels/<op>.h (the contract, the argument structs, check and cost), kernels/<op>.c (the CPU implementation, which
+ * is also the oracle) and kernels/<op>.cu (CUDA). It is called as
  *     int status = engine->norm_forward(context, &(struct norm_args){ ... });
  * and returns an enum op_status. Ops of one context run in the order they are called; on a GPU they
  * are queued on the context's stream and a device fault may be reported by a later call.
  *
- * Letters used in the cards: s = bytes of one element of `dtype`. "stat" is the type statistics
+ * Letters used in the contracts: s = bytes of one element of `dtype`. "stat" is the type statistics
  * (softmax, norms, losses) are kept in: double when dtype is DTYPE_F64, otherwise float.
  */
 #ifndef FLAT_KERNELS_OP_H
@@ -49,7 +49,7 @@ static inline const char *dtype_name(enum dtype dtype)
 
 enum op_status {
     OP_OK = 0,
-    OP_CONTRACT = 1, /* the arguments break the room's card; nothing was computed */
+    OP_CONTRACT = 1, /* the arguments break the op's contract; nothing was computed */
     OP_MEMORY = 2,   /* scratch memory could not be had */
     OP_DEVICE = 3,   /* the device reported a fault; the context is unusable */
     OP_ABSENT = 4    /* open: this machine has no such device */

@@ -79,6 +79,8 @@ template <typename T> DEVICE void store_global(T *pointer, T value)
     *pointer = value;
 }
 
+static constexpr int COLS_MAX = 1 << 30; /* columns of a row, so that no int of a kernel overflows */
+
 /* A row of any length at any address: `head` single elements up to the first 16-byte boundary, `vectors` whole vectors,
  * and fewer than a vector of single elements again. Head and tail together are fewer than two vectors. */
 struct row_cut {
@@ -307,6 +309,27 @@ template <int THREADS, typename T> DEVICE T block_sum(T value, T *scratch)
 template <int THREADS> DEVICE float block_max(float value, float *scratch)
 {
     return block_reduce<THREADS>(value, max_of(), -INFINITY, scratch);
+}
+
+/* The same value to all lanes from one access. */
+template <typename T> DEVICE T load_broadcast(const T *pointer)
+{
+    T value = T(0);
+    if (threadIdx.x % WARP_SIZE == 0)
+        value = load_global(pointer);
+    return __shfl_sync(FULL_WARP, value, 0);
+}
+
+/* COUNT vectors of a thread, THREADS apart, of which those below `end` exist. CACHED: they will be read again. */
+template <int THREADS, bool CACHED, int COUNT, typename T>
+DEVICE void vectors_load(vector16<T> (&batch)[COUNT], const T *first_vector, int first, int end)
+{
+#pragma unroll
+    for (int u = 0; u < COUNT; u++)
+        if (first + u * THREADS < end) {
+            const T *vector = first_vector + (int64_t)(first + u * THREADS) * vector16<T>::count;
+            batch[u] = CACHED ? load_vector(vector) : load_vector_streaming(vector);
+        }
 }
 
 /* ---- tensor cores and asynchronous copies ---------------------------------------------------------------------

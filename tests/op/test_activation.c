@@ -137,8 +137,10 @@ static void test_bytes(void **state)
             op_test_bytes_begin(t);
             problem_run(t, &p);
             op_test_bytes_check(t, "activation_forward and _backward",
-                                activation_forward_bytes(kind, rows, cols, t->dtype) +
-                                    activation_backward_bytes(kind, rows, cols, t->dtype), 0.05);
+                                OP_BYTES(activation_forward, activation_args, .kind = kind, .dtype = t->dtype, .rows = rows,
+                                         .cols = cols) +
+                                    OP_BYTES(activation_backward, activation_backward_args, .kind = kind,
+                                             .dtype = t->dtype, .rows = rows, .cols = cols), 0.05);
             op_test_close(t);
         }
 }

@@ -250,8 +250,9 @@ static void test_bytes(void **state)
             op_test_bytes_begin(t);
             step_run(t, &s, n, g, 1, 1, 0.1);
             op_test_bytes_check(t, "adamw_norm and adamw_step",
-                                adamw_norm_bytes(n, s.grad_dtype) +
-                                    adamw_step_bytes(n, t->dtype, s.grad_dtype, s.master != NULL), 0.05);
+                                OP_BYTES(adamw_norm, adamw_norm_args, .grad_dtype = s.grad_dtype, .n = n) +
+                                    OP_BYTES(adamw_step, adamw_args, .dtype = t->dtype, .grad_dtype = s.grad_dtype, .n = n,
+                                             .master = s.master), 0.05);
             op_test_close(t);
         }
 }

@@ -77,7 +77,7 @@ static void bytes_run(struct op_test *t, enum dtype from, enum dtype to)
 {
     op_test_bytes_begin(t);
     check(t, from, to, values_random(t, 100000, 3), 100000, 0);
-    op_test_bytes_check(t, "cast", cast_bytes(100000, from, to), 0);
+    op_test_bytes_check(t, "cast", OP_BYTES(cast, cast_args, .from = from, .to = to, .n = 100000), 0);
 }
 
 static void test_bytes(void **state)

@@ -143,11 +143,14 @@ static void test_bytes(void **state)
             p.grad_dtype = flag ? t->stat : t->dtype;
             op_test_bytes_begin(t);
             forward_run(t, &p, flag);
-            op_test_bytes_check(t, "embedding_forward", embedding_forward_bytes(700, 512, flag, t->dtype), 0.05);
+            op_test_bytes_check(t, "embedding_forward", OP_BYTES(embedding_forward, embedding_args, .dtype = t->dtype,
+                                .rows = 700, .cols = 512, .position_table = flag ? t : NULL), 0.05);
             op_test_bytes_begin(t);
             backward_run(t, &p, flag);
             op_test_bytes_check(t, "embedding_backward",
-                                embedding_backward_bytes(700, p.buckets, 512, flag, t->dtype, p.grad_dtype), 0.05);
+                                OP_BYTES(embedding_backward, embedding_backward_args, .dtype = t->dtype,
+                                         .grad_dtype = p.grad_dtype, .rows = 700, .buckets = p.buckets, .cols = 512,
+                                         .accumulate = flag), 0.05);
             op_test_close(t);
         }
 }

@@ -249,7 +249,8 @@ static void test_bytes(void **state)
         op_test_bytes_begin(t);
         OP_CALL(t, linear_forward, linear_args, .dtype = t->dtype, .out_dtype = t->dtype, .rows = rows, .in = in,
                 .out = out, .x = x, .weight = weight, .bias = bias, .y = y, .scale = 1);
-        op_test_bytes_check(t, "linear_forward", linear_bytes(rows, in, out, t->dtype, t->dtype), 0.01);
+        op_test_bytes_check(t, "linear_forward", OP_BYTES(linear_forward, linear_args, .dtype = t->dtype,
+                            .out_dtype = t->dtype, .rows = rows, .in = in, .out = out), 0.01);
         op_test_bytes_begin(t);
         OP_CALL(t, linear_backward_weight, linear_backward_weight_args, .dtype = t->dtype, .grad_dtype = DTYPE_F32,
                 .rows = rows, .in = in, .out = out, .dy = dy, .x = x, .dweight = y, .dbias = (char *)y + in * out * 4);

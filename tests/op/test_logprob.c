@@ -1,6 +1,5 @@
 /* test_logprob.c - log-probabilities and their gradient against long double sums, from p of 1e-30 to 1 - 1e-30;
- * q = 1 - p without cancellation; both gradient forms; finite differences; same bits; on CUDA every place a row can
- * wait in, rows that begin anywhere, and counted bytes.
+ * q = 1 - p without cancellation; finite differences; same bits; on CUDA every place a row can wait in, rows that begin anywhere, and counted bytes.
  */
 #include "../support/op_test.h"
 
@@ -45,21 +44,10 @@ static struct results forward_run(struct op_test *t, const struct problem *p, bo
                             values_from(t, t->dtype, logits, p->rows * p->stride)};
 }
 
-static double *backward_run(struct op_test *t, const struct problem *p, const struct results *r)
-{
-    void *logits = device_from(t, t->dtype, p->logits, p->rows * p->stride);
-    OP_CALL(t, logprob_backward, logprob_backward_args, .dtype = t->dtype, .rows = p->rows, .cols = p->cols,
-            .stride = p->stride, .logits = logits, .targets = device_bytes(t, p->targets, sizeof p->targets),
-            .lse = device_from(t, t->stat, r->lse, p->rows), .q = device_from(t, t->stat, r->q, p->rows),
-            .weight = device_from(t, t->stat, p->weight, p->rows));
-    return values_from(t, t->dtype, logits, p->rows * p->stride);
-}
-
 /* What storing a value adds to its relative error, where that is not the statistics' own type. */
 static double storage_error(const struct op_test *t) { return t->dtype == DTYPE_BF16 ? t->rounding : 0; }
 
-static void row_check(struct op_test *t, const struct problem *p, const struct results *r, const double *backward,
-                      int64_t i)
+static void row_check(struct op_test *t, const struct problem *p, const struct results *r, int64_t i)
 {
     const double *z = p->logits + i * p->stride, *gradient = r->logits + i * p->stride;
     int32_t target = p->targets[i];
@@ -83,12 +71,8 @@ static void row_check(struct op_test *t, const struct problem *p, const struct r
     assert_close("lse", &r->lse[i], &lse, 1, eps, 2 * eps);
     for (int64_t v = 0; v < p->cols; v++) {
         double pv = v == target ? -q : (double)(expl((long double)z[v] - most) / (rest + own));
-        double weighted = -p->weight[i] * pv;
         assert_close("gradient", &gradient[v], &pv, 1, 1e-37,
                      (sum_bound + fabs(fmax(log(fabs(pv)), -1e3))) * eps + storage_error(t));
-        /* From a rounded lse. */
-        assert_close("weighted gradient", &backward[i * p->stride + v], &weighted, 1, 1e-37,
-                     (8 + 2 * fabs(lse) + 2 * fabs(z[v])) * eps + storage_error(t));
     }
 }
 
@@ -105,12 +89,11 @@ static void test_naive(void **state)
             struct op_test *t = op_test_open(op_test_engines[e], 2);
             struct problem p = problem_make(t, sizes[i][0], sizes[i][1], sizes[i][2]);
             struct results plain = forward_run(t, &p, false), r = forward_run(t, &p, true);
-            double *backward = backward_run(t, &p, &r);
             assert_same("untouched logits", plain.logits, p.logits, p.rows * p.stride);
             assert_same("logprob of both forms", plain.logprob, r.logprob, p.rows);
             assert_same("p of both forms", plain.p, r.p, p.rows);
             for (int64_t row = 0; row < p.rows; row++) {
-                row_check(t, &p, &r, backward, row);
+                row_check(t, &p, &r, row);
                 for (int64_t v = p.cols; v < p.stride; v++) /* beyond cols */
                     assert_same("padding", &r.logits[row * p.stride + v], &p.logits[row * p.stride + v], 1);
             }
@@ -156,21 +139,16 @@ static double problem_loss(void *user)
     return loss;
 }
 
-/* loss = sum of weight logprob, by both roads: the one kernel, and row_scale after the unweighted gradient. */
+/* loss = sum of weight logprob: its gradient at the logits is p - onehot times -weight. */
 static void test_finite_differences(void **state)
 {
     (void)state;
     struct op_test *t = op_test_open("cpu64", 1);
     struct problem p = problem_make(t, 9, 13, 13);
     struct results r = forward_run(t, &p, true);
-    double *gradient = backward_run(t, &p, &r), *scale = values_new(t, p.rows);
-    gradient_check("logits", p.logits, gradient, 9 * 13, problem_loss, &p, 1e-9);
-    for (int64_t i = 0; i < p.rows; i++)
-        scale[i] = -p.weight[i];
-    void *y = device_from(t, t->dtype, r.logits, 9 * 13);
-    OP_CALL(t, row_scale, row_scale_args, .dtype = t->dtype, .rows = 9, .cols = 13, .x = y,
-            .scale = device_from(t, t->stat, scale, 9), .y = y);
-    assert_close("scaled gradient", values_from(t, t->dtype, y, 9 * 13), gradient, 9 * 13, 1e-300, 64 * t->eps);
+    for (int64_t i = 0; i < 9 * 13; i++)
+        r.logits[i] *= -p.weight[i / 13];
+    gradient_check("logits", p.logits, r.logits, 9 * 13, problem_loss, &p, 1e-9);
     op_test_close(t);
 }
 
@@ -181,10 +159,9 @@ static void problem_fill(struct op_test *t, void *user, double *out)
     struct results r = forward_run(t, &p, true);
     int64_t logits = p.rows * p.stride;
     memcpy(out, r.logits, (size_t)logits * sizeof *out);
-    memcpy(out + logits, backward_run(t, &p, &r), (size_t)logits * sizeof *out);
     const double *statistics[] = {r.logprob, r.p, r.q, r.lse};
     for (int k = 0; k < 4; k++)
-        memcpy(out + 2 * logits + k * p.rows, statistics[k], (size_t)p.rows * sizeof *out);
+        memcpy(out + logits + k * p.rows, statistics[k], (size_t)p.rows * sizeof *out);
 }
 
 static void test_same_bits(void **state)
@@ -193,41 +170,7 @@ static void test_same_bits(void **state)
     static const int64_t sizes[][3] = {{37, 2050, 2064}, {2, 30001, 30001}, {1, 121000, 121000}};
     for (int e = 0; e < OP_TEST_VARIANTS; e++)
         for (int i = 0; i < 3; i++)
-            op_test_same_bits(op_test_engines[e], 2 * sizes[i][0] * sizes[i][2] + 4 * sizes[i][0], problem_fill,
-                              (void *)sizes[i]);
-}
-
-/* y may be x, or begin at another distance from a 16-byte boundary than x. */
-static void row_scale_check(struct op_test *t, int64_t rows, int64_t cols, int64_t x_offset, int64_t y_offset,
-                            bool alias)
-{
-    size_t s = dtype_size(t->dtype);
-    double *x = values_random(t, rows * cols + x_offset, 1), *scale = values_random(t, rows, 2);
-    values_round(t->stat, scale, rows);
-    char *device_x = device_from(t, t->dtype, x, rows * cols + x_offset);
-    char *y = alias ? device_x : device_new(t, t->dtype, rows * cols + y_offset);
-    device_x += (size_t)x_offset * s;
-    y += (size_t)y_offset * s;
-    OP_CALL(t, row_scale, row_scale_args, .dtype = t->dtype, .rows = rows, .cols = cols, .x = device_x,
-            .scale = device_from(t, t->stat, scale, rows), .y = y);
-    for (int64_t k = 0; k < rows * cols; k++)
-        x[k] = x[k + x_offset] * scale[k / cols];
-    assert_close("y", values_from(t, t->dtype, y, rows * cols), x, rows * cols, 1e-37, t->rounding);
-}
-
-static void test_row_scale(void **state)
-{
-    (void)state;
-    for (int e = 0; e < OP_TEST_VARIANTS; e++)
-        for (int threads = 1; threads <= 3; threads++) {
-            struct op_test *t = op_test_open(op_test_engines[e], threads);
-            row_scale_check(t, 91, 517, 0, 0, false);
-            row_scale_check(t, 91, 517, 1, 1, true);
-            row_scale_check(t, 5, 1032, 3, 2, false);
-            row_scale_check(t, 7, 2560, 0, 0, true);
-            row_scale_check(t, 3, 1, 0, 0, false);
-            op_test_close(t);
-        }
+            op_test_same_bits(op_test_engines[e], sizes[i][0] * sizes[i][2] + 4 * sizes[i][0], problem_fill, (void *)sizes[i]);
 }
 
 /* Counted bytes against the card. Of a row of 151936 an sm_90 keeps 14336 vectors and reads the rest again. */
@@ -242,19 +185,15 @@ static void test_bytes(void **state)
             struct problem p = problem_make(t, ROWS, cols[i], cols[i]);
             int64_t s = (int64_t)dtype_size(t->dtype), kept = 14336 * 16 / s;
             op_test_bytes_begin(t);
-            struct results r = forward_run(t, &p, false);
-            op_test_bytes_check(t, "logprob_forward", logprob_forward_bytes(ROWS, cols[i], false, t->dtype), 0.01);
+            forward_run(t, &p, false);
+            op_test_bytes_check(t, "logprob_forward", OP_BYTES(logprob_forward, logprob_args, .dtype = t->dtype, .rows = ROWS,
+                                .cols = cols[i]), 0.01);
             op_test_bytes_begin(t);
-            r = forward_run(t, &p, true);
+            forward_run(t, &p, true);
             op_test_bytes_check(t, "logprob_forward with gradient",
-                                logprob_forward_bytes(ROWS, cols[i], true, t->dtype) +
+                                OP_BYTES(logprob_forward, logprob_args, .dtype = t->dtype, .rows = ROWS, .cols = cols[i],
+                                         .write_gradient = true) +
                                     (cols[i] > kept ? ROWS * s * (cols[i] - kept) : 0), 0.01);
-            op_test_bytes_begin(t);
-            backward_run(t, &p, &r);
-            op_test_bytes_check(t, "logprob_backward", logprob_backward_bytes(ROWS, cols[i], t->dtype), 0.02);
-            op_test_bytes_begin(t);
-            row_scale_check(t, ROWS, cols[i], 0, 0, true);
-            op_test_bytes_check(t, "row_scale", row_scale_bytes(ROWS, cols[i], t->dtype), 0.01);
             op_test_close(t);
         }
 }
@@ -271,12 +210,7 @@ static void test_contract(void **state)
                    .logits = a, .targets = a, .logprob = a, .p = a, .q = a, .lse = a);
         OP_REFUSES(t, logprob_forward, logprob_args, .dtype = t->dtype, .rows = 1, .cols = 2, .stride = 2,
                    .logits = a, .targets = a, .logprob = a, .p = a, .lse = a);
-        OP_REFUSES(t, logprob_backward, logprob_backward_args, .dtype = t->dtype, .rows = 1, .cols = 2, .stride = 2,
-                   .logits = a, .targets = a, .lse = a, .q = a);
-        OP_REFUSES(t, row_scale, row_scale_args, .dtype = t->dtype, .rows = 1, .cols = 2, .x = a, .y = a);
         OP_CALL(t, logprob_forward, logprob_args, .dtype = t->dtype, .cols = 2, .stride = 2);
-        OP_CALL(t, logprob_backward, logprob_backward_args, .dtype = t->dtype, .cols = 2, .stride = 2);
-        OP_CALL(t, row_scale, row_scale_args, .dtype = t->dtype, .cols = 2);
         op_test_close(t);
     }
 }
@@ -285,7 +219,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_naive),     cmocka_unit_test(test_extremes),  cmocka_unit_test(test_finite_differences),
-        cmocka_unit_test(test_same_bits), cmocka_unit_test(test_row_scale), cmocka_unit_test(test_bytes),
+        cmocka_unit_test(test_same_bits), cmocka_unit_test(test_bytes),
         cmocka_unit_test(test_contract)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -223,7 +223,8 @@ static void test_bytes(void **state)
             OP_CALL(t, norm_forward, norm_args, .kind = kind, .dtype = t->dtype, .rows = rows, .cols = cols, .eps = EPS,
                     .x = x, .residual = residual ? x : NULL, .sum = residual ? x : NULL, .weight = weight,
                     .bias = kind == NORM_LAYER ? weight : NULL, .y = y, .mean = mean, .rstd = rstd);
-            op_test_bytes_check(t, "norm_forward", norm_forward_bytes(kind, rows, cols, residual, t->dtype), 0.05);
+            op_test_bytes_check(t, "norm_forward", OP_BYTES(norm_forward, norm_args, .kind = kind, .dtype = t->dtype,
+                                .rows = rows, .cols = cols, .residual = residual ? x : NULL), 0.05);
             if (wide) {
                 op_test_close(t);
                 continue;
@@ -234,7 +235,9 @@ static void test_bytes(void **state)
                     .dresidual = residual ? x : NULL, .dx = y, .dweight = device_new(t, t->stat, cols),
                     .dbias = kind == NORM_RMS ? NULL : device_new(t, t->stat, cols));
             op_test_bytes_check(t, "norm_backward",
-                                norm_backward_bytes(kind, rows, cols, residual, t->dtype, t->stat), 0.05);
+                                OP_BYTES(norm_backward, norm_backward_args, .kind = kind, .dtype = t->dtype,
+                                         .grad_dtype = t->stat, .rows = rows, .cols = cols,
+                                         .dresidual = residual ? x : NULL), 0.05);
             op_test_close(t);
         }
 }

@@ -65,11 +65,10 @@ static const struct {
                       {"embedding", "backward_kernel", false},
                       {"linear", "bias_gradient_kernel", false},
                       {"logprob", "logprob_forward_kernel", false},
-                      {"logprob_backward", "logprob_backward_kernel", true},
-                      {"logprob_backward", "row_scale_kernel", true},
                       {"norm", "forward_kernel", true},
                       {"norm_backward", "backward_kernel", true},
                       {"rope", "rope_kernel", true},
+                      {"row_scale", "row_scale_kernel", true},
                       {"sample", "sample_argmax_kernel", false}};
 
 static bool is_access(const char *line, const char *instruction)

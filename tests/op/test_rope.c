@@ -151,7 +151,8 @@ static void test_bytes(void **state)
             double *x = values_random(t, p->rows * p->stride, 1);
             op_test_bytes_begin(t);
             problem_run(t, p, x, 1);
-            op_test_bytes_check(t, "rope", rope_bytes(p->rows, p->heads, p->rotary_dim, t->dtype), 0.05);
+            op_test_bytes_check(t, "rope", OP_BYTES(rope, rope_args, .dtype = t->dtype, .rows = p->rows, .heads = p->heads,
+                                .rotary_dim = p->rotary_dim), 0.05);
             op_test_close(t);
         }
 }

@@ -181,7 +181,7 @@ static void test_bytes(void **state)
             double *logits = values_random(t, 3 * cols, 1);
             op_test_bytes_begin(t);
             rows_sample(t, logits, 3, cols, cols, 0, 1, 0, ids);
-            op_test_bytes_check(t, "sample", sample_bytes(3, cols, t->dtype), 0.01);
+            op_test_bytes_check(t, "sample", OP_BYTES(sample, sample_args, .dtype = t->dtype, .rows = 3, .cols = cols), 0.01);
             op_test_close(t);
         }
 }

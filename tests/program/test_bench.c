@@ -11,9 +11,6 @@
 #include "../../host/util/file.h"
 #include "../support/program.h"
 
-#define EMULATED_ROWS 108 /* 4 sequences of bench_sequence.c */
-#define EMULATED_BYTES 2.2e7 /* moved by a call */
-#define EMULATED_FLOPS 8e7
 #define SMALL "sequence_loss/float32/flat.pair/1728"
 
 static void test_statistics(void **state)
@@ -198,59 +195,6 @@ static void test_refusals(void **state)
     program_free(&unwritable);
 }
 
-/* One call of a case on a device, and its check; false: it is too large for the emulation. */
-static bool check_case(struct bench *bench, struct bench_case *c)
-{
-    struct error error = {0};
-    struct bench_error worst = {0};
-    struct bench_arrays arrays = {0};
-    int status = c->op->plan(c, &error);
-    const bool small = (double)bench_case_bytes(c) < 4 * EMULATED_BYTES && c->bytes < EMULATED_BYTES &&
-                       c->flops < EMULATED_FLOPS;
-    if (!status && small) {
-        status = bench_arrays_make(&arrays, bench, c, &error);
-        if (!status)
-            status = device_status(&bench->device, c->op->name, c->op->call(c, &bench->device, arrays.pointer), &error);
-        const struct bench_result result = {&bench->device, c, arrays.pointer};
-        if (!status)
-            status = c->op->check(&result, &worst, &error);
-        bench_arrays_free(&arrays, bench);
-    }
-    bench_case_free(c);
-    if (status)
-        fail_msg("%s: %s", c->name, error.text);
-    if (!(worst.of_allowed <= 1))
-        fail_msg("%s: off by %g, %g times what is allowed", c->name, worst.difference, worst.of_allowed);
-    return small;
-}
-
-/* The checks hold for the CUDA kernels, too, in both types: cases of few rows, in the emulation. */
-static void test_checks_of_every_op(void **state)
-{
-    (void)state;
-    struct error error = {0};
-    struct bench_options options = {.filter = ""};
-    struct bench bench = {.options = &options, .cache_bytes = 1};
-    assert_int_equal(device_open(&bench.device, "emu", 0, 0, &error), STATUS_OK);
-    bench.normal = bench_normal_make(&error);
-    assert_non_null(bench.normal);
-    for (const struct bench_op *const *op = bench_ops; *op; op++) {
-        int checked = 0;
-        for (int s = 0; s < (*op)->shapes; s++)
-            for (int type = 0; type < 2; type++) {
-                const enum dtype dtype = type ? DTYPE_F32 : DTYPE_BF16;
-                struct bench_case c = {.op = *op, .shape = &(*op)->shape[s], .rows = EMULATED_ROWS, .dtype = dtype,
-                                       .stat = DTYPE_F32, .normal = bench.normal};
-                snprintf(c.name, sizeof c.name, "%s/%s/%s", (*op)->name, dtype_name(dtype), c.shape->model);
-                checked += check_case(&bench, &c);
-            }
-        if (!checked)
-            fail_msg("%s: no case is small enough", (*op)->name);
-    }
-    free(bench.normal);
-    device_close(&bench.device);
-}
-
 /* A folder of one tiny model and a table of lengths, as benches/ has them. */
 static void make_models(void)
 {
@@ -397,7 +341,7 @@ int main(void)
         cmocka_unit_test(test_statistics),      cmocka_unit_test(test_compare),      cmocka_unit_test(test_slower_beyond_the_noise),
         cmocka_unit_test(test_list_and_filter), cmocka_unit_test(test_json_and_csv), cmocka_unit_test(test_baseline),
         cmocka_unit_test(test_refusals),        cmocka_unit_test(test_step),         cmocka_unit_test(test_step_graph),
-        cmocka_unit_test(test_io),             cmocka_unit_test(test_checks_of_every_op),
+        cmocka_unit_test(test_io),
     };
     return cmocka_run_group_tests(tests, temporary_make, temporary_remove);
 }

@@ -47,9 +47,12 @@ void op_test_same_bits(const char *name, int64_t n, void (*run)(struct op_test *
                        void *user);
 
 /* Bytes of device memory that the kernels run in between have read and written, against the card's, as a fraction:
- * op_test_bytes_check(t, "norm_forward", norm_bytes(...), 0.05). Nothing is counted outside the emulation. */
+ * op_test_bytes_check(t, "norm_forward", OP_BYTES(...), 0.05). Nothing is counted outside the emulation. */
 void op_test_bytes_begin(struct op_test *test);
 void op_test_bytes_check(struct op_test *test, const char *what, int64_t expected, double tolerance);
+
+/* Bytes that a call moves by its contract: OP_BYTES(norm_forward, norm_args, .rows = 3, ...). */
+#define OP_BYTES(op, arguments, ...) ((int64_t)op##_cost(&(const struct arguments){__VA_ARGS__}).bytes)
 
 /* n doubles on the host: NaN, or about normal with the given seed (the same for every engine). */
 double *values_new(struct op_test *test, int64_t n);

@@ -56,47 +56,11 @@ static enum dtype planned_dtype(const struct train_options *options)
     return options->device.device == DEVICE_CUDA ? DTYPE_BF16 : DTYPE_F32;
 }
 
-/* One more forward pass of all layers but the last, where whole layers are computed again. Without LoRA their own output
- * is left out: nothing in the backward pass reads it. */
-static double recompute_flops(const struct trainer *trainer)
-{
-    const struct model *model = &trainer->model;
-    const struct model_config *c = &model->config;
-    const struct batch_size *size = &trainer->epoch_size;
-    double layers = 0;
-    if (model->recompute != RECOMPUTE_FULL)
-        return 0;
-    for (int i = 0; i < model->tensors; i++) {
-        const struct model_tensor *tensor = &model->tensor[i];
-        const enum slot slot = tensor->from->slot;
-        const bool output = slot == SLOT_DOWN_WEIGHT || (c->family->parallel && slot == SLOT_O_WEIGHT);
-        if (slot >= SLOT_LAYER && tensor->layer < c->num_hidden_layers - 1 && (model->lora.modules || !output))
-            layers += (double)tensor->rows * (double)tensor->cols;
-    }
-    return 2 * layers * (double)size->rows +
-           (double)(c->num_hidden_layers - 1) *
-               (double)attention_forward_flops(size->visible_keys, (int)c->num_attention_heads, (int)c->head_dim);
-}
-
-/* Forward and backward of one epoch's rows: 2 flops a multiply-add, backward twice the forward (attention 2.5 times); of a
- * frozen weight backward once, for there is no gradient of its own. */
+/* Forward and backward of one epoch's rows. */
 static double epoch_flops(const struct trainer *trainer)
 {
-    const struct model_config *c = &trainer->model.config;
-    const struct batch_size *size = &trainer->epoch_size;
-    const double rate = trainer->model.lora.modules ? 4 : 6;
-    double layers = 0;
-    for (int i = 0; i < trainer->model.tensors; i++) {
-        const struct model_tensor *tensor = &trainer->model.tensor[i];
-        if (tensor->from->slot >= SLOT_LAYER)
-            layers += (double)tensor->rows * (double)(tensor->cols ? tensor->cols : 0);
-    }
-    const int heads = (int)c->num_attention_heads, dim = (int)c->head_dim;
-    return (rate * layers + 6 * (double)trainer->model.lora.elements) * (double)size->rows +
-           rate * (double)c->vocab_size * (double)c->hidden_size * (double)size->targets +
-           (double)c->num_hidden_layers * ((double)attention_forward_flops(size->visible_keys, heads, dim) +
-                                           (double)attention_backward_flops(size->visible_keys, heads, dim)) +
-           recompute_flops(trainer);
+    const struct model_flops flops = model_flops(&trainer->model, &trainer->epoch_size);
+    return flops.forward + flops.backward + flops.recompute;
 }
 
 /* The rank that keeps most, and what the buckets that complete last hold. */
@@ -116,8 +80,7 @@ static struct scaling_work work_of(const struct trainer *trainer)
         .rank_elements = shards->state_elements,
         .grad_bytes = (double)dtype_size(model->grad_dtype),
         .param_bytes = (double)dtype_size(model->dtype),
-        .optimizer_bytes = (double)(adamw_norm_bytes(1, model->grad_dtype) +
-                                    adamw_step_bytes(1, model->dtype, model->grad_dtype, model->dtype == DTYPE_BF16)),
+        .optimizer_bytes = optimizer_bytes(model->dtype, model->grad_dtype),
         .buckets = shards->buckets};
     for (int b = 0; b < shards->buckets; b++)
         work.tail_elements += bucket[b].layer == last->layer ? bucket[b].count : 0;
@@ -171,8 +134,7 @@ static void plan_print(const struct trainer *trainer)
     printf("work           %.4g flops a step on average: matrix products and attention, forward and backward\n",
            epoch_flops(trainer) / steps);
     printf("optimizer      %.4g bytes a step: gradient norm and AdamW\n",
-           (double)(adamw_norm_bytes(kept, model->grad_dtype) +
-                    adamw_step_bytes(kept, model->dtype, model->grad_dtype, model->dtype == DTYPE_BF16)));
+           (double)kept * optimizer_bytes(model->dtype, model->grad_dtype));
     char line[400];
     for (int next = 0; example_counts_line(&trainer->examples.counts, &next, line, sizeof line);)
         printf("warning        %s\n", line);

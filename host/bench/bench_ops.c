@@ -1,10 +1,10 @@
-/* bench_rooms.c - every op that has a benchmark; see bench.h. */
+/* bench_ops.c - every op that has a benchmark; see bench.h. */
 #include "bench.h"
 
 #define BENCH_OPS(X)                                                                                          \
     X(embedding_forward) X(embedding_backward) X(norm_forward) X(norm_backward) X(rope) X(attention_forward)  \
     X(attention_backward) X(linear_forward) X(linear_backward_input) X(linear_backward_weight)                \
-    X(activation_forward) X(activation_backward) X(logprob_forward) X(logprob_backward) X(row_scale)          \
+    X(activation_forward) X(activation_backward) X(logprob_forward) X(row_scale)                              \
     X(cast) X(sequence_loss) X(adamw_norm) X(adamw_step) X(sample)
 
 #define X(op) extern const struct bench_op bench_##op;
