@@ -9,8 +9,8 @@
 #include "model.h"
 
 /* dx = dy W (added to dx when accumulate) and, unless W is frozen, dW += dy^T x, dbias += column sums of dy. */
-static int linear_backward(struct model *model, int64_t rows, int64_t in, int64_t out, const void *dy, const void *x,
-                           int layer, enum slot weight, enum slot bias, void *dx, bool accumulate, struct error *error)
+static int linear_backward(struct model *model, const struct projection *p, int64_t rows, const void *dy, const void *x,
+                           void *dx, bool accumulate, struct error *error)
 {
     int status = STATUS_OK;
     if (model->grad)
@@ -18,25 +18,25 @@ static int linear_backward(struct model *model, int64_t rows, int64_t in, int64_
                             &((struct linear_backward_weight_args){.dtype = model->dtype,
                                                                    .grad_dtype = model->grad_dtype,
                                                                    .rows = rows,
-                                                                   .in = in,
-                                                                   .out = out,
+                                                                   .in = p->in,
+                                                                   .out = p->out,
                                                                    .dy = dy,
                                                                    .x = x,
-                                                                   .dweight = model_grad(model, layer, weight),
-                                                                   .dbias = model_grad(model, layer, bias),
+                                                                   .dweight = model_grad(model, p->layer, p->weight),
+                                                                   .dbias = model_grad(model, p->layer, p->bias),
                                                                    .accumulate = true}));
     if (!status)
         status = device_run(model->device, error, linear_backward_input,
                             &((struct linear_backward_input_args){.dtype = model->dtype,
                                                                   .rows = rows,
-                                                                  .in = in,
-                                                                  .out = out,
+                                                                  .in = p->in,
+                                                                  .out = p->out,
                                                                   .dy = dy,
-                                                                  .weight = model_param(model, layer, weight),
+                                                                  .weight = model_param(model, p->layer, p->weight),
                                                                   .dx = dx,
                                                                   .scale = 1,
                                                                   .accumulate = accumulate}));
-    return status ? status : lora_backward(model, rows, layer, weight, dy, x, dx, error);
+    return status ? status : lora_backward(model, rows, p->layer, p->weight, dy, x, dx, error);
 }
 
 static int scale_rows(struct model *model, int64_t rows, const void *x, void *y, struct error *error)
@@ -80,14 +80,14 @@ static int head_backward(struct model *model, const struct batch *batch, struct 
 {
     const struct model_config *c = &model->config;
     struct head_activations *h = &model->head;
+    const struct projection head = model_projection(model, 0, SLOT_HEAD_WEIGHT);
     int status = STATUS_OK;
     if (model->grad) /* branch and input are free again */
         status = scale_rows(model, batch->targets, h->norm, h->branch, error);
     if (!status && model->grad && c->head_bias)
         status = head_bias_backward(model, batch, error);
     if (!status)
-        status = linear_backward(model, batch->targets, c->hidden_size, c->vocab_size, h->dlogits, h->branch, 0,
-                                 SLOT_HEAD_WEIGHT, SLOTS, h->input, false, error);
+        status = linear_backward(model, &head, batch->targets, h->dlogits, h->branch, h->input, false, error);
     if (!status)
         status = scale_rows(model, batch->targets, h->input, h->input, error);
     if (!status)
@@ -149,9 +149,9 @@ static int feed_forward_half(struct model *model, const struct batch *batch, int
 {
     const struct model_config *c = &model->config;
     const struct layer_activations *a = &model->activations[layer];
-    const int64_t up = c->intermediate_size * (c->family->gated ? 2 : 1);
-    int status = linear_backward(model, batch->rows, c->intermediate_size, c->hidden_size, model->dresidual, a->activated,
-                                 layer, SLOT_DOWN_WEIGHT, SLOT_DOWN_BIAS, model->dactivated, false, error);
+    const struct projection down = model_projection(model, layer, SLOT_DOWN_WEIGHT);
+    const struct projection up = model_projection(model, layer, SLOT_UP_WEIGHT);
+    int status = linear_backward(model, &down, batch->rows, model->dresidual, a->activated, model->dactivated, false, error);
     if (!status)
         status = device_run(model->device, error, activation_backward,
                             &((struct activation_backward_args){.kind = c->activation,
@@ -162,9 +162,8 @@ static int feed_forward_half(struct model *model, const struct batch *batch, int
                                                                 .dy = model->dactivated,
                                                                 .dx = model->dup}));
     if (!status)
-        status = linear_backward(model, batch->rows, c->hidden_size, up, model->dup,
-                                 c->family->parallel ? a->norm1 : a->norm2, layer, SLOT_UP_WEIGHT, SLOT_UP_BIAS,
-                                 model->dnorm, false, error);
+        status = linear_backward(model, &up, batch->rows, model->dup, c->family->parallel ? a->norm1 : a->norm2, model->dnorm,
+                                 false, error);
     if (!status && !c->family->parallel)
         status = norm_half(model, batch, layer, true, error);
     return status;
@@ -175,7 +174,7 @@ static int attention_half(struct model *model, const struct batch *batch, int la
     const struct model_config *c = &model->config;
     const struct layer_activations *a = &model->activations[layer];
     const size_t s = dtype_size(model->dtype);
-    const int64_t q = c->num_attention_heads * c->head_dim, k = c->num_key_value_heads * c->head_dim, qkv = q + 2 * k;
+    const int64_t q = c->num_attention_heads * c->head_dim, k = c->num_key_value_heads * c->head_dim;
     char *dqkv = model->dqkv;
     const struct attention_backward_args attention = {
         .forward = model_attention_args(model, batch, a->qkv, a->attention, a->lse),
@@ -184,15 +183,15 @@ static int attention_half(struct model *model, const struct batch *batch, int la
         .dk = dqkv + (size_t)q * s,
         .dv = dqkv + (size_t)(q + k) * s};
     const struct rope_args rotation = model_rope_args(model, batch, dqkv, -1);
-    int status = linear_backward(model, batch->rows, q, c->hidden_size, model->dresidual, a->attention, layer,
-                                 SLOT_O_WEIGHT, SLOT_O_BIAS, model->dattention, false, error);
+    const struct projection out = model_projection(model, layer, SLOT_O_WEIGHT);
+    const struct projection in = model_projection(model, layer, SLOT_QKV_WEIGHT);
+    int status = linear_backward(model, &out, batch->rows, model->dresidual, a->attention, model->dattention, false, error);
     if (!status)
         status = device_run(model->device, error, attention_backward, &attention);
     if (!status && c->family->rotary)
         status = device_run(model->device, error, rope, &rotation);
     if (!status)
-        status = linear_backward(model, batch->rows, c->hidden_size, qkv, dqkv, a->norm1, layer, SLOT_QKV_WEIGHT,
-                                 SLOT_QKV_BIAS, model->dnorm, c->family->parallel, error);
+        status = linear_backward(model, &in, batch->rows, dqkv, a->norm1, model->dnorm, c->family->parallel, error);
     if (!status)
         status = norm_half(model, batch, layer, false, error);
     return status;

@@ -15,18 +15,20 @@ static struct layer_activations *activations_of(const struct model *model, int l
     return &model->activations[model->training ? layer : 0];
 }
 
-static int linear(struct model *model, int64_t rows, int64_t in, int64_t out, const void *x, int layer, enum slot weight,
-                  enum slot bias, void *y, bool accumulate, struct error *error)
+/* y (+)= x W^T + bias of a layer, and its adapter's part. */
+static int linear(struct model *model, int layer, enum slot weight, int64_t rows, const void *x, void *y, bool accumulate,
+                  struct error *error)
 {
+    const struct projection p = model_projection(model, layer, weight);
     int status = device_run(model->device, error, linear_forward,
                             &((struct linear_args){.dtype = model->dtype,
                                                    .out_dtype = model->dtype,
                                                    .rows = rows,
-                                                   .in = in,
-                                                   .out = out,
+                                                   .in = p.in,
+                                                   .out = p.out,
                                                    .x = x,
                                                    .weight = model_param(model, layer, weight),
-                                                   .bias = model_param(model, layer, bias),
+                                                   .bias = model_param(model, layer, p.bias),
                                                    .y = y,
                                                    .scale = 1,
                                                    .accumulate = accumulate}));
@@ -121,9 +123,7 @@ static int attention_half(struct model *model, const struct batch *batch, int la
 {
     const struct model_config *c = &model->config;
     struct layer_activations *a = activations_of(model, layer);
-    const int64_t q = c->num_attention_heads * c->head_dim, qkv = q + 2 * c->num_key_value_heads * c->head_dim;
-    int status = linear(model, batch->rows, c->hidden_size, qkv, a->norm1, layer, SLOT_QKV_WEIGHT, SLOT_QKV_BIAS, a->qkv,
-                        false, error);
+    int status = linear(model, layer, SLOT_QKV_WEIGHT, batch->rows, a->norm1, a->qkv, false, error);
     if (!status && c->family->rotary) {
         const struct rope_args rotation = model_rope_args(model, batch, a->qkv, 1);
         status = device_run(model->device, error, rope, &rotation);
@@ -137,8 +137,7 @@ static int attention_half(struct model *model, const struct batch *batch, int la
     if (!status)
         status = device_run(model->device, error, attention_forward, &attention);
     if (!status && (!c->family->parallel || output_needed(model, pass)))
-        status = linear(model, batch->rows, q, c->hidden_size, a->attention, layer, SLOT_O_WEIGHT, SLOT_O_BIAS,
-                        model->attention_out, false, error);
+        status = linear(model, layer, SLOT_O_WEIGHT, batch->rows, a->attention, model->attention_out, false, error);
     return status;
 }
 
@@ -157,17 +156,13 @@ static int activation(struct model *model, const struct batch *batch, int layer,
 static int feed_forward_half(struct model *model, const struct batch *batch, int layer, enum pass pass,
                              struct error *error)
 {
-    const struct model_config *c = &model->config;
     struct layer_activations *a = activations_of(model, layer);
-    const int64_t up = c->intermediate_size * (c->family->gated ? 2 : 1);
-    const bool parallel = c->family->parallel;
-    int status = linear(model, batch->rows, c->hidden_size, up, parallel ? a->norm1 : a->norm2, layer, SLOT_UP_WEIGHT,
-                        SLOT_UP_BIAS, a->up, false, error);
+    const bool parallel = model->config.family->parallel;
+    int status = linear(model, layer, SLOT_UP_WEIGHT, batch->rows, parallel ? a->norm1 : a->norm2, a->up, false, error);
     if (!status)
         status = activation(model, batch, layer, error);
     if (!status && output_needed(model, pass))
-        status = linear(model, batch->rows, c->intermediate_size, c->hidden_size, a->activated, layer, SLOT_DOWN_WEIGHT,
-                        SLOT_DOWN_BIAS, model_branch(model), parallel, error);
+        status = linear(model, layer, SLOT_DOWN_WEIGHT, batch->rows, a->activated, model_branch(model), parallel, error);
     return status;
 }
 

@@ -172,6 +172,14 @@ void *model_grad(const struct model *model, int layer, enum slot slot)
     return slot_address(model, model->grad, model->grad_dtype, layer, slot);
 }
 
+struct projection model_projection(const struct model *model, int layer, enum slot weight)
+{
+    static const enum slot bias[SLOTS] = {[SLOT_QKV_WEIGHT] = SLOT_QKV_BIAS, [SLOT_O_WEIGHT] = SLOT_O_BIAS,
+                                          [SLOT_UP_WEIGHT] = SLOT_UP_BIAS, [SLOT_DOWN_WEIGHT] = SLOT_DOWN_BIAS};
+    const struct param_range shape = slot_shape(&model->config, weight);
+    return (struct projection){layer, weight, bias[weight] ? bias[weight] : SLOTS, shape.cols, shape.rows};
+}
+
 void *model_positions(const struct model *model, void *arena)
 {
     const enum dtype dtype = model_arena_dtype(model, arena);

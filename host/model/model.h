@@ -123,6 +123,14 @@ enum dtype model_arena_dtype(const struct model *model, const void *arena);
 void *model_param(const struct model *model, int layer, enum slot slot);
 void *model_grad(const struct model *model, int layer, enum slot slot);
 
+/* A matrix product of the model: of which layer, with which weight and bias (SLOTS: none); its sizes are the weight's. */
+struct projection {
+    int layer;
+    enum slot weight, bias;
+    int64_t in, out;
+};
+struct projection model_projection(const struct model *model, int layer, enum slot weight);
+
 /* Row of learned positions that position 0 takes, in the parameter or gradient arena; NULL without learned positions. */
 void *model_positions(const struct model *model, void *arena);
 

@@ -303,19 +303,50 @@ static int cuda_synchronize(struct engine_context *context)
     return engine_launched(context, "synchronize", cudaStreamSynchronize(context->stream));
 }
 
-/* In the order of struct engine: C++17 has no designated initialisers. */
-static const struct engine cuda_engine = {
-    ENGINE_ABI,         ENGINE_NAME,      DTYPE_BF16,        true,            cuda_open,       cuda_close,
-    cuda_error,         cuda_describe,    cuda_memory_free,  cuda_alloc,      cuda_free,       cuda_fill_zero,
-    cuda_copy_in,       cuda_copy_out,    cuda_copy,         cuda_copy_rows,  cuda_synchronize, cuda_mark,
-    cuda_elapsed,       cuda_range_push,  cuda_range_pop,    cuda_capture_begin, cuda_capture_end,
-    cuda_graph_launch,  cuda_graph_free,
-#define X(op, args) op,
+static struct engine engine_table()
+{
+    struct engine e = {};
+    e.abi = ENGINE_ABI;
+    e.name = ENGINE_NAME;
+    e.dtype = DTYPE_BF16;
+    e.graphs = true;
+    e.open = cuda_open;
+    e.close = cuda_close;
+    e.error = cuda_error;
+    e.describe = cuda_describe;
+    e.memory_free = cuda_memory_free;
+    e.alloc = cuda_alloc;
+    e.free = cuda_free;
+    e.fill_zero = cuda_fill_zero;
+    e.copy_in = cuda_copy_in;
+    e.copy_out = cuda_copy_out;
+    e.copy = cuda_copy;
+    e.copy_rows = cuda_copy_rows;
+    e.synchronize = cuda_synchronize;
+    e.mark = cuda_mark;
+    e.elapsed = cuda_elapsed;
+    e.range_push = cuda_range_push;
+    e.range_pop = cuda_range_pop;
+    e.capture_begin = cuda_capture_begin;
+    e.capture_end = cuda_capture_end;
+    e.graph_launch = cuda_graph_launch;
+    e.graph_free = cuda_graph_free;
+#define X(op, args) e.op = op;
     ENGINE_OPS(X)
 #undef X
-    comm_load,      comm_id,       comm_open,  comm_close,     comm_failure, comm_reduce_scatter,
-    comm_all_gather, comm_broadcast, comm_wait,
-};
+    e.comm_load = comm_load;
+    e.comm_id = comm_id;
+    e.comm_open = comm_open;
+    e.comm_close = comm_close;
+    e.comm_failure = comm_failure;
+    e.comm_reduce_scatter = comm_reduce_scatter;
+    e.comm_all_gather = comm_all_gather;
+    e.comm_broadcast = comm_broadcast;
+    e.comm_wait = comm_wait;
+    return e;
+}
+
+static const struct engine cuda_engine = engine_table();
 
 extern "C" __attribute__((visibility("default"))) const struct engine *flat_engine(void)
 {
