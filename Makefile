@@ -41,7 +41,7 @@ ENGINE_FLAGS := -std=gnu17 -D_GNU_SOURCE -fPIC -fvisibility=hidden -fopenmp -mar
                 -fno-trapping-math $(WARNINGS) \
                 $(if $(SAN),$(CFLAGS),-O3 -g) $(SANITIZE)
 HOST_LIBS := -pthread -lcjson -lpcre2-8 -lutf8proc -lxxhash -lz -ldl -lm
-ENGINE_LIBS := -fopenmp -lopenblas -lm -Wl,-z,initfirst
+ENGINE_LIBS := -fopenmp -lm -Wl,-z,initfirst
 
 METHODS := $(sort $(patsubst host/loss/methods/%.c,%,$(wildcard host/loss/methods/*.c)))
 COMMANDS := $(sort $(patsubst host/cli/commands/%.c,%,$(wildcard host/cli/commands/*.c)))
@@ -113,7 +113,7 @@ $(BUILD)/libflat_cpu.so: $(KERNEL_SOURCES:kernels/%.c=$(BUILD)/cpu/%.o)
 	$(Q)$(CC) -shared $(SANITIZE) -o $@ $^ $(ENGINE_LIBS)
 $(BUILD)/libflat_cpu64.so: $(KERNEL_SOURCES:kernels/%.c=$(BUILD)/cpu64/%.o)
 	@echo "LINK $@"
-	$(Q)$(CC) -shared $(SANITIZE) -o $@ $^ $(ENGINE_LIBS)
+	$(Q)$(CC) -shared $(SANITIZE) -o $@ $^ -lopenblas $(ENGINE_LIBS)
 
 $(BUILD)/libflat_cuda.so: $(CUDA_OBJECTS) $(BUILD)/ptxas.txt
 	@echo "LINK $@"

@@ -1,11 +1,12 @@
 /* attention.c - CPU: causal attention over a packed batch in which branches share a prefix.
  *
  * A block of queries of one head sees two ranges of keys, the shared prefix and its own branch. Their scores
- * stand side by side in one scratch matrix, so each step is at most two CBLAS products and one pass over the
- * rows. Forward runs one piece of work a (segment, head), backward one a (group, key/value head): whatever is
- * added to a row of dk or dv is added by one thread, segment by segment, block by block, head by head.
+ * stand side by side in one scratch matrix, so each step is at most two products and one pass over the rows.
+ * Forward runs one piece of work a (segment, head), backward one a (group, key/value head): whatever is added to
+ * a row of dk or dv is added by one thread, segment by segment, block by block, head by head. Forward gives a row
+ * the same bits whether its keys are a prefix and a branch or one range.
  */
-#include "engine/cpu.h"
+#include "engine/gemm.h"
 
 #include <omp.h>
 
@@ -38,33 +39,46 @@ static int64_t block_visible(const struct block *block, int64_t r) { return bloc
 static void scores_compute(const struct block *b, int64_t head_dim, real alpha, const real *x, int64_t x_stride,
                            const real *k, int64_t k_stride, real *scores)
 {
+    struct gemm product = {.b_transposed = true, .m = b->count, .n = b->prefix_keys, .k = head_dim, .scale = alpha,
+                           .a = x, .a_stride = x_stride, .b = k + b->prefix * k_stride, .b_stride = k_stride,
+                           .c = scores, .c_stride = b->keys};
     if (b->prefix_keys)
-        gemm(CblasNoTrans, CblasTrans, b->count, b->prefix_keys, head_dim, alpha, x, x_stride,
-             k + b->prefix * k_stride, k_stride, 0, scores, b->keys);
-    gemm(CblasNoTrans, CblasTrans, b->count, b->own_keys, head_dim, alpha, x, x_stride, k + b->own * k_stride,
-         k_stride, 0, scores + b->prefix_keys, b->keys);
+        gemm_small(&product);
+    product.n = b->own_keys;
+    product.b = k + b->own * k_stride;
+    product.c = scores + b->prefix_keys;
+    gemm_small(&product);
 }
 
 /* out [count, head_dim] = weights v over both ranges. */
 static void rows_gather(const struct block *b, int64_t head_dim, const real *weights, const real *v, int64_t v_stride,
                         real *out, int64_t out_stride)
 {
+    struct gemm product = {.m = b->count, .n = head_dim, .k = b->prefix_keys, .scale = 1, .a = weights,
+                           .a_stride = b->keys, .b = v + b->prefix * v_stride, .b_stride = v_stride, .c = out,
+                           .c_stride = out_stride};
     if (b->prefix_keys)
-        gemm(CblasNoTrans, CblasNoTrans, b->count, head_dim, b->prefix_keys, 1, weights, b->keys,
-             v + b->prefix * v_stride, v_stride, 0, out, out_stride);
-    gemm(CblasNoTrans, CblasNoTrans, b->count, head_dim, b->own_keys, 1, weights + b->prefix_keys, b->keys,
-         v + b->own * v_stride, v_stride, b->prefix_keys ? 1 : 0, out, out_stride);
+        gemm_small(&product);
+    product.accumulate = b->prefix_keys > 0;
+    product.k = b->own_keys;
+    product.a = weights + b->prefix_keys;
+    product.b = v + b->own * v_stride;
+    gemm_small(&product);
 }
 
 /* dv += weights^T x over both ranges. */
 static void rows_scatter(const struct block *b, int64_t head_dim, const real *weights, const real *x, int64_t x_stride,
                          real *dv, int64_t v_stride)
 {
+    struct gemm product = {.a_transposed = true, .accumulate = true, .m = b->prefix_keys, .n = head_dim, .k = b->count,
+                           .scale = 1, .a = weights, .a_stride = b->keys, .b = x, .b_stride = x_stride,
+                           .c = dv + b->prefix * v_stride, .c_stride = v_stride};
     if (b->prefix_keys)
-        gemm(CblasTrans, CblasNoTrans, b->prefix_keys, head_dim, b->count, 1, weights, b->keys, x, x_stride, 1,
-             dv + b->prefix * v_stride, v_stride);
-    gemm(CblasTrans, CblasNoTrans, b->own_keys, head_dim, b->count, 1, weights + b->prefix_keys, b->keys, x, x_stride,
-         1, dv + b->own * v_stride, v_stride);
+        gemm_small(&product);
+    product.m = b->own_keys;
+    product.a = weights + b->prefix_keys;
+    product.c = dv + b->own * v_stride;
+    gemm_small(&product);
 }
 
 /* Row of scores -> exp(score - most), 0 for the future; gives back log(sum exp) and 1 / sum. */

@@ -12,7 +12,6 @@
 #include "contract.h"
 #include "engine.h"
 
-#include <cblas.h>
 #include <limits.h>
 #include <math.h>
 #include <string.h>
@@ -45,21 +44,12 @@ static inline int engine_threads(const struct engine_context *context, int64_t w
     return work < 32768 ? 1 : context->threads;
 }
 
-/* Row-major product c = alpha op(a) op(b) + beta c of m x k by k x n, on the calling thread. */
 #ifdef FLAT_DOUBLE
 
 typedef double real;
 #define DTYPE_REAL DTYPE_F64
 
 static inline double exp_real(double x) { return exp(x); }
-
-static inline void gemm(enum CBLAS_TRANSPOSE op_a, enum CBLAS_TRANSPOSE op_b, int64_t m, int64_t n, int64_t k,
-                        double alpha, const double *a, int64_t a_stride, const double *b, int64_t b_stride,
-                        double beta, double *c, int64_t c_stride)
-{
-    cblas_dgemm(CblasRowMajor, op_a, op_b, (blasint)m, (blasint)n, (blasint)k, alpha, a, (blasint)a_stride, b,
-                (blasint)b_stride, beta, c, (blasint)c_stride);
-}
 
 #else
 
@@ -91,14 +81,6 @@ static inline float exp_real(float x)
     float y = p * power.value;
     y = x > 88.37f ? INFINITY : y;
     return x < -87.33f ? 0.0f : y;
-}
-
-static inline void gemm(enum CBLAS_TRANSPOSE op_a, enum CBLAS_TRANSPOSE op_b, int64_t m, int64_t n, int64_t k,
-                        float alpha, const float *a, int64_t a_stride, const float *b, int64_t b_stride, float beta,
-                        float *c, int64_t c_stride)
-{
-    cblas_sgemm(CblasRowMajor, op_a, op_b, (blasint)m, (blasint)n, (blasint)k, alpha, a, (blasint)a_stride, b,
-                (blasint)b_stride, beta, c, (blasint)c_stride);
 }
 
 #endif

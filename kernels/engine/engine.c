@@ -1,7 +1,6 @@
 /* engine.c - the CPU engine: its context, its memory and the table that libflat_cpu.so exports.
  *
- * "Device" memory is ordinary memory and every call is finished when it returns. OpenBLAS is told to use one
- * thread a call: rooms cut their products into tiles themselves and run the tiles on OpenMP threads.
+ * "Device" memory is ordinary memory and every call is finished when it returns.
  */
 #include "cpu.h"
 
@@ -12,20 +11,20 @@
 #include <sys/mman.h>
 #include <time.h>
 
+#ifdef FLAT_DOUBLE
+#include <cblas.h>
+#endif
+
 /* Arenas are read from end to end: large pages save most of the address translations. */
 #define HUGE_PAGE ((size_t)2 << 20)
 
-/* OpenBLAS hands out a fixed number of packing buffers, one a calling thread. */
+/* A bound on threads: in double OpenBLAS hands out a fixed number of packing buffers, one a calling thread. */
 enum { THREADS_MAX = 128 };
 
-/* Settings that the two runtimes read when they are loaded; the user's own win. The plugin is linked with -z initfirst,
- * without which their constructors would run before this one.
- *   OPENBLAS_CORETYPE     OpenBLAS takes an Intel CPU younger than itself for one of 2004, at a fifth of the speed
- *   OPENBLAS_NUM_THREADS  its own threads are not wanted: rooms run tiles on OpenMP threads
- *   GOMP_SPINCOUNT        a waiting OpenMP thread spins this often before it sleeps: long enough for the gaps between
- *                         ops, and no more. By default it spins for milliseconds, and where other work shares the
- *                         cores, a run takes several times as long */
-__attribute__((constructor)) static void runtimes_prepare(void)
+#ifdef FLAT_DOUBLE
+/* The oracle's products are OpenBLAS's: one thread a call, as the ops run tiles on OpenMP threads. Read when it is loaded;
+ * the user's settings win. It takes an Intel CPU younger than itself for one of 2004, at a fifth of the speed. */
+static void blas_prepare(void)
 {
 #ifdef __x86_64__
     __builtin_cpu_init();
@@ -35,6 +34,40 @@ __attribute__((constructor)) static void runtimes_prepare(void)
         setenv("OPENBLAS_CORETYPE", avx512 ? "SkylakeX" : "Haswell", 0);
 #endif
     setenv("OPENBLAS_NUM_THREADS", "1", 0);
+}
+
+/* What computes the products, for describe. */
+static void products_describe(char *text, size_t bytes)
+{
+    char name[32] = "", version[32] = ""; /* the configuration reads "OpenBLAS 0.3.21 NO_LAPACKE ..." */
+    int threads_default = omp_get_max_threads(); /* the OpenMP build of OpenBLAS changes the process's with its own */
+    openblas_set_num_threads(1);
+    omp_set_num_threads(threads_default);
+    sscanf(openblas_get_config(), "%31s %31s", name, version);
+    snprintf(text, bytes, "%s %s %s, float64", name, version, openblas_get_corename());
+}
+#else
+static void blas_prepare(void) {}
+
+static void products_describe(char *text, size_t bytes)
+{
+#if defined __AVX512F__
+    snprintf(text, bytes, "AVX-512");
+#elif defined __AVX__
+    snprintf(text, bytes, "AVX");
+#else
+    snprintf(text, bytes, "vectors of 4");
+#endif
+}
+#endif
+
+/* A waiting OpenMP thread spins GOMP_SPINCOUNT times before it sleeps: long enough for the gaps between ops, and no more.
+ * By default it spins for milliseconds, and where other work shares the cores, a run takes several times as long. Read when
+ * the runtime is loaded; the user's own wins. The plugin is linked with -z initfirst, without which the runtime's
+ * constructor would run before this one. */
+__attribute__((constructor)) static void runtimes_prepare(void)
+{
+    blas_prepare();
     setenv("GOMP_SPINCOUNT", "10000", 0);
 }
 
@@ -81,19 +114,13 @@ static int cpu_open(struct engine_context **context, const struct engine_options
         snprintf(error, error_bytes, "CPU engine: no memory for the context");
         return OP_MEMORY;
     }
-    /* The OpenMP build of OpenBLAS changes the process's default with its own. */
-    int threads_default = omp_get_max_threads();
-    openblas_set_num_threads(1);
-    omp_set_num_threads(threads_default);
-    opened->threads = threads > 0 ? threads : threads_default;
+    char products[80];
+    products_describe(products, sizeof products);
+    opened->threads = threads > 0 ? threads : omp_get_max_threads();
     if (opened->threads > THREADS_MAX)
         opened->threads = THREADS_MAX;
-
-    char name[32] = "", version[32] = ""; /* the configuration reads "OpenBLAS 0.3.21 NO_LAPACKE ..." */
-    sscanf(openblas_get_config(), "%31s %31s", name, version);
-    snprintf(opened->describe, sizeof opened->describe, "CPU, %d thread%s, %s %s %s%s", opened->threads,
-             opened->threads == 1 ? "" : "s", name, version, openblas_get_corename(),
-             DTYPE_REAL == DTYPE_F64 ? ", float64" : "");
+    snprintf(opened->describe, sizeof opened->describe, "CPU, %d thread%s, %s", opened->threads,
+             opened->threads == 1 ? "" : "s", products);
     *context = opened;
     return OP_OK;
 }

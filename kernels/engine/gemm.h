@@ -1,5 +1,5 @@
-/* gemm.h - the matrix product of linear on the CPU; private to it. Attention's many small products on one thread each
- * stay with cpu.h's, CBLAS, which takes half the time for them. */
+/* gemm.h - matrix products on the CPU: a large one of linear on all threads, and one of the many small ones of attention on
+ * the thread that asks for it. */
 #ifndef FLAT_KERNELS_GEMM_H
 #define FLAT_KERNELS_GEMM_H
 #include "cpu.h"
@@ -19,5 +19,12 @@ size_t gemm_scratch(int64_t m, int64_t n, int64_t k, int threads);
 
 /* Computes the product on so many threads, whose number does not change the bits. k = 0 leaves c alone. */
 void gemm_compute(const struct gemm *gemm, int threads, void *scratch);
+
+/* The same for one of c's small parts, on the calling thread and from the operands where they lie: nothing is allocated.
+ * a_transposed and b_transposed together are not supported; a scale that is not 1 takes k <= GEMM_SMALL_DEPTH.
+ * An element of c is one sum in the order of k, which begins with what c holds when it is added to: cut in two along k,
+ * a product has the same bits. */
+enum { GEMM_SMALL_DEPTH = 256 };
+void gemm_small(const struct gemm *gemm);
 
 #endif
