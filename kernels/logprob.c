@@ -49,18 +49,69 @@ static double row_exponentiate(real *z, real most, int64_t cols)
     return sum;
 }
 
+/* Sums over a row of w, w a and w a^2, with a = z_v - most and w = exp(a). */
+struct moments {
+    double sum, first, second;
+};
+
+/* Below this an exponential is 0 in every type; -infinity becomes it, so that 0 times it is 0. */
+#define LEAST_APART ((real)-1e4)
+
+static struct moments row_moments(const real *z, real most, int64_t cols)
+{
+    struct moments m = {0};
+    for (int64_t begin = 0; begin < cols; begin += SUM_BLOCK) {
+        int64_t end = min_i64(cols, begin + SUM_BLOCK);
+        real sum = 0, first = 0, second = 0;
+#pragma omp simd reduction(+ : sum, first, second)
+        for (int64_t v = begin; v < end; v++) {
+            real a = z[v] - most, w = exp_real(a), bounded = a > LEAST_APART ? a : LEAST_APART;
+            sum += w;
+            first += w * bounded;
+            second += w * bounded * bounded;
+        }
+        m.sum += (double)sum, m.first += (double)first, m.second += (double)second;
+    }
+    return m;
+}
+
+/* The first column with the largest logit. */
+static int32_t row_argmax(const real *z, real most, int64_t cols)
+{
+    for (int64_t v = 0; v < cols; v++)
+        if (z[v] == most)
+            return (int32_t)v;
+    return 0;
+}
+
+/* Mean and variance of log p = a - log(sum) under p, from the moments of the row without its target and the target's. */
+static void row_statistics(const struct logprob_args *args, int64_t i, struct moments m, double own, double target_apart)
+{
+    double a = fmax(target_apart, (double)LEAST_APART), sum = m.sum + own;
+    double first = (m.first + own * a) / sum, second = (m.second + own * a * a) / sum;
+    ((real *)args->mean)[i] = (real)(first - log(sum));
+    ((real *)args->variance)[i] = (real)(second > first * first ? second - first * first : sum - sum);
+}
+
 static void row_forward(const struct logprob_args *args, int64_t i)
 {
     int64_t cols = args->cols, target = args->targets[i];
     real *z = (real *)args->logits + i * args->stride, most = row_max(z, cols), target_logit = z[target];
+    if (args->argmax)
+        args->argmax[i] = row_argmax(z, most, cols);
     /* Leaves the target out of the sum; put back, or replaced by its gradient, below. */
     z[target] = -INFINITY;
-    double rest = args->write_gradient ? row_exponentiate(z, most, cols) : row_sum(z, most, cols);
+    struct moments moments = {0};
+    if (args->mean)
+        moments = row_moments(z, most, cols);
+    double rest = args->mean ? moments.sum : args->write_gradient ? row_exponentiate(z, most, cols) : row_sum(z, most, cols);
     double own = exp((double)target_logit - (double)most), sum = rest + own, lse = (double)most + log(sum);
     ((real *)args->logprob)[i] = (real)(own > 0 ? -log1p(rest / own) : (double)target_logit - lse);
     ((real *)args->p)[i] = (real)(own / sum);
     ((real *)args->q)[i] = (real)(rest / sum);
     ((real *)args->lse)[i] = (real)lse;
+    if (args->mean)
+        row_statistics(args, i, moments, own, (double)target_logit - (double)most);
     if (!args->write_gradient) {
         z[target] = target_logit;
         return;

@@ -14,6 +14,9 @@
  * adjusted once a vector. That is one exponential a logit and one a vector, and 7 instructions a bf16 logit; an H200
  * has time for 13 at 4.5 TB/s, and for 1.6 exponentials. The gradient doubles both budgets and takes one exponential
  * more a logit, rather than twice the registers to keep the first.
+ *
+ * The statistics of the distribution, which no row waits for, come from the same exponentials: two sums more, adjusted
+ * to the new maximum as the first is, and the best column, which is looked for only in a vector that holds a new maximum.
  */
 #include "engine/cuda.cuh"
 
@@ -21,9 +24,10 @@
 
 namespace {
 
-/* The target within its row: in vector `vector` at `slot`, or a single element (then vector is -1). */
+/* The target within its row: in vector `vector` at `slot`, or a single element (then vector is -1). head: the column that
+ * vector 0 begins at. */
 struct target_place {
-    int column, vector, slot;
+    int column, vector, slot, head;
 };
 
 template <typename T> DEVICE target_place target_find(row_cut cut, int column)
@@ -31,7 +35,7 @@ template <typename T> DEVICE target_place target_find(row_cut cut, int column)
     constexpr int width = vector16<T>::count;
     const int offset = column - cut.head;
     const bool single = offset < 0 || offset >= cut.vectors * width;
-    return {column, single ? -1 : offset / width, offset % width};
+    return {column, single ? -1 : offset / width, offset % width, cut.head};
 }
 
 /* What the gradient of a row needs: p_v = exp(z - most) scale, and -q for the target. */
@@ -84,6 +88,8 @@ struct forward_rows {
     int kept; /* the first so many vectors wait in shared memory; a multiple of the block's threads, or all */
     const int32_t *targets;
     float *logprob, *p, *q, *lse;
+    float *mean, *variance; /* where the kernel has MOMENTS */
+    int32_t *argmax;
 };
 
 /* Sum of exp(z - most) over the logits seen. It starts at the least float: then -infinity gives 0 and never NaN. */
@@ -91,7 +97,7 @@ struct running_sum {
     float most, sum;
 };
 
-template <int COUNT> DEVICE void running_add(running_sum &running, const float (&z)[COUNT])
+template <int COUNT> DEVICE void running_add(running_sum &running, const float (&z)[COUNT], int)
 {
     float most = running.most, part = 0.0f;
 #pragma unroll
@@ -102,6 +108,56 @@ template <int COUNT> DEVICE void running_add(running_sum &running, const float (
         part += exp2_fast((z[i] - most) * LOG2_E);
     running.sum = fmaf(running.sum, exp2_fast((running.most - most) * LOG2_E), part);
     running.most = most;
+}
+
+/* The same, with a = z - most: sums of exp(a), exp(a) a and exp(a) a^2, and the largest logit with its column. */
+struct running_moments {
+    float most, sum, first, second;
+    candidate best;
+};
+
+template <bool MOMENTS> struct running_kind {
+    typedef running_sum type;
+};
+template <> struct running_kind<true> {
+    typedef running_moments type;
+};
+
+/* Below this an exponential is 0; -infinity becomes it, so that 0 times it is 0. */
+constexpr float LEAST_APART = -1e4f;
+
+/* Makes the sums relative to `most`, which is no less than what they are relative to, and adds some that are. */
+DEVICE void moments_add(running_moments &running, float most, float sum, float first, float second)
+{
+    const float a = fmaxf(running.most - most, LEAST_APART), share = exp2_fast((running.most - most) * LOG2_E);
+    running.second = fmaf(share, fmaf(a, fmaf(a, running.sum, 2.0f * running.first), running.second), second);
+    running.first = fmaf(share, fmaf(a, running.sum, running.first), first);
+    running.sum = fmaf(running.sum, share, sum); /* the same bits as without the others */
+    running.most = most;
+}
+
+/* `column`: that of z[0]. */
+template <int COUNT> DEVICE void running_add(running_moments &running, const float (&z)[COUNT], int column)
+{
+    float most = z[0], sum = 0.0f, first = 0.0f, second = 0.0f;
+#pragma unroll
+    for (int i = 1; i < COUNT; i++)
+        most = fmaxf(most, z[i]);
+    if (most > running.best.logit || (most == running.best.logit && column < running.best.column)) {
+        running.best.logit = most;
+#pragma unroll
+        for (int i = COUNT; i-- > 0;)
+            running.best.column = z[i] == most ? column + i : running.best.column;
+    }
+    most = fmaxf(running.most, most);
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) {
+        const float a = fmaxf(z[i] - most, LEAST_APART), w = exp2_fast((z[i] - most) * LOG2_E), wa = w * a;
+        sum += w;
+        first += wa;
+        second = fmaf(wa, a, second);
+    }
+    moments_add(running, most, sum, first, second);
 }
 
 /* Takes element `slot` out of a vector: it gives exp(-infinity) = 0. */
@@ -117,9 +173,9 @@ template <int COUNT> DEVICE float element_take(float (&z)[COUNT], int slot)
     return taken;
 }
 
-template <int THREADS, int COUNT, typename T>
-DEVICE void vectors_add(running_sum &running, const vector16<T> (&batch)[COUNT], int first, int end,
-                        target_place target, float *target_logit)
+template <int THREADS, typename R, int COUNT, typename T>
+DEVICE void vectors_add(R &running, const vector16<T> (&batch)[COUNT], int first, int end, target_place target,
+                        float *target_logit)
 {
 #pragma unroll
     for (int u = 0; u < COUNT; u++)
@@ -128,14 +184,14 @@ DEVICE void vectors_add(running_sum &running, const vector16<T> (&batch)[COUNT],
             vector_to_float(batch[u], z);
             if (first + u * THREADS == target.vector)
                 *target_logit = element_take(z, target.slot);
-            running_add(running, z);
+            running_add(running, z, target.head + (first + u * THREADS) * vector16<T>::count);
         }
 }
 
 /* Sums the vectors begin .. end - 1, and puts a copy of them in `kept` unless that is NULL. The order within a
  * thread is that of the columns, whatever COUNT is. */
-template <int THREADS, bool CACHED, int COUNT, typename T>
-DEVICE void range_add(running_sum &running, const T *first_vector, int begin, int end, vector16<T> *kept,
+template <int THREADS, bool CACHED, int COUNT, typename R, typename T>
+DEVICE void range_add(R &running, const T *first_vector, int begin, int end, vector16<T> *kept,
                       target_place target, float *target_logit)
 {
     for (int first = begin + (int)threadIdx.x; first < end; first += THREADS * COUNT) {
@@ -189,10 +245,45 @@ DEVICE void row_finish(const forward_rows &rows, double rest, float target_logit
     store_global(rows.q + i, q);
 }
 
+struct three_doubles {
+    double value[3];
+};
+
+struct three_sum_of {
+    __device__ __forceinline__ three_doubles operator()(three_doubles a, three_doubles b) const
+    {
+        return {{a.value[0] + b.value[0], a.value[1] + b.value[1], a.value[2] + b.value[2]}};
+    }
+};
+
+/* Mean and variance of log p under p, and the best column, from what the threads have seen, which leaves the target
+ * out. All threads call it; one writes. */
+template <int THREADS>
+DEVICE void moments_finish(const forward_rows &rows, running_moments running, float most, float own_logit, int target)
+{
+    SHARED(three_doubles, scratch_moments, [THREADS / WARP_SIZE]);
+    SHARED(candidate, scratch_best, [THREADS / WARP_SIZE]);
+    moments_add(running, most, 0.0f, 0.0f, 0.0f);
+    const three_doubles sums =
+        block_reduce<THREADS>(three_doubles{{running.sum, running.first, running.second}}, three_sum_of(),
+                              three_doubles{{0, 0, 0}}, scratch_moments);
+    const candidate none = {-INFINITY, INT32_MAX};
+    candidate best = block_reduce<THREADS>(running.best, better_of(), none, scratch_best);
+    if (threadIdx.x != 0)
+        return;
+    best = better_of()(best, candidate{own_logit, target});
+    const double a = fmax((double)own_logit - (double)most, (double)LEAST_APART), own = exp((double)own_logit - (double)most);
+    const double sum = sums.value[0] + own, mean = (sums.value[1] + own * a) / sum;
+    const double variance = (sums.value[2] + own * a * a) / sum - mean * mean;
+    store_global(rows.mean + blockIdx.x, (float)(mean - log(sum)));
+    store_global(rows.variance + blockIdx.x, (float)(variance < 0 ? 0 : variance)); /* NaN stays */
+    store_global(rows.argmax + blockIdx.x, best.logit > -INFINITY ? best.column : 0);
+}
+
 /* A block has a row: thread t the vectors t, t + THREADS, ... and one of the few single elements around them. The sum
  * is that of a thread's vectors in their order and then a fixed tree, the same for every PLACE, so that the
  * log-probability of a row has the same bits with and without the gradient. */
-template <typename T, int THREADS, row_place PLACE, int COUNT, int MIN_BLOCKS>
+template <typename T, int THREADS, row_place PLACE, bool MOMENTS, int COUNT, int MIN_BLOCKS>
 __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) logprob_forward_kernel(T *logits, forward_rows rows)
 {
     SHARED(float, scratch_most, [THREADS / WARP_SIZE]);
@@ -212,14 +303,18 @@ __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) logprob_forward_kernel(T 
         kept = row_copy;
     }
 
-    running_sum running = {-FLT_MAX, 0.0f};
+    typedef typename running_kind<MOMENTS>::type running_type;
+    running_type running = {};
+    running.most = -FLT_MAX;
+    if constexpr (MOMENTS)
+        running.best = {-INFINITY, INT32_MAX};
     float single_logit = 0.0f;
     if (single < rows.cols) {
         single_logit = to_float(load_global(row + single));
         if (single == target.column)
             *target_logit = single_logit;
         const float z[1] = {single == target.column ? -INFINITY : single_logit};
-        running_add(running, z);
+        running_add(running, z, single);
     }
     if constexpr (PLACE == ROW_IN_REGISTERS) {
         vectors_load<THREADS, false>(registers, first_vector, tid, cut.vectors);
@@ -256,18 +351,21 @@ __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) logprob_forward_kernel(T 
             range_write<THREADS, COUNT>(first_vector, 0, kept_end, (const vector16<T> *)kept, target, gradient);
         }
     }
+    if constexpr (MOMENTS)
+        moments_finish<THREADS>(rows, running, most, own_logit, target.column);
     if (tid == 0) /* last: everyone's writes are on their way */
         row_finish(rows, rest, own_logit, most, own / total, q);
 }
 
 /* One launch, with shared memory for `kept` vectors of a row. */
-template <typename T, int THREADS, row_place PLACE, int COUNT, int MIN_BLOCKS>
+template <typename T, int THREADS, row_place PLACE, bool MOMENTS, int COUNT, int MIN_BLOCKS>
 cudaError_t forward_launch(const struct engine_context *context, const struct logprob_args *args, int kept)
 {
-    const auto kernel = logprob_forward_kernel<T, THREADS, PLACE, COUNT, MIN_BLOCKS>;
+    const auto kernel = logprob_forward_kernel<T, THREADS, PLACE, MOMENTS, COUNT, MIN_BLOCKS>;
     const forward_rows rows = {args->stride, (int)args->cols, kept, args->targets, static_cast<float *>(args->logprob),
                                static_cast<float *>(args->p), static_cast<float *>(args->q),
-                               static_cast<float *>(args->lse)};
+                               static_cast<float *>(args->lse), static_cast<float *>(args->mean),
+                               static_cast<float *>(args->variance), args->argmax};
     if (PLACE == ROW_IN_SHARED) {
         const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kept * 16);
         if (error != cudaSuccess)
@@ -287,20 +385,23 @@ template <typename T> cudaError_t forward_shared(const struct engine_context *co
     const int vectors = (int)args->cols / vector16<T>::count, capacity = (limit - STATIC_SHARED) / 16;
     const int kept = vectors <= capacity ? vectors : capacity / WIDE * WIDE;
     const bool two_fit = 2 * (kept * 16 + STATIC_SHARED) <= limit;
-    return two_fit ? forward_launch<T, WIDE, ROW_IN_SHARED, 4, 2>(context, args, kept)
-                   : forward_launch<T, WIDE, ROW_IN_SHARED, 8, 1>(context, args, kept);
+    return two_fit ? forward_launch<T, WIDE, ROW_IN_SHARED, false, 4, 2>(context, args, kept)
+                   : forward_launch<T, WIDE, ROW_IN_SHARED, false, 8, 1>(context, args, kept);
 }
 
 template <typename T> cudaError_t forward_choose(const struct engine_context *context, const struct logprob_args *args)
 {
     const int64_t bytes = args->cols * (int64_t)sizeof(T);
+    if (args->mean)
+        return bytes <= NARROW_BYTES ? forward_launch<T, NARROW, ROW_NOWHERE, true, 4, 4>(context, args, 0)
+                                     : forward_launch<T, WIDE, ROW_NOWHERE, true, 3, 2>(context, args, 0);
     if (!args->write_gradient)
-        return bytes <= NARROW_BYTES ? forward_launch<T, NARROW, ROW_NOWHERE, 4, 4>(context, args, 0)
-                                     : forward_launch<T, WIDE, ROW_NOWHERE, 3, 3>(context, args, 0);
+        return bytes <= NARROW_BYTES ? forward_launch<T, NARROW, ROW_NOWHERE, false, 4, 4>(context, args, 0)
+                                     : forward_launch<T, WIDE, ROW_NOWHERE, false, 3, 3>(context, args, 0);
     if (bytes <= NARROW_BYTES)
-        return forward_launch<T, NARROW, ROW_IN_REGISTERS, ROW_VECTORS, 4>(context, args, 0);
+        return forward_launch<T, NARROW, ROW_IN_REGISTERS, false, ROW_VECTORS, 4>(context, args, 0);
     if (bytes <= WIDE_BYTES)
-        return forward_launch<T, WIDE, ROW_IN_REGISTERS, ROW_VECTORS, 2>(context, args, 0);
+        return forward_launch<T, WIDE, ROW_IN_REGISTERS, false, ROW_VECTORS, 2>(context, args, 0);
     return forward_shared<T>(context, args);
 }
 

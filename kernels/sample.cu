@@ -38,19 +38,6 @@ template <typename T, typename F> DEVICE void row_visit(const T *row, int cols, 
     }
 }
 
-struct candidate {
-    float logit;
-    int column;
-};
-
-/* The larger logit, the lower column among equals. */
-struct better_of {
-    __device__ __forceinline__ candidate operator()(candidate a, candidate b) const
-    {
-        return b.logit > a.logit || (b.logit == a.logit && b.column < a.column) ? b : a;
-    }
-};
-
 /* To all threads: the largest logit and the lowest column that has it; column 0 for a row without numbers. */
 template <typename T> DEVICE candidate row_argmax(const T *row, int cols, candidate *scratch)
 {

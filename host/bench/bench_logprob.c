@@ -1,7 +1,7 @@
 /* bench_logprob.c - the loss head's kernel on vocabularies of real models (kernels/logprob.h). */
 #include "bench.h"
 
-enum { PLAIN, GRADIENT };
+enum { PLAIN, GRADIENT, WITH_STATISTICS };
 static const struct bench_shape shapes[] = {
     {"llama-2-7b", 32000, 0, PLAIN},       {"llama-2-7b gradient", 32000, 0, GRADIENT},
     {"smollm2-135m", 49152, 0, PLAIN},     {"smollm2-135m gradient", 49152, 0, GRADIENT},
@@ -12,10 +12,13 @@ static const struct bench_shape shapes[] = {
     {"plain", 2, 0, PLAIN, .rows = 1},     {"plain", 1001, 0, PLAIN, .rows = 9},
     {"gradient", 2, 0, GRADIENT, .rows = 1}, {"gradient", 1001, 0, GRADIENT, .rows = 9},
     {"gradient", 60001, 0, GRADIENT, .rows = 2},
+    {"llama-2-7b statistics", 32000, 0, WITH_STATISTICS},
+    {"llama-3.2-1b statistics", 128256, 0, WITH_STATISTICS},
+    {"statistics", 2, 0, WITH_STATISTICS, .rows = 1}, {"statistics", 1001, 0, WITH_STATISTICS, .rows = 9},
 };
 static const int64_t rows[] = {256, 2560, 8192, 32768, 0};
 
-enum { LOGITS, TARGETS, LOGPROB, P, Q, LSE };
+enum { LOGITS, TARGETS, LOGPROB, P, Q, LSE, MEAN, VARIANCE, ARGMAX };
 
 static int plan(struct bench_case *c, struct error *error)
 {
@@ -33,15 +36,29 @@ static int plan(struct bench_case *c, struct error *error)
     bench_output(c, LSE, absolute, 1);
     if (c->shape->variant == GRADIENT)
         bench_output(c, LOGITS, 0, 40);
+    if (c->shape->variant != WITH_STATISTICS)
+        return STATUS_OK;
+    bench_values(c, c->stat, c->rows, 0, 0);
+    bench_values(c, c->stat, c->rows, 0, 0);
+    bench_bytes(c, bench_integers(c->rows, c->shape->cols, error), (size_t)c->rows * sizeof *target);
+    if (!c->tensor[ARGMAX].data)
+        return STATUS_MEMORY;
+    const double square = 1000; /* of log p, in spacings of 1 each */
+    bench_output(c, MEAN, square, 0);
+    bench_output(c, VARIANCE, square, 0);
     return STATUS_OK;
 }
 
 static void forward_args(const struct bench_case *c, void *const *t, union bench_args *args)
 {
+    const bool statistics = c->shape->variant == WITH_STATISTICS;
     args->logprob_forward = (struct logprob_args){.dtype = c->dtype, .rows = c->rows, .cols = c->shape->cols,
                                                   .stride = c->shape->cols, .logits = t[LOGITS], .targets = t[TARGETS],
                                                   .logprob = t[LOGPROB], .p = t[P], .q = t[Q], .lse = t[LSE],
-                                                  .write_gradient = c->shape->variant == GRADIENT};
+                                                  .write_gradient = c->shape->variant == GRADIENT,
+                                                  .mean = statistics ? t[MEAN] : NULL,
+                                                  .variance = statistics ? t[VARIANCE] : NULL,
+                                                  .argmax = statistics ? t[ARGMAX] : NULL};
 }
 
 BENCH_OP(logprob_forward, rows, shapes, plan, forward_args);

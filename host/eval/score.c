@@ -52,6 +52,16 @@ static int head_read(struct model *model, const void *from, int32_t count, doubl
     return status;
 }
 
+int score_statistics(struct model *model, const struct batch *batch, double *mean, double *variance, int32_t *argmax,
+                     struct error *error)
+{
+    int status = head_read(model, model->head.logprob_mean, batch->targets, mean, error);
+    if (!status)
+        status = head_read(model, model->head.logprob_variance, batch->targets, variance, error);
+    return status ? status : device_copy_out(model->device, argmax, model->head.argmax,
+                                             (size_t)batch->targets * sizeof *argmax, error);
+}
+
 static int sequence_scores(const struct batch *batch, const double *logprob, const double *p, bool keep_tokens,
                            struct score *score, struct error *error)
 {

@@ -26,6 +26,12 @@ int score_batch(struct model *model, struct batch *batch, const struct batch_seq
 int scorer_run(struct model *model, const struct batch_sequence *sequences, const int32_t *group_first, int groups,
                int batch_size, bool keep_tokens, struct score *score, struct error *error);
 
+/* Of every target row of the batch that the model has just run, if it has head_statistics: mean and variance of log p
+ * under p, and the likeliest token. Each has room for batch->targets numbers; rows of sequence s are
+ * batch->host.sequence_begin[s] .. [s + 1] - 1. */
+int score_statistics(struct model *model, const struct batch *batch, double *mean, double *variance, int32_t *argmax,
+                     struct error *error);
+
 /* Plans, allocates and loads a model of a folder for scoring exactly these groups. */
 int scorer_open(struct model *model, struct device *device, const struct model_config *config,
                 const struct weights *weights, const struct batch_sequence *sequences, const int32_t *group_first,

@@ -341,7 +341,10 @@ int model_forward_by_layer(struct model *model, const struct batch *batch, model
                                                     .p = h->p,
                                                     .q = h->q,
                                                     .lse = h->lse,
-                                                    .write_gradient = model->training}));
+                                                    .write_gradient = model->training,
+                                                    .mean = h->logprob_mean,
+                                                    .variance = h->logprob_variance,
+                                                    .argmax = h->argmax}));
     if (!status && model->training && h->dlogits != h->logits)
         status = device_run(model->device, error, cast,
                             &((struct cast_args){model->logits_dtype, model->dtype, batch->targets * c->vocab_size,

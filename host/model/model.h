@@ -48,6 +48,8 @@ struct head_activations {
     void *logits;               /* [targets, vocab], of logits_dtype; after a training forward p - onehot */
     void *dlogits;              /* p - onehot for the backward pass, of the model's type: logits itself or a copy */
     void *logprob, *p, *q, *lse, *row_scale;
+    void *logprob_mean, *logprob_variance; /* of log p under p, and the likeliest token: only with head_statistics */
+    int32_t *argmax;
     double *logprob_sum, *prob_sum, *slope_prob, *slope_logprob; /* [sequences] */
 };
 
@@ -84,6 +86,7 @@ struct model {
     enum recompute recompute;    /* for the backward pass; set before model_plan */
     enum dtype logits_dtype;     /* the model's; model_plan makes it float for wide_logits */
     bool wide_logits;            /* logits of a bf16 model are kept in float; set before model_plan */
+    bool head_statistics;        /* forward leaves them too; set before model_plan, which is not for training then */
     int64_t max_rows, max_targets, max_sequences;
     struct layer_activations *activations; /* [layers] in training, 1 otherwise */
     struct layer_activations shared;       /* the buffers that are not a layer's own */

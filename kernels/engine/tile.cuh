@@ -311,6 +311,20 @@ template <int THREADS> DEVICE float block_max(float value, float *scratch)
     return block_reduce<THREADS>(value, max_of(), -INFINITY, scratch);
 }
 
+/* An element of a row, to find the largest. */
+struct candidate {
+    float logit;
+    int column;
+};
+
+/* The larger logit, the lower column among equals. */
+struct better_of {
+    __device__ __forceinline__ candidate operator()(candidate a, candidate b) const
+    {
+        return b.logit > a.logit || (b.logit == a.logit && b.column < a.column) ? b : a;
+    }
+};
+
 /* The same value to all lanes from one access. */
 template <typename T> DEVICE T load_broadcast(const T *pointer)
 {

@@ -1,6 +1,7 @@
 /* test_logprob.c - log-probabilities and their gradient against long double sums, from p of 1e-30 to 1 - 1e-30;
- * q = 1 - p without cancellation; finite differences; same bits; on CUDA every place a row can wait in, rows that begin anywhere, and counted bytes.
+ * q = 1 - p without cancellation; mean, variance and argmax of the distribution; finite differences; same bits; on CUDA every place a row can wait in, rows that begin anywhere, and counted bytes.
  */
+#include "../support/metric_golden.h"
 #include "../support/op_test.h"
 
 #include <math.h>
@@ -14,7 +15,11 @@ struct problem {
 
 struct results {
     double *logprob, *p, *q, *lse, *logits; /* logits: afterwards */
+    double *mean, *variance;                /* asked for in place of the gradient */
+    int32_t *argmax;
 };
+
+enum form { PLAIN, GRADIENT, WITH_STATISTICS };
 
 static struct problem problem_make(struct op_test *t, int64_t rows, int64_t cols, int64_t stride)
 {
@@ -31,17 +36,32 @@ static struct problem problem_make(struct op_test *t, int64_t rows, int64_t cols
     return p;
 }
 
-static struct results forward_run(struct op_test *t, const struct problem *p, bool write_gradient)
+static int32_t *integers_from(struct op_test *t, const int32_t *device, int64_t n)
+{
+    int32_t *out = (int32_t *)(void *)values_new(t, n);
+    op_test_status(t, "copy_out", t->engine->copy_out(t->context, out, device, (size_t)n * sizeof *out));
+    return out;
+}
+
+static struct results forward_run(struct op_test *t, const struct problem *p, enum form form)
 {
     void *logits = device_from(t, t->dtype, p->logits, p->rows * p->stride);
     void *logprob = device_new(t, t->stat, p->rows), *prob = device_new(t, t->stat, p->rows);
     void *q = device_new(t, t->stat, p->rows), *lse = device_new(t, t->stat, p->rows);
+    const bool statistics = form == WITH_STATISTICS;
+    void *mean = statistics ? device_new(t, t->stat, p->rows) : NULL;
+    void *variance = statistics ? device_new(t, t->stat, p->rows) : NULL;
+    int32_t *argmax = statistics ? device_bytes(t, p->targets, (size_t)p->rows * sizeof *argmax) : NULL;
     OP_CALL(t, logprob_forward, logprob_args, .dtype = t->dtype, .rows = p->rows, .cols = p->cols,
             .stride = p->stride, .logits = logits, .targets = device_bytes(t, p->targets, sizeof p->targets),
-            .logprob = logprob, .p = prob, .q = q, .lse = lse, .write_gradient = write_gradient);
+            .logprob = logprob, .p = prob, .q = q, .lse = lse, .write_gradient = form == GRADIENT, .mean = mean,
+            .variance = variance, .argmax = argmax);
     return (struct results){values_from(t, t->stat, logprob, p->rows), values_from(t, t->stat, prob, p->rows),
                             values_from(t, t->stat, q, p->rows), values_from(t, t->stat, lse, p->rows),
-                            values_from(t, t->dtype, logits, p->rows * p->stride)};
+                            values_from(t, t->dtype, logits, p->rows * p->stride),
+                            statistics ? values_from(t, t->stat, mean, p->rows) : NULL,
+                            statistics ? values_from(t, t->stat, variance, p->rows) : NULL,
+                            statistics ? integers_from(t, argmax, p->rows) : NULL};
 }
 
 /* What storing a value adds to its relative error, where that is not the statistics' own type. */
@@ -76,6 +96,31 @@ static void row_check(struct op_test *t, const struct problem *p, const struct r
     }
 }
 
+/* Mean and variance of log p in two passes, and the first of the largest. */
+static void statistics_check(struct op_test *t, const struct problem *p, const struct results *r, int64_t i)
+{
+    const double *z = p->logits + i * p->stride;
+    int64_t best = 0;
+    for (int64_t v = 1; v < p->cols; v++)
+        best = z[v] > z[best] ? v : best;
+    long double sum = 0, mean = 0, variance = 0, square = 0;
+    for (int64_t v = 0; v < p->cols; v++)
+        sum += expl((long double)z[v] - z[best]);
+    for (int64_t v = 0; v < p->cols; v++) {
+        long double a = (long double)z[v] - z[best], share = expl(a) / sum;
+        mean += share > 0 ? share * (a - logl(sum)) : 0;
+        square += share > 0 ? share * a * a : 0;
+    }
+    for (int64_t v = 0; v < p->cols; v++) {
+        long double a = (long double)z[v] - z[best], share = expl(a) / sum;
+        variance += share > 0 ? share * (a - logl(sum) - mean) * (a - logl(sum) - mean) : 0;
+    }
+    const double expected[] = {(double)mean, (double)variance}, bound = 32 * t->eps * (1 + (double)square);
+    assert_close("mean", &r->mean[i], &expected[0], 1, bound + fabs(expected[0]) * t->eps, 0);
+    assert_close("variance", &r->variance[i], &expected[1], 1, bound, 0);
+    assert_int_equal(r->argmax[i], best);
+}
+
 static void test_naive(void **state)
 {
     (void)state;
@@ -88,12 +133,17 @@ static void test_naive(void **state)
         for (int i = 0; i < (int)(sizeof sizes / sizeof *sizes); i++) {
             struct op_test *t = op_test_open(op_test_engines[e], 2);
             struct problem p = problem_make(t, sizes[i][0], sizes[i][1], sizes[i][2]);
-            struct results plain = forward_run(t, &p, false), r = forward_run(t, &p, true);
+            struct results plain = forward_run(t, &p, PLAIN), r = forward_run(t, &p, GRADIENT);
+            struct results s = forward_run(t, &p, WITH_STATISTICS);
             assert_same("untouched logits", plain.logits, p.logits, p.rows * p.stride);
             assert_same("logprob of both forms", plain.logprob, r.logprob, p.rows);
             assert_same("p of both forms", plain.p, r.p, p.rows);
+            assert_same("logits left alone", s.logits, p.logits, p.rows * p.stride);
+            assert_same("logprob with statistics", plain.logprob, s.logprob, p.rows);
+            assert_same("q with statistics", plain.q, s.q, p.rows);
             for (int64_t row = 0; row < p.rows; row++) {
                 row_check(t, &p, &r, row);
+                statistics_check(t, &p, &s, row);
                 for (int64_t v = p.cols; v < p.stride; v++) /* beyond cols */
                     assert_same("padding", &r.logits[row * p.stride + v], &p.logits[row * p.stride + v], 1);
             }
@@ -110,7 +160,7 @@ static void test_extremes(void **state)
         const double rows[][3] = {{60, 0, 0}, {-60, 0, 0}, {3, 3, 3}, {-300, 0, 1}, {300, 0, 1}, {-2000, 0, 1}};
         struct problem p = {6, 3, 3, {0}, values_new(t, 18), values_random(t, 6, 1)};
         memcpy(p.logits, rows, sizeof rows);
-        struct results r = forward_run(t, &p, true);
+        struct results r = forward_run(t, &p, GRADIENT);
         const double q = 2 * exp(-60) / (1 + 2 * exp(-60)), third[] = {1. / 3, 2. / 3, -log(3)};
         assert_close("q", &r.q[0], &q, 1, 0, (4 + 60) * t->eps);
         assert_close("p", &r.p[2], &third[0], 1, 0, t->eps);
@@ -123,18 +173,75 @@ static void test_extremes(void **state)
         assert_true(r.p[4] == 1 && r.p[5] == 0 && r.q[5] == 1);
 
         p.logits[1] = NAN;
-        r = forward_run(t, &p, true);
+        r = forward_run(t, &p, GRADIENT);
         assert_true(isnan(r.logprob[0]) && isnan(r.p[0]) && isnan(r.q[0]) && isnan(r.logits[0]));
         assert_false(isnan(r.logprob[1]));
         op_test_close(t);
     }
 }
 
+/* Logits in steps of a quarter, so that the largest stands in several columns: single elements before and after the
+ * vectors, the target and others. Some are -infinity, which count 0. Equal logits have variance 0 exactly. */
+static void test_ties(void **state)
+{
+    (void)state;
+    enum { ROWS = 32, COLS = 77 };
+    for (int e = 0; e < OP_TEST_VARIANTS; e++) {
+        struct op_test *t = op_test_open(op_test_engines[e], 1);
+        struct problem p = problem_make(t, ROWS, COLS, COLS);
+        for (int64_t k = 0; k < ROWS * COLS; k++)
+            p.logits[k] = k % 11 == 5 ? -INFINITY : (double)(k * 7919 % 13) / 4;
+        for (int64_t v = 0; v < COLS; v++)
+            p.logits[v] = -1.5;
+        for (int64_t i = 0; i < ROWS; i++)
+            p.targets[i] = (int32_t)(i % 2 ? i * 31 % COLS : 0);
+        struct results r = forward_run(t, &p, WITH_STATISTICS);
+        for (int64_t i = 0; i < ROWS; i++)
+            statistics_check(t, &p, &r, i);
+        assert_true(r.variance[0] == 0 && r.argmax[0] == 0);
+        op_test_close(t);
+    }
+}
+
+/* Every case of the golden file in double: log p, mean and variance within 1e-10, the likeliest token of its logits. */
+static void check_minkpp(const cJSON *golden)
+{
+    struct op_test *t = op_test_open("cpu64", 1);
+    const cJSON *record;
+    cJSON_ArrayForEach(record, expected_list(golden, "cases"))
+    {
+        const cJSON *rows = expected_list(record, "logits");
+        if (!rows->child)
+            continue;
+        size_t count, cols = (size_t)cJSON_GetArraySize(rows->child);
+        double *targets = expected_numbers(record, "targets", &count);
+        struct problem p = {(int64_t)count, (int64_t)cols, (int64_t)cols, {0}, values_new(t, (int64_t)(count * cols)), NULL};
+        assert_true(count <= sizeof p.targets / sizeof *p.targets);
+        for (size_t i = 0; i < count; i++) {
+            p.targets[i] = (int32_t)targets[i];
+            const cJSON *value = cJSON_GetArrayItem(rows, (int)i)->child;
+            for (size_t v = 0; v < cols; v++, value = value->next)
+                p.logits[i * cols + v] = expected_value(value);
+        }
+        struct results r = forward_run(t, &p, WITH_STATISTICS);
+        const char *const key[] = {"logprob", "mu", cJSON_GetObjectItem(record, "sigma2_two_pass") ? "sigma2_two_pass" : "sigma2"};
+        const double *const got[] = {r.logprob, r.mean, r.variance};
+        for (int k = 0; k < 3; k++) {
+            double *expected = expected_numbers(record, key[k], &count);
+            assert_close(key[k], got[k], expected, p.rows, 1e-10, 0);
+            free(expected);
+        }
+        free(targets);
+    }
+    op_test_close(t);
+}
+GOLDEN_TEST(minkpp, "minkpp.json")
+
 static double problem_loss(void *user)
 {
     struct problem *p = user;
     struct op_test *t = op_test_open("cpu64", 1);
-    double loss = dot_product(forward_run(t, p, false).logprob, p->weight, p->rows);
+    double loss = dot_product(forward_run(t, p, PLAIN).logprob, p->weight, p->rows);
     op_test_close(t);
     return loss;
 }
@@ -145,7 +252,7 @@ static void test_finite_differences(void **state)
     (void)state;
     struct op_test *t = op_test_open("cpu64", 1);
     struct problem p = problem_make(t, 9, 13, 13);
-    struct results r = forward_run(t, &p, true);
+    struct results r = forward_run(t, &p, GRADIENT);
     for (int64_t i = 0; i < 9 * 13; i++)
         r.logits[i] *= -p.weight[i / 13];
     gradient_check("logits", p.logits, r.logits, 9 * 13, problem_loss, &p, 1e-9);
@@ -156,11 +263,12 @@ static void problem_fill(struct op_test *t, void *user, double *out)
 {
     const int64_t *size = user;
     struct problem p = problem_make(t, size[0], size[1], size[2]);
-    struct results r = forward_run(t, &p, true);
+    struct results r = forward_run(t, &p, GRADIENT);
     int64_t logits = p.rows * p.stride;
     memcpy(out, r.logits, (size_t)logits * sizeof *out);
-    const double *statistics[] = {r.logprob, r.p, r.q, r.lse};
-    for (int k = 0; k < 4; k++)
+    struct results s = forward_run(t, &p, WITH_STATISTICS);
+    const double *statistics[] = {r.logprob, r.p, r.q, r.lse, s.mean, s.variance};
+    for (int k = 0; k < 6; k++)
         memcpy(out + logits + k * p.rows, statistics[k], (size_t)p.rows * sizeof *out);
 }
 
@@ -170,7 +278,7 @@ static void test_same_bits(void **state)
     static const int64_t sizes[][3] = {{37, 2050, 2064}, {2, 30001, 30001}, {1, 121000, 121000}};
     for (int e = 0; e < OP_TEST_VARIANTS; e++)
         for (int i = 0; i < 3; i++)
-            op_test_same_bits(op_test_engines[e], sizes[i][0] * sizes[i][2] + 4 * sizes[i][0], problem_fill, (void *)sizes[i]);
+            op_test_same_bits(op_test_engines[e], sizes[i][0] * sizes[i][2] + 6 * sizes[i][0], problem_fill, (void *)sizes[i]);
 }
 
 /* Counted bytes against the card. Of a row of 151936 an sm_90 keeps 14336 vectors and reads the rest again. */
@@ -185,11 +293,15 @@ static void test_bytes(void **state)
             struct problem p = problem_make(t, ROWS, cols[i], cols[i]);
             int64_t s = (int64_t)dtype_size(t->dtype), kept = 14336 * 16 / s;
             op_test_bytes_begin(t);
-            forward_run(t, &p, false);
+            forward_run(t, &p, PLAIN);
             op_test_bytes_check(t, "logprob_forward", OP_BYTES(logprob_forward, logprob_args, .dtype = t->dtype, .rows = ROWS,
                                 .cols = cols[i]), 0.01);
             op_test_bytes_begin(t);
-            forward_run(t, &p, true);
+            forward_run(t, &p, WITH_STATISTICS);
+            op_test_bytes_check(t, "logprob_forward with statistics", OP_BYTES(logprob_forward, logprob_args, .dtype = t->dtype,
+                                .rows = ROWS, .cols = cols[i], .mean = t), 0.01);
+            op_test_bytes_begin(t);
+            forward_run(t, &p, GRADIENT);
             op_test_bytes_check(t, "logprob_forward with gradient",
                                 OP_BYTES(logprob_forward, logprob_args, .dtype = t->dtype, .rows = ROWS, .cols = cols[i],
                                          .write_gradient = true) +
@@ -210,6 +322,11 @@ static void test_contract(void **state)
                    .logits = a, .targets = a, .logprob = a, .p = a, .q = a, .lse = a);
         OP_REFUSES(t, logprob_forward, logprob_args, .dtype = t->dtype, .rows = 1, .cols = 2, .stride = 2,
                    .logits = a, .targets = a, .logprob = a, .p = a, .lse = a);
+        OP_REFUSES(t, logprob_forward, logprob_args, .dtype = t->dtype, .rows = 1, .cols = 2, .stride = 2,
+                   .logits = a, .targets = a, .logprob = a, .p = a, .q = a, .lse = a, .mean = a, .argmax = a);
+        OP_REFUSES(t, logprob_forward, logprob_args, .dtype = t->dtype, .rows = 1, .cols = 2, .stride = 2,
+                   .logits = a, .targets = a, .logprob = a, .p = a, .q = a, .lse = a, .mean = a, .variance = a,
+                   .argmax = a, .write_gradient = true);
         OP_CALL(t, logprob_forward, logprob_args, .dtype = t->dtype, .cols = 2, .stride = 2);
         op_test_close(t);
     }
@@ -220,6 +337,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_naive),     cmocka_unit_test(test_extremes),  cmocka_unit_test(test_finite_differences),
         cmocka_unit_test(test_same_bits), cmocka_unit_test(test_bytes),
-        cmocka_unit_test(test_contract)};
+        cmocka_unit_test(test_contract),  cmocka_unit_test(test_ties),      GOLDEN_TESTS(minkpp)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
