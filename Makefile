@@ -40,7 +40,7 @@ HOST_FLAGS := -std=gnu17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -fPIC $(WARNINGS) 
 ENGINE_FLAGS := -std=gnu17 -D_GNU_SOURCE -fPIC -fvisibility=hidden -fopenmp -march=$(MARCH) -fno-math-errno \
                 -fno-trapping-math $(WARNINGS) \
                 $(if $(SAN),$(CFLAGS),-O3 -g) $(SANITIZE)
-HOST_LIBS := -pthread -lcjson -lpcre2-8 -lutf8proc -lxxhash -lz -ldl -lm
+HOST_LIBS := -pthread -lcjson -lpcre2-8 -lutf8proc -lxxhash -lz -lcrypto -ldl -lm
 ENGINE_LIBS := -fopenmp -lm -Wl,-z,initfirst
 
 METHODS := $(sort $(patsubst host/loss/methods/%.c,%,$(wildcard host/loss/methods/*.c)))

@@ -26,6 +26,7 @@ enum { HANDED_ON = sizeof handed_on / sizeof *handed_on };
 struct launch {
     int processes, port, left;
     int listener; /* rank 0 inherits it, so that nobody else can take the port meanwhile */
+    char secret[65]; /* that the ranks prove to each other; others on this host reach their ports, too */
     pid_t *pid; /* 0: has ended */
     int *code;  /* exit code; 128 + signal */
     double deadline; /* 0: nobody has failed */
@@ -73,6 +74,17 @@ static int port_listen(struct launch *launch, struct error *error)
     return STATUS_OK;
 }
 
+/* 32 random bytes in hexadecimal digits. */
+static int secret_make(struct launch *launch, struct error *error)
+{
+    unsigned char bytes[32];
+    if (getentropy(bytes, sizeof bytes))
+        return error_set(error, STATUS_RUNTIME, "no random numbers from the system: %s", strerror(errno));
+    for (size_t i = 0; i < sizeof bytes; i++)
+        snprintf(launch->secret + 2 * i, 3, "%02x", bytes[i]);
+    return STATUS_OK;
+}
+
 static void number_set(const char *name, int value, int overwrite)
 {
     char text[16];
@@ -100,6 +112,7 @@ static _Noreturn void rank_become(const struct launch *launch, int rank, pid_t l
     number_set("MASTER_PORT", launch->port, 1);
     setenv("MASTER_ADDR", "127.0.0.1", 1);
     setenv("FLAT_LAUNCHER", "1", 1);
+    setenv("FLAT_COMM_SECRET", launch->secret, 1);
     number_set("OMP_NUM_THREADS", threads > 0 ? threads : 1, 0);
     if (rank == 0)
         number_set("FLAT_LISTENER", launch->listener, 1);
@@ -179,7 +192,9 @@ int launcher_run(int processes, char **argv, struct log *log, struct error *erro
     int code;
     launch.pid = memory_array((size_t)processes, sizeof *launch.pid, error);
     launch.code = memory_array((size_t)processes, sizeof *launch.code, error);
-    int status = launch.pid && launch.code ? port_listen(&launch, error) : STATUS_MEMORY;
+    int status = launch.pid && launch.code ? secret_make(&launch, error) : STATUS_MEMORY;
+    if (!status)
+        status = port_listen(&launch, error);
     if (status) {
         free(launch.pid);
         free(launch.code);

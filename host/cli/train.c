@@ -241,6 +241,8 @@ static int training_prepare(struct training *training, struct device *device, st
     const int rank = comm_rank(training->comm);
     if (!rank)
         announce_options(training);
+    if (!rank && rank_env_warning(&env))
+        log_warning(&training->run->log, "%s", rank_env_warning(&env));
     if (training->comm && *options->trainer.dump_step)
         status = error_set(error, STATUS_USAGE, "dump_step: no one of several ranks has the whole gradient; use one");
     if (!status && !rank)

@@ -145,7 +145,7 @@ static int describe_all(struct comm *comm, const char *plane, struct error *erro
              peer->process, device->engine->name, device->engine->describe(device->context), plane);
     int status = values_gather(comm, "describe", own, sizeof own, NULL, all, size * DESCRIBE_BYTES, error);
     for (size_t rank = 0; !status && rank < size; rank++) {
-        all[(rank + 1) * DESCRIBE_BYTES - 1] = 0;
+        message_text_clean(all + rank * DESCRIBE_BYTES, DESCRIBE_BYTES);
         free(comm->peer[rank].describe);
         comm->peer[rank].describe = memory_string(all + rank * DESCRIBE_BYTES, error);
         status = comm->peer[rank].describe ? STATUS_OK : STATUS_MEMORY;

@@ -14,15 +14,9 @@
 
 enum { CHUNK_ELEMENTS = 1 << 18 }; /* of a slice that travel at a time: bounds the staging memory */
 
-/* What the ranks tell each other before each collective: whoever makes another one is found out. */
-struct call_header {
-    int32_t op, dtype, root, unused;
-    int64_t n;
-};
-
 struct job {
     struct job *next;
-    struct call_header header;
+    struct comm_collective header;
     char *buffer;
 };
 
@@ -31,7 +25,7 @@ struct cpu_collectives {
     struct tcp_transport *transport;
     int rank, size;
     struct chunk *send, *receive; /* [size] */
-    struct call_header *headers;  /* [size] */
+    struct comm_collective *headers;  /* [size] */
     char *staging;                /* [size][CHUNK_ELEMENTS] of 8 bytes */
     void *total;                  /* [CHUNK_ELEMENTS] double or float */
     pthread_t thread;
@@ -177,22 +171,22 @@ static int broadcast(struct cpu_collectives *collectives, const struct job *job,
 }
 
 /* That all ranks are about to do the same. */
-static int headers_compare(struct cpu_collectives *collectives, const struct call_header *own, struct error *error)
+static int headers_compare(struct cpu_collectives *collectives, const struct comm_collective *own, struct error *error)
 {
-    struct call_header sent = *own;
+    struct comm_collective sent = *own;
     for (int rank = 0; rank < collectives->size; rank++) {
         collectives->send[rank] = (struct chunk){&sent, sizeof sent};
         collectives->receive[rank] = (struct chunk){&collectives->headers[rank], sizeof *collectives->headers};
     }
     int status = exchange(collectives, error);
     for (int rank = 0; !status && rank < collectives->size; rank++) {
-        const struct call_header *header = &collectives->headers[rank];
+        const struct comm_collective *header = &collectives->headers[rank];
         if (rank != collectives->rank && memcmp(header, own, sizeof *own))
             status = error_set(error, STATUS_RUNTIME, "rank %d makes %s of %lld %s where rank %d makes %s of %lld %s: "
                                "the ranks do not run the same program", rank,
-                               header->op >= 0 && header->op < COLLECTIVES ? collective_name[header->op] : "?",
+                               header->collective >= 0 && header->collective < COLLECTIVES ? collective_name[header->collective] : "?",
                                (long long)header->n, dtype_name((enum dtype)header->dtype), collectives->rank,
-                               collective_name[own->op], (long long)own->n, dtype_name((enum dtype)own->dtype));
+                               collective_name[own->collective], (long long)own->n, dtype_name((enum dtype)own->dtype));
     }
     return status;
 }
@@ -201,11 +195,11 @@ static int job_run(struct cpu_collectives *collectives, const struct job *job, s
 {
     const size_t bytes = dtype_size((enum dtype)job->header.dtype);
     int status = headers_compare(collectives, &job->header, error);
-    if (!status && (job->header.op == COLLECTIVE_REDUCE_SCATTER || job->header.op == COLLECTIVE_ALL_REDUCE))
+    if (!status && (job->header.collective == COLLECTIVE_REDUCE_SCATTER || job->header.collective == COLLECTIVE_ALL_REDUCE))
         status = reduce_scatter(collectives, job, error);
-    if (!status && (job->header.op == COLLECTIVE_ALL_GATHER || job->header.op == COLLECTIVE_ALL_REDUCE))
+    if (!status && (job->header.collective == COLLECTIVE_ALL_GATHER || job->header.collective == COLLECTIVE_ALL_REDUCE))
         status = all_gather(collectives, bytes, job->buffer, job->header.n, error);
-    if (!status && job->header.op == COLLECTIVE_BROADCAST)
+    if (!status && job->header.collective == COLLECTIVE_BROADCAST)
         status = broadcast(collectives, job, error);
     return status;
 }
@@ -298,7 +292,7 @@ int cpu_collectives_queue(struct cpu_collectives *collectives, enum collective c
     struct job *job = memory_array(1, sizeof *job, error);
     if (!job)
         return STATUS_MEMORY;
-    *job = (struct job){.header = {.op = collective, .dtype = dtype, .root = root, .n = n}, .buffer = buffer};
+    *job = (struct job){.header = {.collective = collective, .dtype = dtype, .root = root, .n = n}, .buffer = buffer};
     pthread_mutex_lock(&collectives->lock);
     if (collectives->first)
         collectives->last->next = job;

@@ -25,21 +25,23 @@
 #define VERDICT_SECONDS 5.0  /* for rank 0 to say who is lost */
 #define PAUSE_SECONDS 5.0    /* a thread that did not run for so long was stopped itself and may judge nobody */
 
-enum { TEXT_BYTES = 496 };
-enum message_kind { MESSAGE_BEAT = 1, MESSAGE_GOODBYE, MESSAGE_LOST };
-
-struct message {
-    int32_t kind, rank;
-    int64_t calls; /* GOODBYE: that the rank made */
-    char text[TEXT_BYTES];
+enum {
+    TEXT_BYTES = sizeof((struct comm_beat *)0)->text,
+    BEATS_PER_TURN = 64 /* that are read of one connection before the others get their turn */
 };
 
 /* The other end of one connection: a rank at rank 0, rank 0 elsewhere. */
 struct connection {
     int fd; /* -1: has left */
     double heard;
-    struct message incoming;
+    struct comm_beat incoming;
     size_t received;
+};
+
+/* A rank that has said goodbye. */
+struct departure {
+    int64_t calls; /* that it made; -1: it is there */
+    double at;
 };
 
 enum request { REQUEST_NONE, REQUEST_CLOSE, REQUEST_ABORT, REQUEST_LOSE };
@@ -49,7 +51,7 @@ struct heartbeat {
     const struct comm_peer *peers;
     struct connection *connection; /* [connections]: by rank at rank 0, one elsewhere */
     struct pollfd *ready;          /* [connections + 1] */
-    int64_t *left;        /* [size]: calls of a rank that has taken leave, -1 before */
+    struct departure *left;        /* [size] */
     atomic_llong calls;
     double failing_since; /* since when the device's communication has failed; 0: it has not */
     bool aborted;         /* the thread has been told to leave and was joined; the main thread's */
@@ -63,14 +65,17 @@ struct heartbeat {
 
 /* ---- sending ---------------------------------------------------------------------------------------------------- */
 
-/* Never waits: a rank that does not read is told by its silence. */
-static void connection_send(struct connection *connection, const struct message *message)
+/* Never waits: a rank that does not read is told by its silence, and a broken connection shows when it is read. */
+static void connection_send(struct connection *connection, const struct comm_beat *message)
 {
-    if (connection->fd >= 0 && send(connection->fd, message, sizeof *message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
-        return; /* a broken connection shows when it is read */
+    if (connection->fd < 0)
+        return;
+    const ssize_t sent = send(connection->fd, message, sizeof *message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (sent > 0 && sent < (ssize_t)sizeof *message) /* the rest would be taken for the next message */
+        shutdown(connection->fd, SHUT_RDWR);
 }
 
-static void heartbeat_send(struct heartbeat *heartbeat, const struct message *message)
+static void heartbeat_send(struct heartbeat *heartbeat, const struct comm_beat *message)
 {
     for (int i = 0; i < heartbeat->connections; i++)
         connection_send(&heartbeat->connection[i], message);
@@ -115,7 +120,7 @@ static void line_print(const struct heartbeat *heartbeat, const char *text)
 static _Noreturn void heartbeat_exit(struct heartbeat *heartbeat, const char *text)
 {
     if (heartbeat->rank == 0) {
-        struct message lost = {.kind = MESSAGE_LOST};
+        struct comm_beat lost = {.kind = BEAT_LOST};
         snprintf(lost.text, sizeof lost.text, "%s", text);
         heartbeat_send(heartbeat, &lost);
     }
@@ -144,28 +149,37 @@ static _Noreturn void heartbeat_declare_lost(struct heartbeat *heartbeat, int ra
 
 /* ---- receiving -------------------------------------------------------------------------------------------------- */
 
-static void message_handle(struct heartbeat *heartbeat, struct connection *connection, int from,
-                           const struct message *message)
+/* A rank says that it has failed. Its text is only the reason: who it is, rank 0 knows. Rank 0's texts are whole. */
+static _Noreturn void failure_pass_on(struct heartbeat *heartbeat, int from, const char *said)
 {
-    char text[sizeof message->text];
-    memcpy(text, message->text, sizeof text);
-    text[sizeof text - 1] = 0;
-    if (message->kind == MESSAGE_LOST)
-        heartbeat_exit(heartbeat, text);
-    if (message->kind != MESSAGE_GOODBYE || message->rank < 0 || message->rank >= heartbeat->size)
-        return;
-    heartbeat->left[message->rank] = message->calls;
-    if (message->rank == from)
-        tcp_close(&connection->fd);
-    if (heartbeat->rank == 0)
-        heartbeat_send(heartbeat, message);
+    char name[160], text[TEXT_BYTES];
+    rank_name(heartbeat, from, name, sizeof name);
+    snprintf(text, sizeof text, "%s has failed: %.300s", name, said);
+    heartbeat_exit(heartbeat, heartbeat->rank == 0 ? text : said);
 }
 
-/* Reads all there is: the last words of a rank lie before the end of its connection. */
+static void beat_handle(struct heartbeat *heartbeat, int from, struct comm_beat *beat)
+{
+    message_text_clean(beat->text, sizeof beat->text);
+    if (beat->kind == BEAT_LOST)
+        failure_pass_on(heartbeat, from, beat->text);
+    if (beat->kind == BEAT_ALIVE)
+        return;
+    const bool its_own = heartbeat->rank || beat->rank == from; /* a rank speaks for itself only, rank 0 for all */
+    if (beat->kind != BEAT_GOODBYE || !its_own || beat->rank < 0 || beat->rank >= heartbeat->size || beat->calls < 0)
+        heartbeat_declare_lost(heartbeat, from, "it sends what is no heartbeat");
+    heartbeat->left[beat->rank] = (struct departure){beat->calls, clock_seconds()};
+    if (beat->rank == from)
+        tcp_close(&heartbeat->connection[from].fd);
+    if (heartbeat->rank == 0)
+        heartbeat_send(heartbeat, beat);
+}
+
+/* Reads what is there: the last words of a rank lie before the end of its connection. */
 static void connection_read(struct heartbeat *heartbeat, int from)
 {
     struct connection *connection = &heartbeat->connection[from];
-    while (connection->fd >= 0) {
+    for (int beats = 0; connection->fd >= 0 && beats < BEATS_PER_TURN; beats++) {
         char *at = (char *)&connection->incoming + connection->received;
         ssize_t got = recv(connection->fd, at, sizeof connection->incoming - connection->received, MSG_DONTWAIT);
         if (got < 0 && (errno == EAGAIN || errno == EINTR))
@@ -178,7 +192,7 @@ static void connection_read(struct heartbeat *heartbeat, int from)
         if (connection->received < sizeof connection->incoming)
             continue;
         connection->received = 0;
-        message_handle(heartbeat, connection, from, &connection->incoming);
+        beat_handle(heartbeat, from, &connection->incoming);
     }
 }
 
@@ -191,24 +205,47 @@ static void silence_judge(struct heartbeat *heartbeat, double now)
                      now - heartbeat->connection[i].heard);
             heartbeat_declare_lost(heartbeat, i, reason);
         }
-    int64_t calls = atomic_load(&heartbeat->calls);
-    for (int i = 0; i < heartbeat->size; i++)
-        if (heartbeat->left[i] >= 0 && calls > heartbeat->left[i]) {
-            char reason[128];
-            snprintf(reason, sizeof reason, "it took leave after call %lld and this rank waits in call %lld",
-                     (long long)heartbeat->left[i], (long long)calls);
-            heartbeat_declare_lost(heartbeat, i, reason);
-        }
+}
+
+/* All ranks make the same calls, and none can end one that another has not begun. So whoever leaves with fewer calls leaves
+ * this rank waiting for ever, and whoever claims more than this rank comes to within a while has not told the truth. */
+static void departures_judge(struct heartbeat *heartbeat, double now)
+{
+    const int64_t calls = atomic_load(&heartbeat->calls);
+    for (int i = 0; i < heartbeat->size; i++) {
+        const struct departure *left = &heartbeat->left[i];
+        if (left->calls < 0 || left->calls == calls ||
+            (left->calls > calls && now - left->at < HEARTBEAT_SILENCE_SECONDS))
+            continue;
+        char reason[128];
+        snprintf(reason, sizeof reason, "it said goodbye after call %lld and this rank is at call %lld",
+                 (long long)left->calls, (long long)calls);
+        heartbeat_declare_lost(heartbeat, i, reason);
+    }
 }
 
 /* ---- the thread ------------------------------------------------------------------------------------------------- */
 
+/* What the others hear of a failure of this rank; see failure_pass_on. */
+static void failure_tell(struct heartbeat *heartbeat, const char *reason)
+{
+    struct comm_beat lost = {.kind = BEAT_LOST, .rank = heartbeat->rank};
+    char name[160];
+    rank_name(heartbeat, heartbeat->rank, name, sizeof name);
+    if (heartbeat->rank == 0)
+        snprintf(lost.text, sizeof lost.text, "%s has failed: %.300s", name, reason);
+    else
+        snprintf(lost.text, sizeof lost.text, "%.300s", reason);
+    heartbeat_send(heartbeat, &lost);
+}
+
 static void heartbeat_leave(struct heartbeat *heartbeat, enum request request, const char *text)
 {
-    struct message last = {.kind = request == REQUEST_CLOSE ? MESSAGE_GOODBYE : MESSAGE_LOST, .rank = heartbeat->rank,
-                           .calls = atomic_load(&heartbeat->calls)};
-    snprintf(last.text, sizeof last.text, "%s", text);
-    heartbeat_send(heartbeat, &last);
+    if (request == REQUEST_CLOSE)
+        heartbeat_send(heartbeat, &(struct comm_beat){.kind = BEAT_GOODBYE, .rank = heartbeat->rank,
+                                                      .calls = atomic_load(&heartbeat->calls)});
+    else
+        failure_tell(heartbeat, text);
     heartbeat_drain(heartbeat);
 }
 
@@ -222,11 +259,9 @@ static void device_check(struct heartbeat *heartbeat, double now)
     heartbeat->failing_since = found && !heartbeat->failing_since ? now : heartbeat->failing_since;
     if (!found || now - heartbeat->failing_since < VERDICT_SECONDS)
         return;
+    failure_tell(heartbeat, found);
     rank_name(heartbeat, heartbeat->rank, name, sizeof name);
-    snprintf(text, sizeof text, "%s: %s", name, found);
-    struct message lost = {.kind = MESSAGE_LOST, .rank = heartbeat->rank};
-    snprintf(lost.text, sizeof lost.text, "%s", text);
-    heartbeat_send(heartbeat, &lost);
+    snprintf(text, sizeof text, "%s has failed: %.300s", name, found);
     heartbeat_exit(heartbeat, text);
 }
 
@@ -264,11 +299,12 @@ static void *heartbeat_run(void *argument)
         if (request == REQUEST_LOSE)
             heartbeat_exit(heartbeat, text);
         if (now - beaten >= BEAT_SECONDS) {
-            heartbeat_send(heartbeat, &(struct message){.kind = MESSAGE_BEAT, .rank = heartbeat->rank});
+            heartbeat_send(heartbeat, &(struct comm_beat){.kind = BEAT_ALIVE, .rank = heartbeat->rank});
             device_check(heartbeat, now);
             beaten = now;
         }
         silence_judge(heartbeat, now);
+        departures_judge(heartbeat, now);
     }
 }
 
@@ -323,7 +359,7 @@ int heartbeat_open(struct heartbeat **out, int rank, int size, const struct comm
     for (int i = 0; i < connections; i++)
         heartbeat->connection[i] = (struct connection){.fd = fds[i], .heard = clock_seconds()};
     for (int i = 0; i < size; i++)
-        heartbeat->left[i] = -1;
+        heartbeat->left[i].calls = -1;
     /* signals are the main thread's */
     sigset_t all, before;
     sigfillset(&all);
@@ -366,13 +402,10 @@ _Noreturn void heartbeat_exit_lost(struct heartbeat *heartbeat, int rank, const 
 
 void heartbeat_abort(struct heartbeat *heartbeat, const char *reason)
 {
-    char name[160], text[sizeof heartbeat->text];
     if (heartbeat->aborted)
         return;
     heartbeat->aborted = true;
-    rank_name(heartbeat, heartbeat->rank, name, sizeof name);
-    snprintf(text, sizeof text, "%s has failed: %.300s", name, reason);
-    heartbeat_request(heartbeat, REQUEST_ABORT, text);
+    heartbeat_request(heartbeat, REQUEST_ABORT, reason);
     pthread_join(heartbeat->thread, NULL);
 }
 

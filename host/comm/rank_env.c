@@ -8,7 +8,7 @@
 #include <sys/socket.h>
 
 /* Ports made from a job's number lie below those that Linux hands out by itself (32768 and up). */
-enum { SIZE_MAX_RANKS = 16384, PORT_FIRST = 10000, PORT_COUNT = 20000 };
+enum { SECRET_BYTES_MIN = 16, SIZE_MAX_RANKS = 16384, PORT_FIRST = 10000, PORT_COUNT = 20000 };
 #define TIMEOUT_SECONDS 60
 
 /* NULL where it is not set or empty. */
@@ -248,12 +248,25 @@ static int find_by_srun(struct rank_env *env, struct error *error)
     return status;
 }
 
+static int secret_read(struct rank_env *env, struct error *error)
+{
+    const char *secret = variable("FLAT_COMM_SECRET");
+    const size_t length = secret ? strlen(secret) : 0;
+    if (secret && (length < SECRET_BYTES_MIN || length >= sizeof env->secret))
+        return error_set(error, STATUS_USAGE, "FLAT_COMM_SECRET: expected %d to %zu characters, found %zu; make one with "
+                         "openssl rand -hex 32", SECRET_BYTES_MIN, sizeof env->secret - 1, length);
+    memcpy(env->secret, secret ? secret : "", length + 1);
+    return STATUS_OK;
+}
+
 int rank_env_read(struct rank_env *env, struct error *error)
 {
     *env = (struct rank_env){.size = 1, .local_size = 1, .listener = -1, .launcher = "none"};
     int timeout = TIMEOUT_SECONDS;
     int status = variable_int("FLAT_COMM_TIMEOUT", 1, 86400, &timeout, error);
     env->timeout_seconds = timeout;
+    if (!status)
+        status = secret_read(env, error);
     if (status)
         return status;
     if (variable("RANK") || variable("WORLD_SIZE"))
@@ -264,9 +277,20 @@ int rank_env_read(struct rank_env *env, struct error *error)
         status = find_by_mpi(env, &by_pmi, error);
     else if (variable("SLURM_PROCID") && variable("SLURM_STEP_ID"))
         status = find_by_srun(env, error);
-    if (!status && env->local_size < env->local_rank + 1)
+    if (status)
+        return status;
+    if (env->size > 1 && env->local_size == env->size && !is_loopback(env->address))
+        strcpy(env->address, "127.0.0.1");
+    if (env->local_size < env->local_rank + 1)
         env->local_size = env->local_rank + 1; /* not told */
-    return status;
+    return STATUS_OK;
+}
+
+const char *rank_env_warning(const struct rank_env *env)
+{
+    return env->size > 1 && !*env->secret ? "FLAT_COMM_SECRET is not set: whoever reaches a port of these ranks can take part "
+                                            "in the run or end it; give all ranks the same, made with openssl rand -hex 32"
+                                          : NULL;
 }
 
 int rank_env_device(const struct rank_env *env)

@@ -1,9 +1,9 @@
-/* rendezvous.c - how the ranks of a run find each other: all connect to rank 0, say who they are, and hear from it who
- * all of them are, or why the run does not begin.
+/* rendezvous.c - how the ranks of a run find each other: all connect to rank 0, say and prove who they are, and hear from
+ * it who all of them are, or why the run does not begin.
  *
- * Two connections a rank, for host values and for heartbeats. What does not begin with our magic is a stranger (a port
- * scanner, say) and is ignored; another version, another world size or a rank that comes twice ends the run, for
- * everyone with the same line.
+ * Two connections per rank, for host values and for heartbeats. Who proves nothing is a stranger (a port scanner, say) and
+ * is ignored; of those who prove that they know the secret another version, another world size or a rank that comes twice
+ * ends the run, for everyone with the same line.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -16,29 +16,18 @@
 #include "../util/clock.h"
 #include "../util/memory.h"
 #include "../util/version.h"
+#include "handshake.h"
 #include "internal.h"
 
-#define HELLO_SECONDS 3.0   /* for a connection to say who it is */
+#define ANSWER_SECONDS 3.0  /* for the answers to leave */
 #define LOOK_SECONDS 0.25   /* between two looks whether those who came are still there */
 enum { OTHER_FILES = 64 };  /* that a process has open beside connections */
 #define PATIENCE_SECONDS 10 /* rank 0 may have begun to wait so much later than this rank */
 
-struct answer {
-    int32_t status, ranks;
-    uint64_t key;
-    char text[512];
-};
-
-/* One rank in the list that everybody gets. */
-struct entry {
-    int64_t process;
-    char host[65], address[TCP_ADDRESS_BYTES];
-};
-
-static void hello_fill(const struct comm *comm, enum comm_channel channel, struct comm_hello *hello)
+void hello_fill(const struct comm *comm, enum comm_channel channel, struct comm_hello *hello)
 {
     *hello = (struct comm_hello){.protocol = COMM_PROTOCOL, .rank = comm->env.rank, .size = comm->env.size,
-                                 .channel = channel, .process = getpid()};
+                                 .channel = channel, .process = getpid(), .run = comm->run};
     memcpy(hello->magic, COMM_MAGIC, sizeof hello->magic);
     snprintf(hello->version, sizeof hello->version, "%s (%s)", FLAT_VERSION, version_commit());
     if (gethostname(hello->host, sizeof hello->host - 1))
@@ -47,20 +36,18 @@ static void hello_fill(const struct comm *comm, enum comm_channel channel, struc
 
 /* ---- rank 0 ----------------------------------------------------------------------------------------------------- */
 
-static int hello_check(const struct comm *comm, const struct comm_hello *hello, int *const fds[CHANNELS],
+static int hello_check(const struct comm *comm, const struct comm_hello *hello, int *const fds[CHANNELS_TO_ROOT],
                        struct error *error)
 {
     struct comm_hello own;
     hello_fill(comm, CHANNEL_VALUES, &own);
-    if (hello->protocol != own.protocol || strcmp(hello->version, own.version))
-        return error_set(error, STATUS_USAGE,
-                         "rank %d (host %s) is flat %s of protocol %d, rank 0 is flat %s of protocol "
-                         "%d; start the same program everywhere", hello->rank, hello->host, hello->version,
-                         hello->protocol, own.version, own.protocol);
+    if (strcmp(hello->version, own.version))
+        return error_set(error, STATUS_USAGE, "rank %d (host %s) is flat %s, rank 0 is flat %s; start the same program "
+                         "everywhere", hello->rank, hello->host, hello->version, own.version);
     if (hello->size != own.size)
         return error_set(error, STATUS_USAGE, "rank %d (host %s) was started with %d ranks, rank 0 with %d",
                          hello->rank, hello->host, hello->size, own.size);
-    if (hello->rank < 1 || hello->rank >= own.size || hello->channel < 0 || hello->channel >= CHANNELS)
+    if (hello->rank < 1 || hello->rank >= own.size || hello->channel < 0 || hello->channel >= CHANNELS_TO_ROOT)
         return error_set(error, STATUS_USAGE, "host %s: process %lld came as rank %d of %d", hello->host,
                          (long long)hello->process, hello->rank, own.size);
     if (fds[hello->channel][hello->rank] >= 0)
@@ -71,9 +58,10 @@ static int hello_check(const struct comm *comm, const struct comm_hello *hello, 
 }
 
 /* Names those who are not there. */
-static int missing_error(const struct comm *comm, int *const fds[CHANNELS], struct error *error)
+static int missing_error(const struct comm *comm, int *const fds[CHANNELS_TO_ROOT], const struct acceptor *acceptor,
+                         struct error *error)
 {
-    char list[256] = "";
+    char list[256] = "", others[160] = "";
     size_t used = 0;
     int missing = 0;
     for (int rank = 1; rank < comm->env.size; rank++) {
@@ -82,19 +70,25 @@ static int missing_error(const struct comm *comm, int *const fds[CHANNELS], stru
         if (++missing <= 24)
             used += (size_t)snprintf(list + used, sizeof list - used, "%s%d", missing > 1 ? ", " : "", rank);
     }
+    if (acceptor->unproved)
+        snprintf(others, sizeof others, " (%d connection%s did not prove to know FLAT_COMM_SECRET)",
+                 acceptor->unproved, acceptor->unproved > 1 ? "s" : "");
+    else if (acceptor->other_protocol)
+        snprintf(others, sizeof others, " (somebody came with protocol %d, this is %d: start the same program everywhere)",
+                 acceptor->other_protocol, COMM_PROTOCOL);
     return error_set(error, STATUS_PEER,
-                     "rank%s %s%s of %d did not come to %s port %d within %.0f s; see what %s, or raise "
+                     "rank%s %s%s of %d did not come to %s port %d within %.0f s%s; see what %s, or raise "
                      "FLAT_COMM_TIMEOUT", missing > 1 ? "s" : "", list, missing > 24 ? ", ..." : "", comm->env.size,
-                     comm->env.address, comm->env.port, comm->env.timeout_seconds,
+                     comm->env.address, comm->env.port, comm->env.timeout_seconds, others,
                      missing > 1 ? "they said" : "it said");
 }
 
 /* Somebody who came and has gone again. */
-static int gone_check(const struct comm *comm, int *const fds[CHANNELS], struct error *error)
+static int gone_check(const struct comm *comm, int *const fds[CHANNELS_TO_ROOT], struct error *error)
 {
     char byte;
     for (int rank = 1; rank < comm->env.size; rank++)
-        for (int channel = 0; channel < CHANNELS; channel++) {
+        for (int channel = 0; channel < CHANNELS_TO_ROOT; channel++) {
             const int fd = fds[channel][rank];
             ssize_t got = fd >= 0 ? recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) : 1;
             if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR))
@@ -105,12 +99,12 @@ static int gone_check(const struct comm *comm, int *const fds[CHANNELS], struct 
     return STATUS_OK;
 }
 
-static void answers_send(const struct comm *comm, int *const fds[CHANNELS], const struct answer *answer,
-                         const struct entry *list)
+static void answers_send(const struct comm *comm, int *const fds[CHANNELS_TO_ROOT], const struct comm_answer *answer,
+                         const struct comm_entry *list)
 {
-    const double deadline = clock_seconds() + HELLO_SECONDS;
+    const double deadline = clock_seconds() + ANSWER_SECONDS;
     for (int rank = 1; rank < comm->env.size; rank++)
-        for (int channel = 0; channel < CHANNELS; channel++) {
+        for (int channel = 0; channel < CHANNELS_TO_ROOT; channel++) {
             const int fd = fds[channel][rank];
             if (fd < 0 || !tcp_send(fd, answer, sizeof *answer, deadline))
                 continue; /* whoever has gone is the heartbeat's business */
@@ -119,67 +113,74 @@ static void answers_send(const struct comm *comm, int *const fds[CHANNELS], cons
         }
 }
 
+/* One rank has come and proved itself: takes its connection, or refuses it and with it the run. */
+static int rank_take(struct comm *comm, int fd, struct comm_hello *hello, const char *from,
+                     int *const fds[CHANNELS_TO_ROOT], struct error *error)
+{
+    message_text_clean(hello->version, sizeof hello->version);
+    message_text_clean(hello->host, sizeof hello->host);
+    int status = hello_check(comm, hello, fds, error);
+    if (status) {
+        struct comm_answer refusal = {.status = status};
+        snprintf(refusal.text, sizeof refusal.text, "%.511s", error->text);
+        tcp_send(fd, &refusal, sizeof refusal, clock_seconds() + ANSWER_SECONDS);
+        close(fd);
+        return status;
+    }
+    struct comm_peer *peer = &comm->peer[hello->rank];
+    memcpy(peer->host, hello->host, sizeof peer->host);
+    peer->process = (long)hello->process;
+    snprintf(peer->address, sizeof peer->address, "%s", from);
+    fds[hello->channel][hello->rank] = fd;
+    return STATUS_OK;
+}
+
 /* Takes connections until all are there. */
-static int ranks_gather(struct comm *comm, int listener, int *const fds[CHANNELS], struct error *error)
+static int ranks_gather(struct comm *comm, int listener, int *const fds[CHANNELS_TO_ROOT], struct error *error)
 {
     const double deadline = clock_seconds() + comm->env.timeout_seconds;
-    int status = STATUS_OK;
-    for (int wanted = CHANNELS * (comm->env.size - 1); !status && wanted;) {
+    struct acceptor acceptor;
+    int status = acceptor_open(&acceptor, listener, comm->env.secret, error);
+    for (int wanted = CHANNELS_TO_ROOT * (comm->env.size - 1); !status && wanted;) {
         char from[TCP_ADDRESS_BYTES];
         struct comm_hello hello;
-        const double now = clock_seconds(), look = now + LOOK_SECONDS;
-        int fd = tcp_accept(listener, look < deadline ? look : deadline, from);
-        if (fd < 0) {
+        const double look = clock_seconds() + LOOK_SECONDS;
+        int fd = acceptor_next(&acceptor, look < deadline ? look : deadline, &hello, from);
+        if (fd >= 0) {
+            status = rank_take(comm, fd, &hello, from, fds, error);
+            wanted--;
+        } else {
             status = gone_check(comm, fds, error);
-            if (!status && clock_seconds() >= deadline)
-                status = missing_error(comm, fds, error);
-            continue;
         }
-        if (!tcp_receive(fd, &hello, sizeof hello, now + HELLO_SECONDS) || memcmp(hello.magic, COMM_MAGIC, 8)) {
-            close(fd);
-            continue;
-        }
-        hello.version[sizeof hello.version - 1] = hello.host[sizeof hello.host - 1] = 0;
-        status = hello_check(comm, &hello, fds, error);
-        if (status) {
-            struct answer refusal = {.status = status};
-            snprintf(refusal.text, sizeof refusal.text, "%.511s", error->text);
-            tcp_send(fd, &refusal, sizeof refusal, now + HELLO_SECONDS);
-            close(fd);
-            continue;
-        }
-        struct comm_peer *peer = &comm->peer[hello.rank];
-        memcpy(peer->host, hello.host, sizeof peer->host);
-        peer->process = (long)hello.process;
-        snprintf(peer->address, sizeof peer->address, "%s", tcp_is_loopback(from) ? "" : from);
-        fds[hello.channel][hello.rank] = fd;
-        wanted--;
+        if (!status && wanted && clock_seconds() >= deadline)
+            status = missing_error(comm, fds, &acceptor, error);
     }
+    acceptor_close(&acceptor);
     return status;
 }
 
-static int key_make(uint64_t *key, struct error *error)
+static int run_number(uint64_t *run, struct error *error)
 {
-    if (getentropy(key, sizeof *key))
+    if (getentropy(run, sizeof *run))
         return error_set(error, STATUS_RUNTIME, "no random numbers from the system: %s", strerror(errno));
     return STATUS_OK;
 }
 
 static int rendezvous_root(struct comm *comm, int *heartbeat_fds, struct error *error)
 {
-    int *const fds[CHANNELS] = {comm->values, heartbeat_fds};
+    int *const fds[CHANNELS_TO_ROOT] = {comm->values, heartbeat_fds};
     struct error own = {0};
     int listener = comm->env.listener, bound;
-    struct entry *list = memory_array((size_t)comm->env.size, sizeof *list, error);
+    struct comm_entry *list = memory_array((size_t)comm->env.size, sizeof *list, error);
     if (!list)
         return STATUS_MEMORY;
     int status = listener >= 0 ? STATUS_OK
                                : tcp_listen(&listener, comm->env.address, comm->env.port, &bound, &own);
     if (!status)
-        status = key_make(&comm->key, &own);
+        status = run_number(&comm->run, &own);
     if (!status)
         status = ranks_gather(comm, listener, fds, &own);
-    struct answer answer = {.status = status, .ranks = comm->env.size, .key = comm->key};
+    struct comm_answer answer = {.status = status, .ranks = comm->env.size, .run = comm->run};
     snprintf(answer.text, sizeof answer.text, "%.511s", own.text);
     for (int rank = 0; rank < comm->env.size; rank++) {
         struct comm_peer *peer = &comm->peer[rank];
@@ -195,31 +196,33 @@ static int rendezvous_root(struct comm *comm, int *heartbeat_fds, struct error *
 
 /* ---- the others ------------------------------------------------------------------------------------------------- */
 
-static int answer_receive(struct comm *comm, int fd, double deadline, struct answer *answer, struct error *error)
+static int answer_receive(struct comm *comm, int fd, double deadline, struct comm_answer *answer, struct error *error)
 {
     if (!tcp_receive(fd, answer, sizeof *answer, deadline))
         return error_set(error, STATUS_PEER, "rank 0 (%s port %d) is lost before all ranks had come: %s",
                          comm->env.address, comm->env.port, tcp_reason(errno));
-    answer->text[sizeof answer->text - 1] = 0;
+    message_text_clean(answer->text, sizeof answer->text);
     if (answer->status)
-        return error_set(error, answer->status, "%s", answer->text);
+        return error_set(error, message_status(answer->status), "%s", answer->text);
     if (answer->ranks != comm->env.size)
         return error_set(error, STATUS_RUNTIME, "%s port %d: what answers there is not rank 0 of this program",
                          comm->env.address, comm->env.port);
-    comm->key = answer->key;
+    comm->run = answer->run;
     return STATUS_OK;
 }
 
 static int list_receive(struct comm *comm, double deadline, struct error *error)
 {
     for (int rank = 0; rank < comm->env.size; rank++) {
-        struct entry entry;
+        struct comm_entry entry;
         if (!tcp_receive(comm->values[0], &entry, sizeof entry, deadline))
             return error_set(error, STATUS_PEER, "rank 0 (%s port %d) is lost at the start: %s", comm->env.address,
                              comm->env.port, tcp_reason(errno));
         struct comm_peer *peer = &comm->peer[rank];
-        snprintf(peer->host, sizeof peer->host, "%.64s", entry.host);
-        snprintf(peer->address, sizeof peer->address, "%.255s", entry.address);
+        message_text_clean(entry.host, sizeof entry.host);
+        message_text_clean(entry.address, sizeof entry.address);
+        memcpy(peer->host, entry.host, sizeof peer->host);
+        memcpy(peer->address, entry.address, sizeof peer->address);
         peer->process = (long)entry.process;
     }
     return STATUS_OK;
@@ -227,22 +230,22 @@ static int list_receive(struct comm *comm, double deadline, struct error *error)
 
 static int rendezvous_other(struct comm *comm, int *heartbeat_fds, struct error *error)
 {
-    int *const fds[CHANNELS] = {comm->values, heartbeat_fds};
+    int *const fds[CHANNELS_TO_ROOT] = {comm->values, heartbeat_fds};
     const double deadline = clock_seconds() + comm->env.timeout_seconds;
-    struct answer answer;
+    struct comm_answer answer;
     int status = STATUS_OK;
-    for (int channel = 0; !status && channel < CHANNELS; channel++) {
+    for (int channel = 0; !status && channel < CHANNELS_TO_ROOT; channel++) {
         struct comm_hello hello;
         hello_fill(comm, channel, &hello);
-        status = tcp_connect(fds[channel], comm->env.address, comm->env.port, deadline, error);
-        if (status == STATUS_PEER)
+        status = handshake_connect(fds[channel], comm->env.address, comm->env.port, comm->env.secret, &hello, deadline,
+                                   comm->values[0], error);
+        if (status == STATUS_PEER && clock_seconds() >= deadline)
             error_set(error, STATUS_PEER, "rank 0 did not answer at %s port %d within %.0f s; is it started, and does "
                       "MASTER_ADDR name its host?", comm->env.address, comm->env.port, comm->env.timeout_seconds);
-        else if (!status && !tcp_send(*fds[channel], &hello, sizeof hello, deadline))
-            status = error_set(error, STATUS_PEER, "rank 0 (%s port %d) hung up: %s", comm->env.address,
-                               comm->env.port, tcp_reason(errno));
     }
-    for (int channel = 0; !status && channel < CHANNELS; channel++) {
+    if (status && tcp_readable(comm->values[0])) /* refused before the second connection came about: hear why */
+        return answer_receive(comm, comm->values[0], deadline, &answer, error) ? error->status : status;
+    for (int channel = 0; !status && channel < CHANNELS_TO_ROOT; channel++) {
         status = answer_receive(comm, *fds[channel], deadline + PATIENCE_SECONDS, &answer, error);
         if (!status && channel == CHANNEL_VALUES)
             status = list_receive(comm, deadline + PATIENCE_SECONDS, error);
@@ -254,18 +257,27 @@ static int rendezvous_other(struct comm *comm, int *heartbeat_fds, struct error 
 static int limit_raise(const struct rank_env *env, struct error *error)
 {
     struct rlimit limit;
-    const rlim_t needed = (rlim_t)env->size * (env->rank ? 1 : 1 + CHANNELS) + OTHER_FILES;
-    if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur >= needed)
+    const rlim_t needed = (rlim_t)env->size * (env->rank ? 1 : 1 + CHANNELS_TO_ROOT) + OTHER_FILES;
+    const rlim_t wanted = needed + HANDSHAKE_PENDING;
+    if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur >= wanted)
         return STATUS_OK;
     if (limit.rlim_max < needed)
         return error_set(error, STATUS_RUNTIME, "rank %d of %d needs %llu open files, the limit is %llu; raise it with "
                          "ulimit -n", env->rank, env->size, (unsigned long long)needed,
                          (unsigned long long)limit.rlim_max);
-    limit.rlim_cur = needed;
+    limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
     if (setrlimit(RLIMIT_NOFILE, &limit))
         return error_set(error, STATUS_RUNTIME, "rank %d: the limit of open files cannot be raised to %llu: %s",
-                         env->rank, (unsigned long long)needed, strerror(errno));
+                         env->rank, (unsigned long long)limit.rlim_cur, strerror(errno));
     return STATUS_OK;
+}
+
+bool ranks_share_host(const struct comm *comm)
+{
+    for (int rank = 1; rank < comm->env.size; rank++)
+        if (*comm->peer[rank].address || strcmp(comm->peer[rank].host, comm->peer[0].host))
+            return false;
+    return true;
 }
 
 int rendezvous(struct comm *comm, int *heartbeat_fds, struct error *error)

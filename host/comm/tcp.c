@@ -10,14 +10,11 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "../util/clock.h"
 
-enum { NAP_NANOSECONDS = 50000000 }; /* between two tries */
-
-static void nap(void) { nanosleep(&(struct timespec){.tv_nsec = NAP_NANOSECONDS}, NULL); }
+#define RETRY_SECONDS 0.05 /* between two tries */
 
 static int milliseconds_to(double deadline)
 {
@@ -136,7 +133,13 @@ static int socket_connect(const struct addrinfo *at, double deadline)
     return fd;
 }
 
-int tcp_connect(int *fd, const char *address, int port, double deadline, struct error *error)
+bool tcp_readable(int fd)
+{
+    struct pollfd ready = {.fd = fd, .events = POLLIN};
+    return fd >= 0 && poll(&ready, 1, 0) == 1;
+}
+
+int tcp_connect(int *fd, const char *address, int port, double deadline, int stop, struct error *error)
 {
     struct addrinfo *list;
     int failure = 0;
@@ -148,10 +151,10 @@ int tcp_connect(int *fd, const char *address, int port, double deadline, struct 
         for (struct addrinfo *at = list; at && *fd < 0; at = at->ai_next)
             if ((*fd = socket_connect(at, deadline)) < 0)
                 failure = errno;
-        if (*fd < 0 && clock_seconds() >= deadline)
+        if (*fd < 0 && (clock_seconds() >= deadline || tcp_readable(stop)))
             break;
         if (*fd < 0)
-            nap();
+            clock_sleep(RETRY_SECONDS);
     }
     freeaddrinfo(list);
     if (*fd < 0)
@@ -159,23 +162,31 @@ int tcp_connect(int *fd, const char *address, int port, double deadline, struct 
     return STATUS_OK;
 }
 
-int tcp_accept(int listener, double deadline, char from[TCP_ADDRESS_BYTES])
+static bool same_address(const struct sockaddr_storage *a, const struct sockaddr_storage *b)
+{
+    if (a->ss_family != b->ss_family)
+        return false;
+    if (a->ss_family == AF_INET6)
+        return !memcmp(&((const struct sockaddr_in6 *)a)->sin6_addr, &((const struct sockaddr_in6 *)b)->sin6_addr,
+                       sizeof(struct in6_addr));
+    return a->ss_family == AF_INET &&
+           ((const struct sockaddr_in *)a)->sin_addr.s_addr == ((const struct sockaddr_in *)b)->sin_addr.s_addr;
+}
+
+int tcp_accept_now(int listener, char from[TCP_ADDRESS_BYTES])
 {
     for (;;) {
-        struct pollfd ready = {.fd = listener, .events = POLLIN};
-        struct sockaddr_storage other;
-        socklen_t length = sizeof other;
-        int got = poll(&ready, 1, milliseconds_to(deadline));
-        if (got == 0 || (got < 0 && errno != EINTR))
-            return -1;
-        int fd = got > 0 ? accept4(listener, (struct sockaddr *)&other, &length, SOCK_CLOEXEC | SOCK_NONBLOCK) : -1;
+        struct sockaddr_storage other, own;
+        socklen_t length = sizeof other, own_length = sizeof own;
+        int fd = accept4(listener, (struct sockaddr *)&other, &length, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd < 0 && (errno == EINTR || errno == ECONNABORTED))
             continue; /* a signal, or a caller that has gone again */
-        if (fd < 0) { /* no descriptor or memory for it now */
-            nap();
+        if (fd < 0)
             return -1;
-        }
         if (getnameinfo((struct sockaddr *)&other, length, from, TCP_ADDRESS_BYTES, NULL, 0, NI_NUMERICHOST))
+            *from = 0;
+        if (tcp_is_loopback(from) ||
+            (!getsockname(fd, (struct sockaddr *)&own, &own_length) && same_address(&own, &other)))
             *from = 0;
         socket_prepare(fd);
         return fd;

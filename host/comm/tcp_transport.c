@@ -10,16 +10,11 @@
 
 #include "../util/clock.h"
 #include "../util/memory.h"
-#include "heartbeat.h"
+#include "handshake.h"
 #include "internal.h"
 
+#define LOOPBACK "127.0.0.1"
 #define CONNECT_SECONDS 60.0 /* to make the connections; a rank that is lost meanwhile is noticed by its heartbeat */
-#define HELLO_SECONDS 5.0    /* for a connection to say whose it is */
-
-struct hello {
-    uint64_t key;
-    int64_t rank;
-};
 
 struct tcp_transport {
     int rank, size;
@@ -89,42 +84,49 @@ const char *tcp_transport_exchange(struct tcp_transport *transport, const struct
 
 /* ---- making it -------------------------------------------------------------------------------------------------- */
 
-/* To all ranks below: their listeners exist already, so that no connection waits for an accept. */
+/* To all ranks below. Those accept only after their own connections to the ranks below them: rank 0 at once, rank 1 when it
+ * has connected to rank 0, and so on, so that nobody waits in a circle. */
 static int ranks_connect(struct tcp_transport *transport, struct comm *comm, const int32_t *ports, double deadline,
                          struct error *error)
 {
+    const bool one_host = ranks_share_host(comm);
     int status = STATUS_OK;
     for (int rank = 0; !status && rank < transport->rank; rank++) {
-        const char *address = comm->peer[rank].address;
-        const struct hello own = {comm->key, transport->rank};
-        status = tcp_connect(&transport->fd[rank], *address ? address : comm->env.address, ports[rank], deadline,
-                             error);
-        if (status)
-            error_prefix(error, "rank %d (host %s)", rank, comm->peer[rank].host);
-        else if (!tcp_send(transport->fd[rank], &own, sizeof own, deadline))
-            heartbeat_exit_lost(comm->heartbeat, rank, tcp_reason(errno));
+        const struct comm_peer *peer = &comm->peer[rank];
+        const char *address = one_host ? LOOPBACK : *peer->address ? peer->address : comm->env.address;
+        struct comm_hello hello;
+        hello_fill(comm, CHANNEL_DATA, &hello);
+        if (ports[rank] < 1 || ports[rank] > 65535)
+            status = error_set(error, STATUS_RUNTIME, "rank %d (host %s) listens at port %d, which is none", rank,
+                               peer->host, ports[rank]);
+        else if ((status = handshake_connect(&transport->fd[rank], address, ports[rank], comm->env.secret, &hello,
+                                             deadline, -1, error)))
+            error_prefix(error, "rank %d (host %s)", rank, peer->host);
     }
     return status;
 }
 
 static int ranks_accept(struct tcp_transport *transport, struct comm *comm, double deadline, struct error *error)
 {
-    for (int wanted = transport->size - 1 - transport->rank; wanted;) {
+    struct acceptor acceptor;
+    int status = acceptor_open(&acceptor, comm->listener, comm->env.secret, error);
+    for (int wanted = transport->size - 1 - transport->rank; !status && wanted;) {
         char from[TCP_ADDRESS_BYTES];
-        struct hello hello;
-        int fd = tcp_accept(comm->listener, deadline, from);
-        if (fd < 0)
-            return error_set(error, STATUS_PEER, "%d ranks above %d did not connect within %.0f s", wanted,
-                             transport->rank, CONNECT_SECONDS);
-        if (!tcp_receive(fd, &hello, sizeof hello, clock_seconds() + HELLO_SECONDS) || hello.key != comm->key ||
-            hello.rank <= transport->rank || hello.rank >= transport->size || transport->fd[hello.rank] >= 0) {
-            close(fd); /* none of ours */
-            continue;
+        struct comm_hello hello;
+        int fd = acceptor_next(&acceptor, deadline, &hello, from);
+        if (fd < 0) {
+            status = error_set(error, STATUS_PEER, "%d ranks above %d did not connect within %.0f s", wanted,
+                               transport->rank, CONNECT_SECONDS);
+        } else if (hello.channel != CHANNEL_DATA || hello.run != comm->run || hello.rank <= transport->rank ||
+                   hello.rank >= transport->size || transport->fd[hello.rank] >= 0) {
+            close(fd); /* of another run with the same secret */
+        } else {
+            transport->fd[hello.rank] = fd;
+            wanted--;
         }
-        transport->fd[hello.rank] = fd;
-        wanted--;
     }
-    return STATUS_OK;
+    acceptor_close(&acceptor);
+    return status;
 }
 
 static struct tcp_transport *transport_allocate(const struct comm *comm, struct error *error)
@@ -150,14 +152,15 @@ int tcp_transport_open(struct tcp_transport **out, struct comm *comm, struct err
 {
     const double deadline = clock_seconds() + CONNECT_SECONDS;
     const size_t size = (size_t)comm->env.size;
-    const char *own = comm->peer[comm->env.rank].address;
+    const char *address = comm->peer[comm->env.rank].address;
     int32_t port = 0;
     int bound = 0;
     struct tcp_transport *transport = transport_allocate(comm, error);
     int32_t *ports = memory_array(size, sizeof *ports, error);
     int status = transport && ports ? STATUS_OK : STATUS_MEMORY;
     if (!status)
-        status = tcp_listen(&comm->listener, *own ? own : comm->env.address, 0, &bound, error);
+        status = tcp_listen(&comm->listener, ranks_share_host(comm) ? LOOPBACK : *address ? address : comm->env.address,
+                            0, &bound, error);
     port = bound;
     status = comm_agree(comm, status, error);
     if (!status)

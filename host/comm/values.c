@@ -11,18 +11,6 @@
 #include "internal.h"
 #include "heartbeat.h"
 
-/* What a rank is about to do, so that ranks which differ are told instead of mixed up. */
-struct header {
-    char call[48];
-    uint64_t bytes;
-};
-
-/* Rank 0's answer: bytes of the result, or, where `differs` is set, of a text. */
-struct reply {
-    uint64_t bytes;
-    int64_t differs;
-};
-
 static void value_send(struct comm *comm, int rank, const void *bytes, size_t count)
 {
     if (!tcp_send(comm->values[rank], bytes, count, 0))
@@ -38,12 +26,12 @@ static void value_receive(struct comm *comm, int rank, void *bytes, size_t count
 static void reply_send(struct comm *comm, const void *bytes, size_t count, bool differs)
 {
     for (int rank = 1; rank < comm->env.size; rank++) {
-        value_send(comm, rank, &(struct reply){count, differs}, sizeof(struct reply));
+        value_send(comm, rank, &(struct comm_reply){count, differs}, sizeof(struct comm_reply));
         value_send(comm, rank, bytes, count);
     }
 }
 
-static int gather_at_root(struct comm *comm, const struct header *own_header, const void *own, combine_fn combine,
+static int gather_at_root(struct comm *comm, const struct comm_call *own_header, const void *own, combine_fn combine,
                       void *result, size_t result_bytes, struct error *error)
 {
     const size_t bytes = own_header->bytes;
@@ -53,14 +41,15 @@ static int gather_at_root(struct comm *comm, const struct header *own_header, co
     if (bytes)
         memcpy(all, own, bytes);
     for (int rank = 1; rank < comm->env.size; rank++) {
-        struct header header;
+        struct comm_call header;
         value_receive(comm, rank, &header, sizeof header);
         if (memcmp(&header, own_header, sizeof header)) {
+            message_text_clean(header.name, sizeof header.name);
             free(all);
             error_set(error, STATUS_RUNTIME,
                       "rank %d makes the call %.47s of %llu bytes where rank 0 makes %s of %zu: the "
-                      "ranks do not run the same program", rank, header.call, (unsigned long long)header.bytes,
-                      own_header->call, bytes);
+                      "ranks do not run the same program", rank, header.name, (unsigned long long)header.bytes,
+                      own_header->name, bytes);
             reply_send(comm, error->text, strlen(error->text) + 1, true);
             return STATUS_RUNTIME;
         }
@@ -79,10 +68,10 @@ int values_gather(struct comm *comm, const char *call, const void *own, size_t b
                  size_t result_bytes, struct error *error)
 {
     struct error unused; /* rank 0 tells the others, whether its caller wants to know or not */
-    struct header header = {.bytes = bytes};
-    struct reply reply;
+    struct comm_call header = {.bytes = bytes};
+    struct comm_reply reply;
     error = error ? error : &unused;
-    snprintf(header.call, sizeof header.call, "%s", call);
+    snprintf(header.name, sizeof header.name, "%s", call);
     heartbeat_count_call(comm->heartbeat);
     if (comm->env.rank == 0)
         return gather_at_root(comm, &header, own, combine, result, result_bytes, error);
@@ -95,6 +84,9 @@ int values_gather(struct comm *comm, const char *call, const void *own, size_t b
         value_receive(comm, 0, text, reply.bytes < sizeof text ? reply.bytes : sizeof text - 1);
         return error_set(error, STATUS_RUNTIME, "%s", text);
     }
+    if (reply.bytes != result_bytes)
+        return error_set(error, STATUS_RUNTIME, "rank 0 replies to %s with %llu bytes where %zu are due: the ranks do not "
+                         "run the same program", call, (unsigned long long)reply.bytes, result_bytes);
     value_receive(comm, 0, result, result_bytes);
     return STATUS_OK;
 }
@@ -171,6 +163,15 @@ int comm_report_once(const struct comm *comm, int status, struct error *error)
     return status;
 }
 
+enum { TEXT_BYTES_MAX = 1 << 24 }; /* that comm_check_equal takes: a guard against a rank that has gone wrong */
+
+/* A result names a rank that there is not. */
+static int rank_refuse(const char *call, int64_t rank, struct error *error)
+{
+    return error_set(error, STATUS_RUNTIME, "rank 0 replies to %s with rank %lld, which is none: the ranks do not run the "
+                     "same program", call, (long long)rank);
+}
+
 /* Around the first byte that differs. */
 struct difference {
     int64_t rank; /* 0: none */
@@ -188,10 +189,11 @@ static void combine_difference(const void *all, size_t bytes, int size, void *re
             at++;
         if (at == bytes)
             continue;
-        size_t start = at > 32 ? at - 32 : 0;
+        const size_t start = at > 32 ? at - 32 : 0;
+        const int shown = bytes - start < sizeof found.ours ? (int)(bytes - start) : (int)sizeof found.ours - 1;
         found.rank = rank;
-        snprintf(found.ours, sizeof found.ours, "%.95s", ours + start);
-        snprintf(found.theirs, sizeof found.theirs, "%.95s", theirs + start);
+        snprintf(found.ours, sizeof found.ours, "%.*s", shown, ours + start);
+        snprintf(found.theirs, sizeof found.theirs, "%.*s", shown, theirs + start);
     }
     memcpy(result, &found, sizeof found);
 }
@@ -203,6 +205,9 @@ int comm_check_equal(struct comm *comm, const char *what, const char *text, stru
     if (!comm)
         return STATUS_OK;
     int status = comm_max(comm, &length, error);
+    if (!status && length > TEXT_BYTES_MAX)
+        status = error_set(error, STATUS_RUNTIME, "%s: a rank has %lld bytes of it, more than the %d that are compared",
+                           what, (long long)length, TEXT_BYTES_MAX);
     char *padded = status ? NULL : memory_array((size_t)length, 1, error);
     if (!padded)
         return status ? status : STATUS_MEMORY;
@@ -211,6 +216,10 @@ int comm_check_equal(struct comm *comm, const char *what, const char *text, stru
     free(padded);
     if (status || !found.rank)
         return status;
+    message_text_clean(found.ours, sizeof found.ours);
+    message_text_clean(found.theirs, sizeof found.theirs);
+    if (found.rank < 0 || found.rank >= comm->env.size)
+        return rank_refuse(what, found.rank, error);
     error_set(error, STATUS_USAGE, "%s: rank %lld (host %s) has '%s', rank 0 has '%s'; all ranks need the same", what,
               (long long)found.rank, comm->peer[found.rank].host, found.theirs, found.ours);
     return comm_report_once(comm, STATUS_USAGE, error);
@@ -223,10 +232,13 @@ struct verdict {
 
 static void combine_status(const void *all, size_t bytes, int size, void *result)
 {
-    const struct verdict *verdicts = all, *first = &verdicts[0];
-    for (int rank = 1; rank < size && !first->status; rank++)
-        first = verdicts[rank].status ? &verdicts[rank] : first;
-    memcpy(result, first, bytes);
+    const struct verdict *verdicts = all;
+    struct verdict first = verdicts[0];
+    for (int rank = 1; rank < size && !first.status; rank++) {
+        first = verdicts[rank];
+        first.rank = rank;
+    }
+    memcpy(result, &first, bytes);
 }
 
 int comm_agree(struct comm *comm, int status, struct error *error)
@@ -239,6 +251,10 @@ int comm_agree(struct comm *comm, int status, struct error *error)
     int failed = values_gather(comm, "status", &own, sizeof own, combine_status, &first, sizeof first, error);
     if (failed || !first.status)
         return failed;
+    if (first.rank < 0 || first.rank >= comm->env.size)
+        return rank_refuse("status", first.rank, error);
+    first.status = message_status(first.status);
+    message_text_clean(first.text, sizeof first.text);
     if (first.rank != comm->env.rank)
         error_set(error, first.status, "rank %d (host %s): %.900s", first.rank, comm->peer[first.rank].host, first.text);
     return comm_report_once(comm, first.status, error);

@@ -21,6 +21,12 @@ double clock_wall(void)
     return clock_read(CLOCK_REALTIME);
 }
 
+void clock_sleep(double seconds)
+{
+    const time_t whole = (time_t)seconds;
+    nanosleep(&(struct timespec){whole, (long)(1e9 * (seconds - (double)whole))}, NULL);
+}
+
 void clock_duration(double seconds, char *out, size_t out_bytes)
 {
     if (!(seconds >= 0 && seconds < 1e12)) {

@@ -7,6 +7,8 @@
 double clock_seconds(void);
 /* Seconds since 1970 (UTC), for logs. */
 double clock_wall(void);
+/* Lets so much time pass; a signal may cut it short. */
+void clock_sleep(double seconds);
 /* "0:07", "12:34" or "3:02:01" in a caller's buffer; "--:--" when seconds is negative or not finite. */
 void clock_duration(double seconds, char *out, size_t out_bytes);
 

@@ -5,13 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* A line that came from a hostile file must stay one printable line. */
-static void text_clean(char *text)
-{
-    for (; *text; text++)
-        if ((unsigned char)*text < 0x20 || *text == 0x7f)
-            *text = '?';
-}
+#include "utf8.h"
 
 int error_set(struct error *error, int status, const char *format, ...)
 {
@@ -20,7 +14,7 @@ int error_set(struct error *error, int status, const char *format, ...)
     vsnprintf(error->text, sizeof error->text, format, list);
     va_end(list);
     error->status = status;
-    text_clean(error->text);
+    utf8_clean_line(error->text); /* what came from a hostile file must stay one line */
     return status;
 }
 
@@ -39,6 +33,6 @@ int error_prefix(struct error *error, const char *format, ...)
         memcpy(error->text + used + 2, rest, length);
         error->text[used + 2 + length] = 0;
     }
-    text_clean(error->text);
+    utf8_clean_line(error->text);
     return error->status;
 }

@@ -142,3 +142,18 @@ size_t utf8_trimmed_length(const char *text, size_t length)
     }
     return length;
 }
+
+void utf8_clean_line(char *text)
+{
+    for (size_t left = strlen(text); left;) {
+        uint32_t code = 0;
+        int bytes = utf8_decode(text, left, &code);
+        const bool printable = bytes && code >= 0x20 && (code < 0x7f || code > 0x9f) && code != 0x2028 && code != 0x2029;
+        if (!bytes)
+            bytes = 1;
+        if (!printable)
+            memset(text, '?', (size_t)bytes);
+        text += bytes;
+        left -= (size_t)bytes;
+    }
+}

@@ -18,6 +18,9 @@ bool utf8_valid(const char *text, size_t length, size_t *bad_offset);
 /* Bytes of the invalid sequence at text[0..length), length > 0, where utf8_decode gave 0: the longest prefix of
  * a valid sequence, at least 1. This is what one U+FFFD stands for in a lossy conversion. */
 size_t utf8_invalid_length(const char *text, size_t length);
+/* Makes a zero-terminated text one printable line, in place: control characters, line separators and bytes that are no
+ * valid UTF-8 become '?', one each byte. For what comes from files and other programs and goes to a terminal. */
+void utf8_clean_line(char *text);
 
 /* Bytes of the character at text[0..length) where it is white space as Python's str.isspace() and strip() see it (U+200B
  * and U+FEFF are not); 0 for any other. */

@@ -46,7 +46,7 @@ static void start_check(const char *launcher, int port, const char *extra)
     struct ranks ranks;
     snprintf(line, sizeof line, "launcher %s\n", launcher);
     ranks_start_at(&ranks, port, 3, SCENARIO("collectives", "cpu"), extra);
-    ranks_wait(&ranks, 120);
+    ranks_wait(&ranks, RANKS_SECONDS);
     for (int rank = 0; rank < 3; rank++)
         ranks_expect(&ranks, rank, 0, line);
     ranks_free(&ranks);
@@ -138,57 +138,22 @@ static void test_limit(void **state)
     ranks_free(&ranks);
 }
 
-/* What rank 0 does when `hello` comes in the place of rank 1. */
-static void stranger_run(const void *hello, size_t bytes, int status, const char *text)
-{
-    struct ranks ranks;
-    struct error error;
-    char answer[4096] = "";
-    int fd;
-    ranks_start(&ranks, 1, SCENARIO("collectives", "cpu"), "WORLD_SIZE=2 LOCAL_WORLD_SIZE=2 FLAT_COMM_TIMEOUT=1");
-    assert_int_equal(tcp_connect(&fd, "127.0.0.1", ranks.port, clock_seconds() + 20, &error), 0);
-    assert_true(tcp_send(fd, hello, bytes, clock_seconds() + 10));
-    tcp_receive(fd, answer, sizeof answer, clock_seconds() + 20); /* all there is until the other side hangs up */
-    tcp_close(&fd);
-    ranks_wait(&ranks, 60);
-    ranks_expect(&ranks, 0, status, text);
-    /* those who are refused hear why */
-    if (status == 2 && !memmem(answer, sizeof answer, text, strlen(text)))
-        fail_msg("the answer does not say \"%s\"", text);
-    ranks_free(&ranks);
-}
-
-static void test_strangers(void **state)
-{
-    (void)state;
-    struct comm_hello hello = {.protocol = COMM_PROTOCOL, .rank = 1, .size = 2, .version = "0.0.0 (other)",
-                               .host = "there"};
-    memcpy(hello.magic, COMM_MAGIC, 8);
-    stranger_run(&hello, sizeof hello, 2, "rank 1 (host there) is flat 0.0.0 (other) of protocol 1, rank 0 is flat ");
-    hello.protocol = 99;
-    stranger_run(&hello, sizeof hello, 2, "of protocol 99");
-    /* no rank at all: not let in, and not the end of the run either */
-    memset(&hello, 'x', sizeof hello);
-    stranger_run(&hello, sizeof hello, 6, "error: rank 1 of 2 did not come");
-    stranger_run("GET / HTTP/1.1\r\n\r\n", 18, 6, "error: rank 1 of 2 did not come");
-}
-
 static void test_wrong_sizes(void **state)
 {
     (void)state;
     /* two processes that both take themselves for rank 1 of 3 */
     struct ranks first, second;
-    ranks_start(&first, 2, SCENARIO("collectives", "cpu"), "WORLD_SIZE=3 LOCAL_WORLD_SIZE=3 FLAT_COMM_TIMEOUT=20");
+    ranks_start(&first, 2, SCENARIO("collectives", "cpu"), "WORLD_SIZE=3 LOCAL_WORLD_SIZE=3");
     ranks_start_at(&second, first.port, 1, SCENARIO("collectives", "cpu"), "WORLD_SIZE=3 LOCAL_WORLD_SIZE=3 RANK=1");
-    ranks_wait(&first, 60);
-    ranks_wait(&second, 60);
+    ranks_wait(&first, RANKS_SECONDS);
+    ranks_wait(&second, RANKS_SECONDS);
     ranks_expect(&first, 0, 2, "error: rank 1 came twice: process ");
     ranks_free(&first);
     ranks_free(&second);
     ranks_start(&first, 1, SCENARIO("collectives", "cpu"), "WORLD_SIZE=2 LOCAL_WORLD_SIZE=2");
     ranks_start_at(&second, first.port, 1, SCENARIO("collectives", "cpu"), "WORLD_SIZE=3 LOCAL_WORLD_SIZE=3 RANK=1");
-    ranks_wait(&first, 60);
-    ranks_wait(&second, 60);
+    ranks_wait(&first, RANKS_SECONDS);
+    ranks_wait(&second, RANKS_SECONDS);
     ranks_expect(&first, 0, 2, "was started with 3 ranks, rank 0 with 2");
     ranks_expect(&second, 0, 2, "was started with 3 ranks, rank 0 with 2");
     ranks_free(&first);
@@ -232,7 +197,7 @@ static void test_failures(void **state)
     const char *const text[] = {" has failed: the disk is full; rank 0 stops", " is lost: ", " is lost: "};
     for (int i = 0; i < 3; i++) {
         ranks_start(&ranks, 4, SCENARIO(scenario[i], "cpu"), NULL);
-        ranks_wait(&ranks, 60);
+        ranks_wait(&ranks, RANKS_SECONDS);
         for (int rank = 0; rank < 3; rank++) {
             ranks_expect(&ranks, rank, 6, "error: rank 3 (host ");
             ranks_expect(&ranks, 0, 6, text[i]);
@@ -251,7 +216,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cpu), cmocka_unit_test(test_queue), cmocka_unit_test(test_launchers),
         cmocka_unit_test(test_mpirun), cmocka_unit_test(test_missing), cmocka_unit_test(test_limit),
-        cmocka_unit_test(test_strangers), cmocka_unit_test(test_wrong_sizes), cmocka_unit_test(test_disagreement),
+        cmocka_unit_test(test_wrong_sizes), cmocka_unit_test(test_disagreement),
         cmocka_unit_test(test_failures)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

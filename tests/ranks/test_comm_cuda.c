@@ -45,7 +45,7 @@ static void test_failures(void **state)
     const char *const text[] = {" has failed: the disk is full; rank 0 stops", " is lost: ", " is lost: "};
     for (int i = 0; i < 3; i++) {
         ranks_start(&ranks, 3, SCENARIO(scenario[i]), NULL);
-        ranks_wait(&ranks, 60);
+        ranks_wait(&ranks, RANKS_SECONDS);
         for (int rank = 0; rank < 2; rank++)
             ranks_expect(&ranks, rank, 6, "error: rank 2 (host ");
         ranks_expect(&ranks, 0, 6, text[i]);
@@ -69,7 +69,7 @@ static void test_kills(void **state)
         usleep(100000u + 37000u * (unsigned)run);
         kill(ranks.pid[victim], SIGKILL);
         const double start = clock_seconds();
-        ranks_wait(&ranks, 60);
+        ranks_wait(&ranks, RANKS_SECONDS);
         snprintf(name, sizeof name, "error: rank %d (host ", victim);
         for (int rank = 0; rank < 3; rank++)
             if (rank != victim) {

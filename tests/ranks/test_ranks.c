@@ -469,7 +469,7 @@ static void flat_refused(int status, const char *wanted, const char *format, con
 {
     struct ranks ranks;
     flat_start(&ranks, 2, format, temporary, argument);
-    ranks_wait(&ranks, 60);
+    ranks_wait(&ranks, RANKS_SECONDS);
     ranks_expect(&ranks, 0, status, wanted);
     ranks_expect(&ranks, 1, status, "");
     if (strstr(ranks.text[1], "error:"))
@@ -508,7 +508,7 @@ static void test_nonfinite(void **state)
     (void)state;
     struct ranks ranks;
     flat_start(&ranks, 2, "--learning_rate 1e30 --max_steps 9");
-    ranks_wait(&ranks, 60);
+    ranks_wait(&ranks, RANKS_SECONDS);
     ranks_expect(&ranks, 0, STATUS_NONFINITE, "step 4: 3 non-finite steps in a row");
     ranks_expect(&ranks, 0, STATUS_NONFINITE, "warning: rank 0: step 2");
     ranks_expect(&ranks, 1, STATUS_NONFINITE, "warning: rank 1: step 2");
@@ -527,7 +527,7 @@ static void test_save_fails(void **state)
              "--gradient_accumulation_steps 1 --output_dir %s", temporary_file("taken", "", 0));
     words_add(words, 2, line);
     ranks_start(&ranks, 2, words, NULL);
-    ranks_wait(&ranks, 60);
+    ranks_wait(&ranks, RANKS_SECONDS);
     ranks_expect(&ranks, 0, STATUS_RUNTIME, "taken");
     ranks_expect(&ranks, 1, STATUS_RUNTIME, ""); /* rank 0 has the line */
     ranks_free(&ranks);
@@ -545,7 +545,7 @@ static void check_signal(int size, int to, int number, const char *name)
     for (double end = clock_seconds() + 30; (stat(metrics, &info) || !info.st_size) && clock_seconds() < end;)
         usleep(10000);
     kill(ranks.pid[to], number);
-    ranks_wait(&ranks, 60);
+    ranks_wait(&ranks, RANKS_SECONDS);
     snprintf(wanted, sizeof wanted, "error: stopped by %s after step ", name);
     ranks_expect(&ranks, 0, STATUS_RUNTIME, wanted);
     ranks_expect(&ranks, 0, STATUS_RUNTIME, "nothing was saved");

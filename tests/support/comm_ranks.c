@@ -70,6 +70,7 @@ static _Noreturn void rank_become(const struct ranks *ranks, int rank, const cha
     set_number("LOCAL_WORLD_SIZE", ranks->size);
     set_number("MASTER_PORT", ranks->port);
     setenv("MASTER_ADDR", "127.0.0.1", 1);
+    setenv("FLAT_COMM_SECRET", RANKS_SECRET, 1);
     setenv("OMP_NUM_THREADS", "1", 1);
     snprintf(copy, sizeof copy, "%s", extra ? extra : "");
     for (char *word = strtok(copy, " "); word; word = strtok(NULL, " ")) {
@@ -127,13 +128,13 @@ static char *text_read(const struct ranks *ranks, int rank)
 
 void ranks_await(const struct ranks *ranks, const char *text)
 {
-    const double deadline = clock_seconds() + 60;
+    const double deadline = clock_seconds() + RANKS_SECONDS;
     for (int rank = 0; rank < ranks->size; usleep(5000)) {
         char *said = text_read(ranks, rank);
         rank += strstr(said, text) != NULL;
         free(said);
         if (clock_seconds() > deadline)
-            fail_msg("rank %d did not say \"%s\" within a minute", rank, text);
+            fail_msg("rank %d did not say \"%s\" ", rank, text);
     }
 }
 
@@ -194,7 +195,7 @@ void ranks_wait_others(struct ranks *ranks, int stopped, double seconds)
 void ranks_run(struct ranks *ranks, int size, const char *const *argv, const char *extra, int status)
 {
     ranks_start(ranks, size, argv, extra);
-    ranks_wait(ranks, 120);
+    ranks_wait(ranks, RANKS_SECONDS);
     for (int rank = 0; rank < size; rank++)
         if (ranks->status[rank] != status)
             fail_msg("rank %d of %d: exit code %d, expected %d; it said: %s", rank, size, ranks->status[rank], status,

@@ -4,6 +4,8 @@
 #include <sys/types.h>
 
 enum { RANKS_MAX = 8 };
+#define RANKS_SECONDS 300 /* to wait for ranks: only a hang comes to it, for each wait of theirs ends long before */
+#define RANKS_SECRET "what-only-the-ranks-of-a-test-know"
 
 struct ranks {
     int size, port;
@@ -20,7 +22,7 @@ int ranks_port(void);
  * value %r is the rank, an empty one unsets the name. */
 void ranks_start(struct ranks *ranks, int size, const char *const *argv, const char *extra);
 void ranks_start_at(struct ranks *ranks, int port, int size, const char *const *argv, const char *extra);
-/* Until every rank has said `text`; the test fails after a minute. */
+/* Until every rank has said `text`; the test fails after RANKS_SECONDS. */
 void ranks_await(const struct ranks *ranks, const char *text);
 /* Waits for those that still run; whoever takes longer than `seconds` is killed, and the test fails. */
 void ranks_wait(struct ranks *ranks, double seconds);

@@ -5,7 +5,7 @@
 
 static const char *const known[] = {
     "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID",
-    "FLAT_LAUNCHER", "FLAT_LISTENER", "FLAT_COMM_TIMEOUT", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE",
+    "FLAT_LAUNCHER", "FLAT_LISTENER", "FLAT_COMM_TIMEOUT", "FLAT_COMM_SECRET", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE",
     "OMPI_COMM_WORLD_LOCAL_RANK",
     "OMPI_COMM_WORLD_LOCAL_SIZE", "PMIX_NAMESPACE", "OMPI_MCA_ess_base_jobid", "PMI_RANK", "PMI_SIZE", "PMI_ID",
     "MPI_LOCALRANKID", "MPI_LOCALNRANKS", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID",
@@ -46,6 +46,9 @@ static void test_found(void **state)
          "127.0.0.1", 2000},
         {"RANK=3 WORLD_SIZE=4 LOCAL_RANK=3 MASTER_ADDR=::1 MASTER_PORT=2000 FLAT_LAUNCHER=1", "flat", 3, 4, 3, 4, "::1",
          2000},
+        /* all of one host: its loopback address, whatever its name */
+        {"RANK=3 WORLD_SIZE=4 LOCAL_RANK=3 LOCAL_WORLD_SIZE=4 MASTER_ADDR=head MASTER_PORT=2000 TORCHELASTIC_RUN_ID=x",
+         "torchrun", 3, 4, 3, 4, "127.0.0.1", 2001},
         {"RANK=3 WORLD_SIZE=8 LOCAL_RANK=1 LOCAL_WORLD_SIZE=2 MASTER_ADDR=head MASTER_PORT=2000 TORCHELASTIC_RUN_ID=x",
          "torchrun", 3, 8, 1, 2, "head", 2001},
         /* torchrun under srun: the inner one counts */
@@ -124,6 +127,7 @@ static void test_refused(void **state)
         {"RANK=0 WORLD_SIZE=2 LOCAL_RANK=0 MASTER_ADDR=a MASTER_PORT=1 FLAT_LAUNCHER=1 FLAT_LISTENER=77",
          "FLAT_LISTENER: descriptor 77 does not listen"},
         {"FLAT_COMM_TIMEOUT=soon", "FLAT_COMM_TIMEOUT: expected"},
+        {"FLAT_COMM_SECRET=fifteen-letters", "FLAT_COMM_SECRET: expected 16 to 255 characters, found 15"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct rank_env env;
@@ -133,6 +137,25 @@ static void test_refused(void **state)
             fail_msg("%s: not refused", cases[i].variables);
         assert_error(&error, status, STATUS_USAGE, cases[i].text);
     }
+}
+
+/* Several ranks without a secret are warned about; with one, or alone, there is nothing to say. */
+static void test_secret(void **state)
+{
+    (void)state;
+    struct rank_env env;
+    struct error error;
+    const char *two = "RANK=0 WORLD_SIZE=2 LOCAL_RANK=0 MASTER_ADDR=a MASTER_PORT=1";
+    char text[256];
+    assert_int_equal(env_with(two, &env, &error), 0);
+    assert_string_equal(env.secret, "");
+    assert_non_null(strstr(rank_env_warning(&env), "FLAT_COMM_SECRET is not set"));
+    snprintf(text, sizeof text, "%s FLAT_COMM_SECRET=sixteen--letters", two);
+    assert_int_equal(env_with(text, &env, &error), 0);
+    assert_string_equal(env.secret, "sixteen--letters");
+    assert_null(rank_env_warning(&env));
+    assert_int_equal(env_with("RANK=0 WORLD_SIZE=1", &env, &error), 0);
+    assert_null(rank_env_warning(&env));
 }
 
 /* A port that ranks make from the job is the same for all of them, another for another job, and no privileged one. */
@@ -160,6 +183,6 @@ static void test_port(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_found), cmocka_unit_test(test_refused),
-                                       cmocka_unit_test(test_port)};
+                                       cmocka_unit_test(test_port), cmocka_unit_test(test_secret)};
     return cmocka_run_group_tests(tests, temporary_make, temporary_remove);
 }

@@ -156,6 +156,8 @@ static int look_prepare(struct looking *look, struct error *error)
     int status = rank_env_read(&env, error);
     if (!status)
         status = comm_open(&look->comm, &env, error);
+    if (!status && !comm_rank(look->comm) && rank_env_warning(&env))
+        log_warning(&look->run->log, "%s", rank_env_warning(&env));
     if (!status)
         status = device_open_chosen(&look->device, &options->device, rank_env_device(&env), error);
     if (!status)
