@@ -246,9 +246,9 @@ report: deps
 	+@$(SUBMAKE) flat
 	@$(PYTHON) benches/report.py $(BUILD)/flat
 
-# No include points from a layer to one on its right.
-layers:
-	@tools/layers
+# No include or call points from a layer to one on its right, and no object files need each other in a circle.
+layers: $(BUILD)/flat
+	@tools/layers $(BUILD)
 
 # Recomputes the golden models with transformers, compares ours with them, and loads our output folders back there.
 parity: deps $(PARITY)/venv/installed

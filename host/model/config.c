@@ -29,14 +29,6 @@ static int family_find(const cJSON *json, const char *path, const struct family 
                      known);
 }
 
-int config_member(const cJSON *object, const char *name, const char *key, const cJSON **value, struct error *error)
-{
-    *value = json_member(object, key);
-    if (cJSON_IsNull(*value))
-        return error_set(error, STATUS_INPUT, "%s: %s: null is not accepted; leave the key out or give a value", name, key);
-    return STATUS_OK;
-}
-
 /* The number that a key stands for: the family's where it is absent, null or 0. */
 static int key_read(const struct config_key *key, const cJSON *value, const char *path, double *out, struct error *error)
 {

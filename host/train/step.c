@@ -12,6 +12,21 @@
 #define NONFINITE_LIMIT 3
 
 /* Rows [*from, *to) of the epoch become the batch. */
+void micro_batch_size(const struct trainer *trainer, const struct epoch *epoch, int i, struct batch_size *size)
+{
+    int from, to;
+    data_parallel_rows(&trainer->parallel, i, &from, &to);
+    for (int k = from; k < to; k++)
+        batch_group_size(&epoch->sequence[k * epoch->per_row], epoch->per_row, true, size);
+}
+
+int trainer_abort(struct trainer *trainer, int status, struct error *error)
+{
+    comm_abort(trainer->shards.world.comm, error->text);
+    trainer->aborted = trainer->shards.world.comm != NULL;
+    return status;
+}
+
 static int micro_batch_pack(struct trainer *trainer, const struct epoch *epoch, int from, int to, struct error *error)
 {
     int32_t *first = memory_array((size_t)(to - from) + 1, sizeof *first, error);

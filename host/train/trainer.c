@@ -13,14 +13,6 @@
 #define BUCKET_MB 25
 #define BUCKET_MB_BETWEEN_HOSTS 256
 
-void micro_batch_size(const struct trainer *trainer, const struct epoch *epoch, int i, struct batch_size *size)
-{
-    int from, to;
-    data_parallel_rows(&trainer->parallel, i, &from, &to);
-    for (int k = from; k < to; k++)
-        batch_group_size(&epoch->sequence[k * epoch->per_row], epoch->per_row, true, size);
-}
-
 /* Length of the run in steps, and the sizes of its largest micro-batch by building every epoch once. */
 static int run_measure(struct trainer *trainer, struct error *error)
 {
@@ -199,13 +191,6 @@ int trainer_start(struct trainer *trainer, const struct device *device, struct e
     trainer->graphs = options->trainer.cuda_graphs && trainer->device.engine->graphs;
     if (!status && trainer->device.engine->graphs)
         status = warm_up(trainer, error);
-    return status;
-}
-
-int trainer_abort(struct trainer *trainer, int status, struct error *error)
-{
-    comm_abort(trainer->shards.world.comm, error->text);
-    trainer->aborted = trainer->shards.world.comm != NULL;
     return status;
 }
 
