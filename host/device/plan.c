@@ -69,7 +69,7 @@ int memory_plan_commit(struct memory_plan *plan, struct device *device, struct e
     for (size_t i = 0; i < plan->items; i++) {
         struct memory_item *item = &plan->item[i];
         if (item->slot)
-            *item->slot = (char *)plan->arena[item->class] + used[item->class];
+            *item->slot = item->bytes ? (char *)plan->arena[item->class] + used[item->class] : NULL; /* NULL: not planned */
         used[item->class] += item->bytes;
     }
     return STATUS_OK;

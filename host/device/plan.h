@@ -33,7 +33,8 @@ struct memory_plan {
     size_t bytes[MEMORY_CLASSES];
 };
 
-/* Declares a buffer of count elements, 64-byte aligned. slot may be NULL when only the sum is wanted. */
+/* Declares a buffer of count elements, 64-byte aligned; *slot stays NULL for count 0. slot may be NULL when only the sum is
+ * wanted. */
 int memory_plan_add(struct memory_plan *plan, enum memory_class class, const char *name, int64_t count,
                     size_t element_bytes, void **slot, struct error *error);
 /* Bytes of all classes. */
