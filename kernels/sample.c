@@ -21,12 +21,14 @@ static int32_t row_argmax(const real *z, int64_t cols)
 {
     real most = -INFINITY;
 #pragma omp simd reduction(max : most)
-    for (int64_t v = 0; v < cols; v++)
-        most = z[v] > most ? z[v] : most;
-    for (int64_t v = 0; v < cols; v++)
+    for (int64_t v = 0; v < cols; v++) {
+        const real value = z[v] == z[v] ? z[v] : INFINITY;
+        most = value > most ? value : most;
+    }
+    for (int64_t v = 0; v < cols && isfinite(most); v++)
         if (z[v] == most)
             return (int32_t)v;
-    return 0;
+    return -1;
 }
 
 /* The last member of the nucleus in the order of candidate_compare. A token below (1 - top_p) / cols of the
@@ -53,7 +55,10 @@ static struct candidate nucleus_last(const double *probability, int64_t cols, do
 static int32_t row_draw(const real *z, const struct sample_args *args, double uniform, double *probability)
 {
     int64_t cols = args->cols;
-    double most = (double)z[row_argmax(z, cols)], total = 0;
+    const int32_t likeliest = row_argmax(z, cols);
+    if (likeliest < 0)
+        return likeliest;
+    double most = (double)z[likeliest], total = 0;
     for (int64_t v = 0; v < cols; v++) {
         probability[v] = exp(((double)z[v] - most) / args->temperature);
         total += probability[v];

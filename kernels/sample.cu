@@ -38,14 +38,17 @@ template <typename T, typename F> DEVICE void row_visit(const T *row, int cols, 
     }
 }
 
-/* To all threads: the largest logit and the lowest column that has it; column 0 for a row without numbers. */
+/* To all threads: the largest logit and the lowest column that has it; column -1 when it is not finite, which NaN
+ * counts for. */
 template <typename T> DEVICE candidate row_argmax(const T *row, int cols, candidate *scratch)
 {
     const candidate none = {-INFINITY, INT32_MAX};
     candidate best = none;
-    row_visit(row, cols, [&](float z, int column) { best = better_of()(best, candidate{z, column}); });
+    row_visit(row, cols, [&](float z, int column) {
+        best = better_of()(best, candidate{z == z ? z : INFINITY, column});
+    });
     best = block_reduce<THREADS>(best, better_of(), none, scratch);
-    return {best.logit, best.column < cols ? best.column : 0};
+    return {best.logit, isfinite(best.logit) ? best.column : -1};
 }
 
 template <typename T>
@@ -208,7 +211,7 @@ sample_nucleus_kernel(const T *logits, int64_t stride, int cols, draw draw, int3
     row_visit(row, cols, [&](float z, int) { total += weigh(z); });
     total = block_sum<THREADS>(total, scratch_sum);
     int id = best.column;
-    if (total > 0) { /* it is 0 when the largest logit is infinite, or there is none */
+    if (total > 0 && id >= 0) {
         nucleus nucleus = {0, 0, 0, total}; /* the whole row */
         if (draw.top_p < 1) {
             const weight_sum need = (weight_sum)ceil(draw.top_p * (double)total);

@@ -4,6 +4,7 @@
  *           otherwise nucleus sampling: softmax(z / temperature), the smallest set of most probable tokens
  *           whose mass reaches top_p (ties by index), one uniform draw from (seed, counters[i]) that walks
  *           this set in order of index
+ *           -1 for a row that holds NaN or whose largest logit is not finite
  * SHAPES    logits [rows, stride], cols used   ids [rows]   counters [rows]
  * DTYPES    logits: dtype.  arithmetic in stat
  * BYTES     every logit read once for argmax; nucleus sampling reads a row several times

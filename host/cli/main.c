@@ -71,6 +71,7 @@ int main(int argc, char **argv)
     struct log log;
     streams_occupy();
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is a failed write, reported like any other */
+    signal(SIGXFSZ, SIG_IGN); /* and so is a file that has become too large */
     log_init(&log, stderr, false);
     const char *word = argc > 1 ? argv[1] : "--help";
     bool command = true;

@@ -11,7 +11,8 @@ static const struct option rows[] = {
      .help = "rows as in training (JSON lines, a JSON array, CSV or TSV with titles, text, also through gzip; - is stdin): a "
              "\"prompt\" is taken as it is, a question and messages go through the prompt template"},
     {.name = "batch_size", OPTION_FIELD(struct input_options, batch_size), .initial = "8", .min = 1,
-     .max = OPTION_COUNT_MAX, .help = "rows at a time; no effect on results"},
+     .max = OPTION_COUNT_MAX, .help = "prompts at a time, to score with up to 8 answers each; results differ in their last digits, which may decide "
+                                      "between two tokens"},
 };
 const struct option_group input_option_group = {OPTION_GROUP("Input", rows, struct input_options)};
 

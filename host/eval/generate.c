@@ -177,6 +177,9 @@ static int live_update(struct generator *g, const int32_t *ids, const int32_t *e
         struct live_sequence *sequence = &g->live[i];
         struct token_list *list = &out[sequence->prompt];
         const int32_t id = ids[i];
+        if (id < 0)
+            return error_set(error, STATUS_NONFINITE, "prompt %d: the logits of token %zu are not finite: the model is damaged",
+                             sequence->prompt + 1, list->length + 1);
         bool over = is_end(id, eos, eos_count);
         if (!over) {
             if (memory_grow(&list->id, &list->capacity, list->length + 1, sizeof *list->id, error))

@@ -6,19 +6,42 @@
 
 #include "../util/memory.h"
 
-/* Largest batch, in rows, target rows and sequences, when groups are taken batch_size at a time. */
-static void largest_batch(const struct batch_sequence *sequences, const int32_t *group_first, int groups, int batch_size,
-                          int64_t *rows, int64_t *targets, int64_t *count)
+/* What a batch is made of: whole groups, and the parts of large ones. Part p is sequences first[p] .. first[p + 1] - 1. */
+struct parts {
+    int32_t *first;
+    int count;
+};
+
+static int parts_make(struct parts *parts, const int32_t *group_first, int groups, struct error *error)
 {
+    *parts = (struct parts){0};
+    int count = 0;
+    for (int g = 0; g < groups; g++)
+        count += (group_first[g + 1] - group_first[g] + SCORE_GROUP_MAX - 1) / SCORE_GROUP_MAX;
+    parts->first = memory_array((size_t)count + 1, sizeof *parts->first, error);
+    if (!parts->first)
+        return STATUS_MEMORY;
+    for (int g = 0; g < groups; g++)
+        for (int32_t s = group_first[g]; s < group_first[g + 1]; s += SCORE_GROUP_MAX)
+            parts->first[parts->count++] = s;
+    parts->first[parts->count] = group_first[groups];
+    return STATUS_OK;
+}
+
+/* Largest batch, in rows, target rows and sequences, when parts are taken batch_size at a time. */
+static void largest_batch(const struct batch_sequence *sequences, const struct parts *parts, int batch_size, int64_t *rows,
+                          int64_t *targets, int64_t *count)
+{
+    const int32_t *first = parts->first;
     *rows = *targets = *count = 0;
-    for (int from = 0; from < groups; from += batch_size) {
-        int to = from + batch_size < groups ? from + batch_size : groups;
+    for (int from = 0; from < parts->count; from += batch_size) {
+        int to = from + batch_size < parts->count ? from + batch_size : parts->count;
         struct batch_size size = {0};
-        for (int g = from; g < to; g++)
-            batch_group_size(sequences + group_first[g], group_first[g + 1] - group_first[g], true, &size);
+        for (int p = from; p < to; p++)
+            batch_group_size(sequences + first[p], first[p + 1] - first[p], true, &size);
         *rows = size.rows > *rows ? size.rows : *rows;
         *targets = size.targets > *targets ? size.targets : *targets;
-        *count = group_first[to] - group_first[from] > *count ? group_first[to] - group_first[from] : *count;
+        *count = first[to] - first[from] > *count ? first[to] - first[from] : *count;
     }
 }
 
@@ -27,8 +50,13 @@ int scorer_open(struct model *model, struct device *device, const struct model_c
                 int groups, int batch_size, struct error *error)
 {
     int64_t rows, targets, count;
-    largest_batch(sequences, group_first, groups, batch_size, &rows, &targets, &count);
-    int status = model_create(model, config, device->engine->dtype, error);
+    struct parts parts;
+    int status = parts_make(&parts, group_first, groups, error);
+    if (status)
+        return status;
+    largest_batch(sequences, &parts, batch_size, &rows, &targets, &count);
+    free(parts.first);
+    status = model_create(model, config, device->engine->dtype, error);
     if (!status)
         status = model_plan(model, false, rows, targets, count, error);
     if (!status)
@@ -98,19 +126,23 @@ int scorer_run(struct model *model, const struct batch_sequence *sequences, cons
                int batch_size, bool keep_tokens, struct score *score, struct error *error)
 {
     struct batch batch = {0};
+    struct parts parts;
     double *values = memory_array(2 * (size_t)model->max_targets, sizeof *values, error);
     int32_t *first = memory_array((size_t)batch_size + 1, sizeof *first, error);
-    int status = values && first ? STATUS_OK : STATUS_MEMORY;
+    int status = parts_make(&parts, group_first, groups, error);
+    if (!status && (!values || !first))
+        status = STATUS_MEMORY;
     if (!status)
         status = batch_create(&batch, model->device, model->max_rows, model->max_targets, model->max_sequences, error);
-    for (int from = 0; from < groups && !status; from += batch_size) {
-        int to = from + batch_size < groups ? from + batch_size : groups;
-        for (int g = from; g <= to; g++)
-            first[g - from] = group_first[g] - group_first[from];
-        status = score_batch(model, &batch, sequences + group_first[from], first, to - from, keep_tokens, values,
-                             score + group_first[from], error);
+    for (int from = 0; from < parts.count && !status; from += batch_size) {
+        const int to = from + batch_size < parts.count ? from + batch_size : parts.count;
+        const int32_t begin = parts.first[from];
+        for (int p = from; p <= to; p++)
+            first[p - from] = parts.first[p] - begin;
+        status = score_batch(model, &batch, sequences + begin, first, to - from, keep_tokens, values, score + begin, error);
     }
     batch_free(&batch, model->device);
+    free(parts.first);
     free(first);
     free(values);
     return status;

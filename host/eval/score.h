@@ -1,12 +1,15 @@
 /* score.h - log-probabilities of given answers, without gradients.
  *
  * A scorer is a model in inference form with room for a fixed size of batch. Sequences of one group share their
- * prefix's rows, so several answers to one question cost little more than one.
+ * prefix's rows, so several answers to one question cost little more than one. A group of more than SCORE_GROUP_MAX is
+ * taken in parts, each with the prefix anew: memory is bounded whatever the data are.
  */
 #ifndef FLAT_EVAL_SCORE_H
 #define FLAT_EVAL_SCORE_H
 #include "../model/model.h"
 #include "../model/weights.h"
+
+enum { SCORE_GROUP_MAX = 8 };
 
 struct score {
     int32_t num_tokens;    /* answer tokens, end of sequence included */
@@ -21,7 +24,7 @@ int score_batch(struct model *model, struct batch *batch, const struct batch_seq
                 struct error *error);
 
 /* Scores all groups (group g is sequences group_first[g] .. group_first[g+1]-1) in batches of at most batch_size
- * groups. score[s] for every sequence; the caller frees token_logprobs, after a failure too. model must have been
+ * groups (or parts of one). score[s] for every sequence; the caller frees token_logprobs, after a failure too. model must have been
  * allocated by scorer_open with sizes from the same sequences. */
 int scorer_run(struct model *model, const struct batch_sequence *sequences, const int32_t *group_first, int groups,
                int batch_size, bool keep_tokens, struct score *score, struct error *error);

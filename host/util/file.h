@@ -46,6 +46,7 @@ struct file_writer {
     struct checksum *checksum;     /* of all bytes so far */
     struct digest digest;          /* after commit: of the file */
     char path[4096], temporary[4160]; /* temporary "": written under its own name, in a folder that is not there yet */
+    char shown[4096];              /* what errors call it: path, unless its maker says otherwise */
 };
 /* A file that replaces `path` at the commit: a temporary "path.tmp-<pid>-<random>", fsync, rename, and the directory's
  * fsync. */

@@ -73,7 +73,7 @@ void file_remove_temporaries(void)
 
 static int write_failed(const struct file_writer *writer, int failure, struct error *error)
 {
-    return error_set(error, STATUS_RUNTIME, "%s: cannot be written: %s", writer->path, strerror(failure));
+    return error_set(error, STATUS_RUNTIME, "%s: cannot be written: %s", writer->shown, strerror(failure));
 }
 
 /* Opens what bytes go into: `name` made anew. */
@@ -89,6 +89,7 @@ static int writer_begin(struct file_writer *writer, const char *path, struct err
     if ((size_t)snprintf(writer->path, sizeof writer->path, "%s", path) >= sizeof writer->path)
         return error_set(error, STATUS_RUNTIME, "%.64s...: the path is longer than %zu bytes", path,
                          sizeof writer->path - 1);
+    memcpy(writer->shown, writer->path, sizeof writer->shown);
     writer->buffer = malloc(BUFFER_BYTES);
     writer->checksum = checksum_open(error);
     return writer->buffer && writer->checksum ? STATUS_OK

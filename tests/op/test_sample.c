@@ -45,7 +45,7 @@ static void test_argmax(void **state)
                 assert_int_equal(ids[i], a < b ? a : b);
             }
             for (int64_t i = 0; i < ROWS * stride; i++)
-                logits[i] = -INFINITY; /* equals everywhere */
+                logits[i] = -1e30; /* equals everywhere */
             rows_sample(t, logits, ROWS, cols, stride, 0, 1, 0, ids);
             assert_int_equal(ids[ROWS - 1], 0);
             op_test_close(t);
@@ -154,7 +154,7 @@ static void test_like_cpu(void **state)
         }
 }
 
-/* Rows that have no distribution still give a token. */
+/* A row that has no distribution gives no token. */
 static void test_not_finite(void **state)
 {
     (void)state;
@@ -165,8 +165,7 @@ static void test_not_finite(void **state)
             int32_t ids[4];
             rows_sample(t, rows, 4, 3, 3, temperature, 0.9, 0, ids);
             for (int i = 0; i < 4; i++)
-                assert_in_range(ids[i], 0, 2);
-            assert_true(temperature > 0 || (ids[0] == 2 && ids[2] == 1));
+                assert_int_equal(ids[i], -1);
             op_test_close(t);
         }
 }

@@ -273,6 +273,62 @@ static void test_nonfinite(void **state)
     run_into(STATUS_USAGE, "adam_epsilon: expected a number of at least 1e-37", "--output_dir %s/x --adam_epsilon 0", temporary);
 }
 
+/* A model whose weights are not numbers: what is printed says so, and the exit code too. */
+static void test_damaged_model(void **state)
+{
+    (void)state;
+    struct error error;
+    char *weights;
+    size_t length;
+    OK(file_make_directory(temporary_path("damaged"), &error));
+    static const char *const file[] = {"config.json", "tokenizer.json", "tokenizer_config.json"};
+    for (int i = 0; i < 3; i++) {
+        char to[64], from[64];
+        snprintf(from, sizeof from, "model/%s", file[i]);
+        snprintf(to, sizeof to, "damaged/%s", file[i]);
+        OK(file_copy(temporary_path(from), temporary_path(to), &error));
+    }
+    OK(file_read(temporary_path("model/model.safetensors"), 1 << 24, &weights, &length, &error));
+    memset(weights + length - 64, 0xff, 64); /* NaN in a norm or a projection */
+    temporary_file("damaged/model.safetensors", weights, length);
+    free(weights);
+    struct program_result scores = program_line("score --model %s/damaged --data %s/data.jsonl --prompt_template qa", temporary,
+                                                temporary),
+                          text = program_line("generate --model %s/damaged --prompt Who --max_new_tokens 3", temporary);
+    program_expect_error(&scores, STATUS_NONFINITE, "data.jsonl:1: the log-probability is not finite");
+    assert_non_null(strstr(scores.out, "\"logprob_sum\": null"));
+    program_expect_error(&text, STATUS_NONFINITE, "prompt 1: the logits of token 1 are not finite");
+    program_free(&scores);
+    program_free(&text);
+}
+
+/* Any number of answers to one prompt: in parts, with the scores that each has alone. */
+static void test_large_group(void **state)
+{
+    (void)state;
+    struct error error;
+    struct buffer one = {0};
+    for (int i = 0; i < 21; i++)
+        OK(buffer_printf(&one, &error, "{\"prompt\": \"Who is Ada?\", \"answer\": \" Ada is number %d of them.\"}\n", i * i));
+    temporary_file("one.jsonl", one.data, one.length);
+    struct program_result whole = program_line("score --model %s/model --data %s/one.jsonl --batch_size 9", temporary, temporary),
+                          small = program_line("score --model %s/model --data %s/one.jsonl --batch_size 1", temporary, temporary);
+    program_expect(&whole, STATUS_OK);
+    program_expect(&small, STATUS_OK);
+    const char *a = whole.out, *b = small.out;
+    for (int i = 0; i < 21; i++) {
+        cJSON *left = json_parse(a, strcspn(a, "\n"), "whole", &error), *right = json_parse(b, strcspn(b, "\n"), "small", &error);
+        const double x = json_member(left, "logprob_sum")->valuedouble, y = json_member(right, "logprob_sum")->valuedouble;
+        assert_true(fabs(x - y) <= 1e-4 && x < 0);
+        cJSON_Delete(left);
+        cJSON_Delete(right);
+        a += strcspn(a, "\n") + 1, b += strcspn(b, "\n") + 1;
+    }
+    program_free(&whole);
+    program_free(&small);
+    buffer_free(&one);
+}
+
 /* The summary's probabilities are those of the folder, to the last digit that a score has. */
 static void test_measured(void **state)
 {
@@ -425,6 +481,6 @@ int main(void)
         cmocka_unit_test(test_refused),   cmocka_unit_test(test_overwrite), cmocka_unit_test(test_mixture),
         cmocka_unit_test(test_save_dtype), cmocka_unit_test(test_nonfinite), cmocka_unit_test(test_measured),
         cmocka_unit_test(test_two_runs),  cmocka_unit_test(test_windows),   cmocka_unit_test(test_trainer_state),
-        cmocka_unit_test(test_companions)};
+        cmocka_unit_test(test_companions), cmocka_unit_test(test_damaged_model), cmocka_unit_test(test_large_group)};
     return cmocka_run_group_tests(tests, make, temporary_remove);
 }

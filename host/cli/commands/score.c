@@ -1,6 +1,7 @@
 /* score.c - `flat score`: rows with their answers in, the same objects out with num_tokens, logprob_sum and prob_mean (and
  * token_logprobs with --tokens). Neighbouring rows of one prompt share its rows of the batch.
  */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -119,6 +120,20 @@ static int line_print(const struct dataset_row *row, const struct score *score, 
     return status;
 }
 
+/* A null among the results is no result. */
+static int finite_check(const struct scoring *s, struct error *error)
+{
+    int bad = 0, first = 0;
+    for (int i = s->lines.data.rows - 1; i >= 0; i--)
+        if (!isfinite(s->score[i].logprob_sum)) {
+            bad++;
+            first = i;
+        }
+    return bad ? error_set(error, STATUS_NONFINITE, "%s:%d: the log-probability is not finite; so it is of %d of %d rows: the "
+                           "model is damaged", s->lines.data.path, s->lines.data.row[first].line, bad, s->lines.data.rows)
+               : STATUS_OK;
+}
+
 static int scoring_run(struct scoring *s, struct invocation *run, struct error *error)
 {
     const struct score_options *options = run->options;
@@ -155,7 +170,9 @@ static int scoring_run(struct scoring *s, struct invocation *run, struct error *
         log_warning(&run->log, "%s", line);
     for (int i = 0; i < s->lines.data.rows && !status; i++)
         status = line_print(&s->lines.data.row[i], &s->score[i], options->tokens, error);
-    return status ? status : stdout_finish(error);
+    if (!status)
+        status = stdout_finish(error);
+    return status ? status : finite_check(s, error);
 }
 
 static int score_run(struct invocation *run, struct error *error)

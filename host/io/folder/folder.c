@@ -115,7 +115,9 @@ int folder_file_begin(struct folder *folder, const char *name, mode_t mode, stru
         status = file_make_directory(path, error);
         path[strlen(path)] = '/';
     }
-    return status ? status : file_writer_create(writer, path, mode, error);
+    if (!status)
+        status = file_writer_create(writer, path, mode, error);
+    return status ? status : file_join(writer->shown, sizeof writer->shown, folder->target, name, error);
 }
 
 int folder_file_end(struct folder *folder, const char *name, struct file_writer *writer, struct error *error)
