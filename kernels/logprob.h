@@ -11,7 +11,7 @@
  *           With mean, variance and argmax, and then without write_gradient, the same pass says how the row's
  *           distribution looks: mean = sum over v of p_v log p_v (the entropy with its sign turned), variance = sum over v
  *           of p_v (log p_v - mean)^2, where p_v = 0 counts 0, and argmax, the lowest index of the largest logit, as
- *           torch.argmax and op sample have it (NaN passed over; 0 in a row of NaN and -infinity alone).
+ *           torch.argmax has it (NaN passed over; 0 in a row of NaN and -infinity alone, where op sample says -1).
  * SHAPES    logits [rows, stride], cols used   targets, logprob, p, q, lse, mean, variance, argmax [rows]
  * DTYPES    logits: dtype (bf16 or float).  logprob, p, q, lse, mean, variance: stat.  argmax: int32
  * BYTES     s a logit to read, s more to write the gradient in place. With the gradient a GPU keeps a row of up to 224 KB
