@@ -97,7 +97,10 @@ static int answer_append(struct examples *examples, const struct dataset_row *ro
     return status;
 }
 
-static int epoch_fill(struct epoch *epoch, struct examples *examples, int number, struct token_list *ids,
+/* answer: the template answer that all rows get, or CHOSEN. */
+enum { CHOSEN = -1 };
+
+static int epoch_fill(struct epoch *epoch, struct examples *examples, int number, int answer, struct token_list *ids,
                       struct error *error)
 {
     int status = STATUS_OK;
@@ -106,8 +109,10 @@ static int epoch_fill(struct epoch *epoch, struct examples *examples, int number
         struct batch_sequence *sequence = &epoch->sequence[k * epoch->per_row];
         epoch->template_index[k] = -1;
         if (examples->with_template) {
-            int chosen = template_pick(examples->choice, examples->seed, examples->choose_every_epoch ? number : 0,
-                                       epoch->row[k], examples->answers.count);
+            int chosen = answer != CHOSEN ? answer
+                                          : template_pick(examples->choice, examples->seed,
+                                                          examples->choose_every_epoch ? number : 0, epoch->row[k],
+                                                          examples->answers.count);
             epoch->template_index[k] = chosen;
             status = answer_append(examples, row, examples->answers.text[chosen], ROLE_TEMPLATE, ids, sequence++, &epoch->counts, error);
         }
@@ -117,7 +122,7 @@ static int epoch_fill(struct epoch *epoch, struct examples *examples, int number
     return status;
 }
 
-int epoch_build(struct epoch *epoch, struct examples *examples, int number, struct error *error)
+static int epoch_make(struct epoch *epoch, struct examples *examples, int number, int answer, struct error *error)
 {
     *epoch = (struct epoch){.rows = examples->data.rows, .per_row = examples->with_template ? 2 : 1};
     epoch->row = memory_array((size_t)epoch->rows, sizeof *epoch->row, error);
@@ -127,22 +132,34 @@ int epoch_build(struct epoch *epoch, struct examples *examples, int number, stru
     if (!status) {
         for (int32_t i = 0; i < epoch->rows; i++)
             epoch->row[i] = i;
-        shuffle(epoch->row, epoch->rows, examples->seed, number);
+        if (answer == CHOSEN)
+            shuffle(epoch->row, epoch->rows, examples->seed, number);
     }
     struct token_list ids = {0};
     if (!status)
-        status = epoch_fill(epoch, examples, number, &ids, error);
+        status = epoch_fill(epoch, examples, number, answer, &ids, error);
     epoch->ids = ids.id;
     const int32_t *next = ids.id; /* the storage has stopped moving */
     for (int s = 0; s < epoch->rows * epoch->per_row && !status; s++) {
         epoch->sequence[s].ids = next;
         next += epoch->sequence[s].length;
     }
-    if (number == 0)
-        examples->counts = epoch->counts;
     if (status)
         epoch_free(epoch);
     return status;
+}
+
+int epoch_build(struct epoch *epoch, struct examples *examples, int number, struct error *error)
+{
+    int status = epoch_make(epoch, examples, number, CHOSEN, error);
+    if (!status && number == 0)
+        examples->counts = epoch->counts;
+    return status;
+}
+
+int epoch_build_answer(struct epoch *epoch, struct examples *examples, int answer, struct error *error)
+{
+    return epoch_make(epoch, examples, 0, answer, error);
 }
 
 void epoch_free(struct epoch *epoch)

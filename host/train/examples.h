@@ -55,6 +55,8 @@ void examples_close(struct examples *examples);
 
 /* Builds epoch number `number` (0 based): order and template choice depend on the seed, the epoch and the row only. */
 int epoch_build(struct epoch *epoch, struct examples *examples, int number, struct error *error);
+/* All rows in the order of the data, each with template answer `answer` where there are some: for their sizes. */
+int epoch_build_answer(struct epoch *epoch, struct examples *examples, int answer, struct error *error);
 void epoch_free(struct epoch *epoch);
 
 #endif

@@ -13,46 +13,6 @@
 #define BUCKET_MB 25
 #define BUCKET_MB_BETWEEN_HOSTS 256
 
-/* Length of the run in steps, and the sizes of its largest micro-batch by building every epoch once. */
-static int run_measure(struct trainer *trainer, struct error *error)
-{
-    const struct train_options *options = trainer->options;
-    trainer->steps_per_epoch = data_parallel_steps(&trainer->parallel);
-    trainer->total_steps = options->trainer.max_steps >= 0
-                               ? options->trainer.max_steps
-                               : (int64_t)ceil(options->trainer.num_train_epochs * trainer->steps_per_epoch);
-    trainer->epochs = (trainer->total_steps + trainer->steps_per_epoch - 1) / trainer->steps_per_epoch;
-    if (trainer->total_steps < 1)
-        return error_set(error, STATUS_USAGE, "num_train_epochs, max_steps: the run has no step to make");
-    int status = STATUS_OK;
-    for (int64_t number = 0; number < trainer->epochs && !status; number++) {
-        struct epoch epoch;
-        status = epoch_build(&epoch, &trainer->examples, (int)number, error);
-        for (int i = 0; i < data_parallel_micro_batches(&trainer->parallel) && !status; i++) {
-            struct batch_size size = {0};
-            micro_batch_size(trainer, &epoch, i, &size);
-            trainer->max_rows = size.rows > trainer->max_rows ? size.rows : trainer->max_rows;
-            trainer->max_targets = size.targets > trainer->max_targets ? size.targets : trainer->max_targets;
-            if (number)
-                continue;
-            trainer->epoch_size.rows += size.rows;
-            trainer->epoch_size.targets += size.targets;
-            trainer->epoch_size.visible_keys += size.visible_keys;
-        }
-        if (!status) {
-            int first, end;
-            data_parallel_rows(&trainer->parallel, 0, &first, &end); /* the largest: the data may end before the batch */
-            trainer->max_sequences = (int64_t)end * epoch.per_row;
-        }
-        epoch_free(&epoch);
-    }
-    if (options->trainer.cuda_graphs) { /* room for padding */
-        trainer->max_rows = padded_size(trainer->max_rows);
-        trainer->max_targets = padded_size(trainer->max_targets);
-    }
-    return status;
-}
-
 /* Whether the folder holds more than a config. */
 static bool weights_present(const char *folder)
 {
@@ -142,7 +102,7 @@ int trainer_prepare(struct trainer *trainer, const struct train_options *options
     trainer->parallel = (struct data_parallel){trainer->examples.data.rows, options->trainer.per_device_train_batch_size,
                                   options->trainer.gradient_accumulation_steps, world->size};
     if (!status)
-        status = run_measure(trainer, error);
+        status = run_size(trainer, error);
     trainer->model.recompute = options->form.gradient_checkpointing;
     trainer->model.wide_logits = options->form.logits_dtype == LOGITS_FLOAT32;
     if (!status)

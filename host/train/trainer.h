@@ -102,6 +102,9 @@ int trainer_measure(struct trainer *trainer, struct measured *measured, struct e
 /* For a failure in the middle of what ranks do together, where they cannot be asked: ends the others. */
 int trainer_abort(struct trainer *trainer, int status, struct error *error);
 
+/* run_size.c: steps, epochs, and the sizes that memory is planned for. */
+int run_size(struct trainer *trainer, struct error *error);
+
 /* step.c: step `step_in_epoch` of epoch `number`, with what comes after it: the hook, and what ends the run. */
 int step_run(struct trainer *trainer, const struct epoch *epoch, int number, int step_in_epoch, trainer_hook hook,
              void *user, void (*warn)(void *user, const char *text), struct error *error);
