@@ -16,9 +16,16 @@ static int answer_print(const struct eval_answer *answer, struct buffer *out, st
     if (!status)
         status = json_python_print_number(answer->prob_mean, out, error);
     for (int32_t t = 0; t < answer->num_tokens && answer->keep_tokens && !status; t++) {
+        const struct eval_token *token = &answer->token[t];
         status = buffer_append(out, t ? ", " : ", [", t ? 2 : 3, error);
         if (!status)
-            status = json_python_print_number(answer->token_logprobs[t], out, error);
+            status = json_python_print_number(token->logprob, out, error);
+        if (!status)
+            status = buffer_append(out, ", ", 2, error);
+        if (!status)
+            status = json_python_print_number(token->standardised, out, error);
+        if (!status)
+            status = buffer_printf(out, error, ", %d", (int)token->argmax);
     }
     return status ? status : buffer_printf(out, error, "%s", answer->keep_tokens ? "]]" : "]");
 }
@@ -60,20 +67,21 @@ static int answer_read(struct eval_answer *answer, const cJSON *value, struct er
     const cJSON *tokens = cJSON_GetArrayItem(value, 3);
     const int32_t num_tokens = answer->length - answer->answer_begin;
     if (!cJSON_IsNumber(sum) || !cJSON_IsNumber(mean) || (int32_t)value->child->valuedouble != num_tokens ||
-        answer->keep_tokens != (cJSON_IsArray(tokens) && cJSON_GetArraySize(tokens) == num_tokens))
+        answer->keep_tokens != (cJSON_IsArray(tokens) && cJSON_GetArraySize(tokens) == 3 * num_tokens))
         return damaged(error);
     answer->num_tokens = num_tokens;
     answer->logprob_sum = sum->valuedouble;
     answer->prob_mean = mean->valuedouble;
-    free(answer->token_logprobs);
-    answer->token_logprobs = NULL;
+    free(answer->token);
+    answer->token = NULL;
     if (!answer->keep_tokens)
         return STATUS_OK;
-    if (!(answer->token_logprobs = memory_array((size_t)num_tokens, sizeof *answer->token_logprobs, error)))
+    if (!(answer->token = memory_array((size_t)num_tokens, sizeof *answer->token, error)))
         return STATUS_MEMORY;
-    float *out = answer->token_logprobs;
-    for (const cJSON *token = tokens->child; token; token = token->next)
-        *out++ = (float)token->valuedouble;
+    const cJSON *number = tokens->child;
+    for (int32_t t = 0; t < num_tokens; t++, number = number->next->next->next)
+        answer->token[t] = (struct eval_token){(float)number->valuedouble, (float)number->next->valuedouble,
+                                               (int32_t)number->next->next->valuedouble};
     return STATUS_OK;
 }
 

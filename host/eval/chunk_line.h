@@ -1,9 +1,9 @@
 /* chunk_line.h - the measurements of one chunk of questions as a line of text that gives the same bits back:
  *
- *   {"chunk": 3, "scored": [[num_tokens, logprob_sum, prob_mean, [token_logprobs]], ...]}
+ *   {"chunk": 3, "scored": [[num_tokens, logprob_sum, prob_mean, [logprob, standardised, argmax, ...]], ...]}
  *   {"chunk": 4, "continued": [[generated, "text"], ...]}
  *
- * in the order of the chunk's questions; token_logprobs where they are wanted. NaN and Infinity stand bare.
+ * in the order of the chunk's questions; three numbers per token where they are wanted. NaN and Infinity stand bare.
  */
 #ifndef FLAT_EVAL_CHUNK_LINE_H
 #define FLAT_EVAL_CHUNK_LINE_H

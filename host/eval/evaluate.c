@@ -8,6 +8,7 @@
 #include "../util/progress.h"
 #include "chunk_line.h"
 #include "generate.h"
+#include "metric/membership.h"
 #include "score.h"
 
 static const struct option option_rows[] = {
@@ -32,7 +33,9 @@ struct work {
     struct model *model;
     struct generator generator;
     struct batch batch;
-    double *values;                  /* [2 * limits.targets] */
+    double *values;                  /* [2 * limits.targets] log-probs and probabilities */
+    double *mean, *variance;         /* [limits.targets] behind them; with argmax, where what is said of each token is wanted */
+    int32_t *argmax;
     struct batch_sequence *sequence; /* [most answers of a chunk] */
     int32_t *group_first;            /* [most questions of a chunk + 1] */
     struct score *score;
@@ -178,6 +181,8 @@ static int model_prepare(struct work *w, struct error *error)
     const int slots = (int)(batch < w->continued_count ? batch : w->continued_count);
     int status = STATUS_OK;
     w->model = &m->model;
+    for (int i = 0; i < w->e->questions->answers; i++)
+        w->model->head_statistics |= w->e->questions->answer[i].keep_tokens;
     if (slots) {
         const int64_t rows = w->longest > w->e->options->batch_tokens ? w->longest : w->e->options->batch_tokens;
         status = generator_open(&w->generator, w->model, w->e->device, slots, rows < w->longest * slots ? rows : w->longest * slots,
@@ -190,9 +195,35 @@ static int model_prepare(struct work *w, struct error *error)
     }
     if (!status && w->scored_count)
         status = batch_create(&w->batch, w->e->device, w->limits.rows, w->limits.targets, w->limits.sequences, error);
-    if (!status && !(w->values = memory_array(2 * (size_t)w->limits.targets + 1, sizeof *w->values, error)))
+    w->values = memory_array(4 * (size_t)w->limits.targets + 1, sizeof *w->values, error);
+    w->argmax = memory_array((size_t)w->limits.targets + 1, sizeof *w->argmax, error);
+    if (!status && (!w->values || !w->argmax))
         status = STATUS_MEMORY;
+    w->mean = w->values + 2 * w->limits.targets;
+    w->variance = w->mean + w->limits.targets;
     return status ? status : weights_load(&m->weights, w->model, error);
+}
+
+/* Sequence `at` of the batch that was scored is this answer. */
+static int answer_take(const struct work *w, struct eval_answer *answer, int at, struct error *error)
+{
+    const int32_t begin = w->batch.host.sequence_begin[at];
+    answer->num_tokens = w->score[at].num_tokens;
+    answer->logprob_sum = w->score[at].logprob_sum;
+    answer->prob_mean = w->score[at].prob_mean;
+    if (!answer->keep_tokens)
+        return STATUS_OK;
+    free(answer->token);
+    answer->token = memory_array((size_t)answer->num_tokens, sizeof *answer->token, error);
+    if (!answer->token)
+        return STATUS_MEMORY;
+    for (int32_t t = 0; t < answer->num_tokens; t++) {
+        const double logprob = w->values[begin + t];
+        answer->token[t] = (struct eval_token){
+            (float)logprob, (float)membership_standardise(logprob, w->mean[begin + t], w->variance[begin + t]),
+            w->argmax[begin + t]};
+    }
+    return STATUS_OK;
 }
 
 static int chunk_score(struct work *w, const struct eval_chunk *chunk, struct error *error)
@@ -206,19 +237,14 @@ static int chunk_score(struct work *w, const struct eval_chunk *chunk, struct er
         answers += q->answers;
         w->group_first[i + 1] = answers;
     }
-    int status = score_batch(w->model, &w->batch, w->sequence, w->group_first, chunk->questions, true, w->values, w->score,
+    int status = score_batch(w->model, &w->batch, w->sequence, w->group_first, chunk->questions, false, w->values, w->score,
                              error);
-    for (int i = 0, at = 0; i < chunk->questions; i++) {
+    if (!status && w->model->head_statistics)
+        status = score_statistics(w->model, &w->batch, w->mean, w->variance, w->argmax, error);
+    for (int i = 0, at = 0; i < chunk->questions && !status; i++) {
         const struct eval_question *q = &list->question[chunk->question[i]];
-        for (int a = 0; a < q->answers; a++, at++) {
-            struct eval_answer *answer = &list->answer[q->first_answer + a];
-            answer->num_tokens = w->score[at].num_tokens;
-            answer->logprob_sum = w->score[at].logprob_sum;
-            answer->prob_mean = w->score[at].prob_mean;
-            free(answer->token_logprobs);
-            answer->token_logprobs = w->score[at].token_logprobs;
-            w->score[at] = (struct score){0};
-        }
+        for (int a = 0; a < q->answers && !status; a++, at++)
+            status = answer_take(w, &list->answer[q->first_answer + a], at, error);
     }
     return status;
 }
@@ -382,7 +408,7 @@ int evaluate(struct evaluation *evaluation, struct error *error)
     generator_close(&w.generator);
     if (w.model)
         batch_free(&w.batch, evaluation->device);
-    free(w.scored), free(w.continued), free(w.chunk), free(w.done), free(w.values);
+    free(w.scored), free(w.continued), free(w.chunk), free(w.done), free(w.values), free(w.argmax);
     free(w.sequence), free(w.group_first), free(w.score), free(w.prompt), free(w.out);
     return status;
 }

@@ -122,7 +122,7 @@ void question_list_free(struct question_list *list)
         free(list->question[i].generation);
     }
     for (int i = 0; i < list->answers; i++)
-        free(list->answer[i].token_logprobs);
+        free(list->answer[i].token);
     free(list->question);
     free(list->answer);
     free(list->ids.id);

@@ -7,14 +7,20 @@
 #define FLAT_EVAL_QUESTIONS_H
 #include "../io/data/example.h"
 
+struct eval_token;
 struct eval_answer {
     size_t first; /* of its ids in the list's */
     int32_t length, answer_begin;
-    bool keep_tokens; /* each token's log-prob is wanted */
+    bool keep_tokens; /* what is said of each token is wanted */
     /* measured */
     int32_t num_tokens;
     double logprob_sum, prob_mean; /* prob_mean: FLAT's P */
-    float *token_logprobs;         /* [num_tokens] when wanted */
+    struct eval_token *token;      /* [num_tokens] when wanted */
+};
+
+struct eval_token {
+    float logprob, standardised; /* standardised: by mean and variance of the position's own distribution, for min-k++ */
+    int32_t argmax;              /* the likeliest id there */
 };
 
 struct eval_question {

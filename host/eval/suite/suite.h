@@ -83,9 +83,12 @@ int suite_add_rouge(const struct suite_run *run, struct eval_log *log, const cha
 /* name_refusal_rate (with a list of refusals) and name_repetition. */
 int suite_add_behaviour(const struct suite_run *run, struct eval_log *log, const struct suite_set *set,
                         struct error *error);
-/* mia_loss, mia_zlib and mia_min_k of each row's first answer. */
+/* mia_loss, mia_zlib, mia_min_k and mia_min_k_plus_plus of each row's first answer, which has its tokens. */
 int suite_add_membership(const struct suite_run *run, struct eval_log *log, const struct suite_set *forget,
                          const struct suite_set *holdout, struct error *error);
+/* exact_memorization and extraction_strength of the same. */
+int suite_add_memorization(const struct suite_run *run, struct eval_log *log, const struct suite_set *set,
+                           struct error *error);
 
 /* Asks, measures and reports: on rank 0 the log has the suite's metrics afterwards, without those that follow from them
  * (results.h). evaluation: all but questions and model, which are the run's. */

@@ -6,6 +6,7 @@
 #include "../../util/utf8.h"
 #include "../metric/mean.h"
 #include "../metric/membership.h"
+#include "../metric/memorization.h"
 #include "../metric/refusal.h"
 #include "../metric/repetition.h"
 #include "suite.h"
@@ -100,29 +101,42 @@ int suite_add_behaviour(const struct suite_run *run, struct eval_log *log, const
     return status;
 }
 
-/* The three scores of a set's first answers, [rows] each, one behind the other; free(). */
-static int membership_scores(const struct suite_run *run, const struct suite_set *set, double **scores,
-                             struct error *error)
+static const char *const attacks[] = {"mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_plus_plus"};
+enum { ATTACKS = sizeof attacks / sizeof *attacks };
+
+/* The scores of one answer, scores[k * stride] of attack k. The last label, an end of sequence as a rule, is left out of
+ * the last two. work: room for a number per token. */
+static int membership_scores(const struct eval_answer *answer, const char *text, double *work, double *scores,
+                             size_t stride, struct error *error)
+{
+    const size_t kept = (size_t)answer->num_tokens - 1;
+    scores[0] = answer_loss(answer);
+    int status = membership_zlib(scores[0], text, strlen(text), &scores[stride], error);
+    for (size_t t = 0; t < kept; t++)
+        work[t] = answer->token[t].logprob;
+    if (!status)
+        status = membership_min_k(work, kept, MIN_K_SHARE, MIN_K_OPEN_UNLEARNING, &scores[2 * stride], error);
+    for (size_t t = 0; t < kept; t++)
+        work[t] = answer->token[t].standardised;
+    return status ? status
+                  : membership_min_k(work, kept, MIN_K_SHARE, MIN_K_OPEN_UNLEARNING, &scores[3 * stride], error);
+}
+
+/* [ATTACKS][rows]; free(). */
+static int set_membership(const struct suite_run *run, const struct suite_set *set, double **scores, struct error *error)
 {
     const size_t rows = (size_t)set->rows;
-    double *out = memory_array(3 * rows, sizeof *out, error), *logprob = NULL;
+    double *out = memory_array(ATTACKS * rows, sizeof *out, error), *work = NULL;
     size_t capacity = 0;
     int status = out ? STATUS_OK : STATUS_MEMORY;
     for (size_t i = 0; i < rows && !status; i++) {
         const struct eval_answer *answer = suite_answer(run, set, (int)i, 0);
         const struct dataset_row *row = &set->data.row[i];
-        const char *text = row->answer ? row->answer : row->prompt;
-        const size_t kept = (size_t)answer->num_tokens - 1; /* the last label, an end of sequence as a rule, is left out */
-        status = memory_grow(&logprob, &capacity, kept + 1, sizeof *logprob, error);
-        for (size_t t = 0; t < kept && !status; t++)
-            logprob[t] = answer->token_logprobs[t];
-        out[i] = answer_loss(answer);
+        status = memory_grow(&work, &capacity, (size_t)answer->num_tokens, sizeof *work, error);
         if (!status)
-            status = membership_zlib(out[i], text, strlen(text), &out[rows + i], error);
-        if (!status)
-            status = membership_min_k(logprob, kept, MIN_K_SHARE, MIN_K_OPEN_UNLEARNING, &out[2 * rows + i], error);
+            status = membership_scores(answer, row->answer ? row->answer : row->prompt, work, out + i, rows, error);
     }
-    free(logprob);
+    free(work);
     *scores = out;
     return status;
 }
@@ -130,15 +144,44 @@ static int membership_scores(const struct suite_run *run, const struct suite_set
 int suite_add_membership(const struct suite_run *run, struct eval_log *log, const struct suite_set *forget,
                          const struct suite_set *holdout, struct error *error)
 {
-    static const char *const names[] = {"mia_loss", "mia_zlib", "mia_min_k"};
     const size_t members = (size_t)forget->rows, others = (size_t)holdout->rows;
     double *own = NULL, *other = NULL;
-    int status = membership_scores(run, forget, &own, error);
+    int status = set_membership(run, forget, &own, error);
     if (!status)
-        status = membership_scores(run, holdout, &other, error);
-    for (size_t k = 0; k < 3 && !status; k++)
-        status = eval_log_add_membership(log, names[k], own + k * members, members, other + k * others, others, error);
+        status = set_membership(run, holdout, &other, error);
+    for (size_t k = 0; k < ATTACKS && !status; k++)
+        status = eval_log_add_membership(log, attacks[k], own + k * members, members, other + k * others, others, error);
     free(own);
     free(other);
+    return status;
+}
+
+int suite_add_memorization(const struct suite_run *run, struct eval_log *log, const struct suite_set *set,
+                           struct error *error)
+{
+    const size_t rows = (size_t)set->rows;
+    double *exact = memory_array(rows, sizeof *exact, error), *strength = memory_array(rows, sizeof *strength, error);
+    bool *absent = memory_array(rows, sizeof *absent, error);
+    int32_t *argmax = NULL;
+    size_t capacity = 0;
+    int status = exact && strength && absent ? STATUS_OK : STATUS_MEMORY;
+    for (size_t i = 0; i < rows && !status; i++) {
+        const struct eval_answer *answer = suite_answer(run, set, (int)i, 0);
+        const int32_t *labels = run->questions.ids.id + answer->first + answer->answer_begin;
+        const size_t kept = (size_t)answer->num_tokens - 1; /* without the last label, an end of sequence as a rule */
+        status = memory_grow(&argmax, &capacity, kept + 1, sizeof *argmax, error);
+        for (size_t t = 0; t < kept && !status; t++)
+            argmax[t] = answer->token[t].argmax;
+        exact[i] = status ? 0 : exact_memorization(argmax, labels, kept);
+        strength[i] = status ? 0 : extraction_strength(argmax, labels, kept, EXTRACTION_OPEN_UNLEARNING);
+        absent[i] = kept == 0;
+    }
+    if (!status)
+        status = eval_log_add_scores(log, "exact_memorization", NULL, "score", exact, absent, rows,
+                                     mean_of_present(exact, rows), error);
+    if (!status)
+        status = eval_log_add_scores(log, "extraction_strength", NULL, "score", strength, NULL, rows,
+                                     mean_of(strength, rows), error);
+    free(exact), free(strength), free(absent), free(argmax);
     return status;
 }

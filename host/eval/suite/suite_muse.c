@@ -5,7 +5,8 @@
  *   verbmem/forget.json                                              {"prompt", "gt"}
  *   privleak/{forget,holdout}.json                                   texts
  * Metrics as open-unlearning has them: forget_knowmem_ROUGE, retain_knowmem_ROUGE, forget_verbmem_ROUGE (ROUGE-L F1 with
- * the stemmer), mia_loss, mia_zlib, mia_min_k; privleak follows. What is missing is left out, and said.
+ * the stemmer), membership; privleak follows; exact_memorization and extraction_strength of VerbMem's continuations. What
+ * is missing is left out, and said.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -117,6 +118,12 @@ static void answers_cut(const struct suite_run *run, const struct suite_set *set
 
 /* ---- VerbMem and PrivLeak ---- */
 
+static bool ends_blank(const char *text)
+{
+    const size_t length = strlen(text);
+    return !length || strchr(" \n", text[length - 1]);
+}
+
 static int verbmem_ask(struct suite_run *run, struct error *error)
 {
     static const char *const files[] = {"forget", NULL};
@@ -128,8 +135,15 @@ static int verbmem_ask(struct suite_run *run, struct error *error)
         return STATUS_OK;
     status = suite_set_read(run, "forget_verbmem", path, &verbmem_keys, DATASET_ANSWERS, &set, error);
     for (int i = 0; !status && i < set->rows; i++) {
-        status = question_add(&run->questions, run->sets - 1, i, &set->data.row[i], limit ? limit : VERBMEM_NEW_TOKENS,
-                              error);
+        const struct dataset_row *row = &set->data.row[i];
+        struct buffer text = {0};
+        status = question_add(&run->questions, run->sets - 1, i, row, limit ? limit : VERBMEM_NEW_TOKENS, error);
+        if (!status) /* the two halves of a text, with the space that was between them */
+            status = buffer_printf(&text, error, "%s%s", strchr(" \n", *row->answer) || ends_blank(row->prompt) ? "" : " ",
+                                   row->answer);
+        if (!status)
+            status = answer_add(&run->questions, row, text.data, true, error);
+        buffer_free(&text);
         if (status)
             error_prefix(error, "%s:%d", path, set->data.row[i].line);
     }
@@ -191,6 +205,8 @@ static int muse_report(const struct suite_run *run, struct eval_log *log, struct
         if (set)
             status = suite_add_rouge(run, log, name, set, "rougeL_f1", error);
     }
+    if (!status && suite_set_find(run, texts[2]))
+        status = suite_add_memorization(run, log, suite_set_find(run, texts[2]), error);
     if (!status && forget && holdout)
         status = suite_add_membership(run, log, forget, holdout, error);
     return status;

@@ -2,7 +2,7 @@
  *
  * Files as on the hub: forget_data is forgetXX_perturbed.json; the others are looked for in data_dir, or beside
  * forget_data, under their own names (holdout by the forget set's: holdoutXX.json). What is missing is left out, and said.
- * Metrics: eval_log.h's probability and ROUGE of each set, membership; eval_derive.h's of them.
+ * Metrics: probability and ROUGE of each set, memorization of the forget set, membership; eval_derive.h's of them.
  */
 #include <stdio.h>
 #include <string.h>
@@ -109,6 +109,8 @@ static int tofu_report(const struct suite_run *run, struct eval_log *log, struct
     for (int i = 0; i < run->sets && !status; i++)
         if (&run->set[i] != holdout)
             status = set_report(run, log, &run->set[i], error);
+    if (!status)
+        status = suite_add_memorization(run, log, suite_set_find(run, "forget"), error);
     if (!status && holdout)
         status = suite_add_membership(run, log, suite_set_find(run, "forget"), holdout, error);
     return status;

@@ -1,0 +1,220 @@
+/* test_eval.c - the suites of `flat eval` end to end on a tiny model (tests/golden/eval), against what transformers,
+ * rouge-score, sacrebleu and scipy make of the same questions (tests/parity/make_eval_golden.py); the same bytes from
+ * several ranks and from an evaluation that was killed; what is refused.
+ */
+#include "../support/temporary.h"
+
+#include <math.h>
+#include <sys/wait.h>
+
+#include "../../host/io/json/json.h"
+#include "../../host/util/file.h"
+#include "../support/program.h"
+
+#define EVAL "tests/golden/eval"
+#define COMMON "--model %s/model --device cpu --max_new_tokens 24 --refusals " EVAL "/refusals.txt --quiet "
+#define TOFU "--suite tofu --forget_data " EVAL "/tofu/forget01_perturbed.json --retain_log " EVAL "/expected/TOFU_retain.json "
+
+static int model_make(void **state)
+{
+    static const char *const files[] = {EVAL "/model/config.json", EVAL "/model/generation_config.json",
+                                        EVAL "/model/model.safetensors", "configs/demo/model/tokenizer.json",
+                                        "configs/demo/model/tokenizer_config.json"};
+    struct error error = {0};
+    if (temporary_make(state) || file_make_directory(temporary_path("model"), &error))
+        return -1;
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        char to[600];
+        snprintf(to, sizeof to, "%s/model%s", temporary, strrchr(files[i], '/'));
+        if (file_copy(files[i], to, &error)) {
+            fprintf(stderr, "%s\n", error.text);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* The same members; texts equal; ROUGE, BLEU and counts equal but for the order of sums, what is made of log-probs within
+ * 1e-4. */
+static void same_tree(const cJSON *got, const cJSON *wanted, const char *where)
+{
+    if ((got->type & 0xff) != (wanted->type & 0xff))
+        fail_msg("%s: of another type", where);
+    const double bound = strstr(where, "rouge") || strstr(where, "BLEU") || strstr(where, "ROUGE") ? 1e-9 : 1e-4;
+    if (cJSON_IsNumber(wanted) &&
+        !(fabs(got->valuedouble - wanted->valuedouble) <= bound * fmax(1, fabs(wanted->valuedouble))))
+        fail_msg("%s: %.9g, expected %.9g", where, got->valuedouble, wanted->valuedouble);
+    if (cJSON_IsString(wanted) && strcmp(got->valuestring, wanted->valuestring))
+        fail_msg("%s: \"%s\", expected \"%s\"", where, got->valuestring, wanted->valuestring);
+    const cJSON *mine = got->child;
+    for (const cJSON *other = wanted->child; other; other = other->next, mine = mine->next) {
+        char path[600];
+        if (!mine)
+            fail_msg("%s: lacks %s", where, other->string ? other->string : "elements");
+        snprintf(path, sizeof path, "%.500s/%s", where, other->string ? other->string : "");
+        if (other->string && strcmp(mine->string, other->string))
+            fail_msg("%s: %s where %s is expected", where, mine->string, other->string);
+        same_tree(mine, other, path);
+    }
+    if (mine)
+        fail_msg("%s: %s is too much", where, mine->string ? mine->string : "an element");
+}
+
+static void expect_golden(const char *folder, const char *suite)
+{
+    char got_path[600], wanted_path[600];
+    struct error error = {0};
+    snprintf(got_path, sizeof got_path, "%s/%s/%s_EVAL.json", temporary, folder, suite);
+    snprintf(wanted_path, sizeof wanted_path, EVAL "/expected/%s_EVAL.json", suite);
+    cJSON *got = json_read_python(got_path, 1 << 24, &error), *wanted = json_read_python(wanted_path, 1 << 24, &error);
+    if (!got || !wanted)
+        fail_msg("%s", error.text);
+    same_tree(got, wanted, suite);
+    cJSON_Delete(got);
+    cJSON_Delete(wanted);
+    snprintf(got_path, sizeof got_path, "%s/%s/%s_EVAL.partial.jsonl", temporary, folder, suite);
+    assert_false(file_exists(got_path)); /* it is over */
+}
+
+static void expect_run(struct program_result result)
+{
+    program_expect(&result, STATUS_OK);
+    program_free(&result);
+}
+
+static void test_suites(void **state)
+{
+    (void)state;
+    struct program_result tofu = program_line("eval " COMMON TOFU "-o %s/tofu", temporary, temporary);
+    program_expect(&tofu, STATUS_OK);
+    assert_string_equal(tofu.err, "");
+    assert_non_null(strstr(tofu.out, "\nmodel_utility "));
+    program_free(&tofu);
+    expect_golden("tofu", "TOFU");
+    assert_true(file_exists(temporary_path("tofu/aggregate_stat.csv")));
+    expect_run(program_line("eval " COMMON "--suite muse --data_dir " EVAL "/muse --num_fewshot 2 -o %s/muse", temporary,
+                            temporary));
+    expect_golden("muse", "MUSE");
+    expect_run(program_line("eval " COMMON "--suite harry_potter --forget_data " EVAL
+                            "/text.txt --prefix_words 12 --continuation_words 8 -o %s/hp", temporary, temporary));
+    expect_golden("hp", "HP");
+    expect_run(program_line("eval " COMMON "--forget_data " EVAL "/qa_forget.jsonl --eval_data facts=" EVAL
+                            "/qa_facts.jsonl -o %s/qa", temporary, temporary));
+    expect_golden("qa", "QA");
+}
+
+static char *text_of(const char *folder)
+{
+    char path[600], *text;
+    size_t length;
+    struct error error = {0};
+    snprintf(path, sizeof path, "%s/%s/TOFU_EVAL.json", temporary, folder);
+    if (file_read(path, 1 << 24, &text, &length, &error))
+        fail_msg("%s", error.text);
+    return text;
+}
+
+static void same_bytes(const char *one, const char *other)
+{
+    char *a = text_of(one), *b = text_of(other);
+    assert_string_equal(a, b);
+    free(a);
+    free(b);
+}
+
+/* Small batches, so that there is something to share and to interrupt. */
+#define SMALL TOFU "--batch_size 2 --batch_tokens 300 "
+
+static void test_ranks(void **state)
+{
+    (void)state;
+    expect_run(program_line("eval " COMMON SMALL "-o %s/one", temporary, temporary));
+    expect_run(program_line("eval " COMMON SMALL "-o %s/two --nproc_per_node 2", temporary, temporary));
+    expect_run(program_line("eval " COMMON SMALL "-o %s/four --nproc_per_node 4", temporary, temporary));
+    same_bytes("one", "two");
+    same_bytes("one", "four");
+}
+
+/* What a killed evaluation leaves, at every line and in the middle of one: it goes on, with the same result. */
+static void test_continued(void **state)
+{
+    (void)state;
+    char partial[600];
+    struct error error = {0};
+    /* a full disk stops it before the results are written */
+    expect_run(program_line("eval " COMMON SMALL "-o %s/whole", temporary, temporary));
+    struct program_result stopped = program_run(
+        (const char *const[]){"eval", "--model", temporary_path("model"), "--device", "cpu", "--max_new_tokens", "24",
+                              "--refusals", EVAL "/refusals.txt", "--suite", "tofu", "--forget_data",
+                              EVAL "/tofu/forget01_perturbed.json", "--retain_log", EVAL "/expected/TOFU_retain.json",
+                              "--batch_size", "2", "--batch_tokens", "300", "-o", temporary_path("cut"), NULL},
+        NULL, 3000);
+    program_expect_error(&stopped, STATUS_RUNTIME, "TOFU_EVAL.partial.jsonl: cannot be written");
+    program_free(&stopped);
+    snprintf(partial, sizeof partial, "%s/cut/TOFU_EVAL.partial.jsonl", temporary);
+    char *text;
+    size_t length;
+    assert_int_equal(file_read(partial, 1 << 20, &text, &length, &error), STATUS_OK);
+    assert_in_range(length, 2000, 3000);
+    struct program_result again = program_line("eval --model %s/model --device cpu --max_new_tokens 24 --refusals " EVAL
+                                               "/refusals.txt " SMALL "-o %s/cut", temporary, temporary);
+    program_expect(&again, STATUS_OK);
+    assert_non_null(strstr(again.err, "continuing an evaluation: "));
+    program_free(&again);
+    same_bytes("whole", "cut");
+    /* other settings are another evaluation; a line that is no result is refused */
+    assert_int_equal(file_write(partial, text, length, &error), STATUS_OK);
+    again = program_line("eval --model %s/model --device cpu --max_new_tokens 23 --refusals " EVAL "/refusals.txt " SMALL
+                         "-o %s/cut", temporary, temporary);
+    program_expect(&again, STATUS_OK);
+    assert_non_null(strstr(again.err, "is of another model, other data or settings; it is begun anew"));
+    program_free(&again);
+    *strstr(text, "\"chunk\": 0") = 'x';
+    assert_int_equal(file_write(partial, text, length, &error), STATUS_OK);
+    again = program_line("eval " COMMON SMALL "-o %s/cut", temporary, temporary);
+    program_expect_error(&again, STATUS_INPUT, "TOFU_EVAL.partial.jsonl: line 2: ");
+    program_free(&again);
+    free(text);
+}
+
+static void test_refused(void **state)
+{
+    (void)state;
+    static const char bad[] = "{\"question\": \"a\", \"answer\": \"b\", \"perturbed_answer\": [\"c\", \"d\"]}\n"
+                              "{\"question\": \"a\", \"answer\": \"b\", \"perturbed_answer\": [\"c\"]}\n";
+    static const struct {
+        const char *flags, *message;
+        int status;
+    } cases[] = {
+        {"", "forget_data: the suite qa needs rows", STATUS_USAGE},
+        {"--suite tofu", "forget_data: the suite tofu needs it", STATUS_USAGE},
+        {"--suite muse", "data_dir: the suite muse needs the folder", STATUS_USAGE},
+        {"--suite muse --data_dir " EVAL, "none of MUSE's files is there", STATUS_INPUT},
+        {"--eval_data facts", "eval_data: expected NAME=FILE, found \"facts\"", STATUS_USAGE},
+        {"--eval_data a=" EVAL "/qa_facts.jsonl,a=" EVAL "/qa_facts.jsonl", "there are two sets named a", STATUS_USAGE},
+        {"--eval_data a=none.jsonl", "none.jsonl", STATUS_INPUT},
+        {"--suite harry_potter --forget_data " EVAL "/text.txt", "no passage of more than 200 words", STATUS_INPUT},
+        {"--suite none --forget_data x", "suite: expected one of", STATUS_USAGE},
+        {"--from_logs x.json", "output_dir: figures of a log are written somewhere", STATUS_USAGE},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct program_result result = program_line("eval --model %s/model --device cpu %s", temporary, cases[i].flags);
+        program_expect_error(&result, cases[i].status, cases[i].message);
+        program_free(&result);
+    }
+    temporary_file("bad.json", bad, sizeof bad - 1);
+    struct program_result result = program_line("eval " COMMON "--suite tofu --forget_data %s/bad.json", temporary, temporary);
+    program_expect_error(&result, STATUS_INPUT, "bad.json:2: perturbed_answer: expected a list of 2 texts, as in the first row");
+    program_free(&result);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_suites),
+        cmocka_unit_test(test_ranks),
+        cmocka_unit_test(test_continued),
+        cmocka_unit_test(test_refused),
+    };
+    return cmocka_run_group_tests(tests, model_make, temporary_remove);
+}
