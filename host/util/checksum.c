@@ -1,13 +1,12 @@
 /* checksum.c - see checksum.h. */
 #include "checksum.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include <xxhash.h>
 
+#include "file.h"
 #include "memory.h"
 
 enum { PIECE_BYTES = 1 << 20 };
@@ -57,21 +56,18 @@ struct digest checksum_of(const void *bytes, size_t length)
 
 int checksum_file(const char *path, struct digest *digest, struct error *error)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return error_set(error, STATUS_INPUT, "%s: cannot be opened: %s", path, strerror(errno));
+    int64_t bytes;
+    size_t got = 1;
+    int fd, opened = file_open_read(path, false, &fd, &bytes, error);
+    if (opened)
+        return opened;
     struct checksum *checksum = checksum_open(error);
     char *piece = memory_array(PIECE_BYTES, 1, error);
     int status = checksum && piece ? STATUS_OK : STATUS_MEMORY;
-    while (!status) {
-        const ssize_t got = read(fd, piece, PIECE_BYTES);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0)
-            status = error_set(error, STATUS_RUNTIME, "%s: cannot be read: %s", path, strerror(errno));
-        if (got <= 0)
-            break;
-        checksum_add(checksum, piece, (size_t)got);
+    while (!status && got) {
+        status = file_read_some(fd, path, piece, PIECE_BYTES, &got, error);
+        if (!status)
+            checksum_add(checksum, piece, got);
     }
     if (!status)
         *digest = checksum_digest(checksum);

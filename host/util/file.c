@@ -4,66 +4,127 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "interrupt.h"
 #include "memory.h"
 
-/* Reads to the end of the file. A size is only a hint: the file may be a pipe, or grow meanwhile. */
-static int read_all(int fd, const char *path, size_t max_bytes, char **data, size_t *length, struct error *error)
+/* A terminal, or /dev/null. Other devices may give bytes without end. */
+static bool device_ends(int fd, const struct stat *info)
+{
+    return S_ISCHR(info->st_mode) && (isatty(fd) || info->st_rdev == makedev(1, 3));
+}
+
+/* Pipes that the caller has opened already have names there. */
+static bool is_open_already(const char *path)
+{
+    return !strncmp(path, "/dev/", 5) || !strncmp(path, "/proc/", 6);
+}
+
+static int kind_check(int fd, const char *path, bool may_wait, struct stat *info, struct error *error)
+{
+    if (fstat(fd, info))
+        return error_set(error, STATUS_INPUT, "%s: cannot be read: %s", path, strerror(errno));
+    if (S_ISDIR(info->st_mode))
+        return error_set(error, STATUS_INPUT, "%s: is a directory; expected a file", path);
+    if (S_ISFIFO(info->st_mode) && !may_wait && !is_open_already(path))
+        return error_set(error, STATUS_INPUT, "%s: is a pipe; expected a file", path);
+    if (!S_ISREG(info->st_mode) && !S_ISFIFO(info->st_mode) && !device_ends(fd, info))
+        return error_set(error, STATUS_INPUT, "%s: is a device or a socket; expected a file%s", path,
+                         may_wait ? ", a pipe, or - for the standard input" : "");
+    return STATUS_OK;
+}
+
+int file_open_read(const char *path, bool may_wait, int *fd, int64_t *bytes, struct error *error)
 {
     struct stat info;
-    if (fstat(fd, &info))
-        return error_set(error, STATUS_INPUT, "%s: cannot be read: %s", path, strerror(errno));
-    if (S_ISDIR(info.st_mode))
-        return error_set(error, STATUS_INPUT, "%s: is a directory; expected a file", path);
-    size_t capacity = 4096, used = 0;
-    if (info.st_size > 0 && (uint64_t)info.st_size <= max_bytes)
-        capacity = (size_t)info.st_size + 2; /* the zero, and one byte more to see the end in one go */
-    else if (info.st_size > 0)
-        return error_set(error, STATUS_INPUT, "%s: has %lld bytes; at most %zu are accepted here", path,
-                         (long long)info.st_size, max_bytes);
-    char *text = malloc(capacity);
-    while (text) {
-        ssize_t got = read(fd, text + used, capacity - used - 1);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0) {
-            error_set(error, STATUS_INPUT, "%s: offset %zu: cannot be read: %s", path, used, strerror(errno));
-            free(text);
-            return STATUS_INPUT;
-        }
-        used += (size_t)got;
-        if (used > max_bytes) {
-            free(text);
-            return error_set(error, STATUS_INPUT, "%s: has more than the %zu bytes that are accepted here", path,
-                             max_bytes);
-        }
-        if (got == 0) {
-            text[used] = 0;
-            *data = text;
-            *length = used;
+    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK); /* a pipe that nobody writes to would block here */
+    if (*fd < 0)
+        return error_set(error, STATUS_INPUT, "%s: cannot be opened: %s", path, strerror(errno));
+    int status = kind_check(*fd, path, may_wait, &info, error);
+    *bytes = !status && S_ISREG(info.st_mode) ? info.st_size : 0;
+    if (status) {
+        close(*fd);
+        *fd = -1;
+    }
+    return status;
+}
+
+/* A named pipe that was opened before its writer looks like one at its end, but for this. */
+static bool writer_awaited(int fd)
+{
+    struct stat info;
+    struct pollfd end = {.fd = fd, .events = POLLIN};
+    return !fstat(fd, &info) && S_ISFIFO(info.st_mode) && poll(&end, 1, 0) == 0;
+}
+
+int file_read_some(int fd, const char *path, void *to, size_t most, size_t *got, struct error *error)
+{
+    enum { LOOK_MS = 200 }; /* a signal between the look at it and the wait is seen after that */
+    for (;;) {
+        const ssize_t n = read(fd, to, most);
+        if (n > 0 || (n == 0 && (!most || !writer_awaited(fd)))) {
+            *got = (size_t)n;
             return STATUS_OK;
         }
-        if (used + 1 == capacity) {
+        if (n < 0 && errno != EINTR && errno != EAGAIN)
+            return error_set(error, STATUS_INPUT, "%s: cannot be read: %s", path, strerror(errno));
+        if (interrupt_pending())
+            return error_set(error, STATUS_RUNTIME, "%s: stopped by %s while waiting for it", path,
+                             interrupt_name(interrupt_pending()));
+        struct pollfd wait = {.fd = fd, .events = POLLIN};
+        poll(&wait, 1, LOOK_MS);
+    }
+}
+
+/* Reads to the end of the file. A size is only a hint: the file may be a pipe, or grow meanwhile. */
+static int read_all(int fd, int64_t bytes, const char *path, size_t max_bytes, char **data, size_t *length,
+                    struct error *error)
+{
+    size_t capacity = 4096, used = 0, got = 1;
+    if (bytes > 0 && (uint64_t)bytes <= max_bytes)
+        capacity = (size_t)bytes + 2; /* the zero, and one byte more to see the end in one go */
+    else if (bytes > 0)
+        return error_set(error, STATUS_INPUT, "%s: has %lld bytes; at most %zu are accepted here", path,
+                         (long long)bytes, max_bytes);
+    char *text = malloc(capacity);
+    while (text && got) {
+        int status = file_read_some(fd, path, text + used, capacity - used - 1, &got, error);
+        used += status ? 0 : got;
+        if (!status && used > max_bytes)
+            status = error_set(error, STATUS_INPUT, "%s: has more than the %zu bytes that are accepted here", path, max_bytes);
+        if (status) {
+            free(text);
+            return status;
+        }
+        if (got && used + 1 == capacity) {
             char *bigger = capacity <= SIZE_MAX / 2 ? realloc(text, capacity *= 2) : NULL;
             if (!bigger)
                 free(text);
             text = bigger;
         }
     }
-    return error_set(error, STATUS_MEMORY, "%s: out of host memory: %zu bytes were refused", path, capacity);
+    if (!text)
+        return error_set(error, STATUS_MEMORY, "%s: out of host memory: %zu bytes were refused", path, capacity);
+    text[used] = 0;
+    *data = text;
+    *length = used;
+    return STATUS_OK;
 }
 
 int file_read(const char *path, size_t max_bytes, char **data, size_t *length, struct error *error)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return error_set(error, STATUS_INPUT, "%s: cannot be opened: %s", path, strerror(errno));
-    int status = read_all(fd, path, max_bytes, data, length, error);
+    int64_t bytes;
+    int fd, status = file_open_read(path, false, &fd, &bytes, error);
+    if (status)
+        return status;
+    status = read_all(fd, bytes, path, max_bytes, data, length, error);
     close(fd);
     return status;
 }

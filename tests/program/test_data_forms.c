@@ -226,7 +226,7 @@ static void test_said(void **state)
     program_expect_error(&result, STATUS_INPUT, "a prompt is taken as it is, without a template");
     program_free(&result);
     result = program_line("score --model %s/model --data %s --device cpu", temporary, temporary);
-    program_expect_error(&result, STATUS_INPUT, "is a directory; expected a file of rows");
+    program_expect_error(&result, STATUS_INPUT, "is a directory; expected a file");
     program_free(&result);
     result = program_line("score --model %s/model --data /dev/zero --device cpu", temporary);
     program_expect_error(&result, STATUS_INPUT, "/dev/zero: is a device or a socket");

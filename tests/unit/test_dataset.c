@@ -207,7 +207,7 @@ static void test_rows_malformed(void **state)
     assert_error(&error, read_rows(&data, "r.json", "{\"q\0\":1}", 8, 0, &error), STATUS_INPUT,
                  "r.json: offset 3: expected text, found a zero byte");
     assert_error(&error, dataset_read(&data, temporary_path("none"), &keys, 0, &error), STATUS_INPUT, "none: cannot be opened");
-    assert_error(&error, dataset_read(&data, temporary, &keys, 0, &error), STATUS_INPUT, "is a directory; expected a file of rows");
+    assert_error(&error, dataset_read(&data, temporary, &keys, 0, &error), STATUS_INPUT, "is a directory; expected a file");
     assert_error(&error, dataset_read(&data, "/dev/zero", &keys, 0, &error), STATUS_INPUT, "/dev/zero: is a device or a socket");
     const char *prompt = "{\"prompt\":\"p\",\"answer\":\"a\"}";
     assert_error(&error, read_rows(&data, "r.json", prompt, strlen(prompt), DATASET_TEMPLATED, &error), STATUS_INPUT,
@@ -254,6 +254,54 @@ static void test_gzip(void **state)
         bytes[i] ^= 0x10;
     }
     free(bytes);
+}
+
+/* Rows of a file of several windows, through every form: the texts are long, of several bytes a character and of odd
+ * lengths, so that windows end anywhere in them. */
+static void test_windows(void **state)
+{
+    (void)state;
+    enum { ROWS = 3000 };
+    static const char *const name[] = {"w.jsonl", "w.json", "w.csv", "w.jsonl.gz"};
+    static char prompt[ROWS][400];
+    for (int i = 0; i < ROWS; i++) {
+        int length = snprintf(prompt[i], sizeof prompt[i], "%d ", i);
+        for (int k = 0; k < i % 97 + (i % 7 == 0) * 30; k++)
+            length += snprintf(prompt[i] + length, sizeof prompt[i] - (size_t)length, "%s", k % 3 ? "\xc3\xa9" : "\xe2\x82\xac");
+    }
+    for (size_t form = 0; form < sizeof name / sizeof *name; form++) {
+        struct buffer text = {0};
+        struct error error = {0};
+        assert_int_equal(buffer_printf(&text, &error, form == 1 ? " [\n" : form == 2 ? "prompt,answer\r\n" : "\n"), 0);
+        for (int i = 0; i < ROWS; i++)
+            assert_int_equal(buffer_printf(&text, &error, form == 2 ? "\"%s\",\"a \"\"\n\"\r\n"
+                                           : form == 1 ? "{\"prompt\": \"%s\", \"answer\":\n\"a \\\"\\n\"}%s\n"
+                                                       : "{\"prompt\": \"%s\", \"answer\": \"a \\\"\\n\"}\n", prompt[i],
+                                           i + 1 < ROWS ? "," : "]"), 0);
+        const char *path = form == 3 ? gzip_file(name[form], text.data, false)
+                                     : temporary_file(name[form], text.data, text.length);
+        struct dataset_reader *reader;
+        struct dataset window;
+        int rows = 0, windows = 0, left = 1;
+        assert_int_equal(dataset_reader_open(&reader, path, &keys, DATASET_ANSWERS, &error), STATUS_OK);
+        while (left) {
+            if (dataset_reader_next(reader, 700, &window, &error))
+                fail_msg("%s", error.text);
+            assert_true(window.rows <= 700);
+            for (int i = 0; i < window.rows; i++, rows++) {
+                assert_string_equal(window.row[i].prompt, prompt[rows]);
+                assert_string_equal(window.row[i].answer, "a \"\n");
+                assert_int_equal(window.row[i].line, form == 1 ? 2 * rows + 2 : form == 2 ? 2 * rows + 2 : rows + 2);
+            }
+            windows += window.rows > 0;
+            left = window.rows;
+            dataset_free(&window);
+        }
+        assert_int_equal(rows, ROWS);
+        assert_int_equal(windows, 5);
+        dataset_reader_close(reader);
+        buffer_free(&text);
+    }
 }
 
 static void test_answers(void **state)
@@ -449,7 +497,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows),    cmocka_unit_test(test_keys), cmocka_unit_test(test_sources),
-        cmocka_unit_test(test_rows_malformed), cmocka_unit_test(test_gzip), cmocka_unit_test(test_answers),
+        cmocka_unit_test(test_rows_malformed), cmocka_unit_test(test_gzip), cmocka_unit_test(test_windows),
+        cmocka_unit_test(test_windows), cmocka_unit_test(test_answers),
         cmocka_unit_test(test_answers_malformed), cmocka_unit_test(test_mutations), cmocka_unit_test(test_pick),
         cmocka_unit_test(test_tofu),
     };

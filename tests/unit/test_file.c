@@ -6,8 +6,10 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include "../../host/util/file.h"
+#include "../../host/util/interrupt.h"
 
 /* The file holds exactly this text. */
 static void assert_content(const char *path, const char *text)
@@ -39,12 +41,53 @@ static void test_read(void **state)
     assert_error(&error, file_read(temporary_path("none"), 3, &data, &length, &error), STATUS_INPUT,
                  "none: cannot be opened: No such file");
     assert_error(&error, file_read(temporary, 3, &data, &length, &error), STATUS_INPUT, "is a directory");
-    /* without a known size: a device that never ends, and a file of /proc that claims 0 bytes */
-    assert_error(&error, file_read("/dev/zero", 100000, &data, &length, &error), STATUS_INPUT,
-                 "has more than the 100000 bytes");
+    assert_error(&error, file_read("/dev/zero", 100000, &data, &length, &error), STATUS_INPUT, "is a device or a socket");
+    assert_int_equal(file_read("/dev/null", 3, &data, &length, &error), STATUS_OK);
+    assert_int_equal(length, 0);
+    free(data);
+    const char *pipe_path = temporary_path("pipe");
+    assert_int_equal(mkfifo(pipe_path, 0600), 0);
+    assert_error(&error, file_read(pipe_path, 3, &data, &length, &error), STATUS_INPUT, "is a pipe; expected a file");
+    /* a file of /proc claims 0 bytes */
+    assert_error(&error, file_read("/proc/self/maps", 100, &data, &length, &error), STATUS_INPUT,
+                 "has more than the 100 bytes");
     assert_int_equal(file_read("/proc/self/status", 1 << 20, &data, &length, &error), STATUS_OK);
     assert_true(length > 0 && strlen(data) == length);
     free(data);
+}
+
+/* A named pipe is open before its writer comes; a signal that is caught ends the wait for it. */
+static void test_pipe(void **state)
+{
+    (void)state;
+    struct error error;
+    char text[8];
+    size_t got;
+    int64_t bytes;
+    int fd;
+    const char *path = temporary_path("named");
+    assert_int_equal(mkfifo(path, 0600), 0);
+    assert_int_equal(file_open_read(path, true, &fd, &bytes, &error), STATUS_OK);
+    const pid_t writer = fork();
+    assert_true(writer >= 0);
+    if (!writer) {
+        usleep(100000);
+        const int to = open(path, O_WRONLY);
+        _exit(write(to, "rows", 4) != 4);
+    }
+    assert_int_equal(file_read_some(fd, path, text, sizeof text, &got, &error), STATUS_OK);
+    assert_int_equal(got, 4);
+    assert_int_equal(waitpid(writer, NULL, 0), writer);
+    assert_int_equal(file_read_some(fd, path, text, sizeof text, &got, &error), STATUS_OK);
+    assert_int_equal(got, 0);
+    close(fd);
+    assert_int_equal(file_open_read(path, true, &fd, &bytes, &error), STATUS_OK);
+    interrupt_catch(false);
+    raise(SIGTERM);
+    assert_error(&error, file_read_some(fd, path, text, sizeof text, &got, &error), STATUS_RUNTIME,
+                 "stopped by SIGTERM while waiting for it");
+    interrupt_release();
+    close(fd);
 }
 
 static void test_names(void **state)
@@ -234,7 +277,7 @@ static void test_remove_temporaries(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_read),           cmocka_unit_test(test_names),     cmocka_unit_test(test_write),
+        cmocka_unit_test(test_read), cmocka_unit_test(test_pipe),           cmocka_unit_test(test_names),     cmocka_unit_test(test_write),
         cmocka_unit_test(test_write_failures), cmocka_unit_test(test_disk_full),
         cmocka_unit_test(test_remove_temporaries), cmocka_unit_test(test_unique_names), cmocka_unit_test(test_modes)};
     return cmocka_run_group_tests(tests, temporary_make, temporary_remove);

@@ -70,11 +70,22 @@ static int json_add(void *user, const cJSON *value, const struct json_place *pla
 }
 
 /* A file of plain lines may bear a JSON name, as TOFU's idontknow.jsonl does. */
-static int read_json(const struct text *text, struct reading *reading, struct error *error)
+static int read_json(struct text *text, struct reading *reading, struct error *error)
 {
-    const char first = text_first_byte(text);
-    return first && !strchr("[{\"", first) ? read_lines(text, reading, error)
-                                           : text_each_json(text, json_add, reading, error);
+    struct json_rows rows;
+    struct json_place place;
+    cJSON *value = NULL;
+    char first;
+    int status = text_first_byte(text, &first, error);
+    if (!status && first && !strchr("[{\"", first))
+        return read_lines(text, reading, error);
+    if (!status)
+        status = json_rows_open(&rows, text, error);
+    while (!status && !(status = json_rows_next(&rows, &value, &place, error)) && value) {
+        status = json_add(reading, value, &place, error);
+        cJSON_Delete(value);
+    }
+    return status;
 }
 
 static int column_find(const struct csv *csv, int *column, struct error *error)
@@ -90,7 +101,7 @@ static int column_find(const struct csv *csv, int *column, struct error *error)
     return STATUS_OK;
 }
 
-static int read_table(const struct text *text, struct reading *reading, struct error *error)
+static int read_table(struct text *text, struct reading *reading, struct error *error)
 {
     struct csv csv;
     bool more = true;

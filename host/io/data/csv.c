@@ -80,8 +80,8 @@ static int cell_read(struct csv *csv, int column, struct error *error)
     return status ? status : buffer_append(&csv->all, "", 1, error);
 }
 
-/* The cells of the next record that is not a blank line; *cells 0 at the end. */
-static int record_read(struct csv *csv, int *cells, struct error *error)
+/* The cells of the next record of the window that is not a blank line; *cells 0 at its end. */
+static int record_take(struct csv *csv, int *cells, struct error *error)
 {
     int status = STATUS_OK;
     *cells = 0;
@@ -99,6 +99,23 @@ static int record_read(struct csv *csv, int *cells, struct error *error)
     for (int i = 0; i < *cells && !status; i++)
         csv->cell[i] = csv->all.data + csv->offset[i];
     return status;
+}
+
+/* The same of the file: a record that meets the window's end is read again with more of it. */
+static int record_read(struct csv *csv, int *cells, struct error *error)
+{
+    for (;;) {
+        const size_t at = csv->at;
+        const int line = csv->next_line;
+        int status = record_take(csv, cells, error);
+        if (csv->at < csv->text->length || csv->text->ended || (status && error->status != STATUS_INPUT))
+            return status;
+        status = text_more(csv->text, at, error);
+        if (status)
+            return status;
+        csv->at = 0;
+        csv->next_line = line;
+    }
 }
 
 static bool has_title(const struct csv *csv, int cells, const char *const *wanted)
@@ -137,7 +154,7 @@ static int titles_take(struct csv *csv, int cells, struct error *error)
     return STATUS_OK;
 }
 
-int csv_open(struct csv *csv, const struct text *text, const char *const *wanted, struct error *error)
+int csv_open(struct csv *csv, struct text *text, const char *const *wanted, struct error *error)
 {
     const char *separators = text_is_named(text, ".tsv") ? "\t" : ",;\t|";
     int cells = 0, status = STATUS_OK;

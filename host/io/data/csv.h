@@ -10,7 +10,7 @@
 #include "text.h"
 
 struct csv {
-    const struct text *text;
+    struct text *text;
     char separator;
     size_t at;
     int next_line;     /* 1-based, at `at` */
@@ -25,7 +25,7 @@ struct csv {
 
 /* Reads the titles. wanted: NULL-terminated, any case; without one of them the table is refused with the titles it has.
  * Close after a failure too. */
-int csv_open(struct csv *csv, const struct text *text, const char *const *wanted, struct error *error);
+int csv_open(struct csv *csv, struct text *text, const char *const *wanted, struct error *error);
 void csv_close(struct csv *csv);
 /* The next record; false in *more after the last. */
 int csv_next(struct csv *csv, bool *more, struct error *error);

@@ -1,6 +1,7 @@
 /* dataset.c - see dataset.h. */
 #include "dataset.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -202,9 +203,8 @@ static int prompt_add(struct reading *reading, const cJSON *value, const struct 
     return status ? status : pairs_add(reading, ROW_PROMPT, value, place, prompt, key, error);
 }
 
-static int row_add(void *user, const cJSON *value, const struct json_place *place, struct error *error)
+static int row_add(struct reading *reading, const cJSON *value, const struct json_place *place, struct error *error)
 {
-    struct reading *reading = user;
     const char *question_key = reading->options->question_key, *text;
     if (cJSON_IsString(value))
         return text_add(reading, place, value->valuestring, false, error);
@@ -230,68 +230,146 @@ static int row_add(void *user, const cJSON *value, const struct json_place *plac
     return refuse(value, place->name, what, error);
 }
 
-/* Records become objects of texts; a column without a title (an index) is left out. */
-static int read_table(struct reading *reading, const struct text *text, struct error *error)
+/* A record becomes an object of texts; a column without a title (an index) is left out. */
+static int record_add(struct reading *reading, struct csv *csv, bool *more, struct error *error)
 {
-    const char *const wanted[] = {reading->options->question_key, "prompt", "text", NULL};
-    struct csv csv;
-    bool more = true;
-    int status = csv_open(&csv, text, wanted, error);
-    while (!status && more) {
-        struct buffer line = {0};
-        char name[1024];
-        status = csv_next(&csv, &more, error);
-        if (status || !more)
-            break;
-        cJSON *object = cJSON_CreateObject();
-        bool ok = object != NULL;
-        for (int i = 0; i < csv.columns && ok; i++)
-            ok = !*csv.title[i] || json_add_string(object, csv.title[i], csv.cell[i]);
-        snprintf(name, sizeof name, "%s:%d", text->name, csv.line);
-        status = ok ? json_print(object, &line, error) : out_of_memory(error);
-        if (!status)
-            status = row_add(reading, object, &(struct json_place){name, csv.line, line.data, line.length}, error);
-        cJSON_Delete(object);
-        buffer_free(&line);
-    }
-    csv_close(&csv);
+    struct buffer line = {0};
+    char name[1024];
+    int status = csv_next(csv, more, error);
+    if (status || !*more)
+        return status;
+    cJSON *object = cJSON_CreateObject();
+    bool ok = object != NULL;
+    for (int i = 0; i < csv->columns && ok; i++)
+        ok = !*csv->title[i] || json_add_string(object, csv->title[i], csv->cell[i]);
+    snprintf(name, sizeof name, "%s:%d", csv->text->name, csv->line);
+    status = ok ? json_print(object, &line, error) : out_of_memory(error);
+    if (!status)
+        status = row_add(reading, object, &(struct json_place){name, csv->line, line.data, line.length}, error);
+    cJSON_Delete(object);
+    buffer_free(&line);
     return status;
 }
 
-static int rows_read(struct reading *reading, const struct text *text, struct error *error)
+static int value_add(struct reading *reading, struct json_rows *rows, bool *more, struct error *error)
 {
-    const char first = text_first_byte(text);
-    if (text_is_named(text, ".csv") || text_is_named(text, ".tsv"))
-        return read_table(reading, text, error);
-    if (text_is_named(text, ".txt") && first) {
-        int status = text_add(reading, &(struct json_place){.name = text->name, .line = 1}, text->begin, false, error);
-        if (!status)
-            reading->data->row[0].whole_file = true;
+    struct json_place place;
+    cJSON *value;
+    int status = json_rows_next(rows, &value, &place, error);
+    *more = !status && value;
+    if (*more)
+        status = row_add(reading, value, &place, error);
+    cJSON_Delete(value);
+    return status;
+}
+
+/* A .txt file is one row. */
+static int whole_add(struct reading *reading, struct text *text, struct error *error)
+{
+    int status = STATUS_OK;
+    while (!status && !text->ended)
+        status = text_more(text, 0, error);
+    if (!status)
+        status = text_add(reading, &(struct json_place){.name = text->name, .line = 1}, text->begin, false, error);
+    if (!status)
+        reading->data->row[reading->data->rows - 1].whole_file = true;
+    return status;
+}
+
+struct dataset_reader {
+    struct text text;
+    struct dataset_options options; /* borrowed texts */
+    unsigned flags;
+    enum { FILE_JSON, FILE_TABLE, FILE_WHOLE } kind;
+    struct csv csv;
+    struct json_rows json;
+    int64_t rows;   /* so far */
+    bool ended;
+};
+
+static int reader_begin(struct dataset_reader *reader, struct error *error)
+{
+    const struct text *text = &reader->text;
+    const char *const wanted[] = {reader->options.question_key, "prompt", "text", NULL};
+    char first = 0;
+    int status = text_first_byte(&reader->text, &first, error);
+    if (status)
         return status;
+    if (text_is_named(text, ".csv") || text_is_named(text, ".tsv")) {
+        reader->kind = FILE_TABLE;
+        return csv_open(&reader->csv, &reader->text, wanted, error);
     }
+    reader->kind = text_is_named(text, ".txt") ? FILE_WHOLE : FILE_JSON;
+    reader->ended = !first;
+    if (reader->kind == FILE_WHOLE)
+        return STATUS_OK;
     if (first && !strchr("{[\"", first))
         return error_set(error, STATUS_INPUT, "%s: expected JSON lines or a JSON array, found '%c' at the start; a table must "
                          "be named .csv or .tsv, a text .txt", text->name, first > ' ' && first < 127 ? first : '?');
-    return text_each_json(text, row_add, reading, error);
+    return json_rows_open(&reader->json, &reader->text, error);
+}
+
+int dataset_reader_open(struct dataset_reader **out, const char *path, const struct dataset_options *options, unsigned flags,
+                        struct error *error)
+{
+    struct dataset_reader *reader = memory_array(1, sizeof *reader, error);
+    *out = NULL;
+    if (!reader)
+        return STATUS_MEMORY;
+    reader->options = *options;
+    reader->flags = flags;
+    int status = text_open(&reader->text, path, error);
+    if (!status)
+        status = reader_begin(reader, error);
+    if (status)
+        dataset_reader_close(reader);
+    else
+        *out = reader;
+    return status;
+}
+
+int dataset_reader_next(struct dataset_reader *reader, int most, struct dataset *data, struct error *error)
+{
+    struct reading reading = {.data = data, .options = &reader->options, .flags = reader->flags};
+    *data = (struct dataset){0};
+    int status = (data->path = memory_string(reader->text.name, error)) ? STATUS_OK : STATUS_MEMORY;
+    while (!status && !reader->ended && data->rows < most) {
+        bool more = true;
+        switch (reader->kind) {
+        case FILE_TABLE: status = record_add(&reading, &reader->csv, &more, error); break;
+        case FILE_JSON: status = value_add(&reading, &reader->json, &more, error); break;
+        case FILE_WHOLE: status = whole_add(&reading, &reader->text, error), more = false; break;
+        }
+        reader->ended = !more;
+    }
+    reader->rows += data->rows;
+    if (!status && !reader->rows)
+        status = error_set(error, STATUS_INPUT, "%s: has no rows; expected JSON objects with the keys %s and %s",
+                           reader->text.name, reader->options.question_key, reader->options.answer_key);
+    data->digest = reader->text.digest;
+    if (status)
+        dataset_free(data);
+    return status;
+}
+
+void dataset_reader_close(struct dataset_reader *reader)
+{
+    if (!reader)
+        return;
+    csv_close(&reader->csv);
+    text_free(&reader->text);
+    free(reader);
 }
 
 int dataset_read(struct dataset *data, const char *path, const struct dataset_options *options, unsigned flags,
                  struct error *error)
 {
-    struct reading reading = {.data = data, .options = options, .flags = flags};
-    struct text text;
+    struct dataset_reader *reader;
     *data = (struct dataset){0};
-    int status = text_read(&text, path, error);
-    if (status)
-        return status;
-    status = (data->path = memory_string(text.name, error)) ? rows_read(&reading, &text, error) : STATUS_MEMORY;
-    if (!status && data->rows == 0)
-        status = error_set(error, STATUS_INPUT, "%s: has no rows; expected JSON objects with the keys %s and %s", text.name,
-                           options->question_key, options->answer_key);
-    data->digest = text.digest;
-    text_free(&text);
-    if (status)
-        dataset_free(data);
+    int status = dataset_reader_open(&reader, path, options, flags, error);
+    if (!status)
+        status = dataset_reader_next(reader, INT_MAX, data, error);
+    dataset_reader_close(reader);
     return status;
 }
 

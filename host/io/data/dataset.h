@@ -57,4 +57,14 @@ int dataset_read(struct dataset *data, const char *path, const struct dataset_op
                  struct error *error);
 void dataset_free(struct dataset *data);
 
+/* The same file in windows of about `most` rows, in memory that does not grow with their number; a .txt file is one row all
+ * the same. A list of answers is not divided. Errors are those of dataset_read, once their row is reached; digest is that of
+ * the file from the last window on. */
+struct dataset_reader;
+int dataset_reader_open(struct dataset_reader **reader, const char *path, const struct dataset_options *options,
+                        unsigned flags, struct error *error);
+/* The next rows; none at the end. dataset_free after success. */
+int dataset_reader_next(struct dataset_reader *reader, int most, struct dataset *data, struct error *error);
+void dataset_reader_close(struct dataset_reader *reader); /* NULL too */
+
 #endif
