@@ -4,7 +4,8 @@
  * stand side by side in one scratch matrix, so each step is at most two products and one pass over the rows.
  * Forward runs one piece of work a (segment, head), backward one a (group, key/value head): whatever is added to
  * a row of dk or dv is added by one thread, segment by segment, block by block, head by head. Forward gives a row
- * the same bits whether its keys are a prefix and a branch or one range.
+ * the same bits whether its keys are a prefix and a branch or one range. With a window both ranges lose the keys that
+ * no query of the block sees, so that the work is linear in the window.
  */
 #include "engine/gemm.h"
 
@@ -20,7 +21,7 @@ struct block {
     int64_t keys;                /* of both ranges: the row length of the score matrix */
 };
 
-static struct block block_make(const struct attention_segment *segment, int64_t begin)
+static struct block block_make(const struct attention_segment *segment, int64_t begin, int window)
 {
     struct block block = {.query = segment->query_begin + begin,
                           .count = min_i64(QUERY_BLOCK, segment->query_count - begin),
@@ -29,11 +30,30 @@ static struct block block_make(const struct attention_segment *segment, int64_t 
                           .own = segment->key_begin};
     block.own_keys = segment->key_cached + begin + block.count;
     block.keys = block.prefix_keys + block.own_keys;
+    const int64_t hidden = window ? max_i64(0, block.keys - block.count + 1 - window) : 0;
+    const int64_t of_prefix = min_i64(hidden, block.prefix_keys);
+    block.prefix += of_prefix, block.prefix_keys -= of_prefix;
+    block.own += hidden - of_prefix, block.own_keys -= hidden - of_prefix;
+    block.keys -= hidden;
     return block;
 }
 
 /* Keys of the score matrix that row r of the block sees; the rest is the future. */
 static int64_t block_visible(const struct block *block, int64_t r) { return block->keys - block->count + r + 1; }
+
+/* The first of them that row r sees: those before have left its window. */
+static int64_t block_first(const struct block *block, int64_t r, int window)
+{
+    return window ? max_i64(0, block_visible(block, r) - window) : 0;
+}
+
+static void scores_cap(real *row, int64_t first, int64_t visible, double cap)
+{
+    const real inner = (real)(1 / cap), outer = (real)cap;
+#pragma omp simd
+    for (int64_t j = first; j < visible; j++)
+        row[j] = outer * tanh_real(inner * row[j]);
+}
 
 /* scores = alpha x k^T, with x [count, head_dim]: both ranges. */
 static void scores_compute(const struct block *b, int64_t head_dim, real alpha, const real *x, int64_t x_stride,
@@ -81,19 +101,20 @@ static void rows_scatter(const struct block *b, int64_t head_dim, const real *we
     gemm_small(&product);
 }
 
-/* Row of scores -> exp(score - most), 0 for the future; gives back log(sum exp) and 1 / sum. */
-static double row_softmax(real *row, int64_t visible, int64_t keys, real *normalise)
+/* Row of scores -> exp(score - most), 0 for what it does not see; gives back log(sum exp) and 1 / sum. */
+static double row_softmax(real *row, int64_t first, int64_t visible, int64_t keys, real *normalise)
 {
     real most = -INFINITY, sum = 0;
 #pragma omp simd reduction(max : most)
-    for (int64_t j = 0; j < visible; j++)
+    for (int64_t j = first; j < visible; j++)
         most = row[j] > most ? row[j] : most;
 #pragma omp simd reduction(+ : sum)
-    for (int64_t j = 0; j < visible; j++) {
+    for (int64_t j = first; j < visible; j++) {
         real e = exp_real(row[j] - most);
         row[j] = e;
         sum += e;
     }
+    memset(row, 0, (size_t)first * sizeof *row);
     memset(row + visible, 0, (size_t)(keys - visible) * sizeof *row);
     *normalise = 1 / sum;
     return (double)most + log((double)sum);
@@ -105,13 +126,17 @@ static void segment_forward(const struct attention_args *args, const struct atte
     int64_t head_dim = args->head_dim, kv_head = head / (args->heads / args->kv_heads);
     const real *k = (const real *)args->k + kv_head * head_dim, *v = (const real *)args->v + kv_head * head_dim;
     for (int64_t begin = 0; begin < segment->query_count; begin += QUERY_BLOCK) {
-        struct block block = block_make(segment, begin);
+        struct block block = block_make(segment, begin, args->window);
         const real *q = (const real *)args->q + block.query * args->q_stride + head * head_dim;
         real *out = (real *)args->out + block.query * args->out_stride + head * head_dim, normalise[QUERY_BLOCK];
         real *lse = args->lse ? (real *)args->lse + head * args->rows + block.query : NULL;
         scores_compute(&block, head_dim, (real)args->scale, q, args->q_stride, k, args->kv_stride, scores);
         for (int64_t r = 0; r < block.count; r++) {
-            double row_lse = row_softmax(scores + r * block.keys, block_visible(&block, r), block.keys, &normalise[r]);
+            real *row = scores + r * block.keys;
+            const int64_t first = block_first(&block, r, args->window), visible = block_visible(&block, r);
+            if (args->cap > 0)
+                scores_cap(row, first, visible, args->cap);
+            double row_lse = row_softmax(row, first, visible, block.keys, &normalise[r]);
             if (lse)
                 lse[r] = (real)row_lse;
         }
@@ -129,18 +154,31 @@ static void block_softmax_backward(const struct attention_args *args, const stru
                                    const real *out, const real *dout, real *scores, real *dscores)
 {
     for (int64_t r = 0; r < block->count; r++) {
-        int64_t visible = block_visible(block, r), keys = block->keys;
+        int64_t first = block_first(block, r, args->window), visible = block_visible(block, r), keys = block->keys;
         const real *out_row = out + r * args->out_stride, *dout_row = dout + r * args->out_stride;
         real *p = scores + r * keys, *d = dscores + r * keys, row_lse = lse[r], scale = (real)args->scale, delta = 0;
 #pragma omp simd reduction(+ : delta)
         for (int64_t j = 0; j < args->head_dim; j++)
             delta += out_row[j] * dout_row[j];
+        if (args->cap > 0) {
+            scores_cap(p, first, visible, args->cap);
+            const real inner = (real)(1 / args->cap);
 #pragma omp simd
-        for (int64_t j = 0; j < visible; j++) {
-            real e = exp_real(p[j] - row_lse);
-            p[j] = e;
-            d[j] = scale * e * (d[j] - delta);
+            for (int64_t j = first; j < visible; j++) {
+                real e = exp_real(p[j] - row_lse), t = inner * p[j];
+                p[j] = e;
+                d[j] = scale * (1 - t * t) * e * (d[j] - delta);
+            }
+        } else {
+#pragma omp simd
+            for (int64_t j = first; j < visible; j++) {
+                real e = exp_real(p[j] - row_lse);
+                p[j] = e;
+                d[j] = scale * e * (d[j] - delta);
+            }
         }
+        memset(p, 0, (size_t)first * sizeof *p);
+        memset(d, 0, (size_t)first * sizeof *d);
         memset(p + visible, 0, (size_t)(keys - visible) * sizeof *p);
         memset(d + visible, 0, (size_t)(keys - visible) * sizeof *d);
     }
@@ -155,7 +193,7 @@ static void segment_backward(const struct attention_backward_args *args, const s
     const real *k = (const real *)forward->k + kv_column, *v = (const real *)forward->v + kv_column;
     real *dk = (real *)args->dk + kv_column, *dv = (real *)args->dv + kv_column;
     for (int64_t begin = 0; begin < segment->query_count; begin += QUERY_BLOCK) {
-        struct block block = block_make(segment, begin);
+        struct block block = block_make(segment, begin, forward->window);
         int64_t q_offset = block.query * q_stride + head * head_dim;
         int64_t out_offset = block.query * forward->out_stride + head * head_dim;
         const real *q = (const real *)forward->q + q_offset, *dout = (const real *)args->dout + out_offset;
@@ -212,8 +250,11 @@ static int64_t scores_size(const struct attention_args *args)
     int64_t most = 0;
     for (int s = 0; s < args->segments; s++) {
         const struct attention_segment *segment = &args->segment[s];
-        most = max_i64(most, min_i64(QUERY_BLOCK, segment->query_count) *
-                                 ((int64_t)segment->prefix_count + segment->key_cached + segment->query_count));
+        const int64_t count = min_i64(QUERY_BLOCK, segment->query_count);
+        int64_t keys = (int64_t)segment->prefix_count + segment->key_cached + segment->query_count;
+        if (args->window)
+            keys = min_i64(keys, (int64_t)args->window - 1 + count);
+        most = max_i64(most, count * keys);
     }
     return most;
 }

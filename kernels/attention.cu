@@ -38,19 +38,21 @@ template <int DIM> struct running {
     float out[DIM / 8][4], most[2], sum[2];
 };
 
-/* Scores -> exp(scale (score - most)), and the running values follow the new maximum. visible: keys of this step that
- * the warp's first row sees. */
+/* Scores -> exp(scale (score - most)), and the running values follow the new maximum. The warp's first row sees keys
+ * hidden .. visible - 1 of this step. */
 template <int DIM, int TILES>
-DEVICE void softmax_step(float (&score)[TILES][4], running<DIM> &state, int visible, float scale_log2)
+DEVICE void softmax_step(float (&score)[TILES][4], running<DIM> &state, int hidden, int visible, float scale_log2)
 {
     const int lane = (int)threadIdx.x % WARP_SIZE;
-    if (visible < TILES * 8)
+    if (visible < TILES * 8 || hidden > -15)
 #pragma unroll
         for (int tile = 0; tile < TILES; tile++)
 #pragma unroll
-            for (int e = 0; e < 4; e++)
-                if (tile * 8 + lane % 4 * 2 + e % 2 >= visible + lane / 4 + e / 2 * 8)
+            for (int e = 0; e < 4; e++) {
+                const int key = tile * 8 + lane % 4 * 2 + e % 2 - lane / 4 - e / 2 * 8;
+                if (key >= visible || key < hidden)
                     score[tile][e] = -INFINITY;
+            }
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         float most = state.most[half];
@@ -61,8 +63,9 @@ DEVICE void softmax_step(float (&score)[TILES][4], running<DIM> &state, int visi
                 most = fmaxf(most, score[tile][2 * half + e]);
         most = fmaxf(most, shuffle_xor(most, 1));
         most = fmaxf(most, shuffle_xor(most, 2));
-        /* Every query sees key 0, so `most` is finite from the first step on. */
-        const float shrink = exp2_fast((state.most[half] - most) * scale_log2), offset = most * scale_log2;
+        /* Without a window every query sees key 0; with one, a row may not see any key yet. */
+        const float base = most == -INFINITY ? 0.0f : most;
+        const float shrink = exp2_fast((state.most[half] - base) * scale_log2), offset = base * scale_log2;
         state.most[half] = most;
         float sum = 0.0f;
 #pragma unroll
@@ -118,8 +121,10 @@ attention_forward_kernel(const attention_args args)
     const bf16 *k = (const bf16 *)args.k + block.kv_column, *v = (const bf16 *)args.v + block.kv_column;
     const bool aligned = rows_are_aligned(q, args.q_stride) && rows_are_aligned(k, args.kv_stride) &&
                          rows_are_aligned(v, args.kv_stride);
+    const int first_step = block.start / keys;
+    const score_cap cap = score_cap_make(args);
     const auto stage_load = [&](int step) {
-        bf16 *stage = memory + step % 2 * shape::stage;
+        bf16 *stage = memory + (step - first_step) % 2 * shape::stage;
         const auto row = [&](int i) { return key_row(block, step * keys + i); };
         rows_load<keys, DIM>(stage, k, args.kv_stride, args.head_dim, aligned, row);
         rows_load<keys, DIM>(stage + keys * pitch, v, args.kv_stride, args.head_dim, aligned, row);
@@ -128,7 +133,7 @@ attention_forward_kernel(const attention_args args)
     rows_load<QUERIES, DIM>(memory + shape::query, q, args.q_stride, args.head_dim, aligned,
                             [&](int i) { return i < block.rows ? block.row + i : -1; });
     async_copy_commit();
-    stage_load(0);
+    stage_load(first_step);
     async_copy_wait<1>();
     __syncthreads();
 
@@ -140,7 +145,7 @@ attention_forward_kernel(const attention_args args)
             fragment_load(query_held[i], query + i * 16, pitch);
 
     running<DIM> state = {{}, {-INFINITY, -INFINITY}, {0.0f, 0.0f}};
-    for (int step = 0; step * keys < block.keys; step++) {
+    for (int step = first_step; step * keys < block.keys; step++) {
         async_copy_wait<0>();
         __syncthreads(); /* this step's keys are there, and all warps are done with what the next copy overwrites */
         if ((step + 1) * keys < block.keys)
@@ -148,7 +153,7 @@ attention_forward_kernel(const attention_args args)
         const int visible = block.visible - step * keys;
         if (block.count <= 0 || visible + block.count - 1 <= 0)
             continue;
-        const bf16 *stage = memory + step % 2 * shape::stage;
+        const bf16 *stage = memory + (step - first_step) % 2 * shape::stage;
         float score[keys / 8][4] = {};
 #pragma unroll
         for (int i = 0; i < DIM / 16; i++) {
@@ -156,7 +161,8 @@ attention_forward_kernel(const attention_args args)
                 fragment_load(query_held[i], query + i * 16, pitch);
             multiply_transposed(score, query_held[i], stage + i * 16, pitch);
         }
-        softmax_step<DIM>(score, state, visible, (float)args.scale * LOG2_E);
+        scores_cap(score, cap);
+        softmax_step<DIM>(score, state, block.hidden - step * keys, visible, (float)args.scale * LOG2_E);
         multiply_weights(state.out, score, stage + keys * pitch, pitch);
     }
     __syncthreads(); /* the stages become the room through which rows are written */

@@ -2,7 +2,7 @@
  * memory, products of tensor-core fragments.
  *
  * Keys are numbered per segment: 0 .. prefix_count - 1 are the shared prefix, the segment's own follow, and query r
- * sees the keys below prefix_count + key_cached + r + 1. A tile of keys may span both ranges, so a short prefix and a
+ * sees the keys below prefix_count + key_cached + r + 1, of which a window leaves the last so many. A tile of keys may span both ranges, so a short prefix and a
  * short branch share one tile, and a query's arithmetic does not depend on how its batch was packed.
  *
  * The host knows how many rows and segments there are, not how long each segment is: a launch has a block for every
@@ -103,8 +103,38 @@ struct query_block {
     int row, rows;               /* of the tile in q */
     int keys;                    /* that its last query sees */
     int first, count;            /* of the warp: its first query in the tile, and how many of its queries exist */
-    int visible;                 /* keys that the warp's first query sees; each one after it sees one more */
+    int visible;                 /* the warp's first query sees keys hidden .. visible - 1; each one after it is one on */
+    int hidden;                  /* below 0: none */
+    int start;                   /* first key that a query of the tile sees */
 };
+
+/* How scores are capped: scale score becomes cap t with t = tanh(inner score), so that a capped score is outer t. */
+struct score_cap {
+    float inner, outer; /* 0: not capped */
+};
+
+DEVICE score_cap score_cap_make(const attention_args &args)
+{
+    return args.cap > 0 ? score_cap{(float)(args.scale / args.cap), (float)(args.cap / args.scale)} : score_cap{0.0f, 0.0f};
+}
+
+template <int TILES> DEVICE void scores_cap(float (&score)[TILES][4], const score_cap &cap)
+{
+    if (cap.inner == 0.0f)
+        return;
+#pragma unroll
+    for (int tile = 0; tile < TILES; tile++)
+#pragma unroll
+        for (int e = 0; e < 4; e++)
+            score[tile][e] = cap.outer * tanh_near(cap.inner * score[tile][e]);
+}
+
+/* What the gradient of a capped score is multiplied by for that of the score; 1 without a cap. */
+DEVICE float score_cap_slope(const score_cap &cap, float capped)
+{
+    const float t = cap.inner * capped;
+    return fmaf(-t, t, 1.0f);
+}
 
 /* False: there is no such tile. EACH: queries a warp. The tiles of a segment are numbered from its end, so that those
  * with the most keys start first. Every thread of the block calls it. */
@@ -126,6 +156,8 @@ template <int EACH> DEVICE bool query_block_make(const attention_args &args, que
     block.first = (int)threadIdx.x / WARP_SIZE * EACH;
     block.count = min(EACH, block.rows - block.first);
     block.visible = block.keys - block.rows + block.first + 1;
+    block.hidden = args.window ? block.visible - args.window : -block.keys - rows;
+    block.start = args.window ? max(0, block.keys - block.rows + 1 - args.window) : 0;
     return true;
 }
 
@@ -204,9 +236,13 @@ DEVICE int readers_of(const attention_args &args, const reader_list &list, int s
     const attention_segment *from = args.segment + segment;
     const int count = load_global(&from->query_count);
     if (segment == list.own)
-        return count - list.own_begin;
+        return args.window ? min(count - list.own_begin, list.keys + args.window - 1) : count - list.own_begin;
     const int begin = load_global(&from->prefix_begin), end = begin + load_global(&from->prefix_count);
-    return begin < list.key_begin + list.keys && end > list.key_begin ? count : 0;
+    if (begin >= list.key_begin + list.keys || end <= list.key_begin)
+        return 0;
+    /* The last key of the tile is `distance` before the first query; the later ones that still see it: */
+    const int distance = end + 1 - min(list.key_begin + list.keys, end);
+    return args.window ? max(0, min(count, args.window - distance)) : count;
 }
 
 /* Every lane of a warp calls it. */
@@ -240,10 +276,13 @@ DEVICE reader_row reader_resolve(const attention_args &args, const reader_list &
         if (at.offset < count) {
             const attention_segment *from = args.segment + at.segment;
             const int query_begin = load_global(&from->query_begin);
-            if (at.segment == list.own)
-                return {query_begin + list.own_begin + at.offset, 0, at.offset + 1};
-            return {query_begin + at.offset, load_global(&from->prefix_begin) - list.key_begin,
-                    load_global(&from->prefix_count)};
+            if (at.segment == list.own) {
+                const int hidden = args.window ? max(0, at.offset + 1 - args.window) : 0;
+                return {query_begin + list.own_begin + at.offset, hidden, at.offset + 1 - hidden};
+            }
+            const int prefix = load_global(&from->prefix_count);
+            const int hidden = args.window ? min(prefix, max(0, prefix + at.offset + 1 - args.window)) : 0;
+            return {query_begin + at.offset, load_global(&from->prefix_begin) - list.key_begin + hidden, prefix - hidden};
         }
         at.offset -= count;
         at.segment++;

@@ -6,6 +6,8 @@
  *             keys prefix_begin .. prefix_begin + prefix_count - 1                  (the shared prefix)
  *             keys key_begin .. key_begin + key_cached + r                          (its own branch, causal)
  *           out = softmax(scale q k^T) v per head; query head h uses key/value head h / (heads / kv_heads).
+ *           window: of these keys, in the order above, a query sees the last `window`, its own included.
+ *           cap: scores s = scale q k^T become cap tanh(s / cap), and their gradient is that times 1 - tanh^2.
  *           In training keys are rows of the same buffer: key_begin == query_begin and key_cached == 0.
  *           In decoding k and v point at a cache and key_cached counts the keys before this call's queries.
  * SHAPES    q, out [rows, *]: heads * head_dim columns at q_stride, out_stride.   k, v [*, *]: kv_heads *
@@ -44,6 +46,8 @@ struct attention_args {
     int64_t rows; /* rows of q, out and lse */
     int heads, kv_heads, head_dim;
     double scale;
+    double cap; /* 0: scores are taken as they are */
+    int window; /* 0: a query sees all keys before it */
     int64_t visible_keys; /* sum over queries of the keys they see, for the cost alone */
     int groups, segments;
     const int32_t *group_begin; /* [groups + 1]: segments of group g are group_begin[g] .. group_begin[g+1]-1 */
@@ -71,8 +75,8 @@ static inline const char *attention_forward_check(const struct attention_args *a
         return "heads is not a multiple of kv_heads";
     if (args->head_dim <= 0 || args->head_dim % 8 || args->head_dim > 256)
         return "head_dim is not a multiple of 8 up to 256";
-    if (!(args->scale > 0))
-        return "scale is not above 0";
+    if (!(args->scale > 0) || !(args->cap >= 0) || args->window < 0)
+        return "scale is not above 0, or cap or window below it";
     if (args->q_stride < columns || args->out_stride < columns || args->q_stride > INT32_MAX || args->out_stride > INT32_MAX)
         return "q_stride or out_stride is below heads * head_dim";
     if (args->kv_stride < kv_columns || args->kv_stride > INT32_MAX)
@@ -114,50 +118,67 @@ static inline struct op_cost attention_backward_cost(const struct attention_back
 /* Rows that a block of the CUDA kernels holds. */
 static inline int attention_tile_rows(enum dtype dtype) { return dtype == DTYPE_BF16 ? 64 : 16; }
 
+/* Keys that a CUDA kernel takes at a time: the first of a windowed tile is a multiple. */
+static inline int attention_step_keys(enum dtype dtype, int head_dim, bool backward)
+{
+    return dtype != DTYPE_BF16 ? 32 : head_dim <= (backward ? 32 : 128) ? 64 : 32;
+}
+
 /* Keys that the tiles of all queries walk over, for one head: (query tile, visible key) pairs. segment: host memory. */
-static inline int64_t attention_key_reads(const struct attention_segment *segment, int segments, int tile)
+static inline int64_t attention_key_reads(const struct attention_segment *segment, int segments, int tile, int window,
+                                          int step)
 {
     int64_t reads = 0;
     for (int s = 0; s < segments; s++)
-        for (int end = segment[s].query_count; end > 0; end -= end % tile ? end % tile : tile)
-            reads += segment[s].prefix_count + segment[s].key_cached + end;
+        for (int end = segment[s].query_count; end > 0; end -= end % tile ? end % tile : tile) {
+            const int before = segment[s].prefix_count + segment[s].key_cached;
+            const int first = before + (end - 1) / tile * tile - window + 1;
+            reads += before + end - (window && first > 0 ? first / step * step : 0);
+        }
     return reads;
 }
 
 /* Queries that the tiles of all keys walk over, for one head, in training form: those of a key's own segment from the
  * tile on, and all of the segments whose prefix the tile is part of. */
-static inline int64_t attention_query_reads(const struct attention_segment *segment, int segments, int tile)
+static inline int64_t attention_query_reads(const struct attention_segment *segment, int segments, int tile, int window)
 {
     int64_t reads = 0;
     for (int s = 0; s < segments; s++) {
-        for (int begin = 0; begin < segment[s].query_count; begin += tile)
-            reads += segment[s].query_count - begin;
-        reads += (segment[s].prefix_count + tile - 1) / tile * (int64_t)segment[s].query_count;
+        const int count = segment[s].query_count, prefix = segment[s].prefix_count;
+        for (int begin = 0; begin < count; begin += tile) {
+            const int keys = count - begin < tile ? count - begin : tile, reach = keys + window - 1;
+            reads += window && reach < count - begin ? reach : count - begin;
+        }
+        for (int begin = 0; begin < prefix; begin += tile) {
+            const int end = begin + tile < prefix ? begin + tile : prefix, reach = end - 1 - prefix + window;
+            reads += !window || reach > count ? count : reach > 0 ? reach : 0;
+        }
     }
     return reads;
 }
 
-/* q once, out and lse once; k and v once a tile of queries and head. */
-static inline int64_t attention_forward_moved(const struct attention_segment *segment, int segments, int64_t rows,
-                                              int heads, int head_dim, enum dtype dtype)
+/* q once, out and lse once; k and v once a tile of queries and head. args: as in the call, but segment in host memory. */
+static inline int64_t attention_forward_moved(const struct attention_args *args)
 {
-    const int64_t row = head_dim * (int64_t)dtype_size(dtype);
-    return heads * (rows * (2 * row + 4) +
-                    2 * row * attention_key_reads(segment, segments, attention_tile_rows(dtype)));
+    const int64_t row = args->head_dim * (int64_t)dtype_size(args->dtype);
+    const int step = attention_step_keys(args->dtype, args->head_dim, false);
+    return args->heads * (args->rows * (2 * row + 4) +
+                          2 * row * attention_key_reads(args->segment, args->segments, attention_tile_rows(args->dtype),
+                                                        args->window, step));
 }
 
 /* Three passes. delta = rowsum(dout out): both once, delta written. dq: q, dout, lse, delta once, dq written, k and v once
  * a tile of queries and head. dk, dv: k and v once, both written; q, dout, lse and delta of every query that sees a tile
  * of keys once a tile and head. */
-static inline int64_t attention_backward_moved(const struct attention_segment *segment, int segments, int64_t rows,
-                                               int heads, int kv_heads, int head_dim, enum dtype dtype)
+static inline int64_t attention_backward_moved(const struct attention_args *args)
 {
-    const int64_t row = head_dim * (int64_t)dtype_size(dtype);
-    const int tile = attention_tile_rows(dtype);
+    const int64_t row = args->head_dim * (int64_t)dtype_size(args->dtype), rows = args->rows;
+    const int tile = attention_tile_rows(args->dtype), step = attention_step_keys(args->dtype, args->head_dim, true);
     const int64_t delta = rows * (2 * row + 4);
-    const int64_t queries = rows * (3 * row + 8) + 2 * row * attention_key_reads(segment, segments, tile);
-    const int64_t keys = (2 * row + 8) * attention_query_reads(segment, segments, tile);
-    return heads * (delta + queries + keys) + kv_heads * rows * 4 * row;
+    const int64_t queries = rows * (3 * row + 8) +
+                            2 * row * attention_key_reads(args->segment, args->segments, tile, args->window, step);
+    const int64_t keys = (2 * row + 8) * attention_query_reads(args->segment, args->segments, tile, args->window);
+    return args->heads * (delta + queries + keys) + args->kv_heads * rows * 4 * row;
 }
 
 int attention_forward(struct engine_context *context, const struct attention_args *args);

@@ -2,6 +2,7 @@
  *
  * With P = exp(scale q k^T - lse) and dS = P (dout v^T - delta), delta = rowsum(dout * out):
  *     dv = P^T dout      dk = scale dS^T q      dq = scale dS k
+ * where capped scores stand in P, and dS is then that times 1 - tanh^2.
  * Three kernels. delta: one pass over out and dout. Queries: a block owns 64 rows of dq and walks over the keys they
  * see. Keys: a block owns 64 rows of dk and dv of one key/value head and walks over the queries that see them, 32 or 64
  * at a time, each for all query heads of the group, first those of the segment itself, then those of the branches that
@@ -100,11 +101,11 @@ template <int DIM> struct query_shape {
     static constexpr size_t bytes = (2 * ROWS * pitch + 2 * stage) * sizeof(bf16); /* q, dout, two stages */
 };
 
-/* score -> dS without its factor scale. lse_log2, delta: of the lane's two rows; visible: keys of this step that the
- * warp's first row sees. */
-template <int TILES>
+/* score -> dS without its factor scale. lse_log2, delta: of the lane's two rows; the warp's first row sees keys hidden ..
+ * visible - 1 of this step. */
+template <bool CAPPED, int TILES>
 DEVICE void score_backward(float (&score)[TILES][4], const float (&dprobability)[TILES][4], const float (&lse_log2)[2],
-                           const float (&delta)[2], int visible, float scale_log2)
+                           const float (&delta)[2], int hidden, int visible, float scale_log2, const score_cap &cap)
 {
     const int lane = (int)threadIdx.x % WARP_SIZE;
 #pragma unroll
@@ -112,8 +113,10 @@ DEVICE void score_backward(float (&score)[TILES][4], const float (&dprobability)
 #pragma unroll
         for (int e = 0; e < 4; e++) {
             const float probability = exp2_fast(fmaf(score[tile][e], scale_log2, -lse_log2[e / 2]));
-            score[tile][e] = tile * 8 + lane % 4 * 2 + e % 2 < visible + lane / 4 + e / 2 * 8
-                                 ? probability * (dprobability[tile][e] - delta[e / 2])
+            const int key = tile * 8 + lane % 4 * 2 + e % 2 - lane / 4 - e / 2 * 8;
+            const float gradient = probability * (dprobability[tile][e] - delta[e / 2]);
+            score[tile][e] = key >= hidden && key < visible
+                                 ? gradient * (CAPPED ? score_cap_slope(cap, score[tile][e]) : 1.0f)
                                  : 0.0f;
         }
 }
@@ -135,6 +138,8 @@ attention_backward_query_kernel(const backward_arguments backward)
     const bf16 *k = (const bf16 *)args.k + block.kv_column, *v = (const bf16 *)args.v + block.kv_column;
     const bool aligned = rows_are_aligned(q, args.q_stride) && rows_are_aligned(dout, args.out_stride) &&
                          rows_are_aligned(k, args.kv_stride) && rows_are_aligned(v, args.kv_stride);
+    const int first_step = block.start / keys;
+    const score_cap cap = score_cap_make(args);
     const auto stage_load = [&](int step) {
         bf16 *stage = memory + 2 * ROWS * pitch + step % 2 * shape::stage;
         const auto row = [&](int i) { return key_row(block, step * keys + i); };
@@ -145,7 +150,7 @@ attention_backward_query_kernel(const backward_arguments backward)
     const auto query = [&](int i) { return i < block.rows ? block.row + i : -1; };
     rows_load<ROWS, DIM>(memory, q, args.q_stride, args.head_dim, aligned, query);
     rows_load<ROWS, DIM>(memory + ROWS * pitch, dout, args.out_stride, args.head_dim, aligned, query);
-    stage_load(0);
+    stage_load(first_step);
 
     bf16 *const own_q = memory + block.first * pitch, *const own_dout = own_q + ROWS * pitch; /* the warp's rows */
     float lse_log2[2] = {}, delta[2] = {}, dq[DIM / 8][4] = {};
@@ -158,7 +163,7 @@ attention_backward_query_kernel(const backward_arguments backward)
             delta[half] = load_global(backward.delta + at);
         }
     }
-    for (int step = 0; step * keys < block.keys; step++) {
+    for (int step = first_step; step * keys < block.keys; step++) {
         async_copy_wait<0>();
         __syncthreads(); /* this step's keys are there, and all warps are done with what the next copy overwrites */
         if ((step + 1) * keys < block.keys)
@@ -169,7 +174,14 @@ attention_backward_query_kernel(const backward_arguments backward)
         const bf16 *stage = memory + 2 * ROWS * pitch + step % 2 * shape::stage;
         float score[keys / 8][4] = {}, dprobability[keys / 8][4] = {};
         scores_pair<DIM>(score, own_q, stage, dprobability, own_dout, stage + keys * pitch);
-        score_backward(score, dprobability, lse_log2, delta, visible, (float)args.scale * LOG2_E);
+        const int hidden = block.hidden - step * keys;
+        const float scale_log2 = (float)args.scale * LOG2_E;
+        if (cap.inner != 0.0f) {
+            scores_cap(score, cap);
+            score_backward<true>(score, dprobability, lse_log2, delta, hidden, visible, scale_log2, cap);
+        } else {
+            score_backward<false>(score, dprobability, lse_log2, delta, hidden, visible, scale_log2, cap);
+        }
         multiply_weights(dq, score, stage, pitch);
     }
     if (block.count > 0) /* the warp's rows of q, which nobody else reads, are the room through which it writes */
@@ -259,9 +271,10 @@ template <int DIM> constexpr size_t key_bytes()
 }
 
 /* score -> P^T and dprobability -> dS^T without its factor scale; the rows are keys, key: the lane's first one. */
-template <int TILES>
+template <bool CAPPED, int TILES>
 DEVICE void score_backward_transposed(float (&score)[TILES][4], float (&dprobability)[TILES][4],
-                                      const reader_step<TILES * 8> &readers, int key, float scale_log2)
+                                      const reader_step<TILES * 8> &readers, int key, float scale_log2,
+                                      const score_cap &cap)
 {
     const int column = (int)threadIdx.x % 4 * 2;
 #pragma unroll
@@ -271,8 +284,9 @@ DEVICE void score_backward_transposed(float (&score)[TILES][4], float (&dprobabi
             const int query = tile * 8 + column + e % 2;
             const bool sees = reader_sees(readers.first[query], readers.extent[query], key + e / 2 * 8);
             const float probability = exp2_fast(fmaf(score[tile][e], scale_log2, -readers.lse_log2[query]));
+            const float gradient = probability * (dprobability[tile][e] - readers.delta[query]);
+            dprobability[tile][e] = sees ? gradient * (CAPPED ? score_cap_slope(cap, score[tile][e]) : 1.0f) : 0.0f;
             score[tile][e] = sees ? probability : 0.0f;
-            dprobability[tile][e] = sees ? probability * (dprobability[tile][e] - readers.delta[query]) : 0.0f;
         }
 }
 
@@ -301,6 +315,7 @@ attention_backward_key_kernel(const backward_arguments backward)
     bf16 *const tiles = reinterpret_cast<bf16 *>(memory), *const stages = tiles + 2 * ROWS * pitch;
     reader_step<queries> *const readers = reinterpret_cast<reader_step<queries> *>(memory + shape::readers_at);
     reader_feed feed = reader_feed_make(args, list, queries, kv_head);
+    const score_cap cap = score_cap_make(args);
     const auto stage_load = [&](int step) {
         const int column = reader_head(feed, step) * args.head_dim;
         bf16 *stage = stages + step % 2 * shape::stage;
@@ -332,8 +347,14 @@ attention_backward_key_kernel(const backward_arguments backward)
             const bf16 *stage = stages + step % 2 * shape::stage;
             float score[queries / 8][4] = {}, dprobability[queries / 8][4] = {};
             scores_pair<DIM>(score, own_k, stage, dprobability, own_v, stage + queries * pitch);
-            score_backward_transposed(score, dprobability, readers[step % 3], first + lane / 4,
-                                      (float)args.scale * LOG2_E);
+            const float scale_log2 = (float)args.scale * LOG2_E;
+            if (cap.inner != 0.0f) {
+                scores_cap(score, cap);
+                score_backward_transposed<true>(score, dprobability, readers[step % 3], first + lane / 4, scale_log2, cap);
+            } else {
+                score_backward_transposed<false>(score, dprobability, readers[step % 3], first + lane / 4, scale_log2,
+                                                 cap);
+            }
             multiply_weights(dv, score, stage + queries * pitch + part, pitch);
             multiply_weights(dk, dprobability, stage + part, pitch);
         }

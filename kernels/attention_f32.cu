@@ -103,28 +103,31 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, 1) attention_forward_f32_ke
     const float *q = (const float *)args.q + block.column;
     rows_load<HELD, DIM>(shared->held[0], q, args.q_stride, args.head_dim, rows_are_aligned(q, args.q_stride),
                          [&](int i) { return i < block.rows ? block.row + i : -1; });
+    const score_cap cap = score_cap_make(args);
     const int lane = (int)threadIdx.x % WARP_SIZE;
     const float *held = shared->held[0] + block.first * shared->pitch, scale = (float)args.scale;
     weight_rows &weights = shared->weights[0][threadIdx.x / WARP_SIZE];
     float out[EACH][DIM / WARP_SIZE] = {}, most[EACH], sum[EACH] = {}; /* sum: of this lane's keys */
     for (int r = 0; r < EACH; r++)
         most[r] = -INFINITY;
-    for (int step = 0; step * STEP < block.keys; step++) {
+    for (int step = block.start / STEP; step * STEP < block.keys; step++) {
         __syncthreads(); /* all warps are done with the step before */
         keys_load(args, block, *shared, step);
         async_copy_wait<0>();
         __syncthreads();
-        const int visible = block.visible - step * STEP;
+        const int visible = block.visible - step * STEP, hidden = block.hidden - step * STEP;
         if (block.count <= 0 || visible + block.count - 1 <= 0)
             continue;
         float score[EACH];
         rows_dot<DIM>(score, held, shared->step[0], args.head_dim);
 #pragma unroll
         for (int r = 0; r < EACH; r++) {
-            score[r] = lane < visible + r ? score[r] * scale : -INFINITY;
-            /* Every query sees key 0, so this is finite from the first step on. */
-            const float new_most = fmaxf(most[r], warp_max(score[r])), shrink = expf(most[r] - new_most);
-            weights[r][lane] = expf(score[r] - new_most);
+            const float capped = cap.inner != 0.0f ? cap.outer * tanh_near(cap.inner * score[r]) : score[r];
+            score[r] = lane < visible + r && lane >= hidden + r ? capped * scale : -INFINITY;
+            /* Without a window every query sees key 0; with one, a row may not see any key yet. */
+            const float new_most = fmaxf(most[r], warp_max(score[r])), base = new_most == -INFINITY ? 0.0f : new_most;
+            const float shrink = expf(most[r] - base);
+            weights[r][lane] = expf(score[r] - base);
             sum[r] = sum[r] * shrink + weights[r][lane];
             most[r] = new_most;
 #pragma unroll
@@ -173,6 +176,7 @@ attention_backward_query_f32_kernel(const backward_arguments backward)
                          [&](int i) { return i < block.rows ? block.row + i : -1; });
     const int lane = (int)threadIdx.x % WARP_SIZE, row = block.row + block.first;
     const float scale = (float)args.scale;
+    const score_cap cap = score_cap_make(args);
     weight_rows &weights = shared->weights[0][threadIdx.x / WARP_SIZE];
     float dq[EACH][DIM / WARP_SIZE] = {}, lse[EACH] = {}, delta[EACH] = {};
 #pragma unroll
@@ -181,21 +185,23 @@ attention_backward_query_f32_kernel(const backward_arguments backward)
             lse[r] = load_global((const float *)args.lse + block.head * args.rows + row + r);
             delta[r] = load_global(backward.delta + block.head * args.rows + row + r);
         }
-    for (int step = 0; step * STEP < block.keys; step++) {
+    for (int step = block.start / STEP; step * STEP < block.keys; step++) {
         __syncthreads(); /* all warps are done with the step before */
         keys_load(args, block, *shared, step);
         async_copy_wait<0>();
         __syncthreads();
-        const int visible = block.visible - step * STEP;
+        const int visible = block.visible - step * STEP, hidden = block.hidden - step * STEP;
         if (block.count <= 0 || visible + block.count - 1 <= 0)
             continue;
         float score[EACH], dprobability[EACH];
         rows_dot<DIM>(score, shared->held[0] + block.first * shared->pitch, shared->step[0], args.head_dim);
         rows_dot<DIM>(dprobability, shared->held[1] + block.first * shared->pitch, shared->step[1], args.head_dim);
 #pragma unroll
-        for (int r = 0; r < EACH; r++)
-            weights[r][lane] =
-                lane < visible + r ? expf(score[r] * scale - lse[r]) * (dprobability[r] - delta[r]) : 0.0f;
+        for (int r = 0; r < EACH; r++) {
+            const float capped = cap.inner != 0.0f ? cap.outer * tanh_near(cap.inner * score[r]) : score[r];
+            const float gradient = expf(capped * scale - lse[r]) * (dprobability[r] - delta[r]);
+            weights[r][lane] = lane < visible + r && lane >= hidden + r ? gradient * score_cap_slope(cap, capped) : 0.0f;
+        }
         __syncwarp();
         rows_add<DIM>(dq, weights, shared->step[0]);
     }
@@ -227,6 +233,7 @@ attention_backward_key_f32_kernel(const backward_arguments backward)
 
     const int lane = (int)threadIdx.x % WARP_SIZE, warp = (int)threadIdx.x / WARP_SIZE, first = warp * EACH;
     const float scale = (float)args.scale;
+    const score_cap cap = score_cap_make(args);
     weight_rows &probabilities = shared->weights[0][warp], &dscores = shared->weights[1][warp];
     float dk[EACH][DIM / WARP_SIZE] = {}, dv[EACH][DIM / WARP_SIZE] = {};
     reader position = {list.own, lane}; /* every warp's lane i follows the i-th query of a step */
@@ -252,9 +259,10 @@ attention_backward_key_f32_kernel(const backward_arguments backward)
 #pragma unroll
             for (int r = 0; r < EACH; r++) {
                 const bool sees = reader_sees(query.first, query.extent, first + r);
-                const float probability = sees ? expf(score[r] * scale - lse) : 0.0f;
+                const float capped = cap.inner != 0.0f ? cap.outer * tanh_near(cap.inner * score[r]) : score[r];
+                const float probability = sees ? expf(capped * scale - lse) : 0.0f;
                 probabilities[r][lane] = probability;
-                dscores[r][lane] = probability * (dprobability[r] - delta);
+                dscores[r][lane] = probability * (dprobability[r] - delta) * score_cap_slope(cap, capped);
             }
             __syncwarp();
             rows_add<DIM>(dv, probabilities, shared->step[1]);

@@ -241,6 +241,18 @@ DEVICE float exp2_fast(float x)
 #endif
 }
 
+/* tanh within a few ulp: an odd polynomial (minimax on |x| < 0.625), and beyond it 1 - 2 / (exp(2 |x|) + 1). */
+DEVICE float tanh_near(float x)
+{
+    const float square = x * x;
+    float p = fmaf(-5.70498872745e-3f, square, 2.06390887954e-2f);
+    p = fmaf(p, square, -5.37397155531e-2f);
+    p = fmaf(p, square, 1.33314422036e-1f);
+    p = fmaf(p, square, -3.33332819422e-1f);
+    const float far = 1.0f - __fdividef(2.0f, exp2_fast(fabsf(x) * (2.0f * LOG2_E)) + 1.0f);
+    return square < 0.625f * 0.625f ? fmaf(p * square, x, x) : copysignf(far, x);
+}
+
 /* ---- reductions ----------------------------------------------------------------------------------------------- */
 
 /* What `combine` may be: associative in real arithmetic, and commutative bit for bit, so that all lanes get the

@@ -1,5 +1,5 @@
 /* test_attention.c - attention over packed groups against softmax written out in double: shared prefixes with
- * several branches, prefix-only groups, grouped heads, strides, every width of the CUDA kernels; packed against
+ * several branches, prefix-only groups, grouped heads, strides, windows, capped scores, every width of the CUDA kernels; packed against
  * separate sequences; decoding from a cache against the whole sequence; finite differences; same bits whatever the
  * schedule; counted bytes.
  */
@@ -18,6 +18,8 @@ struct problem {
     struct attention_segment segment[SEGMENTS_MAX];
     int64_t rows;
     double *qkv, *dout;
+    int window;
+    double cap;
 };
 
 struct results {
@@ -56,7 +58,7 @@ static struct attention_args problem_args(struct op_test *t, const struct proble
     size_t head_bytes = (size_t)p->head_dim * dtype_size(t->dtype);
     return (struct attention_args){
         .dtype = t->dtype, .rows = p->rows, .heads = p->heads, .kv_heads = p->kv_heads, .head_dim = p->head_dim,
-        .scale = problem_scale(p), .groups = p->groups, .segments = p->segments,
+        .scale = problem_scale(p), .window = p->window, .cap = p->cap, .groups = p->groups, .segments = p->segments,
         .group_begin = device_bytes(t, p->group_begin, sizeof p->group_begin),
         .segment = device_bytes(t, p->segment, sizeof p->segment), .q = base,
         .k = base + (size_t)p->heads * head_bytes, .v = base + (size_t)(p->heads + p->kv_heads) * head_bytes,
@@ -97,7 +99,7 @@ static int64_t key_row(const struct attention_segment *s, int64_t j)
 
 /* One query of one head: softmax and its gradient with every sum written out; dqkv is added to. */
 static void query_naive(const struct problem *p, const struct attention_segment *s, int64_t r, int head,
-                        struct results *to, double *score)
+                        struct results *to, double *score, double *slope)
 {
     int64_t dim = p->head_dim, kv_head = head / (p->heads / p->kv_heads);
     int64_t stride = qkv_stride(p), row = s->query_begin + r, keys = s->prefix_count + r + 1;
@@ -105,16 +107,20 @@ static void query_naive(const struct problem *p, const struct attention_segment 
     int64_t v_column = k_column + p->kv_heads * dim;
     const double *dout = p->dout + row * out_stride(p) + head * dim;
     double *out = to->out + row * out_stride(p) + head * dim, most = -INFINITY, sum = 0, delta = 0;
-    for (int64_t j = 0; j < keys; j++) {
+    const int64_t first = p->window && keys > p->window ? keys - p->window : 0;
+    for (int64_t j = first; j < keys; j++) {
         score[j] = problem_scale(p) * dot_product(p->qkv + q_at, p->qkv + key_row(s, j) * stride + k_column, dim);
+        score[j] = p->cap > 0 ? p->cap * tanh(score[j] / p->cap) : score[j];
         most = fmax(most, score[j]);
     }
-    for (int64_t j = 0; j < keys; j++)
+    for (int64_t j = first; j < keys; j++)
         sum += exp(score[j] - most);
     to->lse[head * p->rows + row] = most + log(sum);
     memset(out, 0, (size_t)dim * sizeof *out);
-    for (int64_t j = 0; j < keys; j++) {
+    for (int64_t j = first; j < keys; j++) {
         double probability = exp(score[j] - most) / sum;
+        const double t = p->cap > 0 ? score[j] / p->cap : 0;
+        slope[j] = 1 - t * t;
         const double *v = p->qkv + key_row(s, j) * stride + v_column;
         for (int64_t d = 0; d < dim; d++) {
             out[d] += probability * v[d];
@@ -123,9 +129,9 @@ static void query_naive(const struct problem *p, const struct attention_segment 
         delta += probability * dot_product(v, dout, dim);
         score[j] = probability;
     }
-    for (int64_t j = 0; j < keys; j++) {
+    for (int64_t j = first; j < keys; j++) {
         int64_t k_at = key_row(s, j) * stride + k_column, v_at = key_row(s, j) * stride + v_column;
-        double d_score = problem_scale(p) * score[j] * (dot_product(p->qkv + v_at, dout, dim) - delta);
+        double d_score = problem_scale(p) * slope[j] * score[j] * (dot_product(p->qkv + v_at, dout, dim) - delta);
         for (int64_t d = 0; d < dim; d++) {
             to->dqkv[q_at + d] += d_score * p->qkv[k_at + d];
             to->dqkv[k_at + d] += d_score * p->qkv[q_at + d];
@@ -137,12 +143,12 @@ static struct results problem_naive(struct op_test *t, const struct problem *p)
 {
     struct results r = {values_new(t, p->rows * out_stride(p)), values_new(t, p->heads * p->rows),
                         values_new(t, p->rows * qkv_stride(p))};
-    double *score = values_new(t, p->rows);
+    double *score = values_new(t, p->rows), *slope = values_new(t, p->rows);
     memset(r.dqkv, 0, (size_t)(p->rows * qkv_stride(p)) * sizeof *r.dqkv);
     for (int s = 0; s < p->segments; s++)
         for (int64_t q = 0; q < p->segment[s].query_count; q++)
             for (int head = 0; head < p->heads; head++)
-                query_naive(p, &p->segment[s], q, head, &r, score);
+                query_naive(p, &p->segment[s], q, head, &r, score, slope);
     return r;
 }
 
@@ -201,6 +207,26 @@ static void naive_check(struct op_test *t, const struct problem *p)
     gaps_check(p, &got);
 }
 
+/* What models add to plain attention: windows that end inside of tiles, prefixes and branches; scores that a cap bends. */
+static const struct {
+    int window;
+    double cap;
+} forms[] = {{1, 0}, {7, 0}, {33, 1.5}, {64, 0}, {65, 0.5}, {129, 0}, {0, 2}};
+
+static void test_forms(void **state)
+{
+    (void)state;
+    for (int e = 0; e < OP_TEST_VARIANTS; e++)
+        for (int i = 0; i < CASES; i++)
+            for (int f = i % 2; f < (int)(sizeof forms / sizeof *forms); f += 2) {
+                struct op_test *t = op_test_open(op_test_engines[e], 2);
+                struct problem p = case_make(t, i);
+                p.window = forms[f].window, p.cap = forms[f].cap;
+                naive_check(t, &p);
+                op_test_close(t);
+            }
+}
+
 static void test_naive(void **state)
 {
     (void)state;
@@ -227,6 +253,8 @@ static void test_prefix_lengths(void **state)
             p.segment[4].prefix_count -= prefix / 3 + prefix / 4;
             p.segment[5].prefix_begin = p.segment[5].prefix_count = 0;
             naive_check(t, &p);
+            p.window = prefix / 2 + 1;
+            naive_check(t, &p);
             op_test_close(t);
         }
 }
@@ -236,6 +264,7 @@ static struct problem branch_alone(struct op_test *t, const struct problem *p, c
 {
     int lengths[] = {s->prefix_count + s->query_count, 0, -1};
     struct problem alone = problem_make(t, p->heads, p->kv_heads, p->head_dim, p->gap, lengths);
+    alone.window = p->window, alone.cap = p->cap;
     for (int64_t j = 0; j < alone.rows; j++) {
         int64_t row = key_row(s, j);
         memcpy(alone.qkv + j * qkv_stride(p), p->qkv + row * qkv_stride(p), (size_t)qkv_stride(p) * sizeof *p->qkv);
@@ -249,35 +278,42 @@ static struct problem branch_alone(struct op_test *t, const struct problem *p, c
 
 /* Gradients of the shared rows are the sums of those of the separate sequences. On CUDA a query's arithmetic does not
  * depend on the packing: the outputs are the same bits. */
+static void packed_check(const char *engine, int window)
+{
+    const int lengths[] = {70, 33, 5, 64, 0, 17, 90, 1, 0, -1};
+    struct op_test *t = op_test_open(engine, 2);
+    struct problem p = problem_make(t, 4, 2, 32, 8, lengths);
+    p.window = window;
+    struct results packed = problem_run(t, &p);
+    double *sum = values_new(t, p.rows * qkv_stride(&p));
+    double bound = t->stat == DTYPE_F64 ? 1e-12 : t->dtype == DTYPE_BF16 ? bounds_of(t).grad : 1e-5;
+    memset(sum, 0, (size_t)(p.rows * qkv_stride(&p)) * sizeof *sum);
+    for (int i = 0; i < p.segments; i++) {
+        const struct attention_segment *s = &p.segment[i];
+        if (s->prefix_count == 0)
+            continue;
+        struct problem alone = branch_alone(t, &p, s);
+        struct results r = problem_run(t, &alone);
+        for (int64_t j = 0; j < alone.rows; j++) {
+            int64_t row = key_row(s, j);
+            assert_close("out", r.out + j * out_stride(&p), packed.out + row * out_stride(&p), 4 * 32,
+                         op_test_is_cuda(t) ? 0 : bound, 0);
+            for (int64_t c = 0; c < qkv_stride(&p) - p.gap; c++)
+                sum[row * qkv_stride(&p) + c] += r.dqkv[j * qkv_stride(&p) + c];
+        }
+    }
+    for (int64_t i = 0; i < p.rows; i++)
+        assert_close("dqkv", packed.dqkv + i * qkv_stride(&p), sum + i * qkv_stride(&p),
+                     qkv_stride(&p) - p.gap, bound, bound);
+    op_test_close(t);
+}
+
 static void test_packed_equals_separate(void **state)
 {
     (void)state;
-    const int lengths[] = {70, 33, 5, 64, 0, 17, 90, 1, 0, -1};
     for (int e = 0; e < OP_TEST_VARIANTS; e++) {
-        struct op_test *t = op_test_open(op_test_engines[e], 2);
-        struct problem p = problem_make(t, 4, 2, 32, 8, lengths);
-        struct results packed = problem_run(t, &p);
-        double *sum = values_new(t, p.rows * qkv_stride(&p));
-        double bound = t->stat == DTYPE_F64 ? 1e-12 : t->dtype == DTYPE_BF16 ? bounds_of(t).grad : 1e-5;
-        memset(sum, 0, (size_t)(p.rows * qkv_stride(&p)) * sizeof *sum);
-        for (int i = 0; i < p.segments; i++) {
-            const struct attention_segment *s = &p.segment[i];
-            if (s->prefix_count == 0)
-                continue;
-            struct problem alone = branch_alone(t, &p, s);
-            struct results r = problem_run(t, &alone);
-            for (int64_t j = 0; j < alone.rows; j++) {
-                int64_t row = key_row(s, j);
-                assert_close("out", r.out + j * out_stride(&p), packed.out + row * out_stride(&p), 4 * 32,
-                             op_test_is_cuda(t) ? 0 : bound, 0);
-                for (int64_t c = 0; c < qkv_stride(&p) - p.gap; c++)
-                    sum[row * qkv_stride(&p) + c] += r.dqkv[j * qkv_stride(&p) + c];
-            }
-        }
-        for (int64_t i = 0; i < p.rows; i++)
-            assert_close("dqkv", packed.dqkv + i * qkv_stride(&p), sum + i * qkv_stride(&p),
-                         qkv_stride(&p) - p.gap, bound, bound);
-        op_test_close(t);
+        packed_check(op_test_engines[e], 0);
+        packed_check(op_test_engines[e], 40);
     }
 }
 
@@ -309,10 +345,12 @@ static void test_decoding(void **state)
     for (int e = 0; e < OP_TEST_VARIANTS; e++) {
         struct op_test *t = op_test_open(op_test_engines[e], 2);
         struct problem p = problem_make(t, 6, 2, 48, 8, lengths);
-        struct results whole = problem_run(t, &p);
-        for (int i = 0; i < 4; i++) {
-            decoding_check(t, &p, &whole, fresh[i], 0);
-            decoding_check(t, &p, &whole, fresh[i], 37);
+        for (p.window = 0; p.window <= 100; p.window += 50) {
+            struct results whole = problem_run(t, &p);
+            for (int i = 0; i < 4; i++) {
+                decoding_check(t, &p, &whole, fresh[i], 0);
+                decoding_check(t, &p, &whole, fresh[i], 37);
+            }
         }
         op_test_close(t);
     }
@@ -338,9 +376,10 @@ static void test_finite_differences(void **state)
 {
     (void)state;
     const int small[] = {4, 3, 2, 5, 0, 3, 0, 1, 2, 0, -1}, long_prefix[] = {65, 2, 66, 0, -1};
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 4; i++) {
         struct op_test *t = op_test_open("cpu64", 1);
-        struct problem p = problem_make(t, 4, 2, 8, 8, i ? long_prefix : small);
+        struct problem p = problem_make(t, 4, 2, 8, 8, i % 2 ? long_prefix : small);
+        p.window = i >= 2 ? 4 : 0, p.cap = i >= 2 ? 0.7 : 0;
         struct results r = problem_run(t, &p);
         for (int64_t row = 0; row < p.rows; row++) /* unused columns do not reach the loss */
             for (int j = 1; j <= p.gap; j++)
@@ -374,18 +413,20 @@ static void test_same_bits(void **state)
         }
 }
 
-enum { BREACHES = 10, BREACHES_ON_CPU = 4, BREACHES_OF_BACKWARD = 2 };
+enum { BREACHES = 12, BREACHES_ON_CPU = 4, BREACHES_OF_BACKWARD = 2 };
 
 /* Breach i of the card. The first ones are in device memory, where only a CPU engine can look for them. */
-/* Long segments and wide heads: what a block reads to find its rows is counted too and must be small beside them. The last
+/* Long segments and wide heads: what a block reads to find its rows is counted too and must be small beside them (less so
+ * beside a window). The last
  * group has a prefix with two branches. head_dim 128 holds a whole tile in registers, so nothing is read twice. */
 static void test_bytes(void **state)
 {
     (void)state;
     const int lengths[] = {300, 0, 129, 150, 170, 0, -1};
-    for (int e = OP_TEST_ENGINES; e < OP_TEST_VARIANTS; e++) {
-        struct op_test *t = op_test_open(op_test_engines[e], 1);
+    for (int i = 0; i < 2 * (OP_TEST_VARIANTS - OP_TEST_ENGINES); i++) {
+        struct op_test *t = op_test_open(op_test_engines[OP_TEST_ENGINES + i / 2], 1);
         struct problem p = problem_make(t, 4, 2, 128, 0, lengths);
+        p.window = i % 2 ? 50 : 0;
         int64_t n = p.rows * qkv_stride(&p), out_n = p.rows * out_stride(&p);
         void *qkv = device_from(t, t->dtype, p.qkv, n), *dqkv = device_new(t, t->dtype, n);
         void *out = device_new(t, t->dtype, out_n), *lse = device_new(t, t->stat, p.heads * p.rows);
@@ -393,16 +434,17 @@ static void test_bytes(void **state)
         struct attention_args forward = problem_args(t, &p, qkv, out, lse);
         char *base = dqkv;
         size_t head_bytes = (size_t)p.head_dim * dtype_size(t->dtype);
+        struct attention_args counted = forward;
+        counted.segment = p.segment;
         op_test_bytes_begin(t);
         op_test_status(t, "attention_forward", t->engine->attention_forward(t->context, &forward));
         op_test_bytes_check(t, "attention_forward",
-                            attention_forward_moved(p.segment, p.segments, p.rows, p.heads, p.head_dim, t->dtype), 0.05);
+                            attention_forward_moved(&counted), 0.05);
         op_test_bytes_begin(t);
         OP_CALL(t, attention_backward, attention_backward_args, .forward = forward, .dout = dout, .dq = base,
                 .dk = base + (size_t)p.heads * head_bytes, .dv = base + (size_t)(p.heads + p.kv_heads) * head_bytes);
         op_test_bytes_check(t, "attention_backward",
-                            attention_backward_moved(p.segment, p.segments, p.rows, p.heads, p.kv_heads, p.head_dim,
-                                                     t->dtype), 0.05);
+                            attention_backward_moved(&counted), p.window ? 0.08 : 0.05);
         op_test_close(t);
     }
 }
@@ -420,6 +462,8 @@ static void contract_break(struct problem *p, struct attention_args *args, int i
     case 7: args->q_stride = 15; break;
     case 8: args->k = NULL; break;
     case 9: args->scale = 0; break;
+    case 10: args->cap = NAN; break;
+    case 11: args->window = -1; break;
     }
 }
 
@@ -451,7 +495,7 @@ static void test_contract(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_naive),    cmocka_unit_test(test_prefix_lengths),
+        cmocka_unit_test(test_naive),    cmocka_unit_test(test_prefix_lengths), cmocka_unit_test(test_forms),
         cmocka_unit_test(test_packed_equals_separate), cmocka_unit_test(test_decoding),
         cmocka_unit_test(test_finite_differences), cmocka_unit_test(test_same_bits),
         cmocka_unit_test(test_bytes),
