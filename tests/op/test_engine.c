@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static void test_table(void **state)
@@ -282,9 +283,52 @@ static void test_no_gpu(void **state)
     assert_null(context);
 }
 
+/* What a process with these variables ("" unset) has for GOMP_SPINCOUNT once the CPU engine is loaded. */
+static void spin_of(const char *policy, const char *spin, char *found, size_t bytes)
+{
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    pid_t child = fork();
+    if (!child) {
+        char path[600];
+        const char *folder = getenv("FLAT_BUILD");
+        unsetenv("OMP_WAIT_POLICY");
+        unsetenv("GOMP_SPINCOUNT");
+        if (*policy)
+            setenv("OMP_WAIT_POLICY", policy, 1);
+        if (*spin)
+            setenv("GOMP_SPINCOUNT", spin, 1);
+        snprintf(path, sizeof path, "%s/libflat_cpu.so", folder ? folder : "build");
+        const char *now = dlopen(path, RTLD_NOW | RTLD_LOCAL) ? getenv("GOMP_SPINCOUNT") : "no engine";
+        _exit(write(ends[1], now ? now : "unset", strlen(now ? now : "unset")) < 0);
+    }
+    close(ends[1]);
+    ssize_t got = read(ends[0], found, bytes - 1);
+    found[got < 0 ? 0 : got] = 0;
+    close(ends[0]);
+    assert_int_equal(waitpid(child, NULL, 0), child);
+}
+
+/* How long waiting threads spin is the user's to say; otherwise by whether others want the cores. First of all tests: the
+ * engine must not be loaded yet. */
+static void test_spin(void **state)
+{
+    (void)state;
+    char found[64];
+    spin_of("", "", found, sizeof found);
+    if (strcmp(found, "0") && strcmp(found, "10000"))
+        fail_msg("GOMP_SPINCOUNT is %s, expected 0 or 10000", found);
+    spin_of("", "77", found, sizeof found);
+    assert_string_equal(found, "77");
+    spin_of("passive", "", found, sizeof found);
+    assert_string_equal(found, "unset");
+    spin_of("active", "5", found, sizeof found);
+    assert_string_equal(found, "5");
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_table), cmocka_unit_test(test_open),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_spin), cmocka_unit_test(test_table), cmocka_unit_test(test_open),
                                        cmocka_unit_test(test_memory), cmocka_unit_test(test_fill_zero_of_much),
                                        cmocka_unit_test(test_copies), cmocka_unit_test(test_copy_in_reuse),
                                        cmocka_unit_test(test_marks),
