@@ -7,6 +7,7 @@
 #   make test-<name>        build what one test needs, and run it: make test-norm, test-json, ...; FLAVOURS="plain asan
 #                           check" runs one of the CUDA kernels in these flavours of the emulation (plain)
 #   make fuzz SECONDS=20    hostile input for every parser, so long for each (needs clang)
+#   make analyze            gcc's static analysis of every C file
 #   make bench              measure every op on this machine, checked first (about a minute); make bench-<op>, as bench-norm
 #   make compare            whole steps against PyTorch (as parity);  make report  benches/results/README.md anew
 #   make parity             compare with transformers, live (needs Python with torch; the rest comes from PyPI)
@@ -83,7 +84,7 @@ include tests/emulation/emulation.mk
 
 # A name that make does not know is refused before anything is built.
 OPS := $(sort $(filter $(basename $(notdir $(KERNEL_SOURCES))),$(patsubst bench_%.c,%,$(notdir $(wildcard host/bench/bench_*.c)))))
-TARGETS := help flat cuda demo test test-bin fuzz layers bench compare report parity parity-table deps install install-files uninstall clean \
+TARGETS := help flat cuda demo test test-bin fuzz analyze analyze-objects layers bench compare report parity parity-table deps install install-files uninstall clean \
     emu $(EMU_FLAVOURS:%=emu-%) emu-selftest emu-mutant $(TESTS:%=test-%) $(OPS:%=bench-%)
 UNKNOWN := $(strip $(foreach goal,$(filter-out $(TARGETS),$(MAKECMDGOALS)),$(if $(findstring /,$(goal)),,$(goal))))
 ifneq ($(UNKNOWN),)
@@ -227,6 +228,19 @@ fuzz: deps
 	@command -v clang >/dev/null || { echo "make fuzz needs clang: apt-get install clang" >&2; exit 1; }
 	+@$(SUBMAKE) SAN= BUILD=$(BUILD)/fuzz CC=clang CFLAGS="-O1 -g" SANITIZE="$(FUZZ_SANITIZE)" $(FUZZ:%=$(BUILD)/fuzz/tests/fuzz_%)
 	@JOBS=$(JOBS) tests/fuzz/run $(SECONDS) $(BUILD)/fuzz $(FUZZ)
+
+# What gcc's analyzer finds in the C of host/, models/ and kernels/: nothing, or the build fails. A finding that is none is
+# explained where it is, with a pragma. Other versions of gcc find other things; this is clean with gcc 12.
+ANALYZER ?= gcc
+ANALYZED := $(HOST_SOURCES) host/cli/main.c $(KERNEL_SOURCES)
+$(BUILD)/analyze/%.o: %.c tools/analyze.h
+	@mkdir -p $(@D)
+	@echo "ANALYZE $<"
+	$(Q)$(ANALYZER) -std=gnu17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -O1 -fanalyzer -Werror -Wno-unknown-pragmas \
+	    $(if $(filter host/util/error.c,$<),,-include tools/analyze.h) -MMD -MP -c -o $@ $<
+analyze: deps
+	+@$(SUBMAKE) -k analyze-objects
+analyze-objects: $(ANALYZED:%.c=$(BUILD)/analyze/%.o)
 
 # What an op takes, against the limits of the machine: all in short, or one op in full.
 bench: deps

@@ -163,12 +163,13 @@ int tcp_transport_open(struct tcp_transport **out, struct comm *comm, struct err
                             0, &bound, error);
     port = bound;
     status = comm_agree(comm, status, error);
-    if (!status)
+    if (!status && transport && ports) {
         status = values_gather(comm, "ports", &port, sizeof port, NULL, ports, size * sizeof *ports, error);
-    if (!status)
-        status = ranks_connect(transport, comm, ports, deadline, error);
-    if (!status)
-        status = ranks_accept(transport, comm, deadline, error);
+        if (!status)
+            status = ranks_connect(transport, comm, ports, deadline, error);
+        if (!status)
+            status = ranks_accept(transport, comm, deadline, error);
+    }
     status = comm_agree(comm, status, error);
     tcp_close(&comm->listener);
     free(ports);

@@ -68,7 +68,8 @@ static const char *method_name(int index)
 
 static const struct option_group *method_own_options(int index)
 {
-    return method_at(index)->options;
+    const struct method *method = method_at(index);
+    return method ? method->options : NULL;
 }
 
 static const struct option option_rows[] = {

@@ -195,9 +195,9 @@ static int variant_refuse(const struct option_set *set, const struct option_late
 
 int option_set_choose_variant(struct option_set *set, struct error *error)
 {
-    if (!set->variant_of)
+    const struct option_entry *entry = set->variant_of ? option_set_entry(set, set->variant_of->variant_option) : NULL;
+    if (!entry)
         return STATUS_OK;
-    const struct option_entry *entry = option_set_entry(set, set->variant_of->variant_option);
     const enum option_source chosen_by = entry->source;
     const int index = *(const int *)((const char *)entry->values + entry->option->offset);
     const char *name = option_choice(entry->option, index);

@@ -36,7 +36,7 @@ static inline struct lines lines_of(const float *at, int64_t stride, bool stored
 /* v[i][j] <-> v[j][i]: every stage interleaves the first half of the vectors with the second. */
 static inline void vectors_transpose(vector v[LANES])
 {
-    vector_index low, high;
+    vector_index low = {0}, high = {0};
     for (int i = 0; i < LANES / 2; i++) {
         low[2 * i] = i, low[2 * i + 1] = i + LANES;
         high[2 * i] = i + LANES / 2, high[2 * i + 1] = i + LANES / 2 + LANES;

@@ -75,12 +75,11 @@ int plot_bars(const char *path, const char *output, struct error *error)
 {
     struct buffer text = {0};
     struct chart_bars *bars = memory_array(1, sizeof *bars, error);
-    cJSON *tree = bars ? json_read(path, error) : NULL;
-    int status = tree ? STATUS_OK : error->status;
-    if (!status) {
-        *bars = (struct chart_bars){.head.subtitle = "", .mark_label = ""};
-        status = bars_read(tree, path, bars, error);
-    }
+    if (!bars)
+        return STATUS_MEMORY;
+    *bars = (struct chart_bars){.head.subtitle = "", .mark_label = ""};
+    cJSON *tree = json_read(path, error);
+    int status = tree ? bars_read(tree, path, bars, error) : error->status;
     if (!status)
         status = chart_bars_draw(bars, &text, error);
     if (!status)

@@ -74,6 +74,7 @@ static int member_find(const struct conversion *c, const char *key, const cJSON 
 {
     *rows = json_member(c->members, key);
     *index = NULL;
+    *count = 0;
     if (!*rows)
         return STATUS_OK;
     if (!cJSON_IsObject(*rows) || !(*rows)->child)

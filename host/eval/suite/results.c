@@ -62,7 +62,8 @@ int eval_summary_print(const cJSON *summary, struct buffer *out, struct error *e
 {
     const cJSON *value;
     int width = 0, status = STATUS_OK;
-    cJSON_ArrayForEach(value, summary) width = (int)strlen(value->string) > width ? (int)strlen(value->string) : width;
+    for (value = summary->child; value; value = value->next)
+        width = (int)strlen(value->string) > width ? (int)strlen(value->string) : width;
     for (value = summary->child; value && !status; value = value->next)
         status = buffer_printf(out, error, "%-*s  %.6g\n", width, value->string, value->valuedouble);
     return status;

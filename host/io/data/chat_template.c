@@ -106,7 +106,7 @@ static int expand_mark(struct rendering *r, enum chat_mark mark, const char **at
         if (!r->first_content)
             r->first_content = begin;
         return write(r, r->content);
-    case MARK_SYSTEM: return write(r, r->system);
+    case MARK_SYSTEM: return r->system ? write(r, r->system) : STATUS_OK;
     case MARK_DATE: return write_date(r);
     case MARK_STOP:
     case MARK_DONE:
@@ -334,7 +334,7 @@ static int conversation_write(struct rendering *r)
     const struct chat_format *format = r->format;
     const bool answered = is_role(&r->message[r->messages - 1], "assistant");
     r->index = -1;
-    r->content = "";
+    r->role = r->content = ""; /* outside turns */
     r->thinking = r->options->thinking == CHAT_THINKING_ON ||
                   (r->options->thinking == CHAT_THINKING_DEFAULT && format->rules & THINKS);
     int status = head_write(r);

@@ -43,7 +43,7 @@ static int replace_get(const cJSON *object, const char *name, const char **strin
 {
     const char *regex;
     int status = pattern_get(object, name, string, &regex, error);
-    if (!status && (regex || !**string))
+    if (!status && (!*string || !**string))
         return not_supported(name, "Replace with pattern", regex ? "Regex" : "", "String, not empty", error);
     return status ? status : json_get_string(object, name, "content", content, error);
 }
