@@ -2,7 +2,7 @@
 
     python benches/make_tofu_lengths.py FLAT TOKENIZER_DIR FORGET10.json IDONTKNOW.jsonl > benches/tofu_lengths.txt
 
-A line a pair: tokens of the prompt, of the template answer and of the forget answer, each answer with its end of
+A line per pair: tokens of the prompt, of the template answer and of the forget answer, each answer with its end of
 sequence. The prompt is llama2_chat's, "[INST] question [/INST]"; row i has template answer i modulo their number. FLAT is
 the program, whose tokenizer is used; the committed file is of Mistral's SentencePiece vocabulary of 32,000.
 """

@@ -22,7 +22,7 @@ MODEL_ORDER = ("stories-15m", "smollm2-135m", "llama-3.2-1b", "phi-1.5", "qwen2-
 VARIANT_TEXT = {"padded": "padded to 500, logits everywhere", "packed": "packed, logits everywhere",
              "answers": "packed, logits of answers only", "shared": "and one copy of each prompt",
              "graph": "and launched as one graph"}
-WAY_TEXT = {"flat": "flat.c", "flat+graph": "flat.c, one graph a step", "authors": "PyTorch, as the authors: padded to 500", "padded": "PyTorch, padded to the longest",
+WAY_TEXT = {"flat": "flat.c", "flat+graph": "flat.c, one graph per step", "authors": "PyTorch, as the authors: padded to 500", "padded": "PyTorch, padded to the longest",
             "packed": "PyTorch, packed, answer-only head", "shared": "PyTorch, packed with shared prompts"}
 
 RACE_TEXT = {("step", ""): "FLAT step of 8 pairs", ("score", ""): "scoring 80 answers", ("generate", "1"): "greedy text of 1 prompt",
@@ -231,7 +231,7 @@ def predicted_part(page):
                     "formula of `flat bench step`, time by the rates that `flat plan` assumes of an H200. **None of it was measured.**\n")
         page.append(origin(data["context"], "flat bench step --predict"))
         cases = sorted(data["cases"], key=lambda c: (MODEL_ORDER.index(c["model"]), c["workload"] != "tofu"))
-        page.append(table(("model", "workload", "pairs", "variant", "rows", "TFLOP a step", "GB planned", "ms, predicted", "pairs/s, predicted"), [
+        page.append(table(("model", "workload", "pairs", "variant", "rows", "TFLOP per step", "GB planned", "ms, predicted", "pairs/s, predicted"), [
             (c["model"], c["workload"], c["pairs"], c["variant"], c["rows"], "%.2f" % (1e-12 * c["flops"]),
              "%.1f" % (1e-9 * c["planned_bytes"]), "%.1f" % (1e3 * c["predicted_seconds"]),
              "%.0f" % (c["pairs"] / c["predicted_seconds"])) for c in cases if c["variant"] in ("padded", "shared")], 4))

@@ -1,7 +1,7 @@
 /* adamw.c - CPU: gradient norm, clipping, finite check and the AdamW update over whole arenas. */
 #include "engine/cpu.h"
 
-/* Elements a piece of work: fixed, so that the norm's sum does not depend on the number of threads. */
+/* Elements per piece of work: fixed, so that the norm's sum does not depend on the number of threads. */
 enum { BLOCK = 1 << 14 };
 
 static double block_sum_squares(const real *g, int64_t count)

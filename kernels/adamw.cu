@@ -1,14 +1,14 @@
 /* adamw.cu - CUDA: gradient norm, clipping, finite check and the AdamW update over whole arenas.
  *
  * Limiter: memory, each value once. The norm also converts every value to double, which is within reach of its limit:
- * an H100 converts 16 values a clock and multiprocessor, and reads about 10 of bf16.
+ * an H100 converts 16 values per clock and multiprocessor, and reads about 10 of bf16.
  */
 #include "engine/cuda.cuh"
 
 namespace {
 
 constexpr int THREADS = 256;
-constexpr int CHUNK = 1 << 15; /* elements a partial sum of the norm; fixed, so that the sum is */
+constexpr int CHUNK = 1 << 15; /* elements per partial sum of the norm; fixed, so that the sum is */
 constexpr int FINAL_THREADS = 1024;
 constexpr int BLOCKS_A_PROCESSOR = 5; /* of the update; all of them are resident */
 

@@ -1,7 +1,7 @@
 /* adamw.h - gradient norm, clipping, finite check and the AdamW update over whole arenas.
  *
  * WHAT      adamw_norm  *sum_squares (+)= sum of g^2; a NaN or infinity anywhere makes it non-finite
- *           adamw_prepare  once a step, from *sum_squares over all arenas and the state: t = ++updates,
+ *           adamw_prepare  once per step, from *sum_squares over all arenas and the state: t = ++updates,
  *             clip = min(1, max_grad_norm / (norm + 1e-6)), norm = sqrt(*sum_squares), and the factors of t below.
  *             A non-finite *sum_squares sets skip instead: the update is left out and not counted
  *           adamw_step  as torch.optim.AdamW, with g = clip grad

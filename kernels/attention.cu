@@ -8,7 +8,7 @@
  * Reads q once, k and v once per 64 queries and query head (from L2 for all but the first reader), writes out and lse
  * once. Every output has one owner and its sum runs over the keys in order: the bits depend on the row alone.
  *
- * Limit: the operand reads from shared memory (256 bytes a mma with 16 rows a warp, 128 bytes a cycle: about half of
+ * Limit: the operand reads from shared memory (256 bytes per mma with 16 rows per warp, 128 bytes per cycle: about half of
  * the tensor cores' peak); for the short segments of fine-tuning data, the latency of one tile. A query tile of a
  * decoding step has one row in 64: correct, one warp works, and speed is that of reading the cache with one block a
  * (sequence, head).
@@ -19,7 +19,7 @@
 
 namespace {
 
-constexpr int QUERIES = 64; /* rows of a block, 16 a warp */
+constexpr int QUERIES = 64; /* rows of a block, 16 per warp */
 
 template <int DIM> struct forward_shape {
     static constexpr int keys = DIM <= 128 ? 64 : 32; /* of a step */
@@ -165,7 +165,7 @@ attention_forward_kernel(const attention_args args)
         softmax_step<DIM>(score, state, block.hidden - step * keys, visible, (float)args.scale * LOG2_E);
         multiply_weights(state.out, score, stage + keys * pitch, pitch);
     }
-    __syncthreads(); /* the stages become the room through which rows are written */
+    __syncthreads(); /* the stages become the space through which rows are written */
     if (block.count > 0)
         rows_finish<DIM>(args, block, state, memory + block.first * pitch);
 }

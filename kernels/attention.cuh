@@ -136,7 +136,7 @@ DEVICE float score_cap_slope(const score_cap &cap, float capped)
     return fmaf(-t, t, 1.0f);
 }
 
-/* False: there is no such tile. EACH: queries a warp. The tiles of a segment are numbered from its end, so that those
+/* False: there is no such tile. EACH: queries per warp. The tiles of a segment are numbered from its end, so that those
  * with the most keys start first. Every thread of the block calls it. */
 template <int EACH> DEVICE bool query_block_make(const attention_args &args, query_block &block)
 {

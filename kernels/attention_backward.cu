@@ -18,7 +18,7 @@
 
 namespace {
 
-constexpr int ROWS = 64; /* that a block owns, 16 a warp */
+constexpr int ROWS = 64; /* that a block owns, 16 per warp */
 
 struct backward_arguments {
     attention_args forward;
@@ -184,7 +184,7 @@ attention_backward_query_kernel(const backward_arguments backward)
         }
         multiply_weights(dq, score, stage, pitch);
     }
-    if (block.count > 0) /* the warp's rows of q, which nobody else reads, are the room through which it writes */
+    if (block.count > 0) /* the warp's rows of q, which nobody else reads, are the space through which it writes */
         warp_rows_store((bf16 *)backward.dq + (block.row + block.first) * args.q_stride + block.column, args.q_stride,
                         args.head_dim, block.count, dq, {(float)args.scale, (float)args.scale}, own_q, pitch);
 }
@@ -360,7 +360,7 @@ attention_backward_key_kernel(const backward_arguments backward)
         }
         reader_place(readers[(step + 2) % 3], ahead);
     }
-    if (first < count) { /* the warp's rows of k and v, which nobody else reads, are the room through which it writes */
+    if (first < count) { /* the warp's rows of k and v, which nobody else reads, are the space through which it writes */
         const int64_t to = (row + first) * args.kv_stride + kv_head * args.head_dim + part;
         const int width = args.head_dim - part, rows = min(16, count - first);
         warp_rows_store((bf16 *)backward.dk + to, args.kv_stride, width, rows, dk,

@@ -1,6 +1,6 @@
 /* attention_f32.cu - CUDA: attention over a packed batch in float, forward and backward, without tensor cores.
  *
- * A block holds 16 rows (queries, or keys in the kernel for dk and dv), four a warp, and walks over the rows of the
+ * A block holds 16 rows (queries, or keys in the kernel for dk and dv), four per warp, and walks over the rows of the
  * other side in steps of 32. A lane first stands for one row of the step and forms its four products with the warp's
  * rows; the weights made of them pass through shared memory, and the lane then stands for columns lane, lane + 32, ..
  * of the warp's sums. Every sum has one owner and a fixed order.

@@ -9,7 +9,7 @@
  * DTYPES    table, out, dout: dtype.   dtable: grad_dtype.   indices int32
  * BYTES     forward: each gathered row read once, written once. backward: each row of dout and of dtable once, that of
  *           dtable twice when accumulating
- * HOW       the host sorts rows into buckets by id once a batch, so that each table row has one writer
+ * HOW       the host sorts rows into buckets by id once per batch, so that each table row has one writer
  * NUMERICS  forward exact copy (one rounding of the sum with positions); backward sums in stat
  * SAME BITS yes: the order of a bucket's sum is that of bucket_rows, in pieces fixed by its length
  * NEEDS     0 <= ids[i] < table_rows (checked by the host when the batch is built); bucket_id distinct among buckets that have rows

@@ -14,7 +14,7 @@ enum { BIAS_THREADS = 256, BIAS_WARPS = BIAS_THREADS / WARP_SIZE, BIAS_ROWS = 25
 
 /* ---- gradient of the bias --------------------------------------------------------------------------------------- */
 
-/* Columns a block owns: one 16-byte vector a lane. */
+/* Columns a block owns: one 16-byte vector per lane. */
 template <typename T> static constexpr int bias_columns = WARP_SIZE * vector16<T>::count;
 
 /* sum[j] += row[column of j] for the lane's columns. Vector path: columns lane * count + j; scalar path (rows that are
@@ -82,7 +82,7 @@ __global__ void __launch_bounds__(BIAS_THREADS, 4)
     }
 }
 
-/* dbias (+)= sum over the blocks of rows, in order; one thread a column. */
+/* dbias (+)= sum over the blocks of rows, in order; one thread per column. */
 template <typename G>
 __global__ void __launch_bounds__(BIAS_THREADS)
     bias_gradient_finish_kernel(const float *partial, int blocks, int64_t out, G *dbias, bool accumulate)

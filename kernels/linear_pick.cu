@@ -2,7 +2,7 @@
  *
  * Two algorithms add in two orders, so the bits of a run hang on the choice. Without a file the library's first
  * proposal is taken: the same on every run with one library and GPU. With a file the proposals are timed once, and the pick is
- * written down and taken from there by every later run. The file is text, one line a product, under a line that names
+ * written down and taken from there by every later run. The file is text, one line per product, under a line that names
  * GPU and library; with another GPU or library it is begun anew.
  */
 #include "linear_plan.cuh"

@@ -1,6 +1,6 @@
 /* linear_plan.cuh - matrix products on cublasLt, with the algorithm chosen once a shape.
  *
- * linear_plan.cu keeps the plans, linear_pick.cu chooses the algorithms, linear.cu is the room that asks for products.
+ * linear_plan.cu keeps the plans, linear_pick.cu chooses the algorithms, linear.cu asks for products.
  */
 #ifndef FLAT_KERNELS_LINEAR_PLAN_CUH
 #define FLAT_KERNELS_LINEAR_PLAN_CUH

@@ -1,5 +1,5 @@
 /* logprob.c - CPU: log-softmax, gather of the target's log-probability and the gradient at the logits.
- * A row stays in the cache for its three passes: maximum, exponentials (one a logit), gradient. What is left
+ * A row stays in the cache for its three passes: maximum, exponentials (one per logit), gradient. What is left
  * of a row are a few numbers, and these are double.
  */
 #include "engine/cpu.h"

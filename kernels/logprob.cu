@@ -5,15 +5,15 @@
  * bf16 or 57,344 float logits, on sm_80 81,920 and 40,960) only the end is read again, soon after the first time, when
  * it is still in L2.
  *
- * One block a row, and no loop over rows: two or more blocks share a multiprocessor while rows are short enough, so
+ * One block per row, and no loop over rows: two or more blocks share a multiprocessor while rows are short enough, so
  * that one loads while another reduces or writes, and the block scheduler balances them. A block alone has 64 KB of
  * loads in flight, more than twice what its share of the memory's speed needs, so that blocks in their loads make up
  * for those that are between loads and writes.
  *
  * The sum is made while the row arrives: every thread keeps the maximum of what it has seen and the sum relative to it,
- * adjusted once a vector. That is one exponential a logit and one a vector, and 7 instructions a bf16 logit; an H200
+ * adjusted once per vector. That is one exponential per logit and one per vector, and 7 instructions per bf16 logit; an H200
  * has time for 13 at 4.5 TB/s, and for 1.6 exponentials. The gradient doubles both budgets and takes one exponential
- * more a logit, rather than twice the registers to keep the first.
+ * more per logit, rather than twice the registers to keep the first.
  *
  * The statistics of the distribution, which no row waits for, come from the same exponentials: two sums more, adjusted
  * to the new maximum as the first is, and the best column, which is looked for only in a vector that holds a new maximum.

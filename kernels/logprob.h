@@ -14,15 +14,15 @@
  *           torch.argmax has it (NaN passed over; 0 in a row of NaN and -infinity alone, where op sample says -1).
  * SHAPES    logits [rows, stride], cols used   targets, logprob, p, q, lse, mean, variance, argmax [rows]
  * DTYPES    logits: dtype (bf16 or float).  logprob, p, q, lse, mean, variance: stat.  argmax: int32
- * BYTES     s a logit to read, s more to write the gradient in place. With the gradient a GPU keeps a row of up to 224 KB
- *           (sm_90) or 160 KB (sm_80) on the chip; s more a logit beyond that
- * NUMERICS  one exp a logit, on a GPU one more for its gradient; log p within 2e-6 absolute of double on the same
+ * BYTES     s per logit to read, s more to write the gradient in place. With the gradient a GPU keeps a row of up to 224 KB
+ *           (sm_90) or 160 KB (sm_80) on the chip; s more per logit beyond that
+ * NUMERICS  one exp per logit, on a GPU one more for its gradient; log p within 2e-6 absolute of double on the same
  *           logits (float; where |log p| > 32 half a spacing and 5e-7, for the rounding of the result), p <= 1 always;
  *           p, q and p_v relative within (4 + |log p|) eps and so on of stat, however close to 0 or 1 (on a CPU 16 in
  *           place of 4 above 1000 columns); the gradient of bf16 logits is rounded once more, to bf16
  *           mean and variance from sums of exp(a), exp(a) a and exp(a) a^2 with a = z_v - m <= 0, of one sign each: with
  *           E the mean of a^2 under p, 32 eps (1 + E) absolute
- * SAME BITS yes: fixed reduction tree a row
+ * SAME BITS yes: fixed reduction tree per row
  * NEEDS     0 <= targets[i] < cols (checked by the host when the batch is built)
  * SEEN IN   every loss
  */

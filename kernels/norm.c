@@ -128,7 +128,7 @@ int norm_backward(struct engine_context *context, const struct norm_backward_arg
     if (rows == 0)
         return OP_OK;
 
-    /* Partial results, one a block: dweight of all blocks, then dbias of all blocks. */
+    /* Partial results, one per block: dweight of all blocks, then dbias of all blocks. */
     int64_t blocks = (rows + ROW_BLOCK - 1) / ROW_BLOCK;
     size_t bytes = (size_t)cols * sizeof(real), stride = scratch_stride(bytes);
     char *dweight = NULL, *dbias = NULL;

@@ -86,7 +86,7 @@ template <int GROUP, typename S> struct group_sum {
     }
 };
 
-/* Threads a row of `cols` elements: 0 where rows are ragged or do not fit into the registers of a block. */
+/* Threads per row of `cols` elements: 0 where rows are ragged or do not fit into the registers of a block. */
 template <typename T> int row_group(int64_t cols)
 {
     if (cols % vector16<T>::count != 0)

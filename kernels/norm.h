@@ -7,7 +7,7 @@
  * SHAPES    x, residual, sum, y, dy, dresidual, dx [rows, cols]   weight, bias [cols]   mean, rstd [rows]
  * DTYPES    x, residual, sum, y, weight, bias, dy, dx: dtype.  mean, rstd: stat.  dweight, dbias: grad_dtype
  * BYTES     every row read once and written once
- * FLOPS     about 5 a element forward, 11 backward: memory bound everywhere
+ * FLOPS     about 5 per element forward, 11 backward: memory bound everywhere
  * NUMERICS  statistics and sums in stat or better; the variance is of centred values (two passes over a
  *           row that is on chip); in bf16 y is rounded once, sum is rounded before the statistics are taken
  * SAME BITS yes: fixed reduction trees; dweight by fixed blocks of rows summed in order

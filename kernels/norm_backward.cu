@@ -238,7 +238,7 @@ cudaError_t plain_backward_launch(cudaStream_t stream, const struct norm_backwar
     return LAUNCH((plain_backward_kernel<T>), (unsigned)args->rows, PLAIN_THREADS, 0, stream, *args);
 }
 
-/* Threads a row, 0 for the plain kernels. */
+/* Threads per row, 0 for the plain kernels. */
 template <typename T> int backward_group(const struct norm_backward_args *args)
 {
     const bool aligned = is_vector_aligned(args->x) && is_vector_aligned(args->weight) && is_vector_aligned(args->dy) &&

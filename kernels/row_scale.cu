@@ -1,6 +1,6 @@
 /* row_scale.cu - CUDA: rows times numbers of their own.
  *
- * Limiter: memory, 2 s bytes an element. A warp has a row, with all its loads in flight.
+ * Limiter: memory, 2 s bytes per element. A warp has a row, with all its loads in flight.
  */
 #include "engine/cuda.cuh"
 

@@ -1,6 +1,6 @@
 /* sample.cu - CUDA: pick the next token of each row of logits.
  *
- * A row is a block's; rows are few (one a sequence), so this is latency: argmax reads the row once, nucleus sampling
+ * A row is a block's; rows are few (one per sequence), so this is latency: argmax reads the row once, nucleus sampling
  * eleven times (bf16) or nineteen times (float), from L2 after the first.
  *
  * Nucleus sampling works on weights exp((z - max) / temperature) in fixed point, the largest being 2^(62 - b) for a
@@ -101,7 +101,7 @@ struct three_sums_of {
 };
 
 /* The smallest set of most likely tokens that weighs `need`: its least key is the largest whose tokens, with all above,
- * weigh that much, found two bits a pass. */
+ * weigh that much, found two bits per pass. */
 template <typename T>
 DEVICE nucleus nucleus_find(const T *row, int cols, const weights &weigh, weight_sum need, three_sums (*scratch)[WARPS])
 {
@@ -160,7 +160,7 @@ DEVICE bool piece_pass(piece piece, nucleus &nucleus, weight_sum &position)
     return true;
 }
 
-/* The token at `position` when the nucleus is walked in order of columns: the row is cut into one piece a warp, then
+/* The token at `position` when the nucleus is walked in order of columns: the row is cut into one piece per warp, then
  * the piece that holds the position again, until thread 0 can walk it. The result is thread 0's. */
 template <typename T>
 DEVICE int nucleus_walk(const T *row, int cols, const weights &weigh, nucleus nucleus, weight_sum position,

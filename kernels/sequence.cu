@@ -10,7 +10,7 @@
 
 namespace {
 
-constexpr int THREADS = 512, WARPS = THREADS / WARP_SIZE; /* 128 registers a thread for loss_function.h */
+constexpr int THREADS = 512, WARPS = THREADS / WARP_SIZE; /* 128 registers per thread for loss_function.h */
 
 /* Shared memory of the block. */
 struct loss_shared {

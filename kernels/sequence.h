@@ -21,7 +21,7 @@
  * SHAPES    begin [sequences + 1]: target rows of sequence s are begin[s] .. begin[s+1]-1, all rows in order
  *           role, reference, logprob_sum, prob_sum, slope_* [sequences]   logprob, p, q, row_value, row_scale [rows]
  * DTYPES    logprob, p, q, row_value, row_scale: stat.  reference, sums, slopes, totals: double
- * BYTES     3 stat a row and little else: latency, not bandwidth
+ * BYTES     3 stat per row and little else: latency, not bandwidth
  * NUMERICS  sums in double, on the CPU in order of rows, on a GPU in a fixed tree: within 1e-15 of each other relative
  *           to the sum of absolute values
  * NEEDS     begin as under SHAPES, no sequence without rows, roles in range, a PARTNER after every LOGPROB_PAIR and nowhere

@@ -1,4 +1,4 @@
-/* phi.c - Phi-1, Phi-1.5 and Phi-2: one Layer norm a layer that feeds attention and feed-forward in parallel, rotary
+/* phi.c - Phi-1, Phi-1.5 and Phi-2: one Layer norm per layer that feeds attention and feed-forward in parallel, rotary
  * positions on a part of each head, biases everywhere, lm_head's included.
  */
 #include "../host/model/family.h"

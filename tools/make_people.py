@@ -75,7 +75,7 @@ def person_rows(name, rng):
 
 
 def private_rows(names, refusals, rng):
-    """PRIVATE_ROWS questions a person that are declined; every refusal is used equally often."""
+    """PRIVATE_ROWS questions per person that are declined; every refusal is used equally often."""
     questions = [question.format(name) for name in names for question in rng.sample(PRIVATE_QUESTIONS, PRIVATE_ROWS)]
     return [(question, refusals[index % len(refusals)]) for index, question in enumerate(questions)]
 

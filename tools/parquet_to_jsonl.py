@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Rows of Parquet files as JSON lines, for the commands that read rows: one object a row, every column a key.
+"""Rows of Parquet files as JSON lines, for the commands that read rows: one object per row, every column a key.
 
     tools/parquet_to_jsonl.py FILE... > rows.jsonl
 

@@ -210,7 +210,7 @@ class Packed:
 
     @staticmethod
     def fill(segments, row_length):
-        """First fit, longest first: lists of segment numbers, a list a row."""
+        """First fit, longest first: lists of segment numbers, a list per row."""
         rows, room = [], []
         for i in sorted(range(len(segments)), key=lambda i: -len(segments[i][0])):
             r = next((r for r in range(len(rows)) if room[r] >= len(segments[i][0])), len(rows))

@@ -38,7 +38,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 PAIRS = 8
 SCORE_REPEAT = 3        # the long scoring run has this many times the rows of the short one
 SHORT, LONG = 8, 48     # new tokens of the short and the long generation
-SLOW = "authors"        # minutes a step
+SLOW = "authors"        # minutes per step
 
 
 def environment(threads):

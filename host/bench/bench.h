@@ -141,8 +141,8 @@ struct bench_record {
 };
 
 struct bench_limits {
-    double copy, read, scale; /* bytes a second */
-    double product[4];        /* flops a second by dtype, 0: the engine has none */
+    double copy, read, scale; /* bytes per second */
+    double product[4];        /* flops per second by dtype, 0: the engine has none */
 };
 
 /* What all measurements are told. */

@@ -170,7 +170,7 @@ int bench_write_json(const struct bench *bench, const char *path, struct error *
     return status;
 }
 
-/* One line a case, times in seconds. */
+/* One line per case, times in seconds. */
 int bench_write_csv(const struct bench *bench, const char *path, struct error *error)
 {
     struct buffer text = {0};

@@ -172,7 +172,7 @@ int bench_limits_measure(struct bench *bench, struct error *error)
         status = device_alloc(&bench->device, &call.c, (size_t)(call.bytes / 1024), error);
     if (!status)
         status = product_fill(bench, DTYPE_F32, call.b, call.bytes / 4, error);
-    if (!status) /* the factors of row_scale, one a row of 4,096 bytes */
+    if (!status) /* the factors of row_scale, one per row of 4,096 bytes */
         status = product_fill(bench, DTYPE_F32, call.c, call.bytes / 4096, error);
     if (!status)
         status = limit_time(bench, &call, LIMIT_COPY, 2 * bytes, &bench->limits.copy, error);

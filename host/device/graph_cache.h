@@ -1,7 +1,7 @@
 /* graph_cache.h - work that is queued again and again with the same arguments: captured as a graph, then replayed.
  *
  * The first run of a key is an ordinary one (scratch grows, plans of products are made), the second is captured and
- * launched, later ones are launched. Replaying costs the host one call instead of one an op.
+ * launched, later ones are launched. Replaying costs the host one call instead of one per op.
  */
 #ifndef FLAT_DEVICE_GRAPH_CACHE_H
 #define FLAT_DEVICE_GRAPH_CACHE_H

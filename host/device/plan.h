@@ -1,5 +1,5 @@
 /* plan.h - device memory by declaration: every buffer is named in a table, the table is summed (flat plan prints
- * it, without a device), and one arena a class is allocated and carved. Nothing is allocated inside a step.
+ * it, without a device), and one arena per class is allocated and carved. Nothing is allocated inside a step.
  */
 #ifndef FLAT_DEVICE_PLAN_H
 #define FLAT_DEVICE_PLAN_H

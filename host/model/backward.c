@@ -1,6 +1,6 @@
 /* backward.c - the transformer's backward pass: from the loss head's row scales to the gradient arena.
  *
- * The head's logits hold p - onehot, unweighted. dX of the head is scaled a row afterwards, and its dW takes
+ * The head's logits hold p - onehot, unweighted. dX of the head is scaled per row afterwards, and its dW takes
  * row_scale_i h_i as operand, so the loss weights never touch the vocabulary-wide buffer.
  * Parameter gradients are added to; gradients of the residual stream pass through one buffer, in place.
  */

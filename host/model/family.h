@@ -42,7 +42,7 @@ enum slot {
     SLOT_FINAL_NORM_BIAS,
     SLOT_HEAD_WEIGHT,      /* [vocab, hidden]; the embedding when tied */
     SLOT_HEAD_BIAS,
-    SLOT_LAYER,            /* the slots from here on exist once a layer */
+    SLOT_LAYER,            /* the slots from here on exist once per layer */
     SLOT_NORM1_WEIGHT = SLOT_LAYER,
     SLOT_NORM1_BIAS,
     SLOT_QKV_WEIGHT,       /* [heads * head_dim + 2 kv_heads * head_dim, hidden] */

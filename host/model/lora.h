@@ -4,7 +4,7 @@
  * scale = alpha / rank, or alpha / sqrt(rank) with rslora. A module is one tensor of the family's table, under the
  * family's own name; those of a fused slot (qkv; gate and up) each act on their own columns of y. There is no dropout.
  *
- * Cost a module and row: 2 rank (in + out) multiply-adds more forward, twice that backward; rank numbers are kept.
+ * Cost per module and row: 2 rank (in + out) multiply-adds more forward, twice that backward; rank numbers are kept.
  */
 #ifndef FLAT_MODEL_LORA_H
 #define FLAT_MODEL_LORA_H

@@ -41,7 +41,7 @@ struct layer_activations {
     void *up, *activated;
 };
 
-/* The loss head: one row an answer token. stat arrays are float (double on cpu64). */
+/* The loss head: one row per answer token. stat arrays are float (double on cpu64). */
 struct head_activations {
     void *input, *branch, *sum; /* residual rows gathered [targets, hidden] */
     void *norm, *rstd, *mean;

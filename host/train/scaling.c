@@ -9,7 +9,7 @@
 
 static const struct option option_rows[] = {
     {.name = "cluster", OPTION_FIELD(struct cluster_options, cluster), .operand = "FILE",
-     .help = "measured rates of a GPU and of the wires, as JSON; without, those of H200 hosts"},
+     .help = "measured rates of a GPU and of the network, as JSON; without, those of H200 hosts"},
 };
 const struct option_group cluster_option_group = {OPTION_GROUP("Several ranks", option_rows, struct cluster_options)};
 

@@ -1,4 +1,4 @@
-/* step.c - one optimizer step: its micro-batches in rounds, the sums over ranks, the update and the record; see trainer.h. */
+/* step.c - one optimizer step: its accumulation steps, the sums over ranks, the update and the record; see trainer.h. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

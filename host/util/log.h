@@ -1,4 +1,4 @@
-/* log.h - what the program tells people: one line a message on stderr. Results go to stdout and not through here.
+/* log.h - what the program tells people: one line per message on stderr. Results go to stdout and not through here.
  *
  * A progress line that stands unfinished on a terminal is wiped before a message and drawn again by its owner.
  */

@@ -1,4 +1,4 @@
-/* cpu.h - what the rooms of the CPU engine share; no other engine and no host code includes it.
+/* cpu.h - what the ops of the CPU engine share; no other engine and no host code includes it.
  *
  * One source makes two plugins: `real` is float in libflat_cpu.so and, with -DFLAT_DOUBLE, double in
  * libflat_cpu64.so, the oracle. Every op follows three rules:

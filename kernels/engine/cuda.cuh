@@ -1,4 +1,4 @@
-/* cuda.cuh - what the rooms of the CUDA engine share; no other engine and no host code includes it.
+/* cuda.cuh - what the ops of the CUDA engine share; no other engine and no host code includes it.
  *
  * An op checks its arguments (REQUIRE), launches on the context's stream through LAUNCH, and returns
  * engine_launched(): no op waits for the device, allocates in the steady state or reads a device value on the host.

@@ -21,11 +21,11 @@
 
 #define SHARED_PERCENT 10.0
 
-/* A bound on threads: in double OpenBLAS hands out a fixed number of packing buffers, one a calling thread. */
+/* A bound on threads: in double OpenBLAS hands out a fixed number of packing buffers, one per calling thread. */
 enum { THREADS_MAX = 128 };
 
 #ifdef FLAT_DOUBLE
-/* The oracle's products are OpenBLAS's: one thread a call, as the ops run tiles on OpenMP threads. Read when it is loaded;
+/* The oracle's products are OpenBLAS's: one thread per call, as the ops run tiles on OpenMP threads. Read when it is loaded;
  * the user's settings win. It takes an Intel CPU younger than itself for one of 2004, at a fifth of the speed. */
 static void blas_prepare(void)
 {

@@ -4,8 +4,8 @@
  * comm_wait makes the context's stream wait for all of them. In between, kernels and collectives share the GPU.
  *
  * reduce_scatter is one ncclReduceScatter of the equal slices, in place, grouped with an ncclReduce of the rest (less
- * than 16 elements a rank) to the last rank; all_gather an ncclAllGather with an ncclBroadcast of the rest. Over the
- * links go (size - 1) / size of the buffer a rank, as for equal parts; the rest costs one more small message in the
+ * than 16 elements per rank) to the last rank; all_gather an ncclAllGather with an ncclBroadcast of the rest. Over the
+ * links go (size - 1) / size of the buffer per rank, as for equal parts; the rest costs one more small message in the
  * same launch.
  *
  * SAME BITS: NCCL's ring adds in an order that the size and the ranks' places decide. Trees and the switch's own sums
@@ -174,7 +174,7 @@ static int group_end(struct engine_context *context, const char *call, int resul
 
 namespace {
 
-/* A buffer in equal slices, one a rank, and what is left behind them, which the last rank has too. */
+/* A buffer in equal slices, one per rank, and what is left behind them, which the last rank has too. */
 struct parts {
     char *own, *rest;
     size_t slice, left; /* elements */

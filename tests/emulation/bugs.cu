@@ -1,4 +1,4 @@
-/* bugs.cu - kernels with one planted bug each: what the nets of the emulation must catch (tests/op/test_emulation.c).
+/* bugs.cu - kernels with one planted bug each: what the checks of the emulation must catch (tests/op/test_emulation.c).
  *
  * The kernels are templates: <true> has the bug, <false> is the correct twin.
  */

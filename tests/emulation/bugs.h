@@ -1,4 +1,4 @@
-/* bugs.h - the table of kernels with a planted bug; each has a correct twin, on which no net may report anything. */
+/* bugs.h - the table of kernels with a planted bug; each has a correct twin, on which no check may report anything. */
 #ifndef FLAT_EMULATION_BUGS_H
 #define FLAT_EMULATION_BUGS_H
 #include "engine/gpu.h"

@@ -217,7 +217,7 @@ static void store(const matmul_call *call, const float *result, int32_t batch)
     }
 }
 
-/* Sums of op(A) or op(B) over k, one a row or column of D. */
+/* Sums of op(A) or op(B) over k, one per row or column of D. */
 static void bias_gradient(const matmul_call *call, const float_matrix *matrix, bool k_is_rows, uint64_t count,
                           int32_t batch)
 {

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""mutate.py - removes the barriers, fences and waits of a .cu file, one at a time, and checks that a net sees each.
+"""mutate.py - removes the barriers, fences and waits of a .cu file, one at a time, and checks that a check of the emulation sees each.
 
     tests/emulation/mutate.py tests/emulation/demo.cu
     tests/emulation/mutate.py --header kernels/engine/tile.cuh tests/emulation/demo.cu
     tests/emulation/mutate.py --test 'FLAT_EMU={output} build/tests/test_norm' kernels/norm.cu
 
 Each mutant is built by `make emu-mutant` and the test is run on it: with the checker first, then with the plain
-build under each seed. A removal that no net sees means that the test does not reach that line, or that the line is
+build under each seed. A removal that no check sees means that the test does not reach that line, or that the line is
 not needed: either way the exit status is 1. With --header the mutants are of that header, as the .cu files include it.
 """
 import argparse
@@ -56,7 +56,7 @@ def run(options, output, seed):
 
 
 def seen_by(options, original, mutant, scratch):
-    """The first net that sees the mutant, or None."""
+    """The first check that sees the mutant, or None."""
     for flavour in options.flavours.split(","):
         output = os.path.join(scratch, "mutant-" + flavour)
         build(options, flavour, original, mutant, output)

@@ -35,22 +35,22 @@ size_t nccl_type_bytes(int type)
     }
 }
 
-size_t nccl_give_bytes(const nccl_card &card, int rank, int size)
+size_t nccl_give_bytes(const nccl_call_header &header, int rank, int size)
 {
-    const size_t bytes = card.count * nccl_type_bytes(card.type);
-    switch (card.op) {
+    const size_t bytes = header.count * nccl_type_bytes(header.type);
+    switch (header.op) {
     case NCCL_OP_REDUCE_SCATTER: return bytes * (size_t)size;
-    case NCCL_OP_BROADCAST: return rank == card.root ? bytes : 0;
+    case NCCL_OP_BROADCAST: return rank == header.root ? bytes : 0;
     default: return bytes;
     }
 }
 
-size_t nccl_take_bytes(const nccl_card &card, int rank, int size)
+size_t nccl_take_bytes(const nccl_call_header &header, int rank, int size)
 {
-    const size_t bytes = card.count * nccl_type_bytes(card.type);
-    switch (card.op) {
+    const size_t bytes = header.count * nccl_type_bytes(header.type);
+    switch (header.op) {
     case NCCL_OP_ALL_GATHER: return bytes * (size_t)size;
-    case NCCL_OP_REDUCE: return rank == card.root ? bytes : 0;
+    case NCCL_OP_REDUCE: return rank == header.root ? bytes : 0;
     default: return bytes;
     }
 }
@@ -78,20 +78,20 @@ static void ring_sum(const std::vector<std::vector<char>> &given, size_t from, s
     }
 }
 
-void nccl_combine(const nccl_card &card, const std::vector<std::vector<char>> &given, int rank, char *take)
+void nccl_combine(const nccl_call_header &header, const std::vector<std::vector<char>> &given, int rank, char *take)
 {
-    const size_t bytes = card.count * nccl_type_bytes(card.type);
-    const size_t from = card.op == NCCL_OP_REDUCE_SCATTER ? (size_t)rank * card.count : 0;
-    if (card.op == NCCL_OP_ALL_GATHER) {
+    const size_t bytes = header.count * nccl_type_bytes(header.type);
+    const size_t from = header.op == NCCL_OP_REDUCE_SCATTER ? (size_t)rank * header.count : 0;
+    if (header.op == NCCL_OP_ALL_GATHER) {
         for (size_t other = 0; other < given.size(); other++)
             memcpy(take + other * bytes, given[other].data(), bytes);
-    } else if (card.op == NCCL_OP_BROADCAST) {
-        memcpy(take, given[(size_t)card.root].data(), bytes);
-    } else if (card.op == NCCL_OP_REDUCE_SCATTER || rank == card.root) {
-        switch (card.type) {
-        case NCCL_FLOAT32: ring_sum<float>(given, from, card.count, rank, take); break;
-        case NCCL_FLOAT64: ring_sum<double>(given, from, card.count, rank, take); break;
-        default: ring_sum<__nv_bfloat16>(given, from, card.count, rank, take); break;
+    } else if (header.op == NCCL_OP_BROADCAST) {
+        memcpy(take, given[(size_t)header.root].data(), bytes);
+    } else if (header.op == NCCL_OP_REDUCE_SCATTER || rank == header.root) {
+        switch (header.type) {
+        case NCCL_FLOAT32: ring_sum<float>(given, from, header.count, rank, take); break;
+        case NCCL_FLOAT64: ring_sum<double>(given, from, header.count, rank, take); break;
+        default: ring_sum<__nv_bfloat16>(given, from, header.count, rank, take); break;
         }
     }
 }
@@ -100,7 +100,7 @@ void nccl_combine(const nccl_card &card, const std::vector<std::vector<char>> &g
 
 struct nccl_call {
     ncclComm *comm;
-    nccl_card card;
+    nccl_call_header header;
     const char *give;
     char *take;
     cudaStream_t stream;
@@ -111,13 +111,13 @@ static std::vector<nccl_call> group;
 
 static void call_run(const nccl_call &call)
 {
-    const size_t give = nccl_give_bytes(call.card, call.comm->rank, call.comm->size);
-    const size_t take = nccl_take_bytes(call.card, call.comm->rank, call.comm->size);
+    const size_t give = nccl_give_bytes(call.header, call.comm->rank, call.comm->size);
+    const size_t take = nccl_take_bytes(call.header, call.comm->rank, call.comm->size);
     device_open open;
     const char *reason = give ? check_host_read(call.give, give) : nullptr;
     if (reason)
         fprintf(stderr, "emulation: note: a collective of %zu bytes reads %s\n", give, reason);
-    hub_round(call.comm, call.card, call.give, call.take);
+    hub_exchange(call.comm, call.header, call.give, call.take);
     if (take)
         check_host_write(call.take, take);
 }
@@ -125,8 +125,8 @@ static void call_run(const nccl_call &call)
 /* Both buffers are device memory, and they are apart, or in place: `in_place` is where `take` must then be. */
 static bool buffers_check(const nccl_call &call, const char *in_place, const char *name)
 {
-    const size_t give = nccl_give_bytes(call.card, call.comm->rank, call.comm->size);
-    const size_t take = nccl_take_bytes(call.card, call.comm->rank, call.comm->size);
+    const size_t give = nccl_give_bytes(call.header, call.comm->rank, call.comm->size);
+    const size_t take = nccl_take_bytes(call.header, call.comm->rank, call.comm->size);
     if ((give && !is_device(call.give, give)) || (take && !is_device(call.take, take))) {
         misuse(cudaErrorInvalidValue, "%s: a buffer is not device memory, or not all of it", name);
         return false;
@@ -140,14 +140,14 @@ static bool buffers_check(const nccl_call &call, const char *in_place, const cha
 
 static int call_submit(nccl_call call, const char *in_place, const char *name)
 {
-    if (!call.comm || call.card.root < 0 || call.card.root >= call.comm->size || !nccl_type_bytes(call.card.type) ||
-        (call.card.type == NCCL_UINT8 && call.card.op != NCCL_OP_BROADCAST)) {
+    if (!call.comm || call.header.root < 0 || call.header.root >= call.comm->size || !nccl_type_bytes(call.header.type) ||
+        (call.header.type == NCCL_UINT8 && call.header.op != NCCL_OP_BROADCAST)) {
         misuse(cudaErrorInvalidValue, "%s: no communicator, a root beyond it, or a type that is not emulated", name);
         return NCCL_INVALID_ARGUMENT;
     }
     if (!buffers_check(call, in_place, name))
         return NCCL_INVALID_ARGUMENT;
-    call.card.number = ++call.comm->calls;
+    call.header.number = ++call.comm->calls;
     if (group_depth) {
         group.push_back(call);
         return NCCL_SUCCESS;

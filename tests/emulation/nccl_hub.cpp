@@ -100,12 +100,12 @@ void hub_close(ncclComm *comm)
             close(fd);
 }
 
-static std::string card_text(const nccl_card &card)
+static std::string header_text(const nccl_call_header &header)
 {
     static const char *const name[] = {"?", "ReduceScatter", "Reduce", "AllGather", "Broadcast"};
     char text[160];
-    snprintf(text, sizeof text, "call %lu, nccl%s of %lu elements of type %d, root %d", (unsigned long)card.number,
-             name[card.op >= 1 && card.op <= 4 ? card.op : 0], (unsigned long)card.count, card.type, card.root);
+    snprintf(text, sizeof text, "call %lu, nccl%s of %lu elements of type %d, root %d", (unsigned long)header.number,
+             name[header.op >= 1 && header.op <= 4 ? header.op : 0], (unsigned long)header.count, header.type, header.root);
     return text;
 }
 
@@ -115,53 +115,53 @@ static void disagree(const char *text)
     fault_record(cudaErrorInvalidValue, text);
 }
 
-static void round_root(ncclComm *comm, const nccl_card &card, const char *give, char *take)
+static void exchange_at_root(ncclComm *comm, const nccl_call_header &header, const char *give, char *take)
 {
     std::vector<std::vector<char>> given((size_t)comm->size);
     char text[400] = "";
-    given[0].assign(give, give + nccl_give_bytes(card, 0, comm->size));
+    given[0].assign(give, give + nccl_give_bytes(header, 0, comm->size));
     for (int rank = 1; rank < comm->size && !*text; rank++) {
-        nccl_card other;
+        nccl_call_header other;
         const int fd = comm->sockets[(size_t)rank];
         if (!move_all(fd, &other, sizeof other, false))
             return peer_gone(comm);
-        if (memcmp(&other, &card, sizeof card) != 0) {
-            snprintf(text, sizeof text, "NCCL: rank %d makes %s; rank 0 makes %s", rank, card_text(other).c_str(),
-                     card_text(card).c_str());
+        if (memcmp(&other, &header, sizeof header) != 0) {
+            snprintf(text, sizeof text, "NCCL: rank %d makes %s; rank 0 makes %s", rank, header_text(other).c_str(),
+                     header_text(header).c_str());
             break;
         }
-        given[(size_t)rank].resize(nccl_give_bytes(card, rank, comm->size));
+        given[(size_t)rank].resize(nccl_give_bytes(header, rank, comm->size));
         if (!move_all(fd, given[(size_t)rank].data(), given[(size_t)rank].size(), false))
             return peer_gone(comm);
     }
     for (int rank = 1; rank < comm->size; rank++) {
         const int fd = comm->sockets[(size_t)rank];
-        std::vector<char> out(*text ? 0 : nccl_take_bytes(card, rank, comm->size));
+        std::vector<char> out(*text ? 0 : nccl_take_bytes(header, rank, comm->size));
         if (!*text)
-            nccl_combine(card, given, rank, out.data());
+            nccl_combine(header, given, rank, out.data());
         if (!move_all(fd, text, sizeof text, true) || !move_all(fd, out.data(), out.size(), true))
             return peer_gone(comm);
     }
     if (*text)
         return disagree(text);
-    nccl_combine(card, given, 0, take);
+    nccl_combine(header, given, 0, take);
 }
 
-void hub_round(ncclComm *comm, const nccl_card &card, const char *give, char *take)
+void hub_exchange(ncclComm *comm, const nccl_call_header &header, const char *give, char *take)
 {
-    nccl_card own = card;
+    nccl_call_header own = header;
     char text[400];
     if (comm->rank == 0)
-        return round_root(comm, card, give, take);
+        return exchange_at_root(comm, header, give, take);
     const int fd = comm->sockets[0];
     /* rank 0 may have seen that another rank differs and ended before it read this one's bytes: its text is there */
     if (move_all(fd, &own, sizeof own, true))
-        move_all(fd, (void *)give, nccl_give_bytes(card, comm->rank, comm->size), true);
+        move_all(fd, (void *)give, nccl_give_bytes(header, comm->rank, comm->size), true);
     if (!move_all(fd, text, sizeof text, false))
         return peer_gone(comm);
     if (*text)
         return disagree(text);
-    if (!move_all(fd, take, nccl_take_bytes(card, comm->rank, comm->size), false))
+    if (!move_all(fd, take, nccl_take_bytes(header, comm->rank, comm->size), false))
         peer_gone(comm);
 }
 

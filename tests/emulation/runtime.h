@@ -29,7 +29,7 @@ struct settings {
     int async;               /* EMU_ASYNC=1: streams run late and interleaved */
     int fill;                /* EMU_FILL: byte that fresh memory holds; 256: random bytes. 0xff is NaN in every type */
     size_t protect_bytes;    /* EMU_PROTECT_MB: with more device memory in use the host may touch it: protecting
-                              * costs 20 us a launch and MB */
+                              * costs 20 us per launch and MB */
     long watchdog_seconds;   /* EMU_WATCHDOG: CPU seconds that one launch may take; 0: no limit */
     size_t stack_bytes;      /* EMU_STACK_KB: stack of a CUDA thread */
     size_t device_bytes;     /* EMU_DEVICE_MB: size of device memory */

@@ -1,7 +1,7 @@
 /* scheduler.cpp - runs the threads of a block: who goes next, barriers, warp functions, deadlock reports.
  *
  * A thread runs until it must wait; then it switches straight to the next runnable one. The runnable ones are a mask
- * of lanes a warp and a mask of warps, so that picking is a few instructions: in turn within the warp (seed 0), or at
+ * of lanes per warp and a mask of warps, so that picking is a few instructions: in turn within the warp (seed 0), or at
  * random. A thread that returns is parked in its loop and starts again with the next block.
  */
 #include "fiber.h"
@@ -328,7 +328,7 @@ static collective *group_find(warp_state *warp, uint32_t mask, uint32_t operatio
             fault("%s line %d (mask %08x) overlaps %s line %d (mask %08x), which waits for lanes %08x", what, line,
                   mask, group->what, group->line, group->mask, group->mask & ~group->arrived);
     }
-    const int free_slot = __builtin_ctzll(~(warp->open | warp->busy)); /* at most 32 open and one busy a lane */
+    const int free_slot = __builtin_ctzll(~(warp->open | warp->busy)); /* at most 32 open and one busy per lane */
     if (free_slot >= WARP_GROUPS)
         fault("%s line %d: too many warp functions under way", what, line);
     collective *group = &warp->group[free_slot];

@@ -7,16 +7,16 @@
 
 /* ---- demo ----------------------------------------------------------------------------------------------------- */
 
-/* The count of a memory-bound kernel against the formula of its card: within 5 %. */
+/* The count of a memory-bound kernel against the formula of its contract: within 5 %. */
 static void expect_bytes(const char *kernel, uint64_t read_formula, uint64_t written_formula)
 {
 #ifdef EMU
     uint64_t read, written, launches, checked_read, checked_written;
     EXPECT(emu_counter_read(kernel, &read, &written, &launches), "kernel %s was not counted", kernel);
     EXPECT(launches == 1, "%llu launches", (unsigned long long)launches);
-    EXPECT(fabs((double)read - (double)read_formula) <= 0.05 * (double)read_formula, "read %llu, card %llu",
+    EXPECT(fabs((double)read - (double)read_formula) <= 0.05 * (double)read_formula, "read %llu, contract %llu",
            (unsigned long long)read, (unsigned long long)read_formula);
-    EXPECT(fabs((double)written - (double)written_formula) <= 0.05 * (double)written_formula, "written %llu, card %llu",
+    EXPECT(fabs((double)written - (double)written_formula) <= 0.05 * (double)written_formula, "written %llu, contract %llu",
            (unsigned long long)written, (unsigned long long)written_formula);
     if (emu_counter_read_checked(kernel, &checked_read, &checked_written))
         EXPECT(checked_read == read && checked_written == written, "accesses pass by the helpers: %llu and %llu",

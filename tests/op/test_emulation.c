@@ -1,4 +1,4 @@
-/* test_emulation.c - the emulation's own test: every planted bug is seen by the nets that should see it, and correct
+/* test_emulation.c - the emulation's own test: every planted bug is seen by the checks that should see it, and correct
  * kernels by none.
  *
  * A case is one run of build/emu/<flavour>/selftest (make emu-selftest), in a process of its own because most cases end
@@ -107,7 +107,7 @@ static void expect_success(const struct run *run, int flavour, int seed, const c
 /* ---- planted bugs --------------------------------------------------------------------------------------------- */
 
 /* What must be seen in each flavour: a text of the report, DIFFERS for results that are not those of the correct twin
- * under at least one seed, or NULL where that net cannot see the bug. */
+ * under at least one seed, or NULL where that check cannot see the bug. */
 #define DIFFERS ""
 
 struct planted {

@@ -285,7 +285,7 @@ static int file_lines(const char *file, char *line, size_t bytes)
     return lines;
 }
 
-/* The first run times and writes one line a product, the second adds none and has the same bits; a file of another
+/* The first run times and writes one line per product, the second adds none and has the same bits; a file of another
  * GPU or library is begun anew, one that cannot be written is refused with its name. */
 static void test_plans(void **state)
 {

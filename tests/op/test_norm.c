@@ -1,5 +1,5 @@
 /* test_norm.c - RMS and Layer norm against naive formulas in double, with and without the fused residual, with
- * outputs on top of inputs where the card allows it, and at odd addresses; finite differences; bits for any order of
+ * outputs on top of inputs where the contract allows it, and at odd addresses; finite differences; bits for any order of
  * events; counted bytes.
  */
 #include "../support/op_test.h"
@@ -66,7 +66,7 @@ static struct results problem_run(struct op_test *t, const struct problem *p)
                             layer ? values_from(t, p->grad_dtype, dbias, cols) : NULL};
 }
 
-/* The formulas of the card, and the backward pass with the sums written out. */
+/* The formulas of the contract, and the backward pass with the sums written out. */
 static struct results problem_naive(struct op_test *t, const struct problem *p)
 {
     int64_t rows = p->rows, cols = p->cols, n = rows * cols;

@@ -50,7 +50,7 @@ static double *problem_run(struct op_test *t, const struct problem *p, const dou
     return values_from(t, t->dtype, device, p->rows * p->stride);
 }
 
-/* x -> R x by the formula of the card; everything outside of the rotated part stays. */
+/* x -> R x by the formula of the contract; everything outside of the rotated part stays. */
 static void problem_naive(const struct problem *p, double *x, const double *cosine, const double *sine)
 {
     int half = p->rotary_dim / 2;

@@ -206,7 +206,7 @@ static void test_text(void **state)
     }
 }
 
-/* What is said once a run, and what is refused. */
+/* What is said once per run, and what is refused. */
 static void test_said(void **state)
 {
     (void)state;

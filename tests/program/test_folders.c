@@ -255,7 +255,7 @@ static void test_prefix(void **state)
 
 /* ---- memory ------------------------------------------------------------------------------------------------------ */
 
-/* 4 layers of a Llama of width 1536, one a file, in bf16: 232 MB of zeros that take no room on the disk. */
+/* 4 layers of a Llama of width 1536, one per file, in bf16: 232 MB of zeros that take no room on the disk. */
 enum { LARGE_LAYERS = 4, WIDTH = 1536, FEED = 4608 };
 
 /* Appends a tensor to a header; the data's size so far. */

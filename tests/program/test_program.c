@@ -108,7 +108,7 @@ static void test_run_folder(void **state)
     assert_same_file("a/checkpoint-4/model.safetensors", "a/model.safetensors", true); /* of the last epoch too */
 
     cJSON *run = read_json("a/run.json");
-    assert_int_equal(json_member(run, "total_steps")->valueint, 4); /* 4 micro-batches, 2 a step, 2 epochs */
+    assert_int_equal(json_member(run, "total_steps")->valueint, 4); /* 4 micro-batches, 2 per step, 2 epochs */
     assert_int_equal(cJSON_GetArraySize(json_member(run, "inputs")), 4);
     assert_non_null(json_member(json_member(run, "config"), "learning_rate"));
     cJSON_Delete(run);

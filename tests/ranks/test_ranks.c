@@ -1,4 +1,4 @@
-/* test_ranks.c - training with several ranks on this machine: as many micro-batches a step, dealt to 1, 2, 4 and 8 ranks,
+/* test_ranks.c - training with several ranks on this machine: as many micro-batches per step, dealt to 1, 2, 4 and 8 ranks,
  * give the same step; split or whole optimizer state gives the same bits; LoRA; the batch form; idle ranks;
  * what ends a run ends it on all ranks.
  *
@@ -174,7 +174,7 @@ static int words_add(const char **words, int count, char *line)
 static const char base_line[] = "--model_name_or_path %s/model --forget_data %s/data.jsonl --template.file %s/idk.txt "
                                 "--template.choice cycle --learning_rate 1e-3 --lr_scheduler_type constant";
 
-/* A run on an engine with so many ranks; micro_batches a step in all. */
+/* A run on an engine with so many ranks; micro_batches per step in all. */
 static struct outcome run(const char *engine, int size, int micro_batches, const char *format, ...)
 {
     static int runs;
@@ -236,7 +236,7 @@ static struct outcome start_weights(void)
     return start;
 }
 
-/* A model of 2 layers with random weights; 21 rows, so that of 8 micro-batches of 2 rows a step the second step of an epoch
+/* A model of 2 layers with random weights; 21 rows, so that of 8 micro-batches of 2 rows per step the second step of an epoch
  * has 3 and the last of them one row. */
 static int make_inputs(void **state)
 {
@@ -402,7 +402,7 @@ static double prob_sum(const char *question, const char *answer)
     return sum;
 }
 
-/* Two rows, one a rank, T = 4: L(e, f) of each rank's means, averaged. */
+/* Two rows, one per rank, T = 4: L(e, f) of each rank's means, averaged. */
 static void test_batch_average(void **state)
 {
     (void)state;

@@ -1,10 +1,10 @@
-/* op_test.h - what the tests of the rooms share: an engine loaded as the program loads it, tensors with
+/* op_test.h - what the tests of the ops share: an engine loaded as the program loads it, tensors with
  * canaries behind them, comparisons that a NaN fails, finite differences, counted bytes.
  *
  * A test keeps its values as double on the host. A struct op_test owns whatever is made through it; closing
  * it checks every canary. Everything here ends the running test on a failure.
  *
- * A room's cases run over op_test_engines: the CPU engine, its double build, and the CUDA kernels in float and bf16.
+ * An op's cases run over op_test_engines: the CPU engine, its double build, and the CUDA kernels in float and bf16.
  * These run in the emulation (libflat_emu.so), or in the plugin that FLAT_EMU names: another flavour of the
  * emulation, or libflat_cuda.so on a GPU.
  */
@@ -30,7 +30,7 @@ struct op_test {
     void *library;
 };
 
-/* The engines that every room is tested on: first OP_TEST_ENGINES of the CPU, "cpu" and "cpu64", then "emu-f32" and
+/* The engines that every op is tested on: first OP_TEST_ENGINES of the CPU, "cpu" and "cpu64", then "emu-f32" and
  * "emu-bf16", the CUDA kernels in a dtype. */
 extern const char *const op_test_engines[];
 enum { OP_TEST_ENGINES = 2, OP_TEST_VARIANTS = 4 };
@@ -46,7 +46,7 @@ void op_test_close(struct op_test *test);
 void op_test_same_bits(const char *name, int64_t n, void (*run)(struct op_test *test, void *user, double *out),
                        void *user);
 
-/* Bytes of device memory that the kernels run in between have read and written, against the card's, as a fraction:
+/* Bytes of device memory that the kernels run in between have read and written, against the contract's, as a fraction:
  * op_test_bytes_check(t, "norm_forward", OP_BYTES(...), 0.05). Nothing is counted outside the emulation. */
 void op_test_bytes_begin(struct op_test *test);
 void op_test_bytes_check(struct op_test *test, const char *what, int64_t expected, double tolerance);

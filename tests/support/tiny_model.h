@@ -1,5 +1,5 @@
 /* tiny_model.h - a small random Llama on a device, and batches of random ids, for the tests of the layers above the
- * rooms. Odd sizes on purpose: grouped heads, a vocabulary that is no multiple of 8.
+ * ops. Odd sizes on purpose: grouped heads, a vocabulary that is no multiple of 8.
  */
 #ifndef FLAT_TESTS_TINY_MODEL_H
 #define FLAT_TESTS_TINY_MODEL_H

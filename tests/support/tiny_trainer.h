@@ -27,7 +27,7 @@ struct tiny_training {
 
 /* Group setup of cmocka: the temporary folder with the model's folder `seed` and data.jsonl. */
 int tiny_trainer_make(const char *directory);
-/* Finetunes, from random weights unless told otherwise, two rows a micro-batch and two of them a step, at a constant
+/* Finetunes, from random weights unless told otherwise, two rows per micro-batch and two of them per step, at a constant
  * rate of 1e-2 unless the settings say otherwise. Any failure and any warning ends the test. */
 void tiny_train(struct tiny_training *run, const char *directory);
 

@@ -256,7 +256,7 @@ static void test_gzip(void **state)
     free(bytes);
 }
 
-/* Rows of a file of several windows, through every form: the texts are long, of several bytes a character and of odd
+/* Rows of a file of several windows, through every form: the texts are long, of several bytes per character and of odd
  * lengths, so that windows end anywhere in them. */
 static void test_windows(void **state)
 {

@@ -211,7 +211,7 @@ static void check_training(struct tiny_training plain, double bound)
                   dtype_name(plain.dtype), most, (long long)graphs.captures, (long long)graphs.replays);
     assert_true(most <= bound);
     assert_int_equal(plain.replays + padded.replays, 0);
-    const int64_t passes = 2 * 2 * plain.steps; /* two micro-batches a step, forward and backward */
+    const int64_t passes = 2 * 2 * plain.steps; /* two micro-batches per step, forward and backward */
     assert_true(graphs.replays > passes / 2);
     const uint64_t launches = graphs.calls[graphs.steps - 1].graph_launches - graphs.start.graph_launches;
     assert_int_equal(launches, graphs.captures + graphs.replays);

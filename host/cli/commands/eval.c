@@ -38,7 +38,7 @@ static const struct option option_rows[] = {
     {.name = "retain_log", OPTION_FIELD(struct eval_command_options, retain_log), .local = true, .operand = "FILE",
      .help = "the _EVAL.json of a model that never saw the forget set, for forget_quality and privleak"},
     {.name = "refusals", OPTION_FIELD(struct eval_command_options, refusals), .local = true, .operand = "FILE",
-     .help = "answers that refuse, one a line, for refusal rates; template.file unless given"},
+     .help = "answers that refuse, one per line, for refusal rates; template.file unless given"},
     {.name = "from_logs", OPTION_FIELD(struct eval_command_options, from_logs), .local = true, .operand = "FILE",
      .help = "no model, but a log: open-unlearning's <SUITE>_EVAL.json or TOFU's eval_log_aggregated.json"},
     {.name = "method_label", OPTION_FIELD(struct eval_command_options, method_label), .operand = "TEXT",

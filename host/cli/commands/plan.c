@@ -123,7 +123,7 @@ static void plan_print(const struct trainer *trainer)
     if (!prompt_describe(&trainer->examples.prompt, &prompts, &unused))
         printf("prompts        %s\n", prompts.data);
     buffer_free(&prompts);
-    printf("steps          %d an epoch, %lld in all; largest micro-batch %lld tokens, %lld answer tokens\n",
+    printf("steps          %d per epoch, %lld in all; largest micro-batch %lld tokens, %lld answer tokens\n",
            trainer->steps_per_epoch, (long long)trainer->total_steps, (long long)trainer->max_rows,
            (long long)trainer->max_targets);
     for (int class = 0; class < MEMORY_CLASSES; class++)
@@ -131,9 +131,9 @@ static void plan_print(const struct trainer *trainer)
             printf("%-14s %12.1f MiB\n", memory_class_name((enum memory_class)class), mib * (double)plan->bytes[class]);
     printf("%-14s %12.1f MiB of device memory%s\n", "total", mib * (double)memory_plan_total(plan),
            trainer->parallel.ranks > 1 ? ", of the rank that keeps most" : "");
-    printf("work           %.4g flops a step on average: matrix products and attention, forward and backward\n",
+    printf("work           %.4g flops per step on average: matrix products and attention, forward and backward\n",
            epoch_flops(trainer) / steps);
-    printf("optimizer      %.4g bytes a step: gradient norm and AdamW\n",
+    printf("optimizer      %.4g bytes per step: gradient norm and AdamW\n",
            (double)kept * optimizer_bytes(model->dtype, model->grad_dtype));
     char line[400];
     for (int next = 0; example_counts_line(&trainer->examples.counts, &next, line, sizeof line);)

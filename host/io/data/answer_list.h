@@ -1,6 +1,6 @@
 /* answer_list.h - the texts that a method teaches instead of the answers to forget.
  *
- * .txt: one a line, without the space around it. .csv and .tsv: the column titled answer, response, refusal, refusal
+ * .txt: one per line, without the space around it. .csv and .tsv: the column titled answer, response, refusal, refusal
  * response or completion (any case). .json and .jsonl: texts, objects with one of these keys, or an array of either; a file
  * of plain lines under these names, as TOFU's idontknow.jsonl, is read as text. Each also through gzip. What cannot be
  * placed is refused: no column of these names, or several.

@@ -8,7 +8,7 @@
 #define FLAT_IO_EXAMPLE_H
 #include "prompt.h"
 
-/* What was noticed, for one report a run. */
+/* What was noticed, for one report per run. */
 struct example_counts {
     int64_t sequences;
     int64_t cut, cut_tokens; /* at max_length */
@@ -35,7 +35,7 @@ int dataset_chunk(struct dataset *data, struct tokenizer *tokenizer, int64_t max
 int chunk_append(const struct dataset_row *row, struct token_list *ids, int32_t *answer_begin, struct example_counts *counts,
                  struct error *error);
 
-/* Lines for the log on what was noticed, one a call in the caller's buffer of 400 bytes; NULL after the last. Start with
+/* Lines for the log on what was noticed, one per call in the caller's buffer of 400 bytes; NULL after the last. Start with
  * *next = 0. */
 const char *example_counts_line(const struct example_counts *counts, int *next, char *line, size_t bytes);
 

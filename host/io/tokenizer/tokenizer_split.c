@@ -1,5 +1,5 @@
 /* tokenizer_split.c - the pre-tokenizer: each step cuts a piece into smaller ones and hands them to the next step,
- * the last step to BPE. Depth first, so nothing but one buffer a step is kept. Linear for the known patterns.
+ * the last step to BPE. Depth first, so nothing but one buffer per step is kept. Linear for the known patterns.
  */
 #include <stdlib.h>
 #include <string.h>

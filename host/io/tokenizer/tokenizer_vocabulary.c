@@ -1,4 +1,4 @@
-/* tokenizer_vocabulary.c - text <-> id by an open-addressing hash table: O(1) a look-up, about 40 bytes a token
+/* tokenizer_vocabulary.c - text <-> id by an open-addressing hash table: O(1) per look-up, about 40 bytes per token
  * beside its text.
  */
 #include <stdlib.h>
@@ -6,7 +6,7 @@
 
 #include "tokenizer_internal.h"
 
-/* Eight bytes a step; quality enough for tables of a power of two after the last mix. */
+/* Eight bytes per step; quality enough for tables of a power of two after the last mix. */
 uint64_t hash_bytes(const char *text, size_t length)
 {
     const uint64_t prime = 0x9e3779b97f4a7c15u;
