@@ -176,8 +176,8 @@ $(BUILD)/version.c: FORCE
 FLAVOURS ?= $(EMU_FLAVOUR)
 CUDA_TESTS := $(patsubst test_%.c,%,$(notdir $(filter-out %/test_parity.c,\
     $(shell grep -lE 'OP_TEST_VARIANTS|emu-bf16' $(TEST_SOURCES))))) comm_cuda
-INPUT_TESTS := adapter chat_template command data_forms dataset example file from_logs json malformed metric_hostile metric_text \
-    options plot safetensors tokenizer_files
+INPUT_TESTS := adapter chat_template command data_forms dataset example file from_logs hostile json malformed metric_hostile metric_text \
+    options plot safetensors strangers tokenizer_files
 NEEDS_SOURCES := $(sort $(shell find host models tests -name '*.[ch]'))
 $(BUILD)/tests/needs.mk: tests/needs $(NEEDS_SOURCES)
 	@mkdir -p $(@D)
