@@ -28,6 +28,8 @@ int eval_model_open(struct eval_model *m, const struct model_options *options, c
     if (!status)
         status = tokenizer_load(&m->tokenizer, m->directory, error);
     if (!status)
+        tokenizer_limit(m->tokenizer, m->config.vocab_size);
+    if (!status)
         status = endings_take(m, error);
     if (!status)
         status = prompt_open(&m->prompt, prompt, m->directory, m->tokenizer, error);

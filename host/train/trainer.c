@@ -92,10 +92,8 @@ int trainer_prepare(struct trainer *trainer, const struct train_options *options
         status = lora_prepare(trainer, error);
     if (!status)
         status = tokenizer_load(&trainer->tokenizer, options->model.model_name_or_path, error);
-    if (!status && tokenizer_vocab_size(trainer->tokenizer) > config.vocab_size)
-        status = error_set(error, STATUS_INPUT, "%s: the tokenizer has %d tokens but config.json says vocab_size %lld",
-                           options->model.model_name_or_path, (int)tokenizer_vocab_size(trainer->tokenizer),
-                           (long long)config.vocab_size);
+    if (!status)
+        tokenizer_limit(trainer->tokenizer, config.vocab_size);
     if (!status)
         status = examples_open(&trainer->examples, &source, options->model.model_name_or_path, trainer->tokenizer,
                                config.eos_token_ids ? config.eos_token_id[0] : -1, context_length(&config), error);

@@ -57,6 +57,15 @@ void log_warning(struct log *log, const char *format, ...)
     va_end(list);
 }
 
+void log_warnings(struct log *log, const char *lines)
+{
+    for (const char *line = lines ? lines : ""; *line;) {
+        const size_t length = strcspn(line, "\n");
+        log_warning(log, "%.*s", (int)length, line);
+        line += length + (line[length] == '\n');
+    }
+}
+
 void log_error(struct log *log, const struct error *error)
 {
     log_wipe(log);

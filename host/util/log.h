@@ -29,6 +29,8 @@ void log_init(struct log *log, FILE *stream, bool quiet);
 void log_info(struct log *log, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* "warning: ..." */
 void log_warning(struct log *log, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Every line of a text as a warning; NULL and "" are none. */
+void log_warnings(struct log *log, const char *lines);
 /* "error: ..." with the error's line. */
 void log_error(struct log *log, const struct error *error);
 /* Wipes an unfinished progress line. */

@@ -1,4 +1,5 @@
-"""Expected ids for tests/unit/test_tokenizer.c, made by Hugging Face's `tokenizers` (pip install -r requirements.txt).
+"""Expected ids for tests/unit/test_tokenizer.c, made by Hugging Face's `tokenizers` (pip install -r requirements.txt) and, where a
+class of transformers has a say in how a folder is read, by AutoTokenizer (pip install transformers==5.24.0 sentencepiece protobuf).
 
     python tests/parity/make_tokenizer_golden.py [--shared DIR] [--fixtures]
 
@@ -116,58 +117,10 @@ def llama_pipeline(tokenizer, legacy=True):
     return tokenizer
 
 
-def varint(data, at):
-    value = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            return value, at
-
-
-def proto_fields(data):
-    at = 0
-    while at < len(data):
-        tag, at = varint(data, at)
-        wire = tag & 7
-        if wire == 0:
-            value, at = varint(data, at)
-        else:
-            size, at = varint(data, at) if wire == 2 else ({1: 8, 5: 4}[wire], at)
-            value = data[at:at + size]
-            at += size
-        yield tag >> 3, value
-
-
-def sentencepiece_pieces(path):
-    with open(path, "rb") as stream:
-        data = stream.read()
-    pieces = []
-    for number, value in proto_fields(data):
-        if number == 1:
-            piece = dict(proto_fields(value))
-            score = struct.unpack("<f", piece[2])[0] if 2 in piece else 0.0
-            pieces.append((piece[1].decode(), score, piece.get(3, 1)))
-    return pieces
-
-
-def from_sentencepiece(path, legacy=True):
-    """transformers' LlamaConverter: merges by descending score (see generate_merges there)."""
-    pieces = sentencepiece_pieces(path)
-    vocab = {piece: i for i, (piece, _, _) in enumerate(pieces)}
-    merges = []
-    for piece, score, _ in pieces:
-        local = [(piece[:i], piece[i:], score) for i in range(1, len(piece))
-                 if piece[:i] in vocab and piece[i:] in vocab]
-        merges += sorted(local, key=lambda m: (vocab[m[0]], vocab[m[1]]))
-    merges.sort(key=lambda m: (m[2], len(m[0]), len(m[1])), reverse=True)
-    tokenizer = Tokenizer(models.BPE(vocab, [(a, b) for a, b, _ in merges], unk_token="<unk>", fuse_unk=True,
-                                     byte_fallback=True))
-    llama_pipeline(tokenizer, legacy)
-    tokenizer.add_tokens([special(p) for p, _, kind in pieces if kind in (2, 3)])
-    return tokenizer
+def from_transformers(folder):
+    """The backend of what AutoTokenizer makes of a folder's files."""
+    from transformers import AutoTokenizer
+    return AutoTokenizer.from_pretrained(folder).backend_tokenizer
 
 
 # ---- small tokenizers of our own ----
@@ -301,7 +254,7 @@ def make_fixtures():
     save("metaspace", meta)
     save_sentencepiece("sentencepiece", json.loads(llama2.to_str())["model"],
                        {"tokenizer_class": "LlamaTokenizer", "add_bos_token": True, "add_eos_token": False,
-                        "bos_token": {"content": "<s>", "lstrip": False, "normalized": False, "rstrip": False,
+                        "bos_token": {"__type": "AddedToken", "content": "<s>", "lstrip": False, "normalized": False, "rstrip": False,
                                       "single_word": False}, "eos_token": "</s>", "legacy": True})
 
     gpt2 = train(gpt2_pipeline(Tokenizer(models.BPE())), 500, [special("<|endoftext|>")])
@@ -383,8 +336,7 @@ def main():
     for name in ("llama2", "metaspace", "llama3", "gpt2", "qwen2", "smollm2", "odd", "loose", "empty_match", "bare",
                  "prefix"):
         write_expected(name, Tokenizer.from_file(os.path.join(GOLDEN, name, "tokenizer.json")), cases, SMALL_STRINGS)
-    write_expected("sentencepiece", from_sentencepiece(os.path.join(GOLDEN, "sentencepiece", "tokenizer.model")), cases,
-                   SMALL_STRINGS)
+    write_expected("sentencepiece", from_transformers(os.path.join(GOLDEN, "sentencepiece")), cases, SMALL_STRINGS)
     write_expected("gpt2_files", from_files(os.path.join(GOLDEN, "gpt2_files"), gpt2_pipeline, ["<|endoftext|>"]),
                    cases, SMALL_STRINGS)
     real = os.path.join(options.shared, "tokenizers")
@@ -395,10 +347,9 @@ def main():
                    REAL_STRINGS)
     write_expected("real_qwen2", from_files(os.path.join(real, "qwen2"), qwen2_pipeline,
                                             ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]), cases, REAL_STRINGS)
-    write_expected("real_mistral", from_sentencepiece(os.path.join(real, "mistral", "tokenizer.model")), cases,
+    write_expected("real_mistral", from_transformers(os.path.join(real, "mistral")), cases, REAL_STRINGS)
+    write_expected("real_stories260k", from_transformers(os.path.join(options.shared, "stories260k")), cases,
                    REAL_STRINGS)
-    stories = Tokenizer.from_file(os.path.join(options.shared, "stories260k", "tokenizer.json"))
-    write_expected("real_stories260k", stories, cases, REAL_STRINGS)
 
 
 if __name__ == "__main__":

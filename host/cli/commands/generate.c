@@ -202,6 +202,10 @@ static int generation_run(struct generation *g, struct invocation *run, struct e
     int status = model_config_read(&g->config, options->model.model_name_or_path, error);
     if (!status)
         status = tokenizer_load(&g->tokenizer, options->model.model_name_or_path, error);
+    if (!status) {
+        tokenizer_limit(g->tokenizer, g->config.vocab_size);
+        log_warnings(&run->log, tokenizer_warnings(g->tokenizer));
+    }
     if (!status)
         status = prompts_take(g, run, error);
     if (!status)

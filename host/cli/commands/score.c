@@ -141,6 +141,10 @@ static int scoring_run(struct scoring *s, struct invocation *run, struct error *
     int status = model_config_read(&s->config, directory, error);
     if (!status)
         status = tokenizer_load(&s->tokenizer, directory, error);
+    if (!status) {
+        tokenizer_limit(s->tokenizer, s->config.vocab_size);
+        log_warnings(&run->log, tokenizer_warnings(s->tokenizer));
+    }
     const int64_t context = status ? 0 : context_length(&s->config);
     s->max_length = options->examples.max_length < context ? options->examples.max_length : context;
     if (!status)

@@ -83,6 +83,8 @@ static int tokenize_run(struct invocation *run, struct error *error)
     char *line = NULL, name[64];
     size_t capacity = 0;
     int status = tokenizer_load(&tokenizer, options->model.model_name_or_path, error);
+    if (!status)
+        log_warnings(&run->log, tokenizer_warnings(tokenizer));
     for (int number = 1; !status; number++) {
         ssize_t length = getline(&line, &capacity, stdin);
         if (length < 0) {

@@ -16,19 +16,23 @@ static int32_t next_id(const struct added_vocabulary *added, const struct vocabu
 }
 
 int added_add(struct added_vocabulary *added, const struct vocabulary *vocabulary, const struct added_token *token,
-              int64_t expected_id, struct error *error)
+              int32_t *given, struct error *error)
 {
     size_t length = strlen(token->content);
-    if (length == 0)
-        return error_set(error, STATUS_INPUT, "an added token is empty");
-    if (vocabulary_find(&added->names, token->content, length) >= 0)
-        return error_set(error, STATUS_INPUT, "added token '%.64s' appears twice", token->content);
+    int32_t index = vocabulary_find(&added->names, token->content, length);
+    if (index >= 0) {
+        struct added_token *known = &added->token[index], old = *known;
+        *known = *token;
+        known->content = old.content;
+        known->id = *given = old.id;
+        known->special |= old.special; /* in the reference, special texts stay special */
+        known->once_normalized = old.once_normalized || token->normalized;
+        return STATUS_OK;
+    }
     int32_t id = vocabulary_find(vocabulary, token->content, length);
     if (id < 0)
         id = next_id(added, vocabulary);
-    if (expected_id >= 0 && expected_id != id)
-        return error_set(error, STATUS_INPUT, "added token '%.64s' has id %lld in the file, but %d is its id in the "
-                         "vocabulary or the next free one", token->content, (long long)expected_id, (int)id);
+    *given = id;
     if (id >= TOKEN_ID_LIMIT)
         return error_set(error, STATUS_INPUT, "added token '%.64s' has id %d, expected less than %d", token->content,
                          (int)id, TOKEN_ID_LIMIT);
@@ -46,6 +50,7 @@ int added_add(struct added_vocabulary *added, const struct vocabulary *vocabular
     *copy = *token;
     copy->content = content;
     copy->normalized_content = NULL;
+    copy->once_normalized = token->normalized;
     copy->id = id;
     if (id >= added->limit)
         added->limit = id + 1;
@@ -105,7 +110,7 @@ int added_prepare(struct added_vocabulary *added, struct error *error)
     for (size_t i = 0; i < added->count; i++) {
         const struct added_token *token = &added->token[i];
         added->index_of_id[token->id] = (int32_t)i;
-        const char *text = token->normalized_content ? token->normalized_content : token->content;
+        const char *text = token->normalized && token->normalized_content ? token->normalized_content : token->content;
         int status = trie_add(token->normalized ? &added->normalized : &added->raw, text, (int32_t)i, error);
         if (status)
             return status;
@@ -192,7 +197,7 @@ bool added_next(const struct added_vocabulary *added, const struct trie *trie, s
             continue;
         const struct added_token *token = &added->token[index];
         match->position = stop; /* a match that is not taken is passed over whole */
-        if (token->single_word && !is_whole_word(text, i, stop)) {
+        if ((token->single_word && !is_whole_word(text, i, stop)) || (added->split_special && token->special)) {
             i = stop - 1;
             continue;
         }
@@ -201,6 +206,8 @@ bool added_next(const struct added_vocabulary *added, const struct trie *trie, s
         match->stop = stop;
         while (token->lstrip && match->start > 0 && is_space(character_before(text.text, match->start, &at)))
             match->start = at;
+        if (token->lstrip && match->start < match->emitted) /* the match before has swallowed these already */
+            match->start = match->emitted;
         uint32_t code;
         for (int bytes; token->rstrip && match->stop < text.length; match->stop += (size_t)bytes) {
             bytes = utf8_decode(text.text + match->stop, text.length - match->stop, &code);

@@ -1,4 +1,4 @@
-/* tokenizer_components.c - normalizer, pre_tokenizer and decoder of tokenizer.json. */
+/* tokenizer_components.c - normalizer, pre_tokenizer, decoder and added tokens of tokenizer.json. */
 #include <string.h>
 
 #include "../../util/utf8.h"
@@ -37,7 +37,7 @@ static int pattern_get(const cJSON *object, const char *name, const char **strin
     return status;
 }
 
-/* The pattern and content of a Replace. */
+/* The pattern and content of a decoder's Replace. */
 static int replace_get(const cJSON *object, const char *name, const char **string, const char **content,
                        struct error *error)
 {
@@ -63,23 +63,37 @@ static int character_get(const cJSON *object, const char *name, const char *key,
     return STATUS_OK;
 }
 
+static int replace_read(struct normalizer *normalizer, const cJSON *object, const char *name, struct error *error)
+{
+    const char *string, *regex, *content;
+    int status = pattern_get(object, name, &string, &regex, error);
+    if (!status)
+        status = json_get_string(object, name, "content", &content, error);
+    struct normalizer_step *step = status ? NULL : normalizer_add(normalizer, NORMALIZER_REPLACE, content, error);
+    if (!step)
+        return status ? status : STATUS_MEMORY;
+    status = regex ? pattern_compile_regex(&step->pattern, regex, error)
+                   : pattern_compile_literal(&step->pattern, string, error);
+    if (status)
+        error_prefix(error, "%s: normalizer Replace", name);
+    return status;
+}
+
 int normalizer_read(struct normalizer *normalizer, const cJSON *object, const char *name, struct error *error)
 {
-    const char *type, *pattern = NULL, *content = NULL;
+    const char *type, *content = NULL;
     const cJSON *list, *item;
     int status = json_get_string(object, name, "type", &type, error);
     if (status)
         return status;
     if (strcmp(type, "NFC") == 0)
-        return normalizer_add(normalizer, NORMALIZER_NFC, NULL, NULL, error);
+        return normalizer_add(normalizer, NORMALIZER_NFC, NULL, error) ? STATUS_OK : STATUS_MEMORY;
     if (strcmp(type, "Prepend") == 0) {
         status = json_get_string(object, name, "prepend", &content, error);
-        return status ? status : normalizer_add(normalizer, NORMALIZER_PREPEND, NULL, content, error);
+        return status ? status : normalizer_add(normalizer, NORMALIZER_PREPEND, content, error) ? STATUS_OK : STATUS_MEMORY;
     }
-    if (strcmp(type, "Replace") == 0) {
-        status = replace_get(object, name, &pattern, &content, error);
-        return status ? status : normalizer_add(normalizer, NORMALIZER_REPLACE, pattern, content, error);
-    }
+    if (strcmp(type, "Replace") == 0)
+        return replace_read(normalizer, object, name, error);
     if (strcmp(type, "Sequence") != 0)
         return not_supported(name, "normalizer", type, "NFC, Prepend, Replace, Sequence", error);
     status = list_get(object, name, "normalizers", &list, error);
@@ -198,18 +212,16 @@ int pretokenizer_read(struct pretokenizer *pretokenizer, const cJSON *object, co
     return status;
 }
 
-/* The reference tells the start of the text by offsets, which characters put in front blur. */
+/* The reference tells the start of the text by offsets, which these steps blur. */
 int pretokenizer_check(const struct tokenizer *tokenizer, const char *name, struct error *error)
 {
     bool prefixed = false;
-    for (size_t i = 0; i < tokenizer->normalizer.count; i++)
-        prefixed = prefixed || tokenizer->normalizer.step[i].kind != NORMALIZER_NFC;
     for (size_t i = 0; i < tokenizer->pretokenizer.count; i++) {
         const struct pretokenizer_step *step = &tokenizer->pretokenizer.step[i];
         bool metaspace = step->kind == PRETOKENIZER_METASPACE;
         if (prefixed && metaspace && step->prepend_scheme == PREPEND_FIRST)
             return not_supported(name, "Metaspace with prepend_scheme", "first",
-                                 "without Prepend, Replace, ByteLevel or Metaspace before it", error);
+                                 "without ByteLevel or Metaspace before it", error);
         prefixed = prefixed || metaspace || step->kind == PRETOKENIZER_BYTE_LEVEL;
     }
     return STATUS_OK;
@@ -262,5 +274,26 @@ int decoder_read(struct decoder *decoder, const cJSON *object, const char *name,
                         !(step->content = memory_string(content, error))))
             status = STATUS_MEMORY;
     }
+    return status;
+}
+
+int added_token_read(const cJSON *object, const char *name, bool special, struct added_token *token,
+                     struct error *error)
+{
+    const char *content;
+    int status = json_get_string(object, name, "content", &content, error);
+    *token = (struct added_token){.special = special};
+    if (!status && !special)
+        status = json_get_bool_or(object, name, "special", &token->special, error);
+    token->normalized = !token->special;
+    if (!status)
+        status = json_get_bool_or(object, name, "normalized", &token->normalized, error);
+    if (!status)
+        status = json_get_bool_or(object, name, "single_word", &token->single_word, error);
+    if (!status)
+        status = json_get_bool_or(object, name, "lstrip", &token->lstrip, error);
+    if (!status)
+        status = json_get_bool_or(object, name, "rstrip", &token->rstrip, error);
+    token->content = status ? NULL : (char *)content; /* borrowed: added_add copies it */
     return status;
 }

@@ -1,5 +1,5 @@
-/* tokenizer_files.c - vocab.json + merges.txt. The files hold no pipeline: the class that tokenizer_config.json
- * names does (GPT-2's without one), as transformers converts it.
+/* tokenizer_files.c - vocab.json + merges.txt. The files hold no pipeline: the class does (GPT-2's, where no file names
+ * one).
  */
 #include <stdlib.h>
 #include <string.h>
@@ -60,70 +60,22 @@ static int merges_read(struct bpe *bpe, const char *path, struct error *error)
     return status;
 }
 
-/* GPT2Tokenizer or Qwen2Tokenizer, "Fast" or not. */
-static int class_read(const struct tokenizer_config *config, bool *qwen2, struct error *error)
-{
-    const char *class = "GPT2Tokenizer";
-    if (config->tree) {
-        int status = json_get_string_or(config->tree, config->path, "tokenizer_class", &class, error);
-        if (status)
-            return status;
-    }
-    size_t length = strlen(class);
-    if (length > 4 && strcmp(class + length - 4, "Fast") == 0)
-        length -= 4;
-    *qwen2 = strncmp(class, "Qwen2Tokenizer", length) == 0 && length == strlen("Qwen2Tokenizer");
-    if (*qwen2 || (strncmp(class, "GPT2Tokenizer", length) == 0 && length == strlen("GPT2Tokenizer")) ||
-        (strncmp(class, "CodeGenTokenizer", length) == 0 && length == strlen("CodeGenTokenizer")))
-        return STATUS_OK;
-    return error_set(error, STATUS_INPUT, "%s: tokenizer_class '%.64s' is not supported for vocab.json + merges.txt "
-                     "(supported: GPT2Tokenizer, CodeGenTokenizer, Qwen2Tokenizer); save it as tokenizer.json",
-                     config->path, class);
-}
-
-static int pipeline_make(struct tokenizer *tokenizer, const struct tokenizer_config *config, bool qwen2,
-                         struct error *error)
-{
-    bool add_prefix_space = false;
-    struct pretokenizer_step *step;
-    int status = tokenizer_config_flag(config, "add_prefix_space", &add_prefix_space, error);
-    if (!status && qwen2) {
-        status = normalizer_add(&tokenizer->normalizer, NORMALIZER_NFC, NULL, NULL, error);
-        step = status ? NULL : pretokenizer_add(&tokenizer->pretokenizer, PRETOKENIZER_SPLIT, error);
-        if (!step)
-            return STATUS_MEMORY;
-        step->behavior = SPLIT_ISOLATED;
-        status = pattern_compile_regex(&step->pattern, qwen2_expression, error);
-    }
-    if (status)
-        return status;
-    step = pretokenizer_add(&tokenizer->pretokenizer, PRETOKENIZER_BYTE_LEVEL, error);
-    if (!step || !decoder_add(&tokenizer->decoder, DECODER_BYTE_LEVEL, error))
-        return STATUS_MEMORY;
-    step->add_prefix_space = add_prefix_space;
-    step->use_regex = !qwen2;
-    return step->use_regex ? pattern_compile_regex(&step->pattern, gpt2_expression, error) : STATUS_OK;
-}
-
 int tokenizer_files_load(struct tokenizer *tokenizer, const char *vocabulary_path, const char *merges_path,
                          const struct tokenizer_config *config, struct error *error)
 {
-    static const char end_of_text[] = "<|endoftext|>";
-    bool qwen2;
-    int status = class_read(config, &qwen2, error);
-    if (!status)
-        status = vocabulary_read(&tokenizer->bpe.vocabulary, vocabulary_path, error);
+    struct tokenizer_config plain = *config;
+    if (!config->class_stated) /* folders whose small files are gone */
+        plain.class = CLASS_GPT2;
+    if (plain.class == CLASS_FILE || plain.class == CLASS_LLAMA)
+        return error_set(error, STATUS_INPUT, "%s: vocab.json and merges.txt are read for GPT2Tokenizer, CodeGenTokenizer and "
+                         "Qwen2Tokenizer; tokenizer_class is '%.64s'; save it as tokenizer.json", config->path,
+                         config->class_name ? config->class_name : "");
+    int status = vocabulary_read(&tokenizer->bpe.vocabulary, vocabulary_path, error);
     if (!status)
         status = merges_read(&tokenizer->bpe, merges_path, error);
     if (!status)
-        status = pipeline_make(tokenizer, config, qwen2, error);
+        status = tokenizer_pipeline_make(tokenizer, &plain, error);
     if (!status)
-        status = tokenizer_config_add_tokens(tokenizer, config, error);
-    /* The classes' own default, for folders whose small files are gone. */
-    if (!status && !config->tree && !config->special_tokens &&
-        vocabulary_find(&tokenizer->added.names, end_of_text, strlen(end_of_text)) < 0) {
-        struct added_token token = {.content = (char *)end_of_text, .special = true};
-        status = added_add(&tokenizer->added, &tokenizer->bpe.vocabulary, &token, -1, error);
-    }
-    return status;
+        status = tokenizer_tokens_add(tokenizer, &plain, &(struct vocabulary_tokens){0}, error);
+    return status ? status : tokenizer_template_make(tokenizer, config, error);
 }

@@ -116,9 +116,10 @@ void piece_cache_free(struct piece_cache *cache);
 
 struct added_token {
     char *content;
-    char *normalized_content; /* of a token with normalized = true, when it differs; else NULL */
+    char *normalized_content; /* of a token that is or was normalized, when it differs; else NULL */
     int32_t id;
     bool single_word, lstrip, rstrip, normalized, special;
+    bool once_normalized; /* in this or in an earlier form: it is decoded to its normalized text, as in the reference */
 };
 
 struct trie_node {
@@ -139,13 +140,14 @@ struct added_vocabulary {
     struct vocabulary names;      /* content -> index */
     struct trie raw, normalized;  /* tokens to be found in raw and in normalized text */
     int32_t *index_of_id;         /* -1: not an added token */
+    bool split_special;           /* special tokens in a text are text */
     int32_t limit;                /* largest id + 1 */
 };
 
-/* Adds a token as tokenizers.add_tokens does: its id is the model's id of that text, else the next free one.
- * expected_id >= 0 is what the file says; another id is STATUS_INPUT. Copies *token's content. */
+/* Adds a token as tokenizers.add_tokens does: its id, *given, is the model's id of that text, else the next free one; one
+ * that is there gets the new flags. Copies *token's content, which must not be empty. */
 int added_add(struct added_vocabulary *added, const struct vocabulary *vocabulary, const struct added_token *token,
-              int64_t expected_id, struct error *error);
+              int32_t *given, struct error *error);
 /* Call once after the last token, when normalized_content is set. */
 int added_prepare(struct added_vocabulary *added, struct error *error);
 
@@ -159,29 +161,6 @@ struct added_match {
 bool added_next(const struct added_vocabulary *added, const struct trie *trie, struct span text,
                 struct added_match *match);
 void added_free(struct added_vocabulary *added);
-
-/* ---- normalizer (tokenizer_normalize.c) ---- */
-
-enum normalizer_kind { NORMALIZER_NFC, NORMALIZER_PREPEND, NORMALIZER_REPLACE };
-
-struct normalizer_step {
-    enum normalizer_kind kind;
-    char *pattern, *content; /* Replace: both; Prepend: content */
-};
-
-struct normalizer {
-    struct normalizer_step *step;
-    size_t count, capacity;
-    struct buffer scratch[2];
-};
-
-int normalizer_add(struct normalizer *normalizer, enum normalizer_kind kind, const char *pattern, const char *content,
-                   struct error *error);
-/* *out belongs to the normalizer (or is the input) and lasts until the next call. */
-int normalizer_apply(struct normalizer *normalizer, struct span text, struct span *out, struct error *error);
-void normalizer_free(struct normalizer *normalizer);
-/* Appends text with every occurrence of pattern (not empty) replaced by content. */
-int text_replace(struct span text, const char *pattern, const char *content, struct buffer *out, struct error *error);
 
 /* ---- patterns (tokenizer_regex.c) ---- */
 
@@ -199,6 +178,33 @@ int pattern_compile_literal(struct pattern *pattern, const char *literal, struct
 int pattern_search(const struct pattern *pattern, struct span text, size_t from, bool *found, size_t *start,
                    size_t *stop, struct error *error);
 void pattern_free(struct pattern *pattern);
+
+/* ---- normalizer (tokenizer_normalize.c) ---- */
+
+enum normalizer_kind { NORMALIZER_NFC, NORMALIZER_PREPEND, NORMALIZER_REPLACE };
+
+struct normalizer_step {
+    enum normalizer_kind kind;
+    struct pattern pattern; /* Replace */
+    char *content;          /* Replace, Prepend */
+};
+
+struct normalizer {
+    struct normalizer_step *step;
+    size_t count, capacity;
+    struct buffer scratch[2];
+};
+
+/* Adds a step and returns it with no pattern yet; NULL when memory ran out. */
+struct normalizer_step *normalizer_add(struct normalizer *normalizer, enum normalizer_kind kind, const char *content,
+                                       struct error *error);
+/* *out belongs to the normalizer (or is the input) and lasts until the next call. *head, in and out: how many bytes at
+ * the front stem from the first character of the user's text (0: text begins later in it). */
+int normalizer_apply(struct normalizer *normalizer, struct span text, size_t *head, struct span *out,
+                     struct error *error);
+void normalizer_free(struct normalizer *normalizer);
+/* Appends text with every occurrence of pattern (not empty) replaced by content. */
+int text_replace(struct span text, const char *pattern, const char *content, struct buffer *out, struct error *error);
 
 /* ---- pre-tokenizer (tokenizer_split.c) ---- */
 
@@ -236,8 +242,9 @@ extern const char gpt2_expression[], qwen2_expression[];
 /* Adds a step and returns it zeroed, to be filled; NULL when memory ran out. */
 struct pretokenizer_step *pretokenizer_add(struct pretokenizer *pretokenizer, enum pretokenizer_kind kind,
                                            struct error *error);
-/* Splits text and appends the ids of every piece. at_start: text begins where the user's text begins. */
-int pretokenizer_encode(struct pretokenizer *pretokenizer, struct bpe *bpe, struct span text, bool at_start,
+/* Splits text and appends the ids of every piece. head: as normalizer_apply leaves it; a piece that begins in there is
+ * at the start of the user's text. */
+int pretokenizer_encode(struct pretokenizer *pretokenizer, struct bpe *bpe, struct span text, size_t head,
                         struct token_list *ids, struct error *error);
 void pretokenizer_free(struct pretokenizer *pretokenizer);
 /* The character that stands for a byte in byte-level vocabularies, and back (-1: none). */
@@ -282,10 +289,14 @@ struct tokenizer {
     struct decoder decoder;
     struct token_list before, after; /* what the post-processor puts around a text */
     int32_t bos, eos;
+    int32_t limit;          /* ids from here on have no row in the model; 0: not known */
+    struct buffer warnings; /* lines */
 };
 
-/* Reads tokenizer.json. *templated: it has a post-processor that says what goes around a text. */
-int tokenizer_json_load(struct tokenizer *tokenizer, const char *path, bool *templated, struct error *error);
+/* ---- the small files (tokenizer_config.c, tokenizer_class.c, tokenizer_tokens.c) ---- */
+
+/* The classes of transformers 5 that bring a pipeline of their own. CLASS_FILE: tokenizer.json's. */
+enum tokenizer_class { CLASS_FILE, CLASS_LLAMA, CLASS_GPT2, CLASS_CODEGEN, CLASS_QWEN2 };
 
 /* What the small files beside the vocabulary say. The trees are NULL when there is no such file. */
 struct tokenizer_config {
@@ -293,23 +304,55 @@ struct tokenizer_config {
     cJSON *tree;           /* tokenizer_config.json */
     cJSON *special_tokens; /* special_tokens_map.json */
     cJSON *added_tokens;   /* added_tokens.json */
+    cJSON *model;          /* config.json; NULL too when it is not valid */
+    enum tokenizer_class class;
+    const char *class_name; /* as a file has it, borrowed; NULL: none */
+    bool class_stated;      /* a class or a model_type is given */
+    bool class_known;       /* false: a class that may be more than tokenizer.json */
 };
 int tokenizer_config_read(struct tokenizer_config *config, const char *directory, struct error *error);
 void tokenizer_config_free(struct tokenizer_config *config);
-/* "bos_token" and the like: a string or {"content": string}. *text is NULL when it is null or nowhere, in which
- * case *stated tells them apart. */
-int tokenizer_config_special(const struct tokenizer_config *config, const char *key, const char **text, bool *stated,
-                             struct error *error);
 int tokenizer_config_flag(const struct tokenizer_config *config, const char *key, bool *value, struct error *error);
-/* Adds the tokens of added_tokens_decoder or added_tokens.json, then the special ones that are named. */
-int tokenizer_config_add_tokens(struct tokenizer *tokenizer, const struct tokenizer_config *config,
-                                struct error *error);
 
-/* vocab.json + merges.txt, with the pipeline of the class that tokenizer_config.json names. */
+/* Fills class and what is about it, as AutoTokenizer chooses. */
+int tokenizer_class_find(struct tokenizer_config *config, const char *directory, struct error *error);
+const char *tokenizer_class_name(enum tokenizer_class class);
+/* The class's own "bos_token" and the like, NULL: none. */
+const char *tokenizer_class_token(enum tokenizer_class class, const char *key);
+/* The class's normalizer, pre_tokenizer and decoder, spelt as in tokenizer.json. cJSON_Delete. */
+int tokenizer_class_components(const struct tokenizer_config *config, cJSON **components, struct error *error);
+/* Whether a tokenizer.json would split texts otherwise than the class does. */
+bool tokenizer_class_differs(const cJSON *file, const cJSON *components);
+
+/* Tokens that come with a vocabulary: the added_tokens of tokenizer.json, or a SentencePiece model's control and
+ * user-defined pieces and its names for bos, eos and unk. All NULL: none. */
+struct vocabulary_tokens {
+    const cJSON *file;
+    const struct added_token *piece;
+    size_t pieces;
+    const char *bos, *eos, *unk;
+    bool raw; /* tokens of added_tokens_decoder are found in the raw text, whatever they say */
+};
+/* Adds all tokens that the files name, in transformers' order with its flags, and finds bos and eos. */
+int tokenizer_tokens_add(struct tokenizer *tokenizer, const struct tokenizer_config *config,
+                         const struct vocabulary_tokens *own, struct error *error);
+
+/* Appends a line to the tokenizer's warnings unless it stands there. */
+int tokenizer_warn(struct tokenizer *tokenizer, struct error *error, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* ---- the three forms of a vocabulary, each with its tokens and what goes around a text ---- */
+
+int tokenizer_json_load(struct tokenizer *tokenizer, const char *path, const struct tokenizer_config *config,
+                        struct error *error);
 int tokenizer_files_load(struct tokenizer *tokenizer, const char *vocabulary_path, const char *merges_path,
                          const struct tokenizer_config *config, struct error *error);
-/* tokenizer.model of SentencePiece, BPE kind, with the pipeline of LlamaTokenizer. */
+/* tokenizer.model of SentencePiece, BPE kind. */
 int tokenizer_sentencepiece_load(struct tokenizer *tokenizer, const char *path, const struct tokenizer_config *config,
                                  struct error *error);
+/* Normalizer, pre_tokenizer and decoder of the class. */
+int tokenizer_pipeline_make(struct tokenizer *tokenizer, const struct tokenizer_config *config, struct error *error);
+/* Without a post-processor, a text gets what add_bos_token and add_eos_token say. */
+int tokenizer_template_make(struct tokenizer *tokenizer, const struct tokenizer_config *config, struct error *error);
 
 #endif

@@ -112,41 +112,28 @@ static int model_read(struct bpe *bpe, const cJSON *model, const char *name, str
     return status ? status : merges_read(bpe, model, name, error);
 }
 
-int added_token_read(const cJSON *object, const char *name, struct added_token *token, struct error *error)
+static int added_tokens_read(struct tokenizer *tokenizer, const cJSON *list, const char *name, struct error *error)
 {
-    const char *content;
-    int status = json_get_string(object, name, "content", &content, error);
-    *token = (struct added_token){.normalized = true};
-    if (!status)
-        status = json_get_bool_or(object, name, "special", &token->special, error);
-    token->normalized = !token->special;
-    if (!status)
-        status = json_get_bool_or(object, name, "normalized", &token->normalized, error);
-    if (!status)
-        status = json_get_bool_or(object, name, "single_word", &token->single_word, error);
-    if (!status)
-        status = json_get_bool_or(object, name, "lstrip", &token->lstrip, error);
-    if (!status)
-        status = json_get_bool_or(object, name, "rstrip", &token->rstrip, error);
-    token->content = status ? NULL : (char *)content; /* borrowed: added_add copies it */
-    return status;
-}
-
-static int added_tokens_read(struct tokenizer *tokenizer, const cJSON *tree, const char *name, struct error *error)
-{
-    const cJSON *list = json_member(tree, "added_tokens"), *item;
-    if (!list || cJSON_IsNull(list))
-        return STATUS_OK;
-    int status = member_container(tree, name, "added_tokens", true, &list, error);
-    for (item = status ? NULL : list->child; item && !status; item = item->next) {
+    int status = STATUS_OK;
+    for (const cJSON *item = list ? list->child : NULL; item && !status; item = item->next) {
         struct added_token token;
         int64_t id = -1;
-        status = added_token_read(item, name, &token, error);
+        int32_t given = -1;
+        status = added_token_read(item, name, false, &token, error);
         if (!status && (!json_integer(json_member(item, "id"), &id) || id < 0))
             return error_set(error, STATUS_INPUT, "%s: added_tokens: the id of '%.64s' is not a whole number", name,
                              token.content);
-        if (!status && (status = added_add(&tokenizer->added, &tokenizer->bpe.vocabulary, &token, id, error)))
+        if (!status && !*token.content)
+            return error_set(error, STATUS_INPUT, "%s: added_tokens: an added token is empty", name);
+        if (!status && vocabulary_find(&tokenizer->added.names, token.content, strlen(token.content)) >= 0)
+            return error_set(error, STATUS_INPUT, "%s: added_tokens: added token '%.64s' appears twice", name,
+                             token.content);
+        if (!status && (status = added_add(&tokenizer->added, &tokenizer->bpe.vocabulary, &token, &given, error)))
             error_prefix(error, "%s: added_tokens", name);
+        if (!status && given != id)
+            return error_set(error, STATUS_INPUT, "%s: added_tokens: added token '%.64s' has id %lld in the file, but %d is "
+                             "its id in the vocabulary or the next free one", name, token.content, (long long)id,
+                             (int)given);
     }
     return status;
 }
@@ -228,11 +215,73 @@ static bool is_set(const cJSON *tree, const char *key)
     return value && !cJSON_IsNull(value);
 }
 
-static int tree_read(struct tokenizer *tokenizer, const cJSON *tree, const char *path, bool *templated,
-                     struct error *error)
+/* Normalizer, pre_tokenizer and decoder of a file, or of a class that is spelt like one. */
+static int components_read(struct tokenizer *tokenizer, const cJSON *tree, const char *name, struct error *error)
+{
+    int status = STATUS_OK;
+    if (is_set(tree, "normalizer"))
+        status = normalizer_read(&tokenizer->normalizer, json_member(tree, "normalizer"), name, error);
+    if (!status && is_set(tree, "pre_tokenizer"))
+        status = pretokenizer_read(&tokenizer->pretokenizer, json_member(tree, "pre_tokenizer"), name, error);
+    if (!status)
+        status = pretokenizer_check(tokenizer, name, error);
+    if (!status && is_set(tree, "decoder")) {
+        tokenizer->decoder.present = true;
+        status = decoder_read(&tokenizer->decoder, json_member(tree, "decoder"), name, error);
+    }
+    return status;
+}
+
+/* What the class's model has whatever the file says. */
+static void model_flags_set(struct bpe *bpe, enum tokenizer_class class)
+{
+    free(bpe->unk_token);
+    bpe->unk_token = NULL;
+    bpe->ignore_merges = false;
+    bpe->fuse_unk = bpe->byte_fallback = class == CLASS_LLAMA;
+}
+
+int tokenizer_pipeline_make(struct tokenizer *tokenizer, const struct tokenizer_config *config, struct error *error)
+{
+    cJSON *components;
+    int status = tokenizer_class_components(config, &components, error);
+    if (!status)
+        status = components_read(tokenizer, components, config->path, error);
+    model_flags_set(&tokenizer->bpe, config->class);
+    cJSON_Delete(components);
+    return status;
+}
+
+/* Where version 4 of transformers, which reads the file, gives other ids than 5, which builds the class. */
+static int versions_compare(struct tokenizer *tokenizer, const struct tokenizer_config *config, const cJSON *tree,
+                            struct error *error)
+{
+    cJSON *components;
+    int status = tokenizer_class_components(config, &components, error);
+    if (status)
+        return status;
+    if (tokenizer_class_differs(tree, components))
+        status = tokenizer_warn(tokenizer, error, "%s: transformers 5 splits texts as the class does, version 4 as "
+                                "tokenizer.json says, which differs; the ids are those of 5",
+                                tokenizer_class_name(config->class));
+    cJSON_Delete(components);
+    bool bos = true, eos = false;
+    if (!status && config->class == CLASS_LLAMA)
+        status = tokenizer_config_flag(config, "add_bos_token", &bos, error);
+    if (!status && config->class == CLASS_LLAMA)
+        status = tokenizer_config_flag(config, "add_eos_token", &eos, error);
+    if (!status && config->class == CLASS_LLAMA &&
+        (bos != (tokenizer->before.length > 0) || eos != (tokenizer->after.length > 0)))
+        status = tokenizer_warn(tokenizer, error, "LlamaTokenizer: transformers 5 puts around a text what tokenizer.json's "
+                                "post_processor says, version 4 what add_bos_token and add_eos_token say; the ids are those of 5");
+    return status;
+}
+
+static int tree_read(struct tokenizer *tokenizer, const cJSON *tree, const char *path,
+                     const struct tokenizer_config *config, struct error *error)
 {
     const char *version = "1.0";
-    const cJSON *model;
+    const cJSON *model, *tokens = json_member(tree, "added_tokens");
     int status = json_get_string_or(tree, path, "version", &version, error);
     if (!status && strcmp(version, "1.0") != 0)
         return error_set(error, STATUS_INPUT, "%s: version '%.64s' is not supported (supported: 1.0)", path, version);
@@ -240,30 +289,33 @@ static int tree_read(struct tokenizer *tokenizer, const cJSON *tree, const char 
         status = member_container(tree, path, "model", false, &model, error);
     if (!status)
         status = model_read(&tokenizer->bpe, model, path, error);
-    if (!status && is_set(tree, "normalizer"))
-        status = normalizer_read(&tokenizer->normalizer, json_member(tree, "normalizer"), path, error);
-    if (!status && is_set(tree, "pre_tokenizer"))
-        status = pretokenizer_read(&tokenizer->pretokenizer, json_member(tree, "pre_tokenizer"), path, error);
+    if (!status && tokens && !cJSON_IsNull(tokens))
+        status = member_container(tree, path, "added_tokens", true, &tokens, error);
+    if (!status && config->class == CLASS_FILE)
+        status = components_read(tokenizer, tree, path, error);
+    else if (!status)
+        status = tokenizer_pipeline_make(tokenizer, config, error);
+    if (!status && config->class == CLASS_FILE)
+        status = added_tokens_read(tokenizer, tokens, path, error);
     if (!status)
-        status = pretokenizer_check(tokenizer, path, error);
-    if (!status && is_set(tree, "decoder")) {
-        tokenizer->decoder.present = true;
-        status = decoder_read(&tokenizer->decoder, json_member(tree, "decoder"), path, error);
-    }
-    if (!status)
-        status = added_tokens_read(tokenizer, tree, path, error);
-    *templated = is_set(tree, "post_processor");
-    if (!status && *templated)
+        status = tokenizer_tokens_add(tokenizer, config, &(struct vocabulary_tokens){.file = tokens}, error);
+    if (!status && is_set(tree, "post_processor"))
         status = processor_read(tokenizer, json_member(tree, "post_processor"), path, error);
+    if (!status && config->class != CLASS_FILE)
+        status = versions_compare(tokenizer, config, tree, error);
+    else if (!status && !config->class_known)
+        status = tokenizer_warn(tokenizer, error, "tokenizer_class '%.64s' is read as its tokenizer.json says; transformers 5 may "
+                                "give the class a pipeline of its own", config->class_name);
     return status;
 }
 
-int tokenizer_json_load(struct tokenizer *tokenizer, const char *path, bool *templated, struct error *error)
+int tokenizer_json_load(struct tokenizer *tokenizer, const char *path, const struct tokenizer_config *config,
+                        struct error *error)
 {
     cJSON *tree = json_read(path, error);
     if (!tree)
         return error->status;
-    int status = tree_read(tokenizer, tree, path, templated, error);
+    int status = tree_read(tokenizer, tree, path, config, error);
     cJSON_Delete(tree);
     return status;
 }

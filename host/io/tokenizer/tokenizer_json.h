@@ -12,7 +12,8 @@ int pretokenizer_read(struct pretokenizer *pretokenizer, const cJSON *object, co
 /* Refuses combinations of supported components whose effect on each other we do not copy. */
 int pretokenizer_check(const struct tokenizer *tokenizer, const char *name, struct error *error);
 int decoder_read(struct decoder *decoder, const cJSON *object, const char *name, struct error *error);
-/* The flags and the content (borrowed from the tree) of one added token. */
-int added_token_read(const cJSON *object, const char *name, struct added_token *token, struct error *error);
+/* The flags and the content (borrowed from the tree) of one added token. special: whatever the object says. */
+int added_token_read(const cJSON *object, const char *name, bool special, struct added_token *token,
+                     struct error *error);
 
 #endif

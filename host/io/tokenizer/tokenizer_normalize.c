@@ -6,19 +6,14 @@
 #include "../../util/utf8.h"
 #include "tokenizer_internal.h"
 
-int normalizer_add(struct normalizer *normalizer, enum normalizer_kind kind, const char *pattern, const char *content,
-                   struct error *error)
+struct normalizer_step *normalizer_add(struct normalizer *normalizer, enum normalizer_kind kind, const char *content,
+                                       struct error *error)
 {
-    int status = memory_grow(&normalizer->step, &normalizer->capacity, normalizer->count + 1, sizeof *normalizer->step,
-                             error);
-    if (status)
-        return status;
+    if (memory_grow(&normalizer->step, &normalizer->capacity, normalizer->count + 1, sizeof *normalizer->step, error))
+        return NULL;
     struct normalizer_step *step = &normalizer->step[normalizer->count++];
     *step = (struct normalizer_step){.kind = kind};
-    if ((pattern && !(step->pattern = memory_string(pattern, error))) ||
-        (content && !(step->content = memory_string(content, error))))
-        return STATUS_MEMORY;
-    return STATUS_OK;
+    return !content || (step->content = memory_string(content, error)) ? step : NULL;
 }
 
 int text_replace(struct span text, const char *pattern, const char *content, struct buffer *out, struct error *error)
@@ -107,7 +102,42 @@ static int text_compose(struct span text, struct buffer *out, struct error *erro
     return status;
 }
 
-int normalizer_apply(struct normalizer *normalizer, struct span text, struct span *out, struct error *error)
+static size_t overlap(size_t start, size_t stop, size_t head)
+{
+    return (stop < head ? stop : head) - (start < head ? start : head);
+}
+
+/* Every match becomes content, which stems from where the last character of the match does. An empty match right after
+ * another does not count. */
+static int text_substitute(const struct pattern *pattern, const char *content, struct span text, size_t *head,
+                           struct buffer *out, struct error *error)
+{
+    size_t last = 0, from = 0, start = 0, stop = 0, new_head = 0;
+    bool found = true, matched = false;
+    int status = STATUS_OK;
+    while (!status && from <= text.length) {
+        status = pattern_search(pattern, text, from, &found, &start, &stop, error);
+        if (status || !found)
+            break;
+        if (start == stop && matched && stop == last) {
+            from += from < text.length ? (size_t)utf8_length(text.text + from) : 1;
+            continue;
+        }
+        new_head += overlap(last, start, *head) + (stop <= *head ? strlen(content) : 0);
+        status = buffer_append(out, text.text + last, start - last, error);
+        if (!status)
+            status = buffer_append(out, content, strlen(content), error);
+        matched = true;
+        from = last = stop;
+    }
+    if (!status)
+        status = buffer_append(out, text.text + last, text.length - last, error);
+    *head = new_head + overlap(last, text.length, *head);
+    return status;
+}
+
+int normalizer_apply(struct normalizer *normalizer, struct span text, size_t *head, struct span *out,
+                     struct error *error)
 {
     int status = STATUS_OK;
     for (size_t i = 0; i < normalizer->count && !status; i++) {
@@ -118,12 +148,14 @@ int normalizer_apply(struct normalizer *normalizer, struct span text, struct spa
         to->length = 0;
         if (step->kind == NORMALIZER_NFC) {
             status = text_compose(text, to, error);
+            *head = *head && to->length ? (size_t)utf8_length(to->data) : 0;
         } else if (step->kind == NORMALIZER_PREPEND) {
             status = buffer_append(to, step->content, strlen(step->content), error);
             if (!status)
                 status = buffer_append(to, text.text, text.length, error);
+            *head += *head ? strlen(step->content) : 0;
         } else {
-            status = text_replace(text, step->pattern, step->content, to, error);
+            status = text_substitute(&step->pattern, step->content, text, head, to, error);
         }
         text = (struct span){to->data, to->length};
     }
@@ -134,7 +166,7 @@ int normalizer_apply(struct normalizer *normalizer, struct span text, struct spa
 void normalizer_free(struct normalizer *normalizer)
 {
     for (size_t i = 0; i < normalizer->count; i++) {
-        free(normalizer->step[i].pattern);
+        pattern_free(&normalizer->step[i].pattern);
         free(normalizer->step[i].content);
     }
     free(normalizer->step);

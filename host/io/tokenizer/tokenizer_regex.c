@@ -58,7 +58,7 @@ static int escape_translate(const char **s, bool in_class, struct buffer *out, s
         length = start[2] == '{' ? strcspn(start, "}") + 1 : 2 + strspn(start + 2, "0123456789abcdefABCDEF");
         if (start[2] == '{' ? start[length - 1] != '}' : length != 4)
             return refuse(start, 2, error);
-    } else if (kind == 0 || !strchr("rntfaedD!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~ ", kind)) {
+    } else if (kind == 0 || !strchr("rntfaedDAz!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~ ", kind)) {
         return refuse(start, kind ? 2 : 1, error);
     }
     *s += length;

@@ -56,20 +56,26 @@ struct cutter {
     const struct walk *walk;
     size_t step; /* the one that cuts */
     struct span text;
-    bool at_start;
+    size_t head; /* bytes of text that stem from the user's first character */
     enum split_behavior behavior;
     bool pending, previous; /* previous: whether the last part was a match */
     size_t start, stop;     /* of the pending piece */
 };
 
-static int step_encode(const struct walk *walk, size_t step, struct span text, bool at_start);
+static int step_encode(const struct walk *walk, size_t step, struct span text, size_t head);
+
+/* What is left of the head in a part that begins at start. */
+static size_t head_after(size_t head, size_t start)
+{
+    return head > start ? head - start : 0;
+}
 
 static int piece_pass(const struct cutter *cutter, size_t start, size_t stop)
 {
     if (start == stop)
         return STATUS_OK;
     return step_encode(cutter->walk, cutter->step + 1, (struct span){cutter->text.text + start, stop - start},
-                       cutter->at_start && start == 0);
+                       head_after(cutter->head, start));
 }
 
 static int pending_pass(struct cutter *cutter)
@@ -158,7 +164,7 @@ static int character_cut(struct cutter *cutter, uint32_t character)
 }
 
 /* Pieces of a ByteLevel step, cut from the text with its prefix space, become byte-level characters here. */
-static int byte_level_pass(const struct walk *walk, size_t index, struct span piece, bool at_start)
+static int byte_level_pass(const struct walk *walk, size_t index, struct span piece, size_t head)
 {
     struct buffer *out = &walk->pretokenizer->step[index].scratch;
     int status = STATUS_OK;
@@ -172,10 +178,10 @@ static int byte_level_pass(const struct walk *walk, size_t index, struct span pi
             out->data[out->length++] = (char)(0xc0 | character >> 6);
         out->data[out->length++] = (char)(character >= 0x80 ? 0x80 | (character & 0x3f) : character);
     }
-    return step_encode(walk, index + 1, (struct span){out->data, out->length}, at_start);
+    return step_encode(walk, index + 1, (struct span){out->data, out->length}, head);
 }
 
-static int byte_level_encode(const struct walk *walk, size_t index, struct span text, bool at_start)
+static int byte_level_encode(const struct walk *walk, size_t index, struct span text, size_t head)
 {
     const struct pretokenizer_step *step = &walk->pretokenizer->step[index];
     struct buffer prefixed = {0};
@@ -192,25 +198,25 @@ static int byte_level_encode(const struct walk *walk, size_t index, struct span 
         /* Every character is matched by this expression, so there are no gaps. */
         status = pattern_search(&step->pattern, text, last, &found, &start, &stop, walk->error);
         if (!status && found)
-            status = byte_level_pass(walk, index, (struct span){text.text + last, stop - last}, at_start && last == 0);
+            status = byte_level_pass(walk, index, (struct span){text.text + last, stop - last}, head_after(head, last));
         if (found)
             last = stop;
     }
     if (!status && last < text.length)
         status = byte_level_pass(walk, index, (struct span){text.text + last, text.length - last},
-                                 at_start && last == 0);
+                                 head_after(head, last));
     buffer_free(&prefixed);
     return status;
 }
 
-static int metaspace_encode(const struct walk *walk, size_t index, struct span text, bool at_start)
+static int metaspace_encode(const struct walk *walk, size_t index, struct span text, size_t head)
 {
     struct pretokenizer_step *step = &walk->pretokenizer->step[index];
     struct buffer *out = &step->scratch;
     size_t replacement_length = strlen(step->replacement);
     bool starts = text.text[0] == ' ' ||
                   (text.length >= replacement_length && memcmp(text.text, step->replacement, replacement_length) == 0);
-    bool prepend = step->prepend_scheme == PREPEND_ALWAYS || (step->prepend_scheme == PREPEND_FIRST && at_start);
+    bool prepend = step->prepend_scheme == PREPEND_ALWAYS || (step->prepend_scheme == PREPEND_FIRST && head);
     out->length = 0;
     int status = STATUS_OK;
     if (prepend && !starts)
@@ -219,19 +225,19 @@ static int metaspace_encode(const struct walk *walk, size_t index, struct span t
         status = text_replace(text, " ", step->replacement, out, walk->error);
     if (status)
         return status;
-    struct cutter cutter = {.walk = walk, .step = index, .text = {out->data, out->length}, .at_start = at_start,
+    struct cutter cutter = {.walk = walk, .step = index, .text = {out->data, out->length}, .head = head,
                             .behavior = SPLIT_MERGED_WITH_NEXT};
     uint32_t character = 0;
     utf8_decode(step->replacement, replacement_length, &character);
     return step->split ? character_cut(&cutter, character) : piece_pass(&cutter, 0, out->length);
 }
 
-static int step_encode(const struct walk *walk, size_t index, struct span text, bool at_start)
+static int step_encode(const struct walk *walk, size_t index, struct span text, size_t head)
 {
     if (index == walk->pretokenizer->count)
         return bpe_encode(walk->bpe, text, walk->ids, walk->error);
     struct pretokenizer_step *step = &walk->pretokenizer->step[index];
-    struct cutter cutter = {.walk = walk, .step = index, .text = text, .at_start = at_start,
+    struct cutter cutter = {.walk = walk, .step = index, .text = text, .head = head,
                             .behavior = step->behavior};
     switch (step->kind) {
     case PRETOKENIZER_SPLIT:
@@ -239,20 +245,20 @@ static int step_encode(const struct walk *walk, size_t index, struct span text, 
     case PRETOKENIZER_DIGITS:
         return character_cut(&cutter, 0);
     case PRETOKENIZER_BYTE_LEVEL:
-        return byte_level_encode(walk, index, text, at_start);
+        return byte_level_encode(walk, index, text, head);
     case PRETOKENIZER_METASPACE:
-        return metaspace_encode(walk, index, text, at_start);
+        return metaspace_encode(walk, index, text, head);
     }
     return STATUS_OK;
 }
 
-int pretokenizer_encode(struct pretokenizer *pretokenizer, struct bpe *bpe, struct span text, bool at_start,
+int pretokenizer_encode(struct pretokenizer *pretokenizer, struct bpe *bpe, struct span text, size_t head,
                         struct token_list *ids, struct error *error)
 {
     if (text.length == 0)
         return STATUS_OK;
     const struct walk walk = {pretokenizer, bpe, ids, error};
-    return step_encode(&walk, 0, text, at_start);
+    return step_encode(&walk, 0, text, head);
 }
 
 void pretokenizer_free(struct pretokenizer *pretokenizer)
