@@ -24,8 +24,8 @@ static struct half half_of(const struct lora *lora, const struct model *model, i
     const struct lora_module *module = &lora->module[half_index / 2];
     const struct model_tensor *tensor = &model->tensor[module->tensor];
     const bool is_b = half_index % 2;
-    struct half half = {.rows = is_b ? tensor->rows : lora->options.rank,
-                        .cols = is_b ? lora->options.rank : tensor->cols,
+    struct half half = {.rows = is_b ? tensor->rows : module->rank,
+                        .cols = is_b ? module->rank : tensor->cols,
                         .offset = is_b ? module->b : module->a};
     snprintf(half.name, sizeof half.name, "base_model.model.%.*s.lora_%c.weight",
              (int)(strlen(tensor->name) - strlen(".weight")), tensor->name, is_b ? 'B' : 'A');
@@ -108,20 +108,33 @@ static int values_create(struct adapter *adapter, const struct model *model, con
     return status;
 }
 
+/* adapter_model.bin is what PEFT wrote before safetensors. */
+static int pickle_refuse(const char *directory, struct error *error)
+{
+    char path[4096], pickle[4096];
+    int status = file_join(path, sizeof path, directory, "adapter_model.safetensors", error);
+    if (!status)
+        status = file_join(pickle, sizeof pickle, directory, "adapter_model.bin", error);
+    if (!status && !file_exists(path) && file_exists(pickle))
+        status = error_set(error, STATUS_INPUT, "%s: a pickle is not read, because it may hold a program; load the adapter with "
+                           "PEFT and save it anew, as adapter_model.safetensors", pickle);
+    return status;
+}
+
 int adapter_open(struct adapter *adapter, const struct model *model, const char *directory, struct error *error)
 {
     char path[4096];
     struct lora_options options;
     *adapter = (struct adapter){0};
-    int status = adapter_config_read(&options, directory, error);
-    if (status)
-        return status;
-    status = values_create(adapter, model, &options, error);
-    if (status == STATUS_USAGE && error) /* what is wrong stands in a file here */
-        status = error->status = STATUS_INPUT;
-    if (status)
+    int status = adapter_config_read(&options, model, directory, &adapter->warnings, error);
+    if (!status && (status = values_create(adapter, model, &options, error))) {
+        if (status == STATUS_USAGE) /* what is wrong stands in a file here */
+            status = error->status = STATUS_INPUT;
         error_prefix(error, "%s/adapter_config.json", directory);
-    free((char *)options.target_modules);
+    }
+    lora_options_free(&options);
+    if (!status)
+        status = pickle_refuse(directory, error);
     if (!status)
         status = file_join(path, sizeof path, directory, "adapter_model.safetensors", error);
     if (!status)
@@ -135,6 +148,7 @@ void adapter_free(struct adapter *adapter)
 {
     lora_free(&adapter->lora);
     free(adapter->value);
+    buffer_free(&adapter->warnings);
     *adapter = (struct adapter){0};
 }
 
@@ -163,10 +177,10 @@ void adapter_add(const struct adapter *adapter, const struct model *model, int t
     const struct model_tensor *from = &model->tensor[tensor];
     if (!module)
         return;
-    const int64_t rank = adapter->lora.options.rank, in = from->cols;
+    const int64_t rank = module->rank, in = from->cols;
     const int64_t cols = from->transposed ? from->rows : in; /* of the tensor as the file has it */
     const float *a = adapter->value + module->a, *b = adapter->value + module->b;
-    const float scale = (float)adapter->lora.scale;
+    const float scale = (float)module->scale;
     for (int64_t i = first / cols, j = first % cols; count > 0; i++, j = 0)
         for (; j < cols && count > 0; j++, count--) {
             const float *b_row = b + (from->transposed ? j : i) * rank, *a_col = a + (from->transposed ? i : j);
@@ -245,7 +259,7 @@ int adapter_save_into(const struct adapter *adapter, const struct model *model, 
         return status;
     }
     status = folder_file_end(folder, name, &writer, error);
-    return status ? status : adapter_config_write(&adapter->lora.options, model, base, folder, error);
+    return status ? status : adapter_config_write(&adapter->lora, model, base, folder, error);
 }
 
 int adapter_save(const struct adapter *adapter, const struct model *model, const char *base, const char *out_directory,

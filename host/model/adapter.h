@@ -4,11 +4,13 @@
 #ifndef FLAT_MODEL_ADAPTER_H
 #define FLAT_MODEL_ADAPTER_H
 #include "../io/folder/folder.h"
+#include "../util/memory.h"
 #include "model.h"
 
 struct adapter {
     struct lora lora; /* layout; no buffers */
     float *value;     /* [lora.elements], laid out as the arena of a model with these adapters */
+    struct buffer warnings; /* lines: keys of its config that are ignored */
 };
 
 /* Reads a PEFT folder for a model's tensors (no device needed). STATUS_INPUT names the file and what is wrong: a key

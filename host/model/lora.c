@@ -40,7 +40,7 @@ const struct option_group lora_option_group = {OPTION_GROUP("LoRA", option_rows,
 #define ALL_LINEAR "all-linear"
 /* Keeps the draws of A apart from what else the seed of a run decides. */
 
-static bool is_projection(const struct model_tensor *tensor)
+bool lora_is_projection(const struct model_tensor *tensor)
 {
     const enum slot slot = tensor->from->slot;
     return slot == SLOT_QKV_WEIGHT || slot == SLOT_O_WEIGHT || slot == SLOT_UP_WEIGHT || slot == SLOT_DOWN_WEIGHT;
@@ -56,7 +56,7 @@ static size_t path_length(const struct model_tensor *tensor)
 static bool module_matches(const struct model_tensor *tensor, const char *name, size_t length)
 {
     const size_t path = path_length(tensor);
-    return is_projection(tensor) && length && length <= path && !memcmp(tensor->name + path - length, name, length) &&
+    return lora_is_projection(tensor) && length && length <= path && !memcmp(tensor->name + path - length, name, length) &&
            (length == path || tensor->name[path - length - 1] == '.');
 }
 
@@ -94,7 +94,7 @@ static int names_collect(const struct model *model, const char *between, struct 
         size_t length = path_length(tensor), begin = length;
         while (begin && tensor->name[begin - 1] != '.')
             begin--;
-        if (is_projection(tensor))
+        if (lora_is_projection(tensor))
             status = name_add(list, tensor->name + begin, length - begin, between, error);
     }
     return status;
@@ -144,6 +144,53 @@ static int64_t place_take(struct lora *lora, int64_t rows, int64_t cols)
     return offset;
 }
 
+static double scale_of(const struct lora_options *options, int64_t rank, double alpha)
+{
+    return alpha / (options->rslora ? sqrt((double)rank) : (double)rank);
+}
+
+/* Rank and alpha of a module. */
+static void module_set(struct lora_module *module, const struct lora_options *options, const struct model_tensor *tensor)
+{
+    module->rank = options->rank;
+    module->alpha = options->alpha;
+    for (int i = 0; i < options->overrides; i++)
+        if (strlen(options->override[i].module) == path_length(tensor) &&
+            !strncmp(options->override[i].module, tensor->name, path_length(tensor))) {
+            module->rank = options->override[i].rank;
+            module->alpha = options->override[i].alpha;
+        }
+    module->scale = scale_of(options, module->rank, module->alpha);
+}
+
+/* The overrides with their names, as a copy. */
+static int overrides_copy(struct lora_options *to, const struct lora_options *from, struct error *error)
+{
+    to->overrides = 0;
+    to->override = NULL;
+    if (!from->overrides)
+        return STATUS_OK;
+    struct lora_override *copy = memory_array((size_t)from->overrides, sizeof *copy, error);
+    if (!copy)
+        return STATUS_MEMORY;
+    to->override = copy;
+    for (; to->overrides < from->overrides; to->overrides++) {
+        copy[to->overrides] = from->override[to->overrides];
+        if (!(copy[to->overrides].module = memory_string(from->override[to->overrides].module, error)))
+            return STATUS_MEMORY;
+    }
+    return STATUS_OK;
+}
+
+void lora_options_free(struct lora_options *options)
+{
+    for (int i = 0; i < options->overrides; i++)
+        free((char *)options->override[i].module);
+    free((struct lora_override *)options->override);
+    free((char *)options->target_modules);
+    *options = (struct lora_options){0};
+}
+
 static int modules_lay_out(struct lora *lora, const struct model *model, struct error *error)
 {
     const int layers = (int)model->config.num_hidden_layers;
@@ -157,8 +204,10 @@ static int modules_lay_out(struct lora *lora, const struct model *model, struct 
             continue;
         struct lora_module *module = &lora->module[lora->modules++];
         module->tensor = t;
-        module->a = place_take(lora, lora->options.rank, tensor->cols);
-        module->b = place_take(lora, tensor->rows, lora->options.rank);
+        module_set(module, &lora->options, tensor);
+        lora->max_rank = module->rank > lora->max_rank ? module->rank : lora->max_rank;
+        module->a = place_take(lora, module->rank, tensor->cols);
+        module->b = place_take(lora, tensor->rows, module->rank);
         for (int l = tensor->layer + 1; l <= layers; l++)
             lora->layer_begin[l] = lora->modules;
     }
@@ -167,10 +216,12 @@ static int modules_lay_out(struct lora *lora, const struct model *model, struct 
 
 int lora_create(struct lora *lora, const struct model *model, const struct lora_options *options, struct error *error)
 {
-    *lora = (struct lora){.options = *options};
-    lora->scale = options->alpha / (options->rslora ? sqrt((double)options->rank) : (double)options->rank);
+    *lora = (struct lora){.options = *options, .scale = scale_of(options, options->rank, options->alpha)};
     struct buffer list = {0};
-    int status = targets_resolve(model, options->target_modules, &list, error);
+    int status = overrides_copy(&lora->options, options, error);
+    lora->options.target_modules = NULL;
+    if (!status)
+        status = targets_resolve(model, options->target_modules, &list, error);
     lora->options.target_modules = list.data;
     if (!status)
         status = modules_lay_out(lora, model, error);
@@ -181,7 +232,7 @@ int lora_create(struct lora *lora, const struct model *model, const struct lora_
 
 void lora_free(struct lora *lora)
 {
-    free((char *)lora->options.target_modules);
+    lora_options_free(&lora->options);
     free(lora->module);
     free(lora->layer_begin);
     *lora = (struct lora){0};
@@ -224,7 +275,6 @@ int lora_plan(struct model *model, int64_t rows, struct error *error)
     struct lora *lora = &model->lora;
     struct memory_plan *plan = &model->plan;
     const size_t s = dtype_size(model->dtype);
-    const int64_t reduced = rows * lora->options.rank;
     if (!lora->options.rank)
         return STATUS_OK;
     int status = memory_plan_add(plan, MEMORY_PARAM, "LoRA parameters", lora->elements, s, &lora->param, error);
@@ -232,18 +282,21 @@ int lora_plan(struct model *model, int64_t rows, struct error *error)
         status = memory_plan_add(plan, MEMORY_GRAD, "LoRA gradients", lora->elements,
                                  dtype_size(model->grad_dtype), &lora->grad, error);
     int widest = 0, first = 0, end = lora->modules;
-    if (reduced_shared(model, &widest))
+    const bool shared = reduced_shared(model, &widest);
+    if (shared)
         first = lora->layer_begin[widest], end = lora->layer_begin[widest + 1];
     for (int m = first; m < end && !status; m++)
-        status = memory_plan_add(plan, MEMORY_ACTIVATION, "LoRA x A^T", reduced, s, &lora->module[m].reduced, error);
+        status = memory_plan_add(plan, MEMORY_ACTIVATION, "LoRA x A^T",
+                                 rows * (shared ? lora->max_rank : lora->module[m].rank), s, &lora->module[m].reduced, error);
     if (!status && model->training)
-        status = memory_plan_add(plan, MEMORY_SCRATCH, "d LoRA x A^T", reduced, s, &lora->dreduced, error);
+        status = memory_plan_add(plan, MEMORY_SCRATCH, "d LoRA x A^T", rows * lora->max_rank, s, &lora->dreduced, error);
     return status;
 }
 
 /* One module as the two passes see it. */
 struct view {
     int64_t in, out, rank, stride; /* stride: the slot's rows, which are the columns of y */
+    double scale;
     char *a, *b, *da, *db;         /* da and db NULL without gradients */
     void *reduced;
     size_t column;                 /* bytes from the slot's y to the module's */
@@ -259,7 +312,7 @@ static bool view_take(const struct model *model, int layer, enum slot slot, cons
     const size_t s = dtype_size(model->dtype), a = (size_t)module->a * s, b = (size_t)module->b * s;
     if (tensor->from->slot != slot)
         return false;
-    *view = (struct view){.in = tensor->cols, .out = tensor->rows, .rank = lora->options.rank, .stride = place->rows,
+    *view = (struct view){.in = tensor->cols, .out = tensor->rows, .rank = module->rank, .scale = module->scale, .stride = place->rows,
                           .a = (char *)lora->param + a, .b = (char *)lora->param + b, .reduced = module->reduced,
                           .column = (size_t)((tensor->offset - place->offset) / tensor->cols) * s};
     if (lora->grad) {
@@ -281,7 +334,7 @@ static int module_forward(struct model *model, int64_t rows, const struct view *
                                                    .x = x,
                                                    .weight = v->a,
                                                    .y = v->reduced,
-                                                   .scale = model->lora.scale}));
+                                                   .scale = v->scale}));
     if (!status)
         status = device_run(model->device, error, linear_forward,
                             &((struct linear_args){.dtype = model->dtype,
@@ -322,7 +375,7 @@ static int module_backward(struct model *model, int64_t rows, const struct view 
                                                .dy_stride = v->stride,
                                                .weight = v->b,
                                                .dx = dreduced,
-                                               .scale = model->lora.scale};
+                                               .scale = v->scale};
     int status = device_run(model->device, error, linear_backward_weight, &weight);
     if (!status)
         status = device_run(model->device, error, linear_backward_input, &input);

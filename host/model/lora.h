@@ -14,14 +14,25 @@
 #include "../util/options.h"
 #include "family.h"
 
+#define LORA_RANK_MAX 65536
+
 struct model;
 struct model_tensor;
+
+/* Another rank and alpha for one module. */
+struct lora_override {
+    const char *module; /* its path, as "model.layers.0.self_attn.q_proj" */
+    int64_t rank;
+    double alpha;
+};
 
 struct lora_options {
     int64_t rank; /* >= 1 */
     double alpha;
     bool rslora;
     const char *target_modules; /* names between commas, or "all-linear": every projection of the layers */
+    const struct lora_override *override; /* of some modules; NULL: none */
+    int overrides;
 };
 
 /* What a run is told of LoRA. */
@@ -35,14 +46,17 @@ extern const struct option_group lora_option_group;
 
 struct lora_module {
     int tensor;    /* of model->tensor: the weight that is adapted, [out, in] */
+    int64_t rank;
+    double alpha, scale;
     int64_t a, b;  /* where A and B begin in the arena, in elements */
     void *reduced; /* scale x A^T of the last forward pass [rows, rank]; layers that are recomputed share it */
 };
 
 /* What is adapted and where it lies. Buffers are NULL until the model is allocated. */
 struct lora {
-    struct lora_options options; /* target_modules is owned here: names without repetition, "all-linear" spelled out */
-    double scale;
+    struct lora_options options; /* strings and overrides are owned here: names without repetition, "all-linear" spelled out */
+    double scale;                /* of modules without an override */
+    int64_t max_rank;
     struct lora_module *module;  /* layer after layer */
     int modules, *layer_begin;   /* modules of layer l: layer_begin[l] .. layer_begin[l + 1] - 1 */
     int64_t elements;            /* of the arena */
@@ -53,6 +67,10 @@ struct lora {
  * module path, or its end after a dot. One that fits nothing is STATUS_USAGE, with the names there are. */
 int lora_create(struct lora *lora, const struct model *model, const struct lora_options *options, struct error *error);
 void lora_free(struct lora *lora);
+/* Frees options whose strings and overrides were allocated. */
+void lora_options_free(struct lora_options *options);
+/* Whether a tensor is a matrix that adapters are made for: a projection of a layer. */
+bool lora_is_projection(const struct model_tensor *tensor);
 /* The module of a tensor, or NULL. */
 const struct lora_module *lora_find(const struct lora *lora, int tensor);
 

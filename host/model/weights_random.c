@@ -73,7 +73,7 @@ int weights_random_lora(struct model *model, uint64_t seed, struct error *error)
     int status = device_zero(model->device, lora->param, (size_t)lora->elements * dtype_size(model->dtype), error);
     for (int m = 0; m < lora->modules && !status; m++) {
         const struct lora_module *module = &lora->module[m];
-        const int64_t in = model->tensor[module->tensor].cols, count = lora->options.rank * in;
+        const int64_t in = model->tensor[module->tensor].cols, count = module->rank * in;
         const double bound = 1 / sqrt((double)in);
         float *a = memory_array((size_t)count, sizeof *a, error);
         if (!a)

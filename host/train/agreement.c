@@ -76,6 +76,7 @@ static int adapters_describe(struct buffer *text, const struct lora *lora, struc
         checksum_add(modules, &lora->module[i].tensor, sizeof lora->module[i].tensor);
         checksum_add(modules, &lora->module[i].a, sizeof lora->module[i].a);
         checksum_add(modules, &lora->module[i].b, sizeof lora->module[i].b);
+        checksum_add(modules, &lora->module[i].scale, sizeof lora->module[i].scale);
     }
     const struct digest digest = checksum_digest(modules);
     checksum_close(modules);

@@ -267,7 +267,7 @@ struct subject_tensor subject_tensor(const struct subject *subject, int index)
     if (lora->modules) {
         snprintf(out.name, sizeof out.name, "base_model.model.%.*s.lora_%c.weight",
                  (int)(strlen(tensor->name) - strlen(".weight")), tensor->name, index % 2 ? 'B' : 'A');
-        out.elements = lora->options.rank * (index % 2 ? tensor->rows : tensor->cols);
+        out.elements = lora->module[index / 2].rank * (index % 2 ? tensor->rows : tensor->cols);
     }
     return out;
 }

@@ -113,7 +113,7 @@ void tiny_open(struct tiny *tiny, const char *directory, const char *engine, int
 }
 
 /* Both matrices of every module away from zero, rounded to float. */
-static void adapters_make(struct tiny *tiny, int64_t rank)
+static void adapters_make(struct tiny *tiny)
 {
     struct error error = {0};
     const struct model *model = &tiny->model;
@@ -121,7 +121,7 @@ static void adapters_make(struct tiny *tiny, int64_t rank)
     double *value = tiny_read(tiny, model->lora.param, model->lora.elements);
     for (int m = 0; m < model->lora.modules; m++) {
         const struct lora_module *module = &model->lora.module[m];
-        for (int64_t i = 0; i < model->tensor[module->tensor].rows * rank; i++) {
+        for (int64_t i = 0; i < model->tensor[module->tensor].rows * module->rank; i++) {
             assert_true(value[module->b + i] == 0);
             value[module->b + i] = (float)(0.3 * (sample_uniform(21, (uint64_t)(module->b + i)) - 0.5));
         }
@@ -150,7 +150,7 @@ void tiny_remake(struct tiny *tiny, const struct tiny_options *options)
     tiny_write(tiny, model->param, weights, model->elements);
     free(weights);
     if (options->lora)
-        adapters_make(tiny, options->lora->rank);
+        adapters_make(tiny);
 }
 
 void tiny_close(struct tiny *tiny)

@@ -142,6 +142,8 @@ static int make(void **state)
         tiny_config(folder, k % 2 ? "\"hidden_act\": \"silu\"," : "");
         snprintf(golden, sizeof golden, "tests/golden/tokenizer/%s", kinds[k].tokenizer);
         files_copy(golden, folder);
+        if (!strcmp(kinds[k].tokenizer, "gpt2_files"))
+            text_file(folder, "tokenizer_config.json", "{\"tokenizer_class\": \"GPT2Tokenizer\"}");
         OK(weights_save(&made, &tiny.model, folder, folder, NULL, &error));
         if (kinds[k].weights == SHARDED)
             weights_split(folder);

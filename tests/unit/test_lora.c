@@ -28,6 +28,9 @@ static void expect_ok(int status, const struct error *error, const char *call)
 #define PHI "{\"model_type\": \"phi\", \"intermediate_size\": 40, " SIZES
 #define GPT2 "{\"model_type\": \"gpt2\", " SIZES
 
+static const struct lora_override others[] = {
+    {"model.layers.0.self_attn.q_proj", 6, 2}, {"model.layers.1.mlp.gate_proj", 1, 16}, {"model.layers.1.mlp.up_proj", 4, 3}};
+
 static const struct {
     const char *config;
     struct lora_options options;
@@ -38,6 +41,7 @@ static const struct {
     {PHI, {5, 16, false, "all-linear"}, 6},
     {GPT2, {4, 16, false, "all-linear"}, 4},
     {GPT2, {2, 3, true, "attn.c_proj, c_fc"}, 2},
+    {LLAMA, {4, 8, false, "all-linear", others, 3}, 7},
 };
 enum { CASES = sizeof cases / sizeof *cases };
 
@@ -91,9 +95,9 @@ static void test_gradients_by_differences(void **state)
             const struct model_tensor *tensor = &tiny.model.tensor[module->tensor];
             char what[256];
             snprintf(what, sizeof what, "A of %s", tensor->name);
-            differences_check(&tiny, what, gradient, module->a, lora->options.rank * tensor->cols);
+            differences_check(&tiny, what, gradient, module->a, module->rank * tensor->cols);
             snprintf(what, sizeof what, "B of %s", tensor->name);
-            differences_check(&tiny, what, gradient, module->b, lora->options.rank * tensor->rows);
+            differences_check(&tiny, what, gradient, module->b, module->rank * tensor->rows);
         }
         double *after = tiny_read(&tiny, tiny.model.param, tiny.model.elements);
         assert_memory_equal(before, after, (size_t)tiny.model.elements * sizeof *before);

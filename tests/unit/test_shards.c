@@ -58,7 +58,7 @@ static int lowest_layer(const struct model *model, int64_t offset, int64_t count
     for (int m = 0; m < model->lora.modules; m++) {
         const struct lora_module *module = &model->lora.module[m];
         const struct model_tensor *tensor = &model->tensor[module->tensor];
-        if (module->a < offset + count && offset < module->b + tensor->rows * model->lora.options.rank)
+        if (module->a < offset + count && offset < module->b + tensor->rows * module->rank)
             lowest = tensor->layer < lowest ? tensor->layer : lowest;
     }
     return lowest;

@@ -222,6 +222,7 @@ static int generation_run(struct generation *g, struct invocation *run, struct e
         status = adapter_open(&g->adapter, &g->model, options->model.adapter, error);
         g->weights.adapter = &g->adapter;
     }
+    log_warnings(&run->log, g->adapter.warnings.data);
     int slots = options->input.batch_size < g->count ? (int)options->input.batch_size : g->count;
     int64_t prompt_rows = g->longest * slots < ROWS_MAX ? g->longest * slots : g->longest > ROWS_MAX ? g->longest : ROWS_MAX;
     if (!status)

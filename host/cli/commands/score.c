@@ -159,6 +159,7 @@ static int scoring_run(struct scoring *s, struct invocation *run, struct error *
         status = adapter_open(&s->adapter, &s->table, options->model.adapter, error);
         s->weights.adapter = &s->adapter;
     }
+    log_warnings(&run->log, s->adapter.warnings.data);
     if (!status)
         status = sequences_encode(s, options, error);
     if (!status)

@@ -68,8 +68,8 @@ int tokenizer_files_load(struct tokenizer *tokenizer, const char *vocabulary_pat
         plain.class = CLASS_GPT2;
     if (plain.class == CLASS_FILE || plain.class == CLASS_LLAMA)
         return error_set(error, STATUS_INPUT, "%s: vocab.json and merges.txt are read for GPT2Tokenizer, CodeGenTokenizer and "
-                         "Qwen2Tokenizer; tokenizer_class is '%.64s'; save it as tokenizer.json", config->path,
-                         config->class_name ? config->class_name : "");
+                         "Qwen2Tokenizer; tokenizer_class is %.64s; save it as tokenizer.json", config->path,
+                         config->class_name ? config->class_name : "not given");
     int status = vocabulary_read(&tokenizer->bpe.vocabulary, vocabulary_path, error);
     if (!status)
         status = merges_read(&tokenizer->bpe, merges_path, error);
