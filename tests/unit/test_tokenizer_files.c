@@ -171,7 +171,7 @@ static const struct {
     {{{"vocab.json", VOCAB, 0}, {"merges.txt", "#version: 0.2\na b c\n", 0}}, "line 2"},
     {{{"vocab.json", VOCAB, 0}, {"merges.txt", "a b\na \n", 0}}, "line 2"},
     {{{"vocab.json", VOCAB, 0}, {"merges.txt", "a \xff\n", 0}}, "UTF-8"},
-    {{SMALL_FILES, CONFIG("{\"tokenizer_class\":\"BertTokenizer\"}")}, "'BertTokenizer'"},
+    {{SMALL_FILES, CONFIG("{\"tokenizer_class\":\"BertTokenizer\"}")}, "is BertTokenizer"},
     {{SMALL_FILES, CONFIG("{\"tokenizer_class\":\"Fast\"}")}, "'Fast'"},
     {{SMALL_FILES, CONFIG("{\"added_tokens_decoder\":{\"x\":{\"content\":\"y\"}}}")}, "'x'"},
     {{SMALL_FILES, CONFIG("{\"added_tokens_decoder\":[]}")}, "added_tokens_decoder"},
