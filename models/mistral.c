@@ -1,6 +1,4 @@
-/* mistral.c - Mistral 7B and kin: a Llama whose attention may have a sliding window. A window is accepted as long as no
- * sequence is longer than it.
- */
+/* mistral.c - Mistral 7B, Mistral-Nemo and kin: a Llama whose attention may have a sliding window, in all layers. */
 #include "../host/model/family.h"
 
 #define FIELD(name) offsetof(struct model_config, name)

@@ -1,6 +1,4 @@
-/* qwen2.c - Qwen2 and Qwen2.5: a Llama with biases on queries, keys and values. Its upper layers may have a sliding window,
- * which is accepted as long as no sequence is longer than it.
- */
+/* qwen2.c - Qwen2 and Qwen2.5: a Llama with biases on queries, keys and values. Its upper layers may have a sliding window. */
 #include "../host/model/family.h"
 
 #define FIELD(name) offsetof(struct model_config, name)

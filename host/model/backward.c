@@ -177,7 +177,7 @@ static int attention_half(struct model *model, const struct batch *batch, int la
     const int64_t q = c->num_attention_heads * c->head_dim, k = c->num_key_value_heads * c->head_dim;
     char *dqkv = model->dqkv;
     const struct attention_backward_args attention = {
-        .forward = model_attention_args(model, batch, a->qkv, a->attention, a->lse),
+        .forward = model_attention_args(model, batch, layer, a->qkv, a->attention, a->lse),
         .dout = model->dattention,
         .dq = dqkv,
         .dk = dqkv + (size_t)q * s,
@@ -188,7 +188,7 @@ static int attention_half(struct model *model, const struct batch *batch, int la
     int status = linear_backward(model, &out, batch->rows, model->dresidual, a->attention, model->dattention, false, error);
     if (!status)
         status = device_run(model->device, error, attention_backward, &attention);
-    if (!status && c->family->rotary)
+    if (!status && model_rotates(model, layer))
         status = device_run(model->device, error, rope, &rotation);
     if (!status)
         status = linear_backward(model, &in, batch->rows, dqkv, a->norm1, model->dnorm, c->family->parallel, error);

@@ -9,8 +9,6 @@
 #include "config_read.h"
 #include "family.h"
 
-#define LAYERS_MAX 10000 /* a typing error, not a model */
-
 static int family_find(const cJSON *json, const char *path, const struct family **out, struct error *error)
 {
     const char *model_type = NULL;
@@ -123,12 +121,35 @@ static int activation_read(struct model_config *config, const cJSON *json, const
                      name, family->model_type);
 }
 
-/* Qwen2's windows: of the layers from max_window_layers on, or of those that layer_types names; one length for all. */
+/* Layers without rotary positions: those with a 0 in no_rope_layers or, without a list, every no_rope_layer_interval-th. */
+static int unrotated_layers_read(struct model_config *config, const cJSON *json, const char *path, struct error *error)
+{
+    static const struct config_key every = {"no_rope_layer_interval", CONFIG_INT, 0, 4, CONFIG_REFUSED, CONFIG_REFUSED};
+    const cJSON *list = json_member(json, "no_rope_layers");
+    double interval = 0;
+    int status = key_read(&every, json_member(json, every.name), path, &interval, error);
+    const bool listed = list && !cJSON_IsNull(list);
+    if (!status && listed && (!cJSON_IsArray(list) || cJSON_GetArraySize(list) < config->num_hidden_layers))
+        status = error_set(error, STATUS_INPUT, "%s: no_rope_layers: expected null or one for each of num_hidden_layers", path);
+    const cJSON *item = status || !listed ? NULL : list->child;
+    for (int l = 0; l < config->num_hidden_layers && !status; l++) {
+        if (listed && !cJSON_IsNumber(item))
+            return error_set(error, STATUS_INPUT, "%s: no_rope_layers: expected 0 or 1 for each layer", path);
+        const bool rotated = listed ? item->valuedouble != 0 : (l + 1) % (int64_t)interval != 0;
+        config->layer[l] |= rotated ? 0 : LAYER_UNROTATED;
+        item = listed ? item->next : NULL;
+    }
+    return status;
+}
+
+/* Windows of some layers: of those that layer_types names or, without it, of the layers from max_window_layers on; where
+ * layers differ in their positions, of those without rotary ones. One length for all. */
 static int layer_windows_read(struct model_config *config, const cJSON *json, const char *path, struct error *error)
 {
     static const struct config_key use = {"use_sliding_window", CONFIG_BOOL, 0, false, CONFIG_REFUSED, 0},
-                                   window = {"sliding_window", CONFIG_INT, 0, 4096, 0, CONFIG_DERIVED},
                                    first = {"max_window_layers", CONFIG_INT, 0, 28, CONFIG_REFUSED, 0};
+    const bool unrotated = config->family->unrotated_layers;
+    const struct config_key window = {"sliding_window", CONFIG_INT, 0, unrotated ? 0 : 4096, 0, CONFIG_DERIVED};
     const cJSON *types = json_member(json, "layer_types"), *type;
     double used = 0, length = 0, first_layer = 0;
     int status = key_read(&use, json_member(json, use.name), path, &used, error);
@@ -139,16 +160,24 @@ static int layer_windows_read(struct model_config *config, const cJSON *json, co
     if (status)
         return status;
     used = used && length; /* null: no window */
-    bool sliding = used && first_layer < (double)config->num_hidden_layers;
+    bool sliding = false;
+    for (int l = 0; l < config->num_hidden_layers; l++) {
+        const bool slides = used && (unrotated ? config->layer[l] & LAYER_UNROTATED : l >= first_layer);
+        config->layer[l] |= slides ? LAYER_SLIDING : 0;
+        sliding |= slides;
+    }
     if (types && !cJSON_IsNull(types)) {
         sliding = false;
         if (!cJSON_IsArray(types) || cJSON_GetArraySize(types) != config->num_hidden_layers)
             return error_set(error, STATUS_INPUT, "%s: layer_types: expected null or one for each of num_hidden_layers", path);
+        int layer = 0;
         cJSON_ArrayForEach(type, types) {
             const bool slides = cJSON_IsString(type) && !strcmp(type->valuestring, "sliding_attention");
             if (!slides && !(cJSON_IsString(type) && !strcmp(type->valuestring, "full_attention")))
                 return error_set(error, STATUS_INPUT, "%s: layer_types: expected full_attention or sliding_attention", path);
             sliding |= slides;
+            config->layer[layer] = (unsigned char)((config->layer[layer] & ~LAYER_SLIDING) | (slides ? LAYER_SLIDING : 0));
+            layer++;
         }
     }
     if (sliding && (!used || length == CONFIG_DERIVED))
@@ -163,9 +192,9 @@ static int sizes_check(struct model_config *config, const char *path, struct err
         config->num_key_value_heads = config->num_attention_heads;
     if (config->intermediate_size == CONFIG_DERIVED)
         config->intermediate_size = 4 * config->hidden_size;
-    if (config->num_hidden_layers > LAYERS_MAX)
+    if (config->num_hidden_layers > CONFIG_LAYERS_MAX)
         return error_set(error, STATUS_INPUT, "%s: num_hidden_layers: %lld; at most %d are accepted", path,
-                         (long long)config->num_hidden_layers, LAYERS_MAX);
+                         (long long)config->num_hidden_layers, CONFIG_LAYERS_MAX);
     if (config->num_attention_heads % config->num_key_value_heads)
         return error_set(error, STATUS_INPUT, "%s: num_attention_heads (%lld) must be a multiple of num_key_value_heads "
                          "(%lld)", path, (long long)config->num_attention_heads, (long long)config->num_key_value_heads);
@@ -293,6 +322,10 @@ static int config_fill(struct model_config *config, const cJSON *json, const cha
         status = refusals_check(config->family, json, path, error);
     if (!status)
         status = sizes_check(config, path, error);
+    for (int l = 0; !status && config->sliding_window && l < config->num_hidden_layers; l++)
+        config->layer[l] |= LAYER_SLIDING; /* the family's own key: of all layers */
+    if (!status && config->family->unrotated_layers)
+        status = unrotated_layers_read(config, json, path, error);
     if (!status && config->family->windows_by_layer)
         status = layer_windows_read(config, json, path, error);
     if (!status)

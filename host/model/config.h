@@ -11,6 +11,10 @@
 struct family;
 
 #define EOS_IDS_MAX 8
+#define CONFIG_LAYERS_MAX 10000 /* more is a typing error, not a model */
+
+/* What is not the same in all layers. */
+enum { LAYER_SLIDING = 1, LAYER_UNROTATED = 2 };
 
 enum rope_scaling { ROPE_PLAIN, ROPE_LLAMA3, ROPE_LINEAR };
 
@@ -18,7 +22,8 @@ struct model_config {
     const struct family *family;
     int64_t vocab_size, hidden_size, intermediate_size, num_hidden_layers;
     int64_t num_attention_heads, num_key_value_heads, head_dim, max_position_embeddings;
-    int64_t sliding_window; /* 0: none */
+    int64_t sliding_window; /* of the layers with LAYER_SLIDING; 0: none */
+    unsigned char layer[CONFIG_LAYERS_MAX]; /* the above */
     enum norm_kind norm;
     double norm_eps;
     enum activation_kind activation;
@@ -41,11 +46,13 @@ struct model_config {
 static inline int64_t query_cols(const struct model_config *c) { return c->num_attention_heads * c->head_dim; }
 static inline int64_t key_cols(const struct model_config *c) { return c->num_key_value_heads * c->head_dim; }
 
-/* Tokens that a sequence may have. Up to the length of a sliding window, attention with and without it are the same. */
-static inline int64_t context_length(const struct model_config *c)
+/* Tokens that a sequence may have. */
+static inline int64_t context_length(const struct model_config *c) { return c->max_position_embeddings; }
+
+/* Keys that a query of a layer sees at most, its own included; 0: all. */
+static inline int64_t layer_window(const struct model_config *c, int layer)
 {
-    return c->sliding_window && c->sliding_window < c->max_position_embeddings ? c->sliding_window
-                                                                               : c->max_position_embeddings;
+    return c->layer[layer] & LAYER_SLIDING ? c->sliding_window : 0;
 }
 
 /* Reads directory/config.json (v4 and v5 spelling) and, where there is one, generation_config.json, which then names the

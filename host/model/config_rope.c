@@ -116,7 +116,7 @@ int config_rope_read(struct model_config *config, const cJSON *json, const char 
     const cJSON *scaling;
     char name[4200];
     int status = scaling_find(json, path, &scaling, name, sizeof name, error);
-    config->rope_theta = DEFAULT_THETA;
+    config->rope_theta = config->family->rope_theta > 0 ? config->family->rope_theta : DEFAULT_THETA;
     if (!status)
         status = either_get(json, path, scaling, name, "rope_theta", &config->rope_theta, error);
     if (!status && !(config->rope_theta > 0))

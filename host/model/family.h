@@ -80,8 +80,10 @@ struct family {
     bool rotary;
     bool parallel;            /* attention and feed-forward both read the one norm of a layer and are added together */
     bool head_bias;           /* lm_head has a bias */
+    double rope_theta;        /* when config.json does not say; 0: 10000 */
     double partial_rotary_factor; /* of a head, when config.json does not say; 0: the family has no such key */
     bool windows_by_layer;    /* use_sliding_window, sliding_window, max_window_layers, layer_types */
+    bool unrotated_layers;    /* no_rope_layers, no_rope_layer_interval */
     int position_offset;      /* first row of learned positions that is used */
     double norm_eps;          /* where no key says it */
     const char *activation_key, *activation_fallback;

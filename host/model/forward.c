@@ -46,8 +46,26 @@ void *model_branch(const struct model *model)
     return model->config.family->parallel ? model->attention_out : model->feed_out;
 }
 
-struct attention_args model_attention_args(const struct model *model, const struct batch *batch, void *qkv, void *out,
-                                           void *lse)
+/* Keys that all queries of a batch together see through a window, for attention's cost. */
+static int64_t visible_keys(const struct batch *batch, int64_t window)
+{
+    int64_t sum = 0;
+    for (int s = 0; s < batch->segments && window; s++) {
+        const struct attention_segment *segment = &batch->host.segment[s];
+        const int64_t before = (int64_t)segment->prefix_count + segment->key_cached, n = segment->query_count;
+        const int64_t growing = before >= window ? 0 : window - before < n ? window - before : n;
+        sum += growing * before + growing * (growing + 1) / 2 + (n - growing) * window;
+    }
+    return window ? sum : batch->visible_keys;
+}
+
+bool model_rotates(const struct model *model, int layer)
+{
+    return model->config.family->rotary && !(model->config.layer[layer] & LAYER_UNROTATED);
+}
+
+struct attention_args model_attention_args(const struct model *model, const struct batch *batch, int layer, void *qkv,
+                                           void *out, void *lse)
 {
     const struct model_config *c = &model->config;
     const size_t s = dtype_size(model->dtype);
@@ -58,7 +76,8 @@ struct attention_args model_attention_args(const struct model *model, const stru
                                    .kv_heads = (int)c->num_key_value_heads,
                                    .head_dim = (int)c->head_dim,
                                    .scale = 1 / sqrt((double)c->head_dim),
-                                   .visible_keys = batch->visible_keys,
+                                   .window = (int)layer_window(c, layer),
+                                   .visible_keys = visible_keys(batch, layer_window(c, layer)),
                                    .groups = batch->groups,
                                    .segments = batch->segments,
                                    .group_begin = batch->device.group_begin,
@@ -124,11 +143,11 @@ static int attention_half(struct model *model, const struct batch *batch, int la
     const struct model_config *c = &model->config;
     struct layer_activations *a = activations_of(model, layer);
     int status = linear(model, layer, SLOT_QKV_WEIGHT, batch->rows, a->norm1, a->qkv, false, error);
-    if (!status && c->family->rotary) {
+    if (!status && model_rotates(model, layer)) {
         const struct rope_args rotation = model_rope_args(model, batch, a->qkv, 1);
         status = device_run(model->device, error, rope, &rotation);
     }
-    struct attention_args attention = model_attention_args(model, batch, a->qkv, a->attention,
+    struct attention_args attention = model_attention_args(model, batch, layer, a->qkv, a->attention,
                                                            model->training ? a->lse : NULL);
     struct layer_keys keys = {attention.k, attention.v, attention.kv_stride};
     if (!status && hook)
@@ -231,8 +250,8 @@ int model_accepts(const struct model *model, const struct batch *batch, struct e
         return error_set(error, STATUS_RUNTIME, "a batch of %d rows and %d answer tokens is larger than what was planned",
                          (int)batch->rows, (int)batch->targets);
     if (batch->max_position >= context_length(c))
-        return error_set(error, STATUS_USAGE, "a sequence of %d tokens is longer than the model's %lld positions or sliding "
-                         "window; lower max_length", (int)batch->max_position + 1, (long long)context_length(c));
+        return error_set(error, STATUS_USAGE, "a sequence of %d tokens is longer than the model's %lld positions; "
+                         "lower max_length", (int)batch->max_position + 1, (long long)context_length(c));
     if (model->rope_positions && batch->max_position >= model->rope_positions)
         return error_set(error, STATUS_RUNTIME, "a sequence of %d tokens is longer than what was planned",
                          (int)batch->max_position + 1);

@@ -167,9 +167,11 @@ struct model_flops {
 };
 struct model_flops model_flops(const struct model *model, const struct batch_size *size);
 
-/* What forward and backward tell the engine of a layer's attention and of rotating its queries and keys. */
-struct attention_args model_attention_args(const struct model *model, const struct batch *batch, void *qkv, void *out,
-                                           void *lse);
+/* What forward and backward tell the engine of a layer's attention and of rotating its queries and keys, which is asked
+ * for only where model_rotates. */
+struct attention_args model_attention_args(const struct model *model, const struct batch *batch, int layer, void *qkv,
+                                           void *out, void *lse);
+bool model_rotates(const struct model *model, int layer);
 struct rope_args model_rope_args(const struct model *model, const struct batch *batch, void *qkv, int direction);
 /* What lies between the two passes: the sequences of the batch and the head's arrays. The terms of the loss are the
  * caller's to fill in. */

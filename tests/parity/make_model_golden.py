@@ -31,7 +31,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import (AutoModelForCausalLM, GPT2Config, LlamaConfig, MistralConfig, OPTConfig, PhiConfig,
-                          Qwen2Config)
+                          Qwen2Config, SmolLM3Config)
 
 import reference
 
@@ -96,6 +96,17 @@ MODELS = {
                           rope_scaling={"rope_type": "linear", "factor": 2.0}, tie_word_embeddings=True, bos_token_id=1,
                           eos_token_id=2),
               BF16, {}, None),
+    # every query but the first few has more keys before it than its window
+    "mistral_window": (MistralConfig(vocab_size=66, hidden_size=24, intermediate_size=28, num_hidden_layers=2,
+                                     num_attention_heads=3, num_key_value_heads=1, max_position_embeddings=48,
+                                     sliding_window=7), BF16, {}, None),
+    "qwen2_window": (Qwen2Config(vocab_size=68, hidden_size=24, intermediate_size=28, num_hidden_layers=2,
+                                 num_attention_heads=3, num_key_value_heads=1, max_position_embeddings=48,
+                                 use_sliding_window=True, sliding_window=9, max_window_layers=1, tie_word_embeddings=True,
+                                 bos_token_id=1, eos_token_id=2), BF16, {}, None),
+    "smollm3": (SmolLM3Config(vocab_size=62, hidden_size=24, intermediate_size=28, num_hidden_layers=2,
+                              num_attention_heads=3, num_key_value_heads=1, max_position_embeddings=48,
+                              no_rope_layer_interval=2, bos_token_id=1, eos_token_id=2, pad_token_id=2), BF16, {}, None),
     "phi": (PhiConfig(vocab_size=75, hidden_size=48, intermediate_size=44, num_hidden_layers=2, num_attention_heads=3,
                       max_position_embeddings=48, partial_rotary_factor=0.5), BF16, {}, None),
     "opt": (OPTConfig(vocab_size=63, hidden_size=48, word_embed_proj_dim=48, ffn_dim=52, num_hidden_layers=2,
