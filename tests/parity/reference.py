@@ -71,6 +71,7 @@ def load_adapter(base, folder):
     models = load(base)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.simplefilter("ignore", FutureWarning)  # what the next version will name otherwise
         try:
             adapted = [PeftModel.from_pretrained(model, folder, is_trainable=True).eval() for model in models]
         except UserWarning as complaint:
