@@ -188,7 +188,15 @@ static int attention_half(struct model *model, const struct batch *batch, int la
     int status = linear_backward(model, &out, batch->rows, model->dresidual, a->attention, model->dattention, false, error);
     if (!status)
         status = device_run(model->device, error, attention_backward, &attention);
-    if (!status && model_rotates(model, layer))
+    if (!status && c->family->qk_norm)
+        status = device_run(model->device, error, qk_norm_backward,
+                            &((struct qk_norm_backward_args){
+                                .forward = model_qk_norm_args(model, batch, layer),
+                                .grad_dtype = model->grad_dtype,
+                                .dx = dqkv,
+                                .dq_weight = model_grad(model, layer, SLOT_Q_NORM_WEIGHT),
+                                .dk_weight = model_grad(model, layer, SLOT_K_NORM_WEIGHT)}));
+    else if (!status && model_rotates(model, layer))
         status = device_run(model->device, error, rope, &rotation);
     if (!status)
         status = linear_backward(model, &in, batch->rows, dqkv, a->norm1, model->dnorm, c->family->parallel, error);

@@ -47,6 +47,8 @@ enum slot {
     SLOT_NORM1_BIAS,
     SLOT_QKV_WEIGHT,       /* [heads * head_dim + 2 kv_heads * head_dim, hidden] */
     SLOT_QKV_BIAS,
+    SLOT_Q_NORM_WEIGHT,    /* [head_dim], or [heads * head_dim] for a wide norm; as many for keys */
+    SLOT_K_NORM_WEIGHT,
     SLOT_O_WEIGHT,         /* [hidden, heads * head_dim] */
     SLOT_O_BIAS,
     SLOT_NORM2_WEIGHT,
@@ -71,11 +73,15 @@ struct family_tensor {
 };
 #define ALWAYS ((size_t)-1)
 
+/* Norms of queries and keys: of each head, or of all of them together. */
+enum qk_norm_kind { QK_NORM_NONE, QK_NORM_HEADS, QK_NORM_WIDE };
+
 struct family {
     const char *model_type;   /* config.json: "llama" */
     const char *architecture; /* "LlamaForCausalLM" */
     const char *base_prefix;  /* names may come with or without it: "model." */
     enum norm_kind norm;
+    enum qk_norm_kind qk_norm; /* before the rotation */
     bool gated;               /* feed-forward is gate and up, activation SWIGLU */
     bool rotary;
     bool parallel;            /* attention and feed-forward both read the one norm of a layer and are added together */

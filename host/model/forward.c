@@ -108,6 +108,30 @@ struct rope_args model_rope_args(const struct model *model, const struct batch *
                               .x = qkv};
 }
 
+struct qk_norm_args model_qk_norm_args(const struct model *model, const struct batch *batch, int layer)
+{
+    const struct model_config *c = &model->config;
+    const struct layer_activations *a = activations_of(model, layer);
+    const bool rotates = model_rotates(model, layer);
+    return (struct qk_norm_args){.dtype = model->dtype,
+                                 .rows = batch->rows,
+                                 .row_stride = query_cols(c) + 2 * key_cols(c),
+                                 .heads = (int)c->num_attention_heads,
+                                 .kv_heads = (int)c->num_key_value_heads,
+                                 .head_dim = (int)c->head_dim,
+                                 .wide = c->family->qk_norm == QK_NORM_WIDE,
+                                 .eps = c->norm_eps,
+                                 .q_weight = model_param(model, layer, SLOT_Q_NORM_WEIGHT),
+                                 .k_weight = model_param(model, layer, SLOT_K_NORM_WEIGHT),
+                                 .rotary_dim = (int)c->rotary_dim,
+                                 .positions = batch->device.positions,
+                                 .cos = rotates ? model->rope_cos : NULL,
+                                 .sin = rotates ? model->rope_sin : NULL,
+                                 .x = a->qkv,
+                                 .raw = a->qk_raw,
+                                 .rstd = a->qk_rstd};
+}
+
 struct sequence_args model_sequence_args(const struct model *model, const struct batch *batch, double *totals)
 {
     const struct head_activations *head = &model->head;
@@ -143,7 +167,10 @@ static int attention_half(struct model *model, const struct batch *batch, int la
     const struct model_config *c = &model->config;
     struct layer_activations *a = activations_of(model, layer);
     int status = linear(model, layer, SLOT_QKV_WEIGHT, batch->rows, a->norm1, a->qkv, false, error);
-    if (!status && model_rotates(model, layer)) {
+    if (!status && c->family->qk_norm) {
+        const struct qk_norm_args norm_args = model_qk_norm_args(model, batch, layer);
+        status = device_run(model->device, error, qk_norm_forward, &norm_args);
+    } else if (!status && model_rotates(model, layer)) {
         const struct rope_args rotation = model_rope_args(model, batch, a->qkv, 1);
         status = device_run(model->device, error, rope, &rotation);
     }

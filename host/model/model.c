@@ -20,6 +20,10 @@ static struct param_range slot_shape(const struct model_config *c, enum slot slo
     case SLOT_HEAD_BIAS: return (struct param_range){0, c->vocab_size, 0};
     case SLOT_QKV_WEIGHT: return (struct param_range){0, qkv, hidden};
     case SLOT_QKV_BIAS: return (struct param_range){0, qkv, 0};
+    case SLOT_Q_NORM_WEIGHT:
+        return (struct param_range){0, c->family->qk_norm == QK_NORM_WIDE ? query_cols(c) : c->head_dim, 0};
+    case SLOT_K_NORM_WEIGHT:
+        return (struct param_range){0, c->family->qk_norm == QK_NORM_WIDE ? key_cols(c) : c->head_dim, 0};
     case SLOT_O_WEIGHT: return (struct param_range){0, hidden, query_cols(c)};
     case SLOT_UP_WEIGHT: return (struct param_range){0, up, hidden};
     case SLOT_UP_BIAS: return (struct param_range){0, up, 0};

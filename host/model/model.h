@@ -36,6 +36,7 @@ struct layer_activations {
     void *input;             /* residual stream entering the layer [rows, hidden] */
     void *norm1, *rstd1, *mean1;
     void *qkv, *attention, *lse;
+    void *qk_raw, *qk_rstd;  /* queries and keys before their norm [rows, query and key columns], where they have one */
     void *middle;            /* residual stream after attention */
     void *norm2, *rstd2, *mean2;
     void *up, *activated;
@@ -172,6 +173,8 @@ struct model_flops model_flops(const struct model *model, const struct batch_siz
 struct attention_args model_attention_args(const struct model *model, const struct batch *batch, int layer, void *qkv,
                                            void *out, void *lse);
 bool model_rotates(const struct model *model, int layer);
+/* The same of the norm of queries and keys, which rotates too, of a family with qk_norm. */
+struct qk_norm_args model_qk_norm_args(const struct model *model, const struct batch *batch, int layer);
 struct rope_args model_rope_args(const struct model *model, const struct batch *batch, void *qkv, int direction);
 /* What lies between the two passes: the sequences of the batch and the head's arrays. The terms of the loss are the
  * caller's to fill in. */

@@ -13,13 +13,16 @@ struct activation {
     void **slot;
     enum recompute shared_from; /* from this level on it is not kept */
 };
-enum { ACTIVATIONS = 13 };
+enum { ACTIVATIONS = 15 };
 
 static void activations_list(const struct model *model, struct layer_activations *a, int64_t rows,
                              struct activation item[ACTIVATIONS])
 {
     const struct model_config *c = &model->config;
     const size_t s = dtype_size(model->dtype), stat = dtype_size(dtype_stat(model->dtype));
+    const int64_t qk_raw = c->family->qk_norm && model->training ? rows : 0; /* for the backward pass alone */
+    const int64_t qk_rstd = c->family->qk_norm ? rows : 0;
+    const int64_t qk_pieces = c->family->qk_norm == QK_NORM_WIDE ? 2 : c->num_attention_heads + c->num_key_value_heads;
     const int64_t mean = c->norm == NORM_LAYER ? rows : 0, second = c->family->parallel ? 0 : rows;
     const struct activation list[ACTIVATIONS] = {
         {"layer input", rows * c->hidden_size, s, &a->input, RECOMPUTE_LEVELS},
@@ -27,6 +30,8 @@ static void activations_list(const struct model *model, struct layer_activations
         {"norm 1 rstd", rows, stat, &a->rstd1, RECOMPUTE_FULL},
         {"norm 1 mean", mean, stat, &a->mean1, RECOMPUTE_FULL},
         {"qkv", rows * (query_cols(c) + 2 * key_cols(c)), s, &a->qkv, RECOMPUTE_FULL},
+        {"queries and keys before their norm", qk_raw * (query_cols(c) + key_cols(c)), s, &a->qk_raw, RECOMPUTE_FULL},
+        {"rstd of queries and keys", qk_rstd * qk_pieces, stat, &a->qk_rstd, RECOMPUTE_FULL},
         {"attention", rows * query_cols(c), s, &a->attention, RECOMPUTE_FULL},
         {"attention lse", rows * c->num_attention_heads, stat, &a->lse, RECOMPUTE_FULL},
         {"layer middle", second * c->hidden_size, s, &a->middle, RECOMPUTE_FULL},

@@ -17,6 +17,7 @@
 #include "op.h"
 #include "../rope.h"
 #include "../row_scale.h"
+#include "../qk_norm.h"
 #include "../sample.h"
 #include "../sequence.h"
 
@@ -24,7 +25,7 @@
 extern "C" {
 #endif
 
-#define ENGINE_ABI 4
+#define ENGINE_ABI 5
 
 /* Slots of mark. */
 enum { ENGINE_MARKS = 1024 };
@@ -39,6 +40,8 @@ struct engine_graph;
     X(norm_forward, norm_args)                                                                                \
     X(norm_backward, norm_backward_args)                                                                      \
     X(rope, rope_args)                                                                                        \
+    X(qk_norm_forward, qk_norm_args)                                                                          \
+    X(qk_norm_backward, qk_norm_backward_args)                                                                \
     X(attention_forward, attention_args)                                                                      \
     X(attention_backward, attention_backward_args)                                                            \
     X(linear_forward, linear_args)                                                                            \

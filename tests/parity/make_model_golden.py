@@ -31,7 +31,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import (AutoModelForCausalLM, GPT2Config, LlamaConfig, MistralConfig, OPTConfig, PhiConfig,
-                          Qwen2Config, SmolLM3Config)
+                          Qwen2Config, Qwen3Config, SmolLM3Config)
 
 import reference
 
@@ -104,6 +104,9 @@ MODELS = {
                                  num_attention_heads=3, num_key_value_heads=1, max_position_embeddings=48,
                                  use_sliding_window=True, sliding_window=9, max_window_layers=1, tie_word_embeddings=True,
                                  bos_token_id=1, eos_token_id=2), BF16, {}, None),
+    "qwen3": (Qwen3Config(vocab_size=61, hidden_size=24, intermediate_size=28, num_hidden_layers=2, num_attention_heads=3,
+                          num_key_value_heads=1, head_dim=16, max_position_embeddings=48, rope_theta=1e6,
+                          tie_word_embeddings=True, bos_token_id=1, eos_token_id=2), BF16, {}, None),
     "smollm3": (SmolLM3Config(vocab_size=62, hidden_size=24, intermediate_size=28, num_hidden_layers=2,
                               num_attention_heads=3, num_key_value_heads=1, max_position_embeddings=48,
                               no_rope_layer_interval=2, bos_token_id=1, eos_token_id=2, pad_token_id=2), BF16, {}, None),
@@ -125,6 +128,7 @@ ADAPTERS = {
     "mistral_lora": ("mistral", {"r": 2, "lora_alpha": 7, "target_modules": ["o_proj", "gate_proj", "up_proj",
                                                                               "down_proj"]}),
     "qwen2_lora": ("qwen2", {"r": 3, "lora_alpha": 5, "use_rslora": True, "target_modules": "all-linear"}),
+    "qwen3_lora": ("qwen3", {"r": 3, "lora_alpha": 6, "target_modules": "all-linear"}),
     "phi_lora": ("phi", {"r": 5, "lora_alpha": 16, "target_modules": "all-linear"}),
     "opt_lora": ("opt", {"r": 4, "lora_alpha": 4, "target_modules": ["k_proj", "out_proj", "fc1", "fc2"]}),
     "gpt2_lora": ("gpt2", {"r": 2, "lora_alpha": 3, "use_rslora": True, "fan_in_fan_out": True,
