@@ -1,5 +1,5 @@
 /* measure.c - probabilities of the answers under the weights as they are, without a loss or a gradient: forward passes over
- * the rows of the first epoch, dealt to the ranks as in training. Cost: a third of what as many steps take. See trainer.h.
+ * the rows of the first epoch, shared out among the ranks as in training. Cost: a third of what as many steps take. See trainer.h.
  */
 #include <stdlib.h>
 #include <string.h>

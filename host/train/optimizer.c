@@ -188,7 +188,7 @@ static int master_request(struct trainer *trainer, int64_t request[2], struct er
     return comm_broadcast_host(trainer->shards.world.comm, request, 2 * sizeof *request, 0, error);
 }
 
-/* A read of rank 0; the others are in optimizer_serve. */
+/* A read of rank 0; the others are in optimizer_answer. */
 static int master_gather(void *user, int64_t offset, int64_t count, float *out, struct error *error)
 {
     struct trainer *trainer = user;
@@ -212,7 +212,7 @@ void optimizer_share(struct trainer *trainer)
     }
 }
 
-int optimizer_serve(struct trainer *trainer, bool reader, struct error *error)
+int optimizer_answer(struct trainer *trainer, bool reader, struct error *error)
 {
     int64_t request[2] = {0, 0};
     int status = STATUS_OK;

@@ -27,7 +27,7 @@ int trainer_save_into(struct trainer *trainer, struct folder *folder, const char
                       struct error *error)
 {
     struct comm *comm = trainer->shards.world.comm;
-    struct error served_error = {0};
+    struct error answer_error = {0};
     if (report)
         *report = (struct save_report){0};
     int status = shards_gather_finish(&trainer->shards, &trainer->model, error);
@@ -35,10 +35,10 @@ int trainer_save_into(struct trainer *trainer, struct folder *folder, const char
         optimizer_share(trainer);
         status = model_write(trainer, folder, run_id, report, error);
     }
-    int served = optimizer_serve(trainer, folder, &served_error);
-    if (!status && served) {
-        *error = served_error;
-        status = served;
+    int answered = optimizer_answer(trainer, folder, &answer_error);
+    if (!status && answered) {
+        *error = answer_error;
+        status = answered;
     }
     return comm_agree(comm, status, error);
 }

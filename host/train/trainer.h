@@ -120,10 +120,10 @@ int optimizer_gradient_norm(struct trainer *trainer, struct error *error);
 /* Clipping and update of matrices (decayed) and vectors, given the norm; the device itself skips a non-finite step. The
  * parameters are whole again after shards_gather_finish. */
 int optimizer_step(struct trainer *trainer, double rate, struct error *error);
-/* From here on rank 0 can read all master weights, while the others answer in optimizer_serve until rank 0 calls it as
+/* From here on rank 0 can read all master weights, while the others answer in optimizer_answer until rank 0 calls it as
  * the reader: every time anew. */
 void optimizer_share(struct trainer *trainer);
-int optimizer_serve(struct trainer *trainer, bool reader, struct error *error);
+int optimizer_answer(struct trainer *trainer, bool reader, struct error *error);
 
 /* dump.c: writes what is in the device after the micro-batches of a step and before its update. */
 int dump_micro_batch(const struct trainer *trainer, const char *directory, int micro_batch, struct error *error);

@@ -1,5 +1,5 @@
-/* test_ranks.c - training with several ranks on this machine: as many micro-batches per step, dealt to 1, 2, 4 and 8 ranks,
- * give the same step; split or whole optimizer state gives the same bits; LoRA; the batch form; idle ranks;
+/* test_ranks.c - training with several ranks on this machine: as many micro-batches per step, shared out among 1, 2, 4
+ * and 8 ranks, give the same step; sharded or whole optimizer state gives the same bits; LoRA; the batch form; idle ranks;
  * what ends a run ends it on all ranks.
  *
  * Started with arguments, the program is one rank of a run on the engine that comes first (the command line of the other
