@@ -2,6 +2,7 @@
 #include "command.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,11 +11,21 @@
 
 #include "config_file.h"
 
+int stdout_failed(int failure, struct error *error)
+{
+    return failure == EPIPE ? error_set(error, STATUS_PIPE, "%s", "")
+                            : error_set(error, STATUS_RUNTIME, "stdout: cannot be written: %s", strerror(failure));
+}
+
 int stdout_finish(struct error *error)
 {
-    if (fflush(stdout) || ferror(stdout))
-        return error_set(error, STATUS_RUNTIME, "stdout: cannot be written: %s", strerror(errno));
-    return STATUS_OK;
+    struct pollfd reader = {.fd = STDOUT_FILENO, .events = POLLOUT};
+    errno = 0;
+    if (!fflush(stdout) && !ferror(stdout))
+        return STATUS_OK;
+    /* an earlier write may have failed, whose errno is lost */
+    const bool closed = errno == EPIPE || (poll(&reader, 1, 0) > 0 && reader.revents & POLLERR);
+    return stdout_failed(closed ? EPIPE : errno ? errno : EIO, error);
 }
 
 int text_print(struct buffer *text, int status, struct error *error)

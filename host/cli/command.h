@@ -94,7 +94,9 @@ const char *command_word(const struct command *command);
 int terminal_columns(void);
 /* Writes a text that `status` says is whole to stdout, and frees it. */
 int text_print(struct buffer *text, int status, struct error *error);
-/* Checks that stdout took everything; a full disk or a closed pipe is STATUS_RUNTIME. */
+/* Checks that stdout took everything; a full disk is STATUS_RUNTIME, a closed pipe STATUS_PIPE. */
 int stdout_finish(struct error *error);
+/* The status of a write to it that has failed with this errno. */
+int stdout_failed(int failure, struct error *error);
 
 #endif

@@ -69,8 +69,17 @@ static int file_add(uint64_t *sum, const char *directory, const char *name, stru
 int eval_model_checksum(const struct eval_model *m, const struct model_options *options, uint64_t *sum,
                         struct error *error)
 {
+    static const char *const files[] = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer.model", "vocab.json",
+                                        "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+                                        "chat_template.jinja", "chat_template.json"};
+    char path[4096];
+    int status = STATUS_OK;
     *sum = 0;
-    int status = file_add(sum, m->directory, "config.json", error);
+    for (size_t i = 0; i < sizeof files / sizeof *files && !status; i++) {
+        status = file_join(path, sizeof path, m->directory, files[i], error);
+        if (!status && file_exists(path))
+            status = file_add(sum, m->directory, files[i], error);
+    }
     for (int i = 0; i < m->weights.source.shards && !status; i++)
         status = file_add(sum, m->directory, m->weights.source.shard_name[i], error);
     if (!status && *options->adapter)

@@ -24,7 +24,7 @@ struct eval_model {
 int eval_model_open(struct eval_model *m, const struct model_options *options, const struct prompt_options *prompt,
                     enum dtype dtype, struct error *error);
 void eval_model_close(struct eval_model *m);
-/* XXH3 over the files that decide what the model computes: the weights, the adapter, config.json. */
+/* XXH3 over the files that decide what the model computes of a text: the weights, the adapter, configs, those of the tokenizer. */
 int eval_model_checksum(const struct eval_model *m, const struct model_options *options, uint64_t *sum,
                         struct error *error);
 

@@ -227,8 +227,11 @@ int generator_run(struct generator *generator, const struct token_list *prompts,
         status = batch_next_ids(generator, first_index, generator->ids, error);
         if (!status)
             status = live_update(generator, generator->ids, eos, eos_count, out, &live, error);
+        int first = waiting;
+        for (int i = 0; i < live; i++)
+            first = generator->live[i].prompt < first ? generator->live[i].prompt : first;
         if (!status && generator->advanced)
-            generator->advanced(generator->advanced_user, waiting - live);
+            status = generator->advanced(generator->advanced_user, waiting - live, first, error);
     }
     return status;
 }

@@ -36,7 +36,8 @@ struct generator {
     int32_t *free_slot;     /* [slots] with n live sequences the first slots - n are the free ones */
     int32_t *ids;           /* [slots] */
     int64_t *counters;
-    void (*advanced)(void *user, int done); /* how many prompts are done, after every step; NULL: nobody asks */
+    /* After every step: how many prompts are done, and how many of the first are; a status ends the run. NULL: nobody asks */
+    int (*advanced)(void *user, int done, int done_first, struct error *error);
     void *advanced_user;
 };
 

@@ -45,25 +45,56 @@ static void largest_batch(const struct batch_sequence *sequences, const struct p
     }
 }
 
-int scorer_open(struct model *model, struct device *device, const struct model_config *config,
-                const struct weights *weights, const struct batch_sequence *sequences, const int32_t *group_first,
-                int groups, int batch_size, struct error *error)
+/* From so many rows on the CPU's linear takes its sums in another order: with fewer, a batch is filled up, so that a row has
+ * the same bits whatever its neighbours are. */
+enum { ROWS_MIN = 16 };
+
+static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
+/* Room to grow, once it has turned out that the first did not do. */
+static int64_t room(int64_t needed, int64_t before)
 {
-    int64_t rows, targets, count;
-    struct parts parts;
-    int status = parts_make(&parts, group_first, groups, error);
-    if (status)
-        return status;
-    largest_batch(sequences, &parts, batch_size, &rows, &targets, &count);
-    free(parts.first);
-    status = model_create(model, config, device->engine->dtype, error);
+    return larger(needed, ROWS_MIN) + (before ? needed / 4 : 0);
+}
+
+static int scorer_room(struct scorer *s, int64_t rows, int64_t targets, int64_t sequences, struct error *error)
+{
+    struct model *model = s->model;
+    if (s->values && rows <= model->max_rows && targets <= model->max_targets && sequences <= model->max_sequences)
+        return STATUS_OK;
+    const bool again = s->values != NULL;
+    rows = larger(again ? model->max_rows : 0, room(rows, again));
+    targets = larger(again ? model->max_targets : 0, room(targets, again));
+    sequences = larger(again ? model->max_sequences : 0, room(sequences, again));
+    batch_free(&s->batch, s->device);
+    free(s->values);
+    free(s->score);
+    s->values = NULL;
+    s->score = NULL;
+    if (again)
+        model_release(model);
+    int status = model_plan(model, false, rows, targets, sequences, error);
     if (!status)
-        status = model_plan(model, false, rows, targets, count, error);
+        status = model_allocate(model, s->device, error);
     if (!status)
-        status = model_allocate(model, device, error);
+        status = weights_load(s->weights, model, error);
     if (!status)
-        status = weights_load(weights, model, error);
+        status = batch_create(&s->batch, s->device, rows, targets, sequences, error);
+    if (!status && !(s->score = memory_array((size_t)sequences, sizeof *s->score, error)))
+        status = STATUS_MEMORY;
+    if (!status && !(s->values = memory_array(2 * (size_t)targets, sizeof *s->values, error)))
+        status = STATUS_MEMORY;
     return status;
+}
+
+void scorer_close(struct scorer *s)
+{
+    if (s->device)
+        batch_free(&s->batch, s->device);
+    free(s->values);
+    free(s->score);
+    free(s->first);
+    *s = (struct scorer){0};
 }
 
 /* Reads a stat array of the head back as double. */
@@ -112,6 +143,10 @@ int score_batch(struct model *model, struct batch *batch, const struct batch_seq
                 const int32_t *group_first, int groups, bool keep_tokens, double *values, struct score *score,
                 struct error *error)
 {
+    struct batch_size size = {0};
+    for (int g = 0; g < groups; g++)
+        batch_group_size(sequences + group_first[g], group_first[g + 1] - group_first[g], true, &size);
+    batch->padded = size.rows < ROWS_MIN || size.targets < ROWS_MIN;
     int status = batch_pack(batch, model->device, sequences, group_first, groups, true, model->config.vocab_size, error);
     if (!status)
         status = model_forward(model, batch, error);
@@ -122,28 +157,40 @@ int score_batch(struct model *model, struct batch *batch, const struct batch_seq
     return status ? status : sequence_scores(batch, values, values + batch->targets, keep_tokens, score, error);
 }
 
-int scorer_run(struct model *model, const struct batch_sequence *sequences, const int32_t *group_first, int groups,
-               int batch_size, bool keep_tokens, struct score *score, struct error *error)
+/* Parts from .. to - 1 of the list. */
+static int parts_score(struct scorer *s, const struct batch_sequence *sequences, const struct parts *parts, int from, int to,
+                       scorer_done done, void *user, struct error *error)
 {
-    struct batch batch = {0};
-    struct parts parts;
-    double *values = memory_array(2 * (size_t)model->max_targets, sizeof *values, error);
-    int32_t *first = memory_array((size_t)batch_size + 1, sizeof *first, error);
-    int status = parts_make(&parts, group_first, groups, error);
-    if (!status && (!values || !first))
-        status = STATUS_MEMORY;
+    const int32_t begin = parts->first[from];
+    const int count = parts->first[to] - begin;
+    for (int p = from; p <= to; p++)
+        s->first[p - from] = parts->first[p] - begin;
+    int status = score_batch(s->model, &s->batch, sequences + begin, s->first, to - from, s->keep_tokens, s->values, s->score,
+                             error);
     if (!status)
-        status = batch_create(&batch, model->device, model->max_rows, model->max_targets, model->max_sequences, error);
-    for (int from = 0; from < parts.count && !status; from += batch_size) {
-        const int to = from + batch_size < parts.count ? from + batch_size : parts.count;
-        const int32_t begin = parts.first[from];
-        for (int p = from; p <= to; p++)
-            first[p - from] = parts.first[p] - begin;
-        status = score_batch(model, &batch, sequences + begin, first, to - from, keep_tokens, values, score + begin, error);
+        status = done(user, begin, count, s->score, error);
+    for (int i = 0; i < count; i++) {
+        free(s->score[i].token_logprobs);
+        s->score[i] = (struct score){0};
     }
-    batch_free(&batch, model->device);
+    return status;
+}
+
+int scorer_run(struct scorer *s, const struct batch_sequence *sequences, const int32_t *group_first, int groups,
+               scorer_done done, void *user, struct error *error)
+{
+    struct parts parts;
+    int64_t rows, targets, count;
+    int status = parts_make(&parts, group_first, groups, error);
+    if (!status && !s->first && !(s->first = memory_array((size_t)s->batch_size + 1, sizeof *s->first, error)))
+        status = STATUS_MEMORY;
+    if (!status) {
+        largest_batch(sequences, &parts, s->batch_size, &rows, &targets, &count);
+        status = scorer_room(s, rows, targets, count, error);
+    }
+    for (int from = 0; !status && from < parts.count; from += s->batch_size)
+        status = parts_score(s, sequences, &parts, from, from + s->batch_size < parts.count ? from + s->batch_size : parts.count,
+                             done, user, error);
     free(parts.first);
-    free(first);
-    free(values);
     return status;
 }

@@ -23,21 +23,33 @@ int score_batch(struct model *model, struct batch *batch, const struct batch_seq
                 const int32_t *group_first, int groups, bool keep_tokens, double *values, struct score *score,
                 struct error *error);
 
-/* Scores all groups (group g is sequences group_first[g] .. group_first[g+1]-1) in batches of at most batch_size
- * groups (or parts of one). score[s] for every sequence; the caller frees token_logprobs, after a failure too. model must have been
- * allocated by scorer_open with sizes from the same sequences. */
-int scorer_run(struct model *model, const struct batch_sequence *sequences, const int32_t *group_first, int groups,
-               int batch_size, bool keep_tokens, struct score *score, struct error *error);
-
 /* Of every target row of the batch that the model has just run, if it has head_statistics: mean and variance of log p
  * under p, and the likeliest token. Each has room for batch->targets numbers; rows of sequence s are
  * batch->host.sequence_begin[s] .. [s + 1] - 1. */
 int score_statistics(struct model *model, const struct batch *batch, double *mean, double *variance, int32_t *argmax,
                      struct error *error);
 
-/* Plans, allocates and loads a model of a folder for scoring exactly these groups. */
-int scorer_open(struct model *model, struct device *device, const struct model_config *config,
-                const struct weights *weights, const struct batch_sequence *sequences, const int32_t *group_first,
-                int groups, int batch_size, struct error *error);
+/* A model with room for the batches that it has had to score so far. */
+struct scorer {
+    struct model *model; /* laid out by model_create; planned, allocated and loaded by scorer_run */
+    struct device *device;
+    const struct weights *weights;
+    int batch_size;      /* groups, or parts of large ones, at a time */
+    bool keep_tokens;
+    struct batch batch;
+    double *values;      /* [2 * targets] */
+    struct score *score; /* [sequences] of a batch */
+    int32_t *first;      /* [batch_size + 1] */
+};
+
+/* Told of every batch when it is done: sequences begin .. begin + count - 1 of the list. Ends the run by a status. */
+typedef int (*scorer_done)(void *user, int begin, int count, const struct score *score, struct error *error);
+
+/* Scores all groups (group g is sequences group_first[g] .. group_first[g+1]-1) in order. May be called again and again;
+ * a list with a larger batch than all before it makes room anew, and loads the weights for it. Start with the first five
+ * members set; scorer_close after a failure too. */
+int scorer_run(struct scorer *scorer, const struct batch_sequence *sequences, const int32_t *group_first, int groups,
+               scorer_done done, void *user, struct error *error);
+void scorer_close(struct scorer *scorer);
 
 #endif

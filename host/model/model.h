@@ -110,6 +110,8 @@ int model_plan(struct model *model, bool training, int64_t max_rows, int64_t max
                struct error *error);
 /* Allocates what is planned and uploads the rotary tables. */
 int model_allocate(struct model *model, struct device *device, struct error *error);
+/* Gives the memory back, weights and all; model_plan can be called anew. Not with LoRA. */
+void model_release(struct model *model);
 void model_free(struct model *model);
 
 /* What the optimizer works on: the adapters with LoRA, otherwise everything. The first `decayed` elements are matrices. */

@@ -184,6 +184,13 @@ int model_plan(struct model *model, bool training, int64_t max_rows, int64_t max
     return status;
 }
 
+void model_release(struct model *model)
+{
+    memory_plan_free(&model->plan, model->device);
+    free(model->activations);
+    model->activations = NULL;
+}
+
 /* Uploads a table computed in double as the engine's statistics type. */
 static int table_upload(struct model *model, void *to, double *table, int64_t count, struct error *error)
 {

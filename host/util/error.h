@@ -13,7 +13,8 @@ enum status {
     STATUS_MEMORY = 4,    /* does not fit */
     STATUS_NONFINITE = 5, /* three steps in a row with non-finite numbers */
     STATUS_PEER = 6,      /* another rank was lost */
-    STATUS_SIGNAL = 75    /* stopped on a signal, checkpoint written; for runs that can be resumed, which none can yet */
+    STATUS_SIGNAL = 75,   /* stopped on a signal, checkpoint written; for runs that can be resumed, which none can yet */
+    STATUS_PIPE = 141     /* the reader of standard output has gone: without a line, as SIGPIPE ends other programs */
 };
 
 struct error {

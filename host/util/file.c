@@ -21,6 +21,14 @@ static bool device_ends(int fd, const struct stat *info)
     return S_ISCHR(info->st_mode) && (isatty(fd) || info->st_rdev == makedev(1, 3));
 }
 
+int file_check_ends(int fd, const char *name, struct error *error)
+{
+    struct stat info;
+    if (!fstat(fd, &info) && (S_ISCHR(info.st_mode) || S_ISBLK(info.st_mode)) && !device_ends(fd, &info))
+        return error_set(error, STATUS_INPUT, "%s: is a device; expected a file or a pipe", name);
+    return STATUS_OK;
+}
+
 /* Pipes that the caller has opened already have names there. */
 static bool is_open_already(const char *path)
 {

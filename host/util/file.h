@@ -15,6 +15,8 @@ int file_read(const char *path, size_t max_bytes, char **data, size_t *length, s
 /* Opens what can be read to an end: a file, a pipe that is open already (/dev/stdin, /dev/fd/N), a terminal, /dev/null; may_wait:
  * a named pipe too, whose writer may yet have to come. Never blocks. *bytes: a file's size, else 0. */
 int file_open_read(const char *path, bool may_wait, int *fd, int64_t *bytes, struct error *error);
+/* Refuses a device that may give bytes without end. */
+int file_check_ends(int fd, const char *name, struct error *error);
 /* Waits for bytes and reads up to `most`; *got 0 at the end. A signal that interrupt_catch catches ends the wait with
  * STATUS_RUNTIME. */
 int file_read_some(int fd, const char *path, void *to, size_t most, size_t *got, struct error *error);

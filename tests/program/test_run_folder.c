@@ -296,7 +296,7 @@ static void test_damaged_model(void **state)
                                                 temporary),
                           text = program_line("generate --model %s/damaged --prompt Who --max_new_tokens 3", temporary);
     program_expect_error(&scores, STATUS_NONFINITE, "data.jsonl:1: the log-probability is not finite");
-    assert_non_null(strstr(scores.out, "\"logprob_sum\": null"));
+    assert_string_equal(scores.out, "");
     program_expect_error(&text, STATUS_NONFINITE, "prompt 1: the logits of token 1 are not finite");
     program_free(&scores);
     program_free(&text);

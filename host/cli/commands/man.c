@@ -81,7 +81,7 @@ static int command_print(const struct command *command, void *out, struct error 
 static const char ending[] =
     ".SH EXIT STATUS\n"
     "0 done, 1 run\\-time failure, 2 usage or config, 3 bad input file, 4 memory, 5 non\\-finite numbers, 6 a peer rank was\n"
-    "lost, 75 stopped on a signal with a checkpoint written.\n"
+    "lost, 75 stopped on a signal with a checkpoint written, 141 the reader of standard output is gone.\n"
     ".SH FILES\n"
     "A CONFIG is a JSON file of options by name (a name with a dot is a member of an object), a run.json, or the folder of a\n"
     "run. Flags override it. Every command with options prints its keys with \\-\\-help_config.\n";

@@ -1,24 +1,25 @@
 /* score.c - `flat score`: rows with their answers in, the same objects out with num_tokens, logprob_sum and prob_mean (and
- * token_logprobs with --tokens). Neighbouring rows of one prompt share its rows of the batch.
+ * token_logprobs with --tokens). Neighbouring rows of one prompt share its rows of the batch. Rows are read a window at a
+ * time and written a batch at a time: memory does not grow with their number.
  */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "../../eval/eval_model.h"
 #include "../../eval/score.h"
 #include "../../io/json/json.h"
-#include "../../model/adapter.h"
-#include "../../model/model_options.h"
 #include "../../train/examples.h"
-#include "../../util/file.h"
 #include "../command.h"
 #include "../prompt_lines.h"
+#include "../row_output.h"
 
 struct score_options {
     struct model_options model;
     struct examples_options examples;
     struct input_options input;
+    struct output_options output;
     struct device_options device;
     struct log_options log;
     bool tokens;
@@ -37,27 +38,31 @@ static const struct command_group groups[] = {
     {&max_length_option_group, offsetof(struct score_options, examples)},
     {&prompt_option_group, offsetof(struct score_options, input.prompt)},
     {&input_option_group, offsetof(struct score_options, input)},
+    {&row_output_option_group, offsetof(struct score_options, output)},
     {&score_option_group, 0},
     {&device_option_group, offsetof(struct score_options, device)},
     {&log_option_group, offsetof(struct score_options, log)},
     {NULL, 0},
 };
 
+static const char *const results[] = {"num_tokens", "logprob_sum", "prob_mean", "token_logprobs", NULL};
+
 struct scoring {
-    struct prompt_lines lines;
-    struct tokenizer *tokenizer;
-    struct model_config config;
-    struct weights weights;
-    struct adapter adapter;
-    struct model model, table; /* table: the parameter table alone, to check the weights before a device is opened */
+    const struct score_options *options;
     struct device device;
-    struct token_list ids;
-    struct batch_sequence *sequence; /* [lines] */
-    int32_t *group_first;            /* [groups + 1] */
-    int groups;
-    struct score *score;             /* [lines] */
+    struct eval_model model;
+    struct prompt_lines lines;
+    struct row_output output;
+    struct scorer scorer;
     int64_t max_length;
     struct example_counts counts;
+    /* of the window: the rows that are not in the output yet, from `begin` on */
+    int begin;
+    struct token_list ids;
+    struct batch_sequence *sequence; /* [rows - begin] */
+    int32_t *group_first;            /* [groups + 1] */
+    int groups;
+    struct buffer line;
 };
 
 static bool same_prompt(const struct prompt_lines *lines, int i, int k)
@@ -67,31 +72,29 @@ static bool same_prompt(const struct prompt_lines *lines, int i, int k)
            !memcmp(a->text.data, b->text.data, a->answer_begin);
 }
 
-static int sequences_encode(struct scoring *s, const struct score_options *options, struct error *error)
+static int sequences_encode(struct scoring *s, struct error *error)
 {
-    int count = s->lines.data.rows, status = STATUS_OK;
+    const int count = s->lines.data.rows - s->begin;
+    int status = STATUS_OK;
+    free(s->sequence);
+    free(s->group_first);
+    s->ids.length = 0;
+    s->groups = 0;
     s->sequence = memory_array((size_t)count, sizeof *s->sequence, error);
     s->group_first = memory_array((size_t)count + 1, sizeof *s->group_first, error);
-    s->score = memory_array((size_t)count, sizeof *s->score, error);
-    if (!s->sequence || !s->group_first || !s->score)
+    if (!s->sequence || !s->group_first)
         return STATUS_MEMORY;
-    int32_t eos = tokenizer_eos(s->tokenizer) >= 0 ? tokenizer_eos(s->tokenizer)
-                  : s->config.eos_token_ids        ? s->config.eos_token_id[0]
-                                                   : -1;
-    if (eos < 0)
-        return error_set(error, STATUS_INPUT, "%s: neither the tokenizer nor config.json names an eos_token",
-                         options->model.model_name_or_path);
     for (int i = 0; i < count && !status; i++) {
-        const struct dataset_row *row = &s->lines.data.row[i];
+        const struct dataset_row *row = &s->lines.data.row[s->begin + i];
         const size_t begin = s->ids.length;
         struct batch_sequence *sequence = &s->sequence[i];
         status = row->ids ? chunk_append(row, &s->ids, &sequence->answer_begin, &s->counts, error)
-                          : example_encode(s->tokenizer, &s->lines.text[i], eos, s->max_length, &s->ids,
-                                           &sequence->answer_begin, &s->counts, error);
+                          : example_encode(s->model.tokenizer, &s->lines.text[s->begin + i], s->model.eos, s->max_length,
+                                           &s->ids, &sequence->answer_begin, &s->counts, error);
         if (status)
             error_prefix(error, "%s:%d", s->lines.data.path, row->line);
         sequence->length = (int32_t)(s->ids.length - begin);
-        if (!i || !same_prompt(&s->lines, i - 1, i))
+        if (!i || !same_prompt(&s->lines, s->begin + i - 1, s->begin + i))
             s->group_first[s->groups++] = i;
     }
     s->group_first[s->groups] = count;
@@ -103,100 +106,89 @@ static int sequences_encode(struct scoring *s, const struct score_options *optio
     return status;
 }
 
-static int line_print(const struct dataset_row *row, const struct score *score, bool tokens, struct error *error)
+static int row_write(struct scoring *s, const struct dataset_row *row, const struct score *score, struct error *error)
 {
+    if (!isfinite(score->logprob_sum))
+        return error_set(error, STATUS_NONFINITE, "%s:%d: the log-probability is not finite: the model is damaged",
+                         s->lines.data.path, row->line);
     cJSON *members = cJSON_CreateObject();
-    bool ok = members && json_add_int(members, "num_tokens", score->num_tokens) &&
-              json_add_number(members, "logprob_sum", score->logprob_sum) &&
-              json_add_number(members, "prob_mean", score->prob_mean);
-    if (ok && tokens) {
-        cJSON *array = cJSON_AddArrayToObject(members, "token_logprobs");
+    bool ok = members && json_add_int(members, results[0], score->num_tokens) &&
+              json_add_number(members, results[1], score->logprob_sum) &&
+              json_add_number(members, results[2], score->prob_mean);
+    if (ok && score->token_logprobs) {
+        cJSON *array = cJSON_AddArrayToObject(members, results[3]);
         ok = array != NULL;
         for (int32_t i = 0; i < score->num_tokens && ok; i++)
             ok = cJSON_AddItemToArray(array, cJSON_CreateNumber(score->token_logprobs[i]));
     }
-    int status = ok ? prompt_line_print(row, members, error) : error_set(error, STATUS_MEMORY, "out of host memory");
+    int status = ok ? prompt_line_make(row, members, &s->line, error) : error_set(error, STATUS_MEMORY, "out of host memory");
     cJSON_Delete(members);
-    return status;
+    return status ? status : row_output_write(&s->output, s->line.data, s->line.length, error);
 }
 
-/* A null among the results is no result. */
-static int finite_check(const struct scoring *s, struct error *error)
+static int batch_write(void *user, int begin, int count, const struct score *score, struct error *error)
 {
-    int bad = 0, first = 0;
-    for (int i = s->lines.data.rows - 1; i >= 0; i--)
-        if (!isfinite(s->score[i].logprob_sum)) {
-            bad++;
-            first = i;
-        }
-    return bad ? error_set(error, STATUS_NONFINITE, "%s:%d: the log-probability is not finite; so it is of %d of %d rows: the "
-                           "model is damaged", s->lines.data.path, s->lines.data.row[first].line, bad, s->lines.data.rows)
-               : STATUS_OK;
+    struct scoring *s = user;
+    int status = STATUS_OK;
+    for (int i = 0; i < count && !status; i++)
+        status = row_write(s, &s->lines.data.row[s->begin + begin + i], &score[i], error);
+    struct error second;
+    const int flushed = row_output_flush(&s->output, status ? &second : error);
+    return status ? status : flushed;
+}
+
+/* The next rows, but for those that the output has. */
+static int window_read(struct scoring *s, struct error *error)
+{
+    int status = prompt_lines_next(&s->lines, s->model.tokenizer, s->max_length, error);
+    bool kept = true;
+    for (s->begin = 0; !status && kept && s->begin < s->lines.data.rows; s->begin += kept)
+        status = row_output_keeps(&s->output, &s->lines.data.row[s->begin], s->lines.data.path, results, &kept, error);
+    return status ? status : sequences_encode(s, error);
 }
 
 static int scoring_run(struct scoring *s, struct invocation *run, struct error *error)
 {
-    const struct score_options *options = run->options;
-    const char *directory = options->model.model_name_or_path;
-    int status = model_config_read(&s->config, directory, error);
+    const struct score_options *options = s->options;
+    int status = device_open_chosen(&s->device, &options->device, 0, error);
     if (!status)
-        status = tokenizer_load(&s->tokenizer, directory, error);
+        status = eval_model_open(&s->model, &options->model, &options->input.prompt, s->device.engine->dtype, error);
     if (!status) {
-        tokenizer_limit(s->tokenizer, s->config.vocab_size);
-        log_warnings(&run->log, tokenizer_warnings(s->tokenizer));
+        log_warnings(&run->log, tokenizer_warnings(s->model.tokenizer));
+        log_warnings(&run->log, s->model.adapter.warnings.data);
     }
-    const int64_t context = status ? 0 : context_length(&s->config);
+    const int64_t context = status ? 0 : context_length(&s->model.config);
     s->max_length = options->examples.max_length < context ? options->examples.max_length : context;
+    s->scorer = (struct scorer){&s->model.model, &s->device, &s->model.weights, (int)options->input.batch_size, options->tokens};
     if (!status)
-        status = prompt_lines_read(&s->lines, &options->input, true, directory, s->tokenizer, s->max_length, error);
+        status = prompt_lines_open(&s->lines, &options->input, &s->model.prompt, true, error);
     if (!status)
-        prompt_lines_announce(&s->lines, options->input.prompt.chosen, &run->log);
-    if (!status)
-        status = model_create(&s->table, &s->config, DTYPE_F32, error);
-    if (!status)
-        status = weights_open(&s->weights, &s->table, options->model.model_name_or_path, error);
-    if (!status && *options->model.adapter) {
-        status = adapter_open(&s->adapter, &s->table, options->model.adapter, error);
-        s->weights.adapter = &s->adapter;
+        status = row_output_open(&s->output, &options->output, run, &s->model, &options->model, &run->log, error);
+    while (!status && !(status = window_read(s, error)) && s->lines.data.rows) {
+        if (!s->lines.first)
+            prompt_lines_announce(&s->lines, options->input.prompt.chosen, &run->log);
+        if (s->groups)
+            status = scorer_run(&s->scorer, s->sequence, s->group_first, s->groups, batch_write, s, error);
     }
-    log_warnings(&run->log, s->adapter.warnings.data);
-    if (!status)
-        status = sequences_encode(s, options, error);
-    if (!status)
-        status = device_open_chosen(&s->device, &options->device, 0, error);
-    if (!status)
-        status = scorer_open(&s->model, &s->device, &s->config, &s->weights, s->sequence, s->group_first, s->groups,
-                             (int)options->input.batch_size, error);
-    if (!status)
-        status = scorer_run(&s->model, s->sequence, s->group_first, s->groups, (int)options->input.batch_size,
-                            options->tokens, s->score, error);
     char line[400];
     for (int next = 0; !status && example_counts_line(&s->counts, &next, line, sizeof line);)
         log_warning(&run->log, "%s", line);
-    for (int i = 0; i < s->lines.data.rows && !status; i++)
-        status = line_print(&s->lines.data.row[i], &s->score[i], options->tokens, error);
-    if (!status)
-        status = stdout_finish(error);
-    return status ? status : finite_check(s, error);
+    const int closed = row_output_close(&s->output, !status, error);
+    return status ? status : closed;
 }
 
 static int score_run(struct invocation *run, struct error *error)
 {
-    struct scoring s = {0};
+    struct scoring s = {.options = run->options};
     int status = scoring_run(&s, run, error);
-    for (int i = 0; s.score && i < s.lines.data.rows; i++)
-        free(s.score[i].token_logprobs);
-    free(s.score);
+    scorer_close(&s.scorer);
     free(s.group_first);
     free(s.sequence);
     free(s.ids.id);
-    model_free(&s.model);
-    model_free(&s.table);
-    weights_close(&s.weights);
-    adapter_free(&s.adapter);
-    tokenizer_free(s.tokenizer);
+    buffer_free(&s.line);
+    prompt_lines_close(&s.lines);
+    eval_model_close(&s.model);
     device_close(&s.device);
-    prompt_lines_free(&s.lines);
     return status;
 }
 
@@ -208,7 +200,7 @@ const struct command command_score = {
     .summary = "Probabilities of answers: {\"prompt\", \"answer\"} lines in, JSON lines out; the model, template and keys of "
                "a run where its folder or config is given.",
     .examples = {"flat score --model DIR --data answers.jsonl",
-                 "flat score --model DIR --data forget.jsonl --prompt_template llama2_chat --tokens",
+                 "flat score --model DIR --data forget.jsonl --tokens --output scores.jsonl --resume",
                  "flat score runs/tofu --data forget.jsonl > after.jsonl"},
     .groups = groups,
     .options_bytes = sizeof(struct score_options),

@@ -3,10 +3,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "../../io/json/json.h"
 #include "../../io/tokenizer/tokenizer.h"
 #include "../../model/model_options.h"
+#include "../../util/file.h"
 #include "../command.h"
 
 struct tokenize_options {
@@ -82,10 +84,12 @@ static int tokenize_run(struct invocation *run, struct error *error)
     struct tokenizer *tokenizer = NULL;
     char *line = NULL, name[64];
     size_t capacity = 0;
-    int status = tokenizer_load(&tokenizer, options->model.model_name_or_path, error);
+    int status = file_check_ends(STDIN_FILENO, "stdin", error);
+    if (!status)
+        status = tokenizer_load(&tokenizer, options->model.model_name_or_path, error);
     if (!status)
         log_warnings(&run->log, tokenizer_warnings(tokenizer));
-    for (int number = 1; !status; number++) {
+    for (int number = 1; !status && !ferror(stdout); number++) {
         ssize_t length = getline(&line, &capacity, stdin);
         if (length < 0) {
             if (ferror(stdin))
