@@ -176,6 +176,24 @@ static void assert_same_files(const char *a, const char *b)
     free(right);
 }
 
+/* The tensors of two files; their headers name the run that wrote them. */
+static void assert_same_tensors(const char *a, const char *b)
+{
+    char *file[2];
+    size_t length[2], header[2];
+    for (int i = 0; i < 2; i++) {
+        uint64_t bytes;
+        assert_int_equal(file_read(temporary_path(i ? b : a), 1 << 26, &file[i], &length[i], NULL), STATUS_OK);
+        memcpy(&bytes, file[i], sizeof bytes);
+        header[i] = sizeof bytes + (size_t)bytes;
+        assert_true(header[i] < length[i]);
+    }
+    assert_int_equal(length[0] - header[0], length[1] - header[1]);
+    assert_memory_equal(file[0] + header[0], file[1] + header[1], length[0] - header[0]);
+    free(file[0]);
+    free(file[1]);
+}
+
 static char *score_of(const char *model)
 {
     struct program_result result = program_line("score --model %s --data %s/forget01_prompts.jsonl", model, temporary);
@@ -185,7 +203,7 @@ static char *score_of(const char *model)
 }
 
 /* 40 pairs, 5 epochs: the loss falls, two runs and any number of threads give the same bits, and the output folder is a
- * model: read and saved again (a step of rate 0) it is the same file and scores the same. */
+ * model: read and saved again (a step of rate 0) its tensors are the same and it scores the same. */
 static void test_unlearn_forget01(void **state)
 {
     (void)state;
@@ -230,7 +248,7 @@ static void test_unlearn_forget01(void **state)
         temporary, shared_path("data/tofu/forget01.json"), temporary);
     program_expect(&result, STATUS_OK);
     program_free(&result);
-    assert_same_files("one/model.safetensors", "again/model.safetensors");
+    assert_same_tensors("one/model.safetensors", "again/model.safetensors");
     assert_same_files("one/tokenizer.json", "again/tokenizer.json");
     assert_same_files("one/config.json", "again/config.json");
     char *one = score_of(temporary_path("one")), *again = score_of(temporary_path("again"));
