@@ -161,8 +161,10 @@ static double divergence_naive(int divergence, bool forget, double x)
     case DIVERGENCE_jeffrey: return forget ? x + x * x / 4 + x * x * x / 16 : -x;
     case DIVERGENCE_reverse_kl: return forget ? x - 1 : exp(-x);
     case DIVERGENCE_squared_hellinger: return exp(forget ? x : -x) - 1;
-    default: return forget ? 2 - 2 * exp(-x / 2) : exp(-x) - 1;
+    case DIVERGENCE_neyman: return forget ? 2 - 2 * exp(-x / 2) : exp(-x) - 1;
+    default: fail_msg("divergence %d: its formula is to be written here once more", divergence);
     }
+    return NAN;
 }
 
 static double function_naive(const struct loss_term *term, double x)
