@@ -16,7 +16,7 @@ struct family;
 /* What is not the same in all layers. */
 enum { LAYER_SLIDING = 1, LAYER_UNROTATED = 2 };
 
-enum rope_scaling { ROPE_PLAIN, ROPE_LLAMA3, ROPE_LINEAR };
+enum rope_scaling { ROPE_PLAIN, ROPE_LLAMA3, ROPE_LINEAR, ROPE_LONG };
 
 struct model_config {
     const struct family *family;
@@ -35,6 +35,7 @@ struct model_config {
     double rope_theta;
     enum rope_scaling rope_scaling;
     double rope_factor, rope_low_freq_factor, rope_high_freq_factor, rope_original_max_positions;
+    double rope_short_factor[128], rope_attention_factor; /* ROPE_LONG: divisors of the frequencies, factor of cos and sin */
 
     enum dtype torch_dtype; /* storage of a model made from scratch */
     int32_t bos_token_id, pad_token_id; /* -1: none */
@@ -46,8 +47,12 @@ struct model_config {
 static inline int64_t query_cols(const struct model_config *c) { return c->num_attention_heads * c->head_dim; }
 static inline int64_t key_cols(const struct model_config *c) { return c->num_key_value_heads * c->head_dim; }
 
-/* Tokens that a sequence may have. */
-static inline int64_t context_length(const struct model_config *c) { return c->max_position_embeddings; }
+/* Tokens that a sequence may have. Longer ones of a model with ROPE_LONG would have other frequencies. */
+static inline int64_t context_length(const struct model_config *c)
+{
+    const int64_t original = c->rope_scaling == ROPE_LONG ? (int64_t)c->rope_original_max_positions : INT64_MAX;
+    return original < c->max_position_embeddings ? original : c->max_position_embeddings;
+}
 
 /* Keys that a query of a layer sees at most, its own included; 0: all. */
 static inline int64_t layer_window(const struct model_config *c, int layer)

@@ -38,6 +38,31 @@ static int original_positions_get(struct model_config *config, const cJSON *json
     return STATUS_OK;
 }
 
+/* Longrope, up to the context of the pretraining: a divisor for every frequency, and a factor for cos and sin that grows
+ * with how much longer the model's context is. */
+static int long_read(struct model_config *config, const cJSON *scaling, const char *name, struct error *error)
+{
+    const cJSON *list = json_member(scaling, "short_factor"), *item, *stated = json_member(scaling, "attention_factor");
+    const cJSON *ratio = json_member(scaling, "factor");
+    const double original = config->rope_original_max_positions;
+    double factor = (double)config->max_position_embeddings / original;
+    int count = 0;
+    cJSON_ArrayForEach(item, list) {
+        if (!cJSON_IsNumber(item) || !(item->valuedouble > 0) || count == 128)
+            return error_set(error, STATUS_INPUT, "%s: short_factor: expected numbers above 0, at most 128", name);
+        config->rope_short_factor[count++] = item->valuedouble;
+    }
+    if (!cJSON_IsArray(list) || !cJSON_IsArray(json_member(scaling, "long_factor")))
+        return error_set(error, STATUS_INPUT, "%s: expected the lists short_factor and long_factor", name);
+    int status = ratio && !cJSON_IsNull(ratio) ? positive_get(scaling, name, "factor", &factor, error) : STATUS_OK;
+    config->rope_attention_factor = factor > 1 ? sqrt(1 + log(factor) / log(original)) : 1;
+    if (!status && stated && !cJSON_IsNull(stated))
+        status = positive_get(scaling, name, "attention_factor", &config->rope_attention_factor, error);
+    config->rope_scaling = ROPE_LONG;
+    config->rope_factor = count; /* of the list; checked when the rotated dimensions are known */
+    return status;
+}
+
 static int scaling_read(struct model_config *config, const cJSON *json, const cJSON *scaling, const char *name,
                         struct error *error)
 {
@@ -47,6 +72,12 @@ static int scaling_read(struct model_config *config, const cJSON *json, const cJ
         status = config_member(scaling, name, "type", &type, error);
     if (status || !type || (cJSON_IsString(type) && !strcmp(type->valuestring, "default")))
         return status;
+    if (config->family->rope_long && cJSON_IsString(type) &&
+        (!strcmp(type->valuestring, "longrope") || !strcmp(type->valuestring, "su") || !strcmp(type->valuestring, "yarn")))
+        return long_read(config, scaling, name, error); /* "su" and "yarn" are older names of it in these folders */
+    if (config->family->rope_long)
+        return error_set(error, STATUS_INPUT, "%s: rope_type: expected default or longrope in a %s model", name,
+                         config->family->model_type);
     if (!cJSON_IsString(type) || (strcmp(type->valuestring, "llama3") && strcmp(type->valuestring, "linear")))
         return error_set(error, STATUS_INPUT, "%s: rope_type: \"%.60s\" is not supported; expected default, linear or "
                          "llama3", name, cJSON_IsString(type) ? type->valuestring : "(not a string)");
@@ -92,6 +123,9 @@ static int rotary_dim_read(struct model_config *config, const cJSON *json, const
     if (!status && (!(factor > 0 && factor <= 1) || config->rotary_dim % 2 || !config->rotary_dim))
         status = error_set(error, STATUS_INPUT, "%s: %s: %g; expected a number within (0, 1] that gives an even number of "
                            "rotated dimensions", path, key, factor);
+    if (!status && config->rope_scaling == ROPE_LONG && config->rope_factor != (double)(config->rotary_dim / 2))
+        status = error_set(error, STATUS_INPUT, "%s: short_factor: expected %lld numbers, half the rotated dimensions of a "
+                           "head, found %g", name, (long long)(config->rotary_dim / 2), config->rope_factor);
     return status;
 }
 
@@ -128,8 +162,10 @@ int config_rope_read(struct model_config *config, const cJSON *json, const char 
 }
 
 /* Llama-3's scaling: long wavelengths divided by the factor, short ones kept, interpolated in between. */
-static double frequency_scaled(const struct model_config *config, double frequency)
+static double frequency_scaled(const struct model_config *config, double frequency, int64_t j)
 {
+    if (config->rope_scaling == ROPE_LONG)
+        return frequency / config->rope_short_factor[j];
     if (config->rope_scaling == ROPE_LINEAR)
         return frequency / config->rope_factor;
     if (config->rope_scaling != ROPE_LLAMA3)
@@ -147,11 +183,12 @@ static double frequency_scaled(const struct model_config *config, double frequen
 void model_config_rope_tables(const struct model_config *config, int64_t positions, double *cos_table, double *sin_table)
 {
     int64_t half = config->rotary_dim / 2;
+    const double length = config->rope_scaling == ROPE_LONG ? config->rope_attention_factor : 1;
     for (int64_t j = 0; j < half; j++) {
-        double frequency = frequency_scaled(config, pow(config->rope_theta, -2.0 * (double)j / (double)config->rotary_dim));
+        double frequency = frequency_scaled(config, pow(config->rope_theta, -2.0 * (double)j / (double)config->rotary_dim), j);
         for (int64_t position = 0; position < positions; position++) {
-            cos_table[position * half + j] = cos((double)position * frequency);
-            sin_table[position * half + j] = sin((double)position * frequency);
+            cos_table[position * half + j] = length * cos((double)position * frequency);
+            sin_table[position * half + j] = length * sin((double)position * frequency);
         }
     }
 }

@@ -86,6 +86,7 @@ struct family {
     bool rotary;
     bool parallel;            /* attention and feed-forward both read the one norm of a layer and are added together */
     bool head_bias;           /* lm_head has a bias */
+    bool rope_long;           /* scaled positions are longrope's, up to original_max_position_embeddings */
     double rope_theta;        /* when config.json does not say; 0: 10000 */
     double partial_rotary_factor; /* of a head, when config.json does not say; 0: the family has no such key */
     bool windows_by_layer;    /* use_sliding_window, sliding_window, max_window_layers, layer_types */

@@ -30,7 +30,7 @@ import numpy
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import (AutoModelForCausalLM, GPT2Config, LlamaConfig, MistralConfig, OPTConfig, PhiConfig,
+from transformers import (AutoModelForCausalLM, GPT2Config, LlamaConfig, MistralConfig, OPTConfig, Phi3Config, PhiConfig,
                           Qwen2Config, Qwen3Config, SmolLM3Config)
 
 import reference
@@ -110,6 +110,11 @@ MODELS = {
     "smollm3": (SmolLM3Config(vocab_size=62, hidden_size=24, intermediate_size=28, num_hidden_layers=2,
                               num_attention_heads=3, num_key_value_heads=1, max_position_embeddings=48,
                               no_rope_layer_interval=2, bos_token_id=1, eos_token_id=2, pad_token_id=2), BF16, {}, None),
+    "phi3": (Phi3Config(vocab_size=63, hidden_size=32, intermediate_size=28, num_hidden_layers=2, num_attention_heads=2,
+                        num_key_value_heads=1, max_position_embeddings=160, original_max_position_embeddings=40,
+                        partial_rotary_factor=0.75, bos_token_id=1, eos_token_id=2, pad_token_id=2,
+                        rope_scaling={"type": "longrope", "short_factor": [1.0, 1.05, 1.2, 1.5, 2.0, 2.25],
+                                      "long_factor": [1.0, 1.5, 3.0, 5.0, 9.0, 14.0]}), BF16, {}, None),
     "phi": (PhiConfig(vocab_size=75, hidden_size=48, intermediate_size=44, num_hidden_layers=2, num_attention_heads=3,
                       max_position_embeddings=48, partial_rotary_factor=0.5), BF16, {}, None),
     "opt": (OPTConfig(vocab_size=63, hidden_size=48, word_embed_proj_dim=48, ffn_dim=52, num_hidden_layers=2,
@@ -129,6 +134,7 @@ ADAPTERS = {
                                                                               "down_proj"]}),
     "qwen2_lora": ("qwen2", {"r": 3, "lora_alpha": 5, "use_rslora": True, "target_modules": "all-linear"}),
     "qwen3_lora": ("qwen3", {"r": 3, "lora_alpha": 6, "target_modules": "all-linear"}),
+    "phi3_lora": ("phi3", {"r": 2, "lora_alpha": 6, "target_modules": ["qkv_proj", "gate_up_proj"]}),
     "phi_lora": ("phi", {"r": 5, "lora_alpha": 16, "target_modules": "all-linear"}),
     "opt_lora": ("opt", {"r": 4, "lora_alpha": 4, "target_modules": ["k_proj", "out_proj", "fc1", "fc2"]}),
     "gpt2_lora": ("gpt2", {"r": 2, "lora_alpha": 3, "use_rslora": True, "fan_in_fan_out": True,
