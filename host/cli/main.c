@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "../io/json/json.h"
@@ -64,6 +65,17 @@ static void streams_occupy(void)
         close(fd);
 }
 
+/* A stack that is too small is a crash, somewhere. Paths and blocks of operands take up to 70 KB of it at a time. */
+static int stack_check(struct error *error)
+{
+    enum { STACK_BYTES = 192 << 10 };
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_STACK, &limit) || limit.rlim_cur >= STACK_BYTES)
+        return STATUS_OK;
+    return error_set(error, STATUS_MEMORY, "the stack is limited to %lld KB; expected %d or more (ulimit -s)",
+                     (long long)limit.rlim_cur >> 10, STACK_BYTES >> 10);
+}
+
 int main(int argc, char **argv)
 {
     static const char *const instead[] = {"--help", "-h", "--version", "-V"};
@@ -77,7 +89,9 @@ int main(int argc, char **argv)
     bool command = true;
     for (size_t i = 0; i < sizeof instead / sizeof *instead; i++)
         command = command && strcmp(word, instead[i]);
-    int status = command ? command_run(argc, argv, &error) : run_without_command(word, &error);
+    int status = stack_check(&error);
+    if (!status)
+        status = command ? command_run(argc, argv, &error) : run_without_command(word, &error);
     if (argc < 2 && !status)
         status = STATUS_USAGE;
     if (status && *error.text) /* of several ranks one reports for all */

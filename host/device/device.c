@@ -2,6 +2,7 @@
 #include "device.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
@@ -40,9 +41,10 @@ static int library_load(struct device *device, const char *name, struct error *e
         return error_set(error, STATUS_USAGE, "device %s: no libflat_%s.so beside the program in %s; build it with make, "
                          "or choose another --device", name, name, path);
     /* never unmapped: threads of the engine's OpenMP and BLAS runtimes outlive the context */
+    errno = 0;
     device->library = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     if (!device->library)
-        return error_set(error, STATUS_RUNTIME, "device %s: the plugin cannot be loaded: %s", name, dlerror());
+        return error_set(error, errno == ENOMEM ? STATUS_MEMORY : STATUS_RUNTIME, "device %s: the plugin cannot be loaded: %s", name, dlerror());
     return STATUS_OK;
 }
 

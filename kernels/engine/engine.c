@@ -4,7 +4,9 @@
  */
 #include "cpu.h"
 
+#include <errno.h>
 #include <omp.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -124,6 +126,35 @@ void *engine_scratch(struct engine_context *context, int64_t pieces, size_t byte
     return context->scratch;
 }
 
+static void *thread_wait(void *lock)
+{
+    pthread_mutex_lock(lock);
+    pthread_mutex_unlock(lock);
+    return NULL;
+}
+
+/* Whether there is room for so many threads beside this one. The OpenMP runtime ends the process where it gets no thread, so
+ * they are asked for here first, all at once and one more, and then by it: from there on it has its own. 0, or an errno. */
+static int threads_start(int threads)
+{
+    pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    pthread_t thread[THREADS_MAX];
+    int started = 0, failure = 0;
+    pthread_mutex_lock(&lock);
+    while (!failure && threads > 1 && started < threads)
+        if (!(failure = pthread_create(&thread[started], NULL, thread_wait, &lock)))
+            started++;
+    pthread_mutex_unlock(&lock);
+    for (int i = 0; i < started; i++)
+        pthread_join(thread[i], NULL);
+    if (!failure) {
+#pragma omp parallel num_threads(threads)
+        {
+        }
+    }
+    return failure;
+}
+
 static int cpu_open(struct engine_context **context, const struct engine_options *options, char *error,
                     size_t error_bytes)
 {
@@ -142,6 +173,13 @@ static int cpu_open(struct engine_context **context, const struct engine_options
     opened->threads = threads > 0 ? threads : omp_get_max_threads();
     if (opened->threads > THREADS_MAX)
         opened->threads = THREADS_MAX;
+    const int failure = threads_start(opened->threads);
+    if (failure) {
+        snprintf(error, error_bytes, "CPU engine: %d threads cannot be started: %s; lower threads", opened->threads,
+                 strerror(failure));
+        free(opened);
+        return OP_MEMORY;
+    }
     snprintf(opened->describe, sizeof opened->describe, "CPU, %d thread%s, %s", opened->threads,
              opened->threads == 1 ? "" : "s", products);
     *context = opened;
@@ -193,8 +231,10 @@ static int cpu_memory_free(struct engine_context *context, size_t *bytes)
 {
     REQUIRE_ARGS(bytes);
     size_t kilobytes, limit, used;
+    errno = 0;
     if (!file_number("/proc/meminfo", "MemAvailable:", &kilobytes))
-        return engine_fail(context, OP_DEVICE, "/proc/meminfo: no line MemAvailable; free memory is not known");
+        return engine_fail(context, errno == ENOMEM ? OP_MEMORY : OP_DEVICE, "/proc/meminfo: MemAvailable cannot be read: %s; free "
+                           "memory is not known", errno ? strerror(errno) : "it is not there");
     *bytes = kilobytes * 1024;
 
     char group[384], path[448];

@@ -1,6 +1,7 @@
 /* test_rows.c - rows of score and generate as they come: in order over windows, the same whatever is scored beside them, kept by
- * an interrupted run and continued, and a closed pipe.
+ * an interrupted run and continued, a closed pipe, and little memory.
  */
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include "../support/temporary.h"
@@ -187,6 +188,40 @@ static void test_closed_pipe(void **state)
     free(text);
 }
 
+/* Little address space: a result, or exit code 4; nothing hangs, nothing crashes. */
+static void test_address_space(void **state)
+{
+    (void)state;
+    if (!model)
+        skip();
+    const char *build = getenv("FLAT_BUILD"), *said = temporary_path("stderr");
+    char program[512];
+    int done = 0, refused = 0;
+    snprintf(program, sizeof program, "%s/flat", build ? build : "build");
+    for (rlim_t megabytes = 16; megabytes <= 256; megabytes += megabytes / 4) {
+        int status;
+        const pid_t child = fork();
+        assert_true(child >= 0);
+        if (!child) {
+            const struct rlimit limit = {megabytes << 20, megabytes << 20};
+            if (!freopen("/dev/null", "w", stdout) || !freopen(said, "w", stderr) || setrlimit(RLIMIT_AS, &limit))
+                _exit(99);
+            execl(program, program, "generate", "--model", model, "--prompt", "Once", "--max_new_tokens", "2", "--quiet",
+                  "--device", "cpu", "--threads", "2", (char *)NULL);
+            _exit(99);
+        }
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_true(WIFEXITED(status));
+        if (WEXITSTATUS(status) == 127) /* not even its libraries */
+            continue;
+        done += WEXITSTATUS(status) == 0;
+        refused += WEXITSTATUS(status) == STATUS_MEMORY;
+        if (WEXITSTATUS(status) != 0 && WEXITSTATUS(status) != STATUS_MEMORY)
+            fail_msg("exit code %d with %llu MB", WEXITSTATUS(status), (unsigned long long)megabytes);
+    }
+    assert_true(done > 0 && refused > 0);
+}
+
 static int prepare(void **state)
 {
     static char path[512];
@@ -200,7 +235,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_same_bits), cmocka_unit_test(test_resume), cmocka_unit_test(test_output_options),
-        cmocka_unit_test(test_closed_pipe),
+        cmocka_unit_test(test_closed_pipe), cmocka_unit_test(test_address_space),
     };
     return cmocka_run_group_tests(tests, prepare, temporary_remove);
 }
