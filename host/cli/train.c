@@ -1,14 +1,17 @@
 /* train.c - see train.h. */
 #include "train.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 
 #include "../io/json/json.h"
 #include "../model/companions.h"
 #include "../train/agreement.h"
+#include "../train/checkpoint.h"
 #include "../train/run_folder.h"
 #include "../train/run_log.h"
 #include "../train/run_record.h"
@@ -29,6 +32,8 @@ struct training {
     struct run_record record;
     struct run_log log;
     double prob_template;     /* of the first step, before any update */
+    int64_t step, saved_step; /* made, and in the newest checkpoint */
+    char resume[FOLDER_PATH_BYTES], newest[FOLDER_PATH_BYTES]; /* checkpoints: gone on from, and written; "": none */
     double start;
     struct progress progress;
     struct profile profile;
@@ -62,7 +67,7 @@ static int save_finish(struct training *training, struct folder *folder, int64_t
     return status ? status : folder_publish(folder, FOLDER_KEEP_RUN, lock, error);
 }
 
-/* Begins the folder of a save on rank 0, and writes the model into it. */
+/* Begins the folder of a save on rank 0, and writes the model into it; without a report, a checkpoint's with the state. */
 static int save_begin(struct training *training, struct folder *folder, const char *path, int64_t step,
                       struct save_report *report, struct error *error)
 {
@@ -73,23 +78,67 @@ static int save_begin(struct training *training, struct folder *folder, const ch
     int status = writes ? folder_begin(folder, path, companions_mode(training->options->model.model_name_or_path), error)
                         : STATUS_OK;
     status = training_agree(training, status, error);
-    return status ? status : trainer_save_into(&training->trainer, writes ? folder : NULL, id, report, error);
+    if (status)
+        return status;
+    return report ? trainer_save_into(&training->trainer, writes ? folder : NULL, id, report, error)
+                  : trainer_save_checkpoint(&training->trainer, writes ? folder : NULL, id, error);
 }
 
-/* checkpoint-<step> in the run's folder: the model as it is now. */
+/* Removes the oldest checkpoints beyond save_total_limit, each out of sight first. */
+static int checkpoints_prune(struct training *training, int64_t newest, struct error *error)
+{
+    const int64_t limit = training->options->output.save_total_limit;
+    const char *directory = training->folder.path;
+    int status = STATUS_OK;
+    for (bool more = limit > 0; more && !status;) {
+        struct file_list list;
+        char path[FOLDER_PATH_BYTES], prefix[FOLDER_PATH_BYTES + 300], aside[FOLDER_PATH_BYTES];
+        int64_t oldest = newest, count = 0;
+        status = file_list_read(&list, directory, error);
+        for (size_t i = 0; i < list.count && !status; i++) {
+            const int64_t number = folder_checkpoint(list.name[i]);
+            count += number >= 0;
+            oldest = number >= 0 && number < oldest ? number : oldest;
+        }
+        file_list_free(&list);
+        more = count > limit && oldest < newest;
+        if (status || !more)
+            break;
+        snprintf(prefix, sizeof prefix, "%s/.checkpoint-%lld%s", directory, (long long)oldest, FILE_NEW_FOLDER);
+        snprintf(path, sizeof path, "%.3900s/checkpoint-%lld", directory, (long long)oldest);
+        status = file_unique_name(aside, sizeof aside, prefix, error);
+        if (!status && rename(path, aside))
+            status = error_set(error, STATUS_RUNTIME, "%s: cannot be removed: %s", path, strerror(errno));
+        if (!status)
+            status = file_remove_tree(aside, error);
+    }
+    return status;
+}
+
+/* checkpoint-<step> in the run's folder: the model as it is now, and what a run needs to go on from here. */
 static int checkpoint_save(struct training *training, int64_t step, struct error *error)
 {
     char name[64], path[FOLDER_PATH_BYTES];
     struct folder folder = {.fd = -1};
+    const bool writes = !comm_rank(training->comm);
     snprintf(name, sizeof name, "checkpoint-%lld", (long long)step);
     int status = file_join(path, sizeof path, training->folder.path, name, error);
     status = training_agree(training, status, error);
     if (!status)
         status = save_begin(training, &folder, path, step, NULL, error);
-    if (!status && !comm_rank(training->comm))
+    if (!status && writes)
+        status = checkpoint_save_state(&training->trainer, &training->log, step, &folder, error);
+    if (!status && writes)
         status = save_finish(training, &folder, step, NULL, error);
     folder_abandon(&folder);
-    return training_agree(training, status, error);
+    if (!status && writes)
+        status = checkpoints_prune(training, step, error);
+    status = training_agree(training, status, error);
+    if (!status) {
+        training->saved_step = step;
+        memcpy(training->newest, path, sizeof training->newest);
+    }
+    return status;
 }
 
 static void training_show(struct training *training, const struct step_record *record)
@@ -111,6 +160,7 @@ static int training_step(void *user, const struct step_record *record, struct er
     const struct train_options *options = training->options;
     const bool last = record->step == record->total_steps;
     int status = STATUS_OK;
+    training->step = record->step;
     for (int i = 0; record->step == 1 && i < METHOD_LOGGED && training->trainer.method->logged[i].key; i++)
         if (!strcmp(training->trainer.method->logged[i].key, "prob_template"))
             training->prob_template = record->logged[i];
@@ -123,23 +173,95 @@ static int training_step(void *user, const struct step_record *record, struct er
     if (last && record->skipped && !status)
         status = error_set(error, STATUS_NONFINITE, "step %lld: the last step has a non-finite loss or gradient; lower "
                            "learning_rate, or look at the rows named above; nothing was saved", (long long)record->step);
-    bool epoch_ends = record->step % training->trainer.steps_per_epoch == 0 || last;
-    if (!epoch_ends || options->output.save_strategy != SAVE_EPOCH)
+    const int64_t every = options->output.save_strategy == SAVE_EPOCH   ? training->trainer.steps_per_epoch
+                          : options->output.save_strategy == SAVE_STEPS ? options->output.save_steps
+                                                                        : 0;
+    if (!every || (record->step % every && (!last || options->output.save_strategy != SAVE_EPOCH)))
         return status;
     status = comm_agree(training->comm, status, error); /* saving takes all ranks */
     return status ? status : checkpoint_save(training, record->step, error);
 }
 
-/* The output must be new, or its overwriting asked for; nothing that is read may be written over. */
-static int output_check(const struct train_options *options, struct error *error)
+/* Which checkpoint the run goes on from, for all ranks. */
+static int resume_find(struct training *training, struct error *error)
 {
+    const struct output_options *output = &training->options->output;
+    char state[FOLDER_PATH_BYTES];
+    int status = STATUS_OK;
+    if (!*output->resume_from_checkpoint)
+        return status;
+    if (comm_rank(training->comm))
+        status = STATUS_OK;
+    else if (!strcmp(output->resume_from_checkpoint, "last"))
+        status = checkpoint_find_last(output->output_dir, training->resume, error);
+    else
+        snprintf(training->resume, sizeof training->resume, "%s", output->resume_from_checkpoint);
+    if (!status && *training->resume && !(status = file_join(state, sizeof state, training->resume, "trainer/state.json", error)) &&
+        !file_exists(state))
+        status = error_set(error, STATUS_USAGE, "resume_from_checkpoint: %s is no checkpoint: it has no trainer/state.json",
+                           training->resume);
+    status = training_agree(training, status, error);
+    return status ? status : comm_broadcast_host(training->comm, training->resume, sizeof training->resume, 0, error);
+}
+
+/* Whether the run may write into an output_dir that holds something: it was asked to, goes on from a checkpoint in it, or was
+ * told to go on where nothing was saved yet. */
+static int overwrites(const struct training *training, bool *may, struct error *error)
+{
+    const struct output_options *output = &training->options->output;
+    bool model = true;
+    int status = STATUS_OK;
+    if (!strcmp(output->resume_from_checkpoint, "last") && !*training->resume && file_is_directory(output->output_dir))
+        status = folder_holds_model(output->output_dir, &model, error);
+    *may = output->overwrite_output_dir || !model ||
+           (*training->resume && run_folder_has(output->output_dir, training->resume));
+    return status;
+}
+
+/* The output must be new, or its overwriting asked for; nothing that is read may be written over. */
+static int output_check(const struct training *training, struct error *error)
+{
+    const struct train_options *options = training->options;
     const struct run_input inputs[] = {{"model_name_or_path", options->model.model_name_or_path},
                                        {"adapter", options->model.adapter},
                                        {"forget_data", options->examples.forget_data},
                                        {"train_data", options->examples.train_data},
                                        {"template.file", options->template_.file}};
-    return run_folder_check(options->output.output_dir, options->output.overwrite_output_dir, inputs,
-                            (int)(sizeof inputs / sizeof *inputs), error);
+    bool may;
+    int status = overwrites(training, &may, error);
+    return status ? status
+                  : run_folder_check(options->output.output_dir, may, inputs, (int)(sizeof inputs / sizeof *inputs), error);
+}
+
+/* Room on the disk for all that the run will save, before its first step. */
+static int space_check(const struct training *training, struct error *error)
+{
+    const struct trainer *trainer = &training->trainer;
+    const struct output_options *output = &training->options->output;
+    const char *directory = training->folder.path;
+    const double gb = 1e-9;
+    struct statvfs disk;
+    double model = 0;
+    for (int t = 0; t < trainer->weights.source.tensors; t++) {
+        const struct safetensors_tensor *tensor = &trainer->weights.source.tensor[t];
+        model += output->save_dtype == SAVE_AS_READ ? (double)tensor->bytes
+                                                    : (double)tensor->elements * (output->save_dtype == SAVE_FLOAT32 ? 4 : 2);
+    }
+    const int64_t left = trainer->total_steps - trainer->first_step;
+    int64_t checkpoints = output->save_strategy == SAVE_EPOCH   ? left / trainer->steps_per_epoch
+                          : output->save_strategy == SAVE_STEPS ? left / output->save_steps
+                                                                : 0;
+    if (output->save_total_limit && checkpoints > output->save_total_limit)
+        checkpoints = output->save_total_limit + 1; /* the oldest goes when the newest is there */
+    const double each = model + checkpoint_bytes(trainer), needed = model + (double)checkpoints * each;
+    if (statvfs(directory, &disk)) /* a file system that does not say */
+        return STATUS_OK;
+    const double free_bytes = (double)disk.f_bavail * (double)disk.f_frsize;
+    if (needed <= free_bytes)
+        return STATUS_OK;
+    return error_set(error, STATUS_RUNTIME, "output_dir: %s: %.3g GB are free, and the run saves %.3g GB: the model, and %lld "
+                     "checkpoints of %.3g GB; make room, or lower save_total_limit", training->options->output.output_dir,
+                     gb * free_bytes, gb * needed, (long long)checkpoints, gb * each);
 }
 
 /* How the rows become text, and what was noticed of them. */
@@ -226,6 +348,17 @@ static int describe_run(struct training *training, struct error *error)
     int status = config ? run_record_make(&training->record, &training->trainer, config, training->run->argc,
                                           training->run->argv, error)
                         : STATUS_MEMORY;
+    char other[200] = "";
+    if (!status && *training->resume)
+        status = checkpoint_check(&training->record, training->resume, other, sizeof other, error);
+    if (!status && *training->resume)
+        log_info(&training->run->log, "goes on from %s, after step %lld", training->resume,
+                 (long long)training->trainer.first_step);
+    else if (!status && *training->options->output.resume_from_checkpoint)
+        log_info(&training->run->log, "no checkpoint in %s: begins at the beginning", training->options->output.output_dir);
+    if (!status && *other)
+        log_warning(&training->run->log, "resume_from_checkpoint: %s: another %s; what follows is the same up to rounding, not "
+                    "to the last bit", training->resume, other);
     return status ? status : run_record_write(&training->record, training->folder.path, error);
 }
 
@@ -247,8 +380,10 @@ static int training_prepare(struct training *training, struct device *device, st
         log_warning(&training->run->log, "%s", rank_env_warning(&env));
     if (training->comm && *options->trainer.dump_step)
         status = error_set(error, STATUS_USAGE, "dump_step: no one of several ranks has the whole gradient; use one");
+    if (!status)
+        status = resume_find(training, error);
     if (!status && !rank)
-        status = output_check(options, error);
+        status = output_check(training, error);
     if (!status) /* before the rest: the memory that a run needs depends on what the device stores */
         status = device_open_chosen(device, &options->device, rank_env_device(&env), error);
     status = training_agree(training, status, error);
@@ -275,9 +410,12 @@ static int training_start(struct training *training, struct device *device, stru
     const struct train_options *options = training->options;
     const bool writes = !comm_rank(training->comm);
     int status = STATUS_OK;
+    bool may = false;
     if (writes)
-        status = run_folder_open(&training->folder, options->output.output_dir, options->output.overwrite_output_dir,
-                                 companions_mode(options->model.model_name_or_path), error);
+        status = overwrites(training, &may, error);
+    if (writes && !status)
+        status = run_folder_open(&training->folder, options->output.output_dir, may,
+                                 companions_mode(options->model.model_name_or_path), training->resume, error);
     status = training_agree(training, status, error);
     if (!status && writes) {
         announce_run(training);
@@ -286,15 +424,20 @@ static int training_start(struct training *training, struct device *device, stru
     }
     if (!status)
         status = training_agree(training, trainer_start(&training->trainer, device, error), error);
+    if (!status && *training->resume)
+        status = training_agree(training, checkpoint_load(&training->trainer, training->resume, error), error);
     if (!status)
         status = agreement_check_weights(&training->trainer, error);
     if (status)
         return status;
     interrupt_catch(!training->comm); /* from the first file to the last: none is left half-written */
     if (writes)
-        status = run_log_open(&training->log, training->folder.path, error);
-    if (!status && writes)
         status = describe_run(training, error);
+    if (!status && writes)
+        status = *training->resume ? checkpoint_load_log(&training->log, training->resume, training->folder.path, error)
+                                   : run_log_open(&training->log, training->folder.path, error);
+    if (!status && writes)
+        status = space_check(training, error);
     if (writes && options->trainer.cuda_graphs && !training->trainer.graphs)
         log_warning(&training->run->log, "cuda_graphs: device %s has no graphs; the run goes on without",
                     training->trainer.device.engine->name);
@@ -377,14 +520,35 @@ static int model_save(struct training *training, struct error *error)
     return status;
 }
 
+/* A signal came: what was done so far is kept. */
+static int stop_with_checkpoint(struct training *training, struct error *error)
+{
+    const struct error why = *error;
+    int status = training->saved_step == training->step ? STATUS_OK : checkpoint_save(training, training->step, error);
+    if (status)
+        return comm_report_once(training->comm, status, error);
+    error_set(error, STATUS_SIGNAL, "%.200s; %.600s has all of it, and --resume_from_checkpoint last goes on", why.text,
+              training->newest);
+    return comm_report_once(training->comm, STATUS_SIGNAL, error);
+}
+
+/* The line of a run that failed also says where it can be gone on from. */
+static void name_newest(const struct training *training, int status, struct error *error)
+{
+    const char *path = *training->newest ? training->newest : training->resume;
+    const struct error why = *error;
+    if (status && status != STATUS_SIGNAL && training->step && *path && *why.text && !comm_rank(training->comm))
+        error_set(error, why.status, "%.600s; the newest checkpoint is %.300s", why.text, path);
+}
+
 static int training_run(struct training *training, struct error *error)
 {
     const struct train_options *options = training->options;
     struct trainer *trainer = &training->trainer;
     const bool writes = !comm_rank(training->comm);
     if (writes)
-        progress_begin(&training->progress, &training->run->log, training->finetune ? "finetune" : "unlearn", 0,
-                       trainer->total_steps, options->output.logging_steps);
+        progress_begin(&training->progress, &training->run->log, training->finetune ? "finetune" : "unlearn",
+                       trainer->first_step, trainer->total_steps, options->output.logging_steps);
     if (writes && training->run->log.terminal) /* the first step may take long */
         progress_step(&training->progress, 0, NULL, 0);
     int status = trainer_run(trainer, training_step, training, training_warn, error);
@@ -396,6 +560,8 @@ static int training_run(struct training *training, struct error *error)
         profile_print(&training->profile, stderr);
     if (!status)
         return model_save(training, error);
+    if (status == STATUS_SIGNAL && !trainer->aborted)
+        return stop_with_checkpoint(training, error);
     return trainer->aborted ? status : comm_report_once(training->comm, status, error);
 }
 
@@ -403,7 +569,7 @@ int train_run(struct invocation *run, bool finetune, struct error *error)
 {
     const struct train_command_options *options = run->options;
     struct training training = {.run = run, .options = &options->train, .finetune = finetune, .start = clock_seconds(),
-                                .folder.lock.fd = -1, .log.metrics = -1};
+                                .folder.lock.fd = -1, .log.metrics = -1, .saved_step = -1};
     struct device device = {0};
     int status;
     if (launcher_wanted(&options->launcher, &status, error))
@@ -413,6 +579,7 @@ int train_run(struct invocation *run, bool finetune, struct error *error)
         status = training_start(&training, &device, error);
     if (!status)
         status = training_run(&training, error);
+    name_newest(&training, status, error);
     interrupt_release();
     comm_close(training.comm);
     run_log_close(&training.log);

@@ -23,17 +23,11 @@ const struct option_group optimizer_option_group = {OPTION_GROUP("Optimizer", op
 
 enum { STAGING = 1 << 20 };
 
-/* Master weights that travel at a time. */
+/* Elements of the state that travel at a time. */
 static int64_t staging_elements(const struct trainer *trainer)
 {
     const int64_t elements = model_trainable(&trainer->model).elements;
     return elements < STAGING ? elements : STAGING;
-}
-
-/* Master weights are spread over the ranks: reading them takes all. */
-static bool master_is_sharded(const struct trainer *trainer)
-{
-    return trainer->shards.sharded && trainer->model.dtype == DTYPE_BF16;
 }
 
 double optimizer_bytes(enum dtype dtype, enum dtype grad_dtype)
@@ -63,9 +57,9 @@ int optimizer_plan(struct trainer *trainer, struct error *error)
     if (!status)
         status = memory_plan_add(plan, MEMORY_SCRATCH, "step totals and gradient norm", STEP_TOTALS, sizeof(double),
                                  (void **)&trainer->totals, error);
-    if (!status && master_is_sharded(trainer))
-        status = memory_plan_add(plan, MEMORY_SCRATCH, "master weights on their way", staging_elements(trainer),
-                                 sizeof(float), (void **)&trainer->staging, error);
+    if (!status && trainer->shards.sharded)
+        status = memory_plan_add(plan, MEMORY_SCRATCH, "optimizer state on its way", staging_elements(trainer), stat,
+                                 &trainer->staging, error);
     model->master.shard = trainer->shards.state_range;
     model->master.shards = trainer->shards.state_ranges;
     return status;
@@ -154,12 +148,26 @@ int optimizer_step(struct trainer *trainer, double rate, struct error *error)
     return status ? status : shards_gather_begin(&trainer->shards, &trainer->model, error);
 }
 
-/* Elements [offset, offset + count) of the master weights, at most STAGING of them, from those who keep them to the
- * staging buffer of all. Every rank calls this with the same range. */
-static int master_exchange(struct trainer *trainer, int64_t offset, int64_t count, struct error *error)
+/* ---- reading and writing the state ------------------------------------------------------------------------------- */
+
+/* An array of the state, this rank's part of it, and the bytes of an element. */
+static char *array_of(const struct trainer *trainer, enum optimizer_array array, size_t *size)
+{
+    *size = array == OPTIMIZER_MASTER ? sizeof(float) : dtype_size(dtype_stat(trainer->model.dtype));
+    return array == OPTIMIZER_MASTER ? (char *)trainer->model.master.value
+           : array == OPTIMIZER_M    ? trainer->m
+                                     : trainer->v;
+}
+
+/* Elements [offset, offset + count) of an array, at most STAGING of them, from those who keep them to the staging buffer of
+ * all. Every rank calls this with the same range. */
+static int state_exchange(struct trainer *trainer, enum optimizer_array array, int64_t offset, int64_t count,
+                          struct error *error)
 {
     const struct shards *shards = &trainer->shards;
     struct device *device = &trainer->device;
+    size_t size;
+    const char *own = array_of(trainer, array, &size);
     int status = STATUS_OK;
     for (int b = 0; b < shards->buckets && !status; b++)
         for (int rank = 0; rank < shards->world.size && !status; rank++) {
@@ -169,44 +177,72 @@ static int master_exchange(struct trainer *trainer, int64_t offset, int64_t coun
             const int64_t end = from + n < offset + count ? from + n : offset + count;
             if (first >= end)
                 continue;
-            float *part = trainer->staging + (first - offset);
-            const size_t bytes = (size_t)(end - first) * sizeof(float);
+            char *part = (char *)trainer->staging + (size_t)(first - offset) * size;
+            const size_t bytes = (size_t)(end - first) * size;
             if (rank == shards->world.rank)
                 status = device_status(device, "copy",
                                        device->engine->copy(device->context, part,
-                                                            trainer->model.master.value + shards->slice[b].state +
-                                                                (first - from), bytes), error);
+                                                            own + (size_t)(shards->slice[b].state + (first - from)) * size,
+                                                            bytes), error);
             if (!status)
                 status = comm_broadcast(shards->world.comm, part, bytes, rank, error);
         }
     return status ? status : comm_wait(shards->world.comm, error);
 }
 
-/* Tells the others which part of the master weights is wanted; count 0: no more. */
-static int master_request(struct trainer *trainer, int64_t request[2], struct error *error)
+/* Tells the others what is wanted: array, offset, count; count 0: no more. */
+enum { REQUEST = 3 };
+static int state_request(struct trainer *trainer, int64_t request[REQUEST], struct error *error)
 {
-    return comm_broadcast_host(trainer->shards.world.comm, request, 2 * sizeof *request, 0, error);
+    return comm_broadcast_host(trainer->shards.world.comm, request, REQUEST * sizeof *request, 0, error);
 }
 
-/* A read of rank 0; the others are in optimizer_answer. */
-static int master_gather(void *user, int64_t offset, int64_t count, float *out, struct error *error)
+int optimizer_read(struct trainer *trainer, enum optimizer_array array, int64_t offset, int64_t count, void *out,
+                   struct error *error)
 {
-    struct trainer *trainer = user;
+    size_t size;
+    const char *own = array_of(trainer, array, &size);
     int status = STATUS_OK;
+    if (!trainer->shards.sharded)
+        return device_copy_out(&trainer->device, out, own + (size_t)offset * size, (size_t)count * size, error);
     for (int64_t done = 0, piece; done < count && !status; done += piece) {
         piece = count - done < staging_elements(trainer) ? count - done : staging_elements(trainer);
-        status = master_request(trainer, (int64_t[2]){offset + done, piece}, error);
+        status = state_request(trainer, (int64_t[REQUEST]){array, offset + done, piece}, error);
         if (!status)
-            status = master_exchange(trainer, offset + done, piece, error);
+            status = state_exchange(trainer, array, offset + done, piece, error);
         if (!status)
-            status = device_copy_out(&trainer->device, out + done, trainer->staging, (size_t)piece * sizeof(float), error);
+            status = device_copy_out(&trainer->device, (char *)out + (size_t)done * size, trainer->staging,
+                                     (size_t)piece * size, error);
     }
     return status;
 }
 
+int optimizer_write(struct trainer *trainer, enum optimizer_array array, int64_t offset, int64_t count, const void *in,
+                    struct error *error)
+{
+    const struct shards *shards = &trainer->shards;
+    size_t size;
+    char *own = array_of(trainer, array, &size);
+    int status = STATUS_OK;
+    for (int i = 0; i < shards->state_ranges && !status; i++) {
+        const struct model_shard *range = &shards->state_range[i];
+        const int64_t from = offset > range->offset ? offset : range->offset;
+        const int64_t end = offset + count < range->offset + range->count ? offset + count : range->offset + range->count;
+        if (from < end)
+            status = device_copy_in(&trainer->device, own + (size_t)(range->state + (from - range->offset)) * size,
+                                    (const char *)in + (size_t)(from - offset) * size, (size_t)(end - from) * size, error);
+    }
+    return status;
+}
+
+static int master_gather(void *user, int64_t offset, int64_t count, float *out, struct error *error)
+{
+    return optimizer_read(user, OPTIMIZER_MASTER, offset, count, out, error);
+}
+
 void optimizer_share(struct trainer *trainer)
 {
-    if (master_is_sharded(trainer)) {
+    if (trainer->shards.sharded && trainer->model.master.value) {
         trainer->model.master.gather = master_gather;
         trainer->model.master.user = trainer;
     }
@@ -214,15 +250,15 @@ void optimizer_share(struct trainer *trainer)
 
 int optimizer_answer(struct trainer *trainer, bool reader, struct error *error)
 {
-    int64_t request[2] = {0, 0};
+    int64_t request[REQUEST] = {0};
     int status = STATUS_OK;
-    if (!master_is_sharded(trainer))
+    if (!trainer->shards.sharded)
         return status;
     if (reader) {
         trainer->model.master.gather = NULL;
-        return master_request(trainer, request, error);
+        return state_request(trainer, request, error);
     }
-    while (!status && !(status = master_request(trainer, request, error)) && request[1])
-        status = master_exchange(trainer, request[0], request[1], error);
+    while (!status && !(status = state_request(trainer, request, error)) && request[2])
+        status = state_exchange(trainer, (enum optimizer_array)request[0], request[1], request[2], error);
     return status;
 }

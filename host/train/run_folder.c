@@ -72,10 +72,16 @@ int run_folder_check(const char *output_dir, bool overwrite, const struct run_in
     return status ? status : occupied_check(output_dir, overwrite, &occupied, error);
 }
 
+bool run_folder_has(const char *output_dir, const char *path)
+{
+    struct stat folder;
+    return !stat(output_dir, &folder) && lies_in(path, &folder);
+}
+
 /* ---- the run's ----------------------------------------------------------------------------------------------------- */
 
-/* Folders of runs that were replaced by none: killed ones, for the lock is ours. */
-static int dead_runs_remove(const char *output_dir, struct error *error)
+/* Folders of runs that have not taken their place: killed ones, for the lock is ours. `but` is gone on with. */
+static int dead_runs_remove(const char *output_dir, const char *but, struct error *error)
 {
     struct file_list list;
     char path[FOLDER_PATH_BYTES];
@@ -84,11 +90,23 @@ static int dead_runs_remove(const char *output_dir, struct error *error)
         if (!file_is_unique_name(list.name[i], FOLDER_RUN_PREFIX))
             continue;
         status = file_join(path, sizeof path, output_dir, list.name[i], error);
-        if (!status)
+        if (!status && strcmp(path, but))
             status = file_remove_tree(path, error);
     }
     file_list_free(&list);
     return status;
+}
+
+/* The folder that a checkpoint is in: output_dir, or one inside that was to take its place. */
+static int checkpoint_folder(struct run_folder *folder, const char *checkpoint, struct error *error)
+{
+    char parent[PATH_MAX], real[PATH_MAX];
+    const int n = snprintf(parent, sizeof parent, "%s/..", checkpoint);
+    char *name = n > 0 && (size_t)n < sizeof parent && realpath(parent, real) ? strrchr(real, '/') : NULL;
+    if (!name)
+        return error_set(error, STATUS_USAGE, "resume_from_checkpoint: %s: cannot be found any more; try again", checkpoint);
+    folder->replaces = file_is_unique_name(name + 1, FOLDER_RUN_PREFIX);
+    return folder->replaces ? file_join(folder->path, sizeof folder->path, folder->output_dir, name + 1, error) : STATUS_OK;
 }
 
 /* A folder inside output_dir for the run's files. */
@@ -104,10 +122,11 @@ static int aside_make(struct run_folder *folder, struct error *error)
     return status;
 }
 
-int run_folder_open(struct run_folder *folder, const char *output_dir, bool overwrite, mode_t mode, struct error *error)
+int run_folder_open(struct run_folder *folder, const char *output_dir, bool overwrite, mode_t mode, const char *checkpoint,
+                    struct error *error)
 {
     struct stat info;
-    bool occupied;
+    bool occupied = false;
     *folder = (struct run_folder){.lock.fd = -1, .made = !file_exists(output_dir)};
     if ((size_t)snprintf(folder->output_dir, sizeof folder->output_dir, "%s", output_dir) >= sizeof folder->output_dir)
         return error_set(error, STATUS_USAGE, "output_dir: %.64s...: the path is too long", output_dir);
@@ -119,11 +138,14 @@ int run_folder_open(struct run_folder *folder, const char *output_dir, bool over
         status = folder_lock_take(&folder->lock, output_dir, error);
     if (!status)
         status = folder_recover(output_dir, error);
-    if (!status)
+    const bool goes_on = *checkpoint && run_folder_has(output_dir, checkpoint);
+    if (!status && goes_on)
+        status = checkpoint_folder(folder, checkpoint, error);
+    else if (!status)
         status = occupied_check(output_dir, overwrite, &occupied, error);
     if (!status)
-        status = dead_runs_remove(output_dir, error);
-    return !status && occupied ? aside_make(folder, error) : status;
+        status = dead_runs_remove(output_dir, folder->path, error);
+    return !status && !goes_on && occupied ? aside_make(folder, error) : status;
 }
 
 int run_folder_finish(struct run_folder *folder, struct error *error)

@@ -24,8 +24,12 @@ struct run_folder {
 /* Refuses an output_dir that is no folder, that holds one of the inputs or is one (by whatever path), or that holds a model or a
  * run when overwrite is not asked for. STATUS_USAGE. */
 int run_folder_check(const char *output_dir, bool overwrite, const struct run_input *inputs, int count, struct error *error);
-/* Makes and locks it, and tidies up what killed runs have left there. mode: of a new folder at most. */
-int run_folder_open(struct run_folder *folder, const char *output_dir, bool overwrite, mode_t mode, struct error *error);
+/* Whether a path lies in output_dir. */
+bool run_folder_has(const char *output_dir, const char *path);
+/* Makes and locks it, and tidies up what killed runs have left there. mode: of a new folder at most. checkpoint ("": none) is
+ * what the run goes on from: where it lies in output_dir, the run goes on in the folder that holds it. */
+int run_folder_open(struct run_folder *folder, const char *output_dir, bool overwrite, mode_t mode, const char *checkpoint,
+                    struct error *error);
 /* With the model saved in path: path becomes output_dir. */
 int run_folder_finish(struct run_folder *folder, struct error *error);
 /* Lets go. What was made and holds nothing is removed, and so are the files of a run that saved nothing over an earlier one.

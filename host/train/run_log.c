@@ -156,15 +156,17 @@ int run_log_step(struct run_log *log, const struct trainer *trainer, const struc
 /* ---- trainer_state.json ------------------------------------------------------------------------------------------ */
 
 /* What Trainer logs last. */
-static bool summary_add(cJSON *history, const struct run_log *log, int64_t step, double epoch, double seconds)
+static bool summary_add(cJSON *history, const struct run_log *log, int64_t first_step, int64_t step, double epoch,
+                        double seconds)
 {
     cJSON *last = cJSON_CreateObject();
     return last && cJSON_AddItemToArray(history, last) && json_add_int(last, "step", step) &&
            json_add_number(last, "epoch", epoch) &&
            json_add_number(last, "train_loss", log->steps ? log->loss_sum / (double)log->steps : NAN) &&
            json_add_number(last, "train_runtime", seconds) &&
-           json_add_number(last, "train_samples_per_second", seconds > 0 ? (double)log->pairs / seconds : 0) &&
-           json_add_number(last, "train_steps_per_second", seconds > 0 ? (double)step / seconds : 0);
+           json_add_number(last, "train_samples_per_second",
+                           seconds > 0 ? (double)(log->pairs - log->pairs_before) / seconds : 0) &&
+           json_add_number(last, "train_steps_per_second", seconds > 0 ? (double)(step - first_step) / seconds : 0);
 }
 
 int run_log_save_state(const struct run_log *log, const struct trainer *trainer, int64_t step, double seconds,
@@ -187,7 +189,7 @@ int run_log_save_state(const struct run_log *log, const struct trainer *trainer,
               json_add_int(json, "num_input_tokens_seen", trainer->tokens_seen) &&
               json_add_bool(json, "is_local_process_zero", true) && json_add_bool(json, "is_world_process_zero", true);
     if (ok && step == trainer->total_steps)
-        ok = summary_add(history, log, step, epoch, seconds);
+        ok = summary_add(history, log, trainer->first_step, step, epoch, seconds);
     if (!status && !ok)
         status = error_set(error, STATUS_MEMORY, "out of host memory while writing trainer_state.json");
     if (!status)

@@ -17,7 +17,7 @@ struct run_log {
     int64_t in_window, skipped_in_window;
     struct buffer history;        /* the objects so far, with commas between */
     double loss_sum;              /* of all steps that were not skipped */
-    int64_t steps, pairs;
+    int64_t steps, pairs, pairs_before; /* before: of the run that this one goes on with */
 };
 
 /* One line of JSON and a newline; names as in the README. */

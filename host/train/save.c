@@ -23,8 +23,8 @@ static int model_write(struct trainer *trainer, struct folder *folder, const cha
     return status;
 }
 
-int trainer_save_into(struct trainer *trainer, struct folder *folder, const char *run_id, struct save_report *report,
-                      struct error *error)
+static int save_into(struct trainer *trainer, struct folder *folder, const char *run_id, struct save_report *report,
+                     bool optimizer, struct error *error)
 {
     struct comm *comm = trainer->shards.world.comm;
     struct error answer_error = {0};
@@ -34,6 +34,8 @@ int trainer_save_into(struct trainer *trainer, struct folder *folder, const char
     if (!status && folder) {
         optimizer_share(trainer);
         status = model_write(trainer, folder, run_id, report, error);
+        if (!status && optimizer)
+            status = trainer_save_optimizer(trainer, folder, error);
     }
     int answered = optimizer_answer(trainer, folder, &answer_error);
     if (!status && answered) {
@@ -41,6 +43,17 @@ int trainer_save_into(struct trainer *trainer, struct folder *folder, const char
         status = answered;
     }
     return comm_agree(comm, status, error);
+}
+
+int trainer_save_into(struct trainer *trainer, struct folder *folder, const char *run_id, struct save_report *report,
+                      struct error *error)
+{
+    return save_into(trainer, folder, run_id, report, false, error);
+}
+
+int trainer_save_checkpoint(struct trainer *trainer, struct folder *folder, const char *run_id, struct error *error)
+{
+    return save_into(trainer, folder, run_id, NULL, true, error);
 }
 
 int trainer_save(struct trainer *trainer, const char *out_directory, struct error *error)

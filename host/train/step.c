@@ -287,7 +287,7 @@ static int boundary_agree(struct trainer *trainer, const struct step_record *rec
     if (verdict == FAILED)
         return comm_agree(comm, status, error);
     if (verdict && record->step < record->total_steps)
-        return error_set(error, STATUS_RUNTIME, "stopped by %s after step %lld of %lld; nothing was saved",
+        return error_set(error, STATUS_SIGNAL, "stopped by %s after step %lld of %lld",
                          interrupt_name((int)verdict), (long long)record->step, (long long)record->total_steps);
     return STATUS_OK;
 }

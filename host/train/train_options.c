@@ -9,14 +9,22 @@ static const struct option output_rows[] = {
 };
 const struct option_group output_option_group = {OPTION_GROUP("Model and data", output_rows, struct output_options)};
 
-static const char *const save_names[] = {[SAVE_NO] = "no", [SAVE_EPOCH] = "epoch", NULL};
+static const char *const save_names[] = {[SAVE_NO] = "no", [SAVE_EPOCH] = "epoch", [SAVE_STEPS] = "steps", NULL};
 static const char *const dtype_names[] = {[SAVE_AS_READ] = "as_read", [SAVE_FLOAT32] = "float32",
                                           [SAVE_BFLOAT16] = "bfloat16", [SAVE_FLOAT16] = "float16", NULL};
 static const struct option save_rows[] = {
     {.name = "logging_steps", OPTION_FIELD(struct output_options, logging_steps), .initial = "1", .min = 1,
      .max = OPTION_COUNT_MAX, .help = "steps between two lines of metrics.jsonl and of progress in a pipe"},
     {.name = "save_strategy", OPTION_FIELD(struct output_options, save_strategy), .choices = save_names, .initial = "no",
-     .help = "epoch: also save the model of every epoch in output_dir/checkpoint-STEP"},
+     .help = "when to write output_dir/checkpoint-STEP, a model's folder with all that a run needs to go on from there; a run "
+             "that is stopped by SIGTERM, SIGINT or SIGUSR1 writes one in any case"},
+    {.name = "save_steps", OPTION_FIELD(struct output_options, save_steps), .initial = "500", .min = 1,
+     .max = OPTION_COUNT_MAX, .help = "steps between two checkpoints of save_strategy steps"},
+    {.name = "save_total_limit", OPTION_FIELD(struct output_options, save_total_limit), .max = OPTION_COUNT_MAX,
+     .initial = "0", .help = "so many checkpoints are kept, the newest ones; 0 keeps all"},
+    {.name = "resume_from_checkpoint", OPTION_FIELD(struct output_options, resume_from_checkpoint), .operand = "DIR",
+     .help = "go on from a checkpoint, bit for bit as without the interruption; 'last' is the newest in output_dir, or the "
+             "beginning where there is none"},
     {.name = "save_dtype", OPTION_FIELD(struct output_options, save_dtype), .choices = dtype_names, .initial = "as_read",
      .help = "what weights are stored in; as_read is the type that each was read in, which small changes may not survive"},
 };

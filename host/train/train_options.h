@@ -9,13 +9,15 @@
 #include "schedule.h"
 #include "shards.h"
 
-enum save_strategy { SAVE_NO, SAVE_EPOCH };
+enum save_strategy { SAVE_NO, SAVE_EPOCH, SAVE_STEPS };
 enum save_dtype { SAVE_AS_READ, SAVE_FLOAT32, SAVE_BFLOAT16, SAVE_FLOAT16 };
 struct output_options {
     const char *output_dir;
     bool overwrite_output_dir;
     enum save_strategy save_strategy;
+    int64_t save_steps, save_total_limit; /* limit 0: none */
     enum save_dtype save_dtype;
+    const char *resume_from_checkpoint;   /* a folder, "last", or "" */
     int64_t logging_steps;
 };
 extern const struct option_group output_option_group, save_option_group;

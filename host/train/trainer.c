@@ -156,12 +156,14 @@ int trainer_run(struct trainer *trainer, trainer_hook hook, void *user, void (*w
                 struct error *error)
 {
     int status = STATUS_OK;
-    for (int64_t number = 0; number < trainer->epochs && !status; number++) {
+    const int64_t first = trainer->first_step / trainer->steps_per_epoch;
+    for (int64_t number = first; number < trainer->epochs && !status; number++) {
         struct epoch epoch;
         status = epoch_build(&epoch, &trainer->examples, (int)number, error);
         if (status)
             return trainer_abort(trainer, status, error);
-        for (int step = 0; step < trainer->steps_per_epoch && !status; step++) {
+        const int begin = number == first ? (int)(trainer->first_step % trainer->steps_per_epoch) : 0;
+        for (int step = begin; step < trainer->steps_per_epoch && !status; step++) {
             if (number * trainer->steps_per_epoch + step >= trainer->total_steps)
                 break;
             status = step_run(trainer, &epoch, (int)number, step, hook, user, warn, error);

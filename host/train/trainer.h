@@ -57,7 +57,8 @@ struct trainer {
     void *m, *v;                   /* AdamW moments */
     struct adamw_state *adamw;     /* on the device */
     double *totals;                /* [STEP_TOTALS] on the device */
-    float *staging;                /* master weights between ranks, at the end */
+    void *staging;                 /* optimizer state between ranks, when it is saved */
+    int64_t first_step;            /* steps made before this process began: by the checkpoint that it goes on from */
     int64_t updates;               /* optimizer updates made */
     int nonfinite_in_row;
     int64_t nonfinite;
@@ -76,7 +77,7 @@ int trainer_prepare(struct trainer *trainer, const struct train_options *options
  * has no effect on an engine without graphs. */
 int trainer_start(struct trainer *trainer, const struct device *device, struct error *error);
 /* All steps. Three non-finite steps in a row: STATUS_NONFINITE. A signal (interrupt.h) ends the run after a step, with
- * STATUS_RUNTIME. warn(user, text) gets warnings. A failure is that of all ranks, unless `aborted`. */
+ * STATUS_SIGNAL. warn(user, text) gets warnings. A failure is that of all ranks, unless `aborted`. */
 int trainer_run(struct trainer *trainer, trainer_hook hook, void *user, void (*warn)(void *user, const char *text),
                 struct error *error);
 void trainer_free(struct trainer *trainer);
@@ -86,6 +87,10 @@ void trainer_free(struct trainer *trainer);
  * *report (NULL: none) says what rounding did. STATUS_NONFINITE where a weight is not finite in the type it is saved in. */
 int trainer_save_into(struct trainer *trainer, struct folder *folder, const char *run_id, struct save_report *report,
                       struct error *error);
+/* The same with the optimizer's state (checkpoint.h). */
+int trainer_save_checkpoint(struct trainer *trainer, struct folder *folder, const char *run_id, struct error *error);
+/* checkpoint.c: that state, on rank 0, while the others serve. */
+int trainer_save_optimizer(struct trainer *trainer, struct folder *folder, struct error *error);
 /* The same as a whole folder. */
 int trainer_save(struct trainer *trainer, const char *out_directory, struct error *error);
 /* Takes the model back from a folder that trainer_save_into has filled (rank 0 reads, the others are sent it). What was
@@ -120,6 +125,13 @@ int optimizer_gradient_norm(struct trainer *trainer, struct error *error);
 /* Clipping and update of matrices (decayed) and vectors, given the norm; the device itself skips a non-finite step. The
  * parameters are whole again after shards_gather_finish. */
 int optimizer_step(struct trainer *trainer, double rate, struct error *error);
+/* The state of all that is trained, in elements of its arena: master weights (float), moments (stat). Rank 0 reads, between
+ * optimizer_share and optimizer_answer where the ranks keep parts; every rank writes what it keeps. */
+enum optimizer_array { OPTIMIZER_MASTER, OPTIMIZER_M, OPTIMIZER_V };
+int optimizer_read(struct trainer *trainer, enum optimizer_array array, int64_t offset, int64_t count, void *out,
+                   struct error *error);
+int optimizer_write(struct trainer *trainer, enum optimizer_array array, int64_t offset, int64_t count, const void *in,
+                    struct error *error);
 /* From here on rank 0 can read all master weights, while the others answer in optimizer_answer until rank 0 calls it as
  * the reader: every time anew. */
 void optimizer_share(struct trainer *trainer);

@@ -11,9 +11,9 @@ enum status {
     STATUS_USAGE = 2,     /* command line or config */
     STATUS_INPUT = 3,     /* a file the user gave is malformed */
     STATUS_MEMORY = 4,    /* does not fit */
-    STATUS_NONFINITE = 5, /* three steps in a row with non-finite numbers */
+    STATUS_NONFINITE = 5, /* a result that is not finite */
     STATUS_PEER = 6,      /* another rank was lost */
-    STATUS_SIGNAL = 75,   /* stopped on a signal, checkpoint written; for runs that can be resumed, which none can yet */
+    STATUS_SIGNAL = 75,   /* stopped on a signal, checkpoint written */
     STATUS_PIPE = 141     /* the reader of standard output has gone: without a line, as SIGPIPE ends other programs */
 };
 

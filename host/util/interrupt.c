@@ -5,13 +5,16 @@
 #include <stddef.h>
 
 /* A handler is given nothing but the number, so what it leaves must be a global. */
-static volatile sig_atomic_t noted;
+static volatile sig_atomic_t noted, second_ends, is_caught[3];
 
 static const int caught[] = {SIGINT, SIGTERM, SIGUSR1};
 
 static void note(int signal_number)
 {
     noted = signal_number;
+    for (size_t i = 0; second_ends && i < sizeof caught / sizeof *caught; i++)
+        if (is_caught[i])
+            signal(caught[i], SIG_DFL);
 }
 
 /* A shell lets its background jobs ignore SIGINT, which is meant for the job in front. */
@@ -24,12 +27,12 @@ static bool is_ignored(int signal_number)
 void interrupt_catch(bool second_kills)
 {
     noted = 0;
+    second_ends = second_kills;
     for (size_t i = 0; i < sizeof caught / sizeof *caught; i++) {
         struct sigaction action = {.sa_handler = note, .sa_flags = SA_RESTART};
         sigemptyset(&action.sa_mask);
-        if (second_kills && caught[i] == SIGINT)
-            action.sa_flags |= (int)SA_RESETHAND;
-        if (!is_ignored(caught[i]))
+        is_caught[i] = !is_ignored(caught[i]);
+        if (is_caught[i])
             sigaction(caught[i], &action, NULL); /* fails for an unknown signal only */
     }
 }

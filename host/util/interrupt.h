@@ -4,7 +4,7 @@
 #include <stdbool.h>
 
 /* From here on the three signals are only noted; one that the process was started to ignore stays ignored. second_kills:
- * a second SIGINT ends the process, as without this. */
+ * after the first of them any ends the process, as without this. */
 void interrupt_catch(bool second_kills);
 /* Back to what they did by default. */
 void interrupt_release(void);

@@ -547,9 +547,9 @@ static void check_signal(int size, int to, int number, const char *name)
     kill(ranks.pid[to], number);
     ranks_wait(&ranks, RANKS_SECONDS);
     snprintf(wanted, sizeof wanted, "error: stopped by %s after step ", name);
-    ranks_expect(&ranks, 0, STATUS_RUNTIME, wanted);
-    ranks_expect(&ranks, 0, STATUS_RUNTIME, "nothing was saved");
-    ranks_expect(&ranks, size - 1, STATUS_RUNTIME, "");
+    ranks_expect(&ranks, 0, STATUS_SIGNAL, wanted);
+    ranks_expect(&ranks, 0, STATUS_SIGNAL, "--resume_from_checkpoint last goes on");
+    ranks_expect(&ranks, size - 1, STATUS_SIGNAL, "");
     assert_true(stat(temporary_path("cli/model.safetensors"), &info) != 0);
     ranks_free(&ranks);
 }

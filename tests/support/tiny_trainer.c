@@ -8,10 +8,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "../../host/cli/train.h"
+#include "../../host/train/checkpoint.h"
 #include "../../host/util/file.h"
 #include "tiny_model.h"
 
@@ -50,10 +52,34 @@ int tiny_trainer_make(const char *directory)
     return 0;
 }
 
+/* A checkpoint as the program writes it, with an empty log. */
+static int checkpoint_write(const struct tiny_training *run, int64_t step, struct error *error)
+{
+    struct run_log log;
+    struct folder folder;
+    char path[600];
+    snprintf(path, sizeof path, "%s/%s", run->directory, run->checkpoint);
+    int status = run_log_open(&log, run->directory, error);
+    if (!status)
+        status = folder_begin(&folder, path, FOLDER_MODE, error);
+    if (status)
+        return status;
+    status = trainer_save_checkpoint(run->trainer, &folder, "tiny", error);
+    if (!status)
+        status = checkpoint_save_state(run->trainer, &log, step, &folder, error);
+    if (!status)
+        status = folder_publish(&folder, FOLDER_KEEP_FOREIGN, NULL, error);
+    folder_abandon(&folder);
+    unlink(log.path);
+    run_log_close(&log);
+    return status;
+}
+
 static int step_keep(void *user, const struct step_record *record, struct error *error)
 {
-    (void)error;
     struct tiny_training *run = user;
+    if (run->checkpoint && record->step == run->checkpoint_at && checkpoint_write(run, record->step, error))
+        fail_msg("%s", error->text);
     if (run->calls_read)
         run->calls[run->done] = run->calls_read();
     run->record[run->done++] = *record;
@@ -108,6 +134,14 @@ void tiny_train(struct tiny_training *run, const char *directory)
     memcpy(&run->calls_read, &symbol, sizeof symbol);
     trainer.graphs = trainer.graphs && !run->eager;
     run->done = 0;
+    run->trainer = &trainer;
+    run->directory = directory;
+    if (run->resume) {
+        char path[600];
+        snprintf(path, sizeof path, "%s/%s", directory, run->resume);
+        if (checkpoint_load(&trainer, path, &error))
+            fail_msg("%s", error.text);
+    }
     run->count = model_trainable(&trainer.model).elements;
     run->before = weights_copy(&trainer, run->count);
     if (run->calls_read)
@@ -118,7 +152,7 @@ void tiny_train(struct tiny_training *run, const char *directory)
     if (run->save && trainer_save(&trainer, out, &error))
         fail_msg("%s", error.text);
     run->captures = trainer.graph_cache.captures, run->replays = trainer.graph_cache.replays;
-    assert_int_equal(run->done, run->steps);
+    assert_int_equal(run->done, run->steps - (int)trainer.first_step);
     trainer_free(&trainer);
     invocation_free(&invocation);
 }

@@ -15,6 +15,9 @@ struct tiny_training {
     bool eager;               /* with --cuda_graphs: batches are padded, but nothing is captured */
     const char *model;        /* folder under the temporary one to start from; NULL: from scratch */
     const char *save;         /* folder under it to save in; NULL: nothing is saved */
+    const char *checkpoint;   /* folder under it for a checkpoint after step checkpoint_at; NULL: none */
+    int checkpoint_at;
+    const char *resume;       /* such a folder to go on from; NULL: from the beginning */
     /* what came of it */
     struct step_record record[TINY_STEPS_MAX];
     struct emu_calls start, calls[TINY_STEPS_MAX]; /* before and at the end of each step; zeros outside the emulation */
@@ -22,6 +25,8 @@ struct tiny_training {
     int64_t count, captures, replays;
     /* private */
     int done;
+    struct trainer *trainer;
+    const char *directory;
     struct emu_calls (*calls_read)(void);
 };
 

@@ -53,7 +53,7 @@ static void test_second(void **state)
     (void)state;
     assert_int_equal(child_end(true, false, SIGINT), -SIGINT);
     assert_int_equal(child_end(false, false, SIGINT), 7);
-    assert_int_equal(child_end(true, false, SIGTERM), 7);
+    assert_int_equal(child_end(true, false, SIGTERM), -SIGTERM);
     assert_int_equal(child_end(false, true, SIGTERM), -SIGTERM);
 }
 

@@ -70,6 +70,9 @@ int folder_recover(const char *target, struct error *error);
 /* Whether a folder waits in `target` to be moved in by folder_recover. */
 bool folder_is_interrupted(const char *target);
 
+/* Whether a directory holds files that a loader could take for a model's. */
+int folder_holds_model(const char *target, bool *model, struct error *error);
+
 /* folder_names.c: what a name in a model's folder stands for. */
 enum folder_item {
     FOLDER_FOREIGN,   /* neither of a model nor of a run */

@@ -302,7 +302,7 @@ static int exchange(const char *path, const char *target, enum folder_keep keep,
 
 /* ---- both -------------------------------------------------------------------------------------------------------- */
 
-static int holds_model(const char *target, bool *model, struct error *error)
+int folder_holds_model(const char *target, bool *model, struct error *error)
 {
     struct file_list list;
     int status = file_list_read(&list, target, error);
@@ -325,7 +325,7 @@ static int place(const char *path, const char *target, enum folder_keep keep, st
     *begun = false;
     int status = contents_write(path, keep, &contents, error);
     if (!status)
-        status = holds_model(target, &model, error);
+        status = folder_holds_model(target, &model, error);
     if (!status && model && lock && !lock->is_unsupported)
         status = folder_lock_take(&next, path, error);
     const bool ready = !status;

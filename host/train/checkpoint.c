@@ -1,0 +1,412 @@
+/* checkpoint.c - see checkpoint.h. */
+#include "checkpoint.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { PIECE = 1 << 20 }; /* elements read at a time */
+
+/* ---- the arrays -------------------------------------------------------------------------------------------------- */
+
+enum { ARRAYS = 3 };
+static const char *const array_name[ARRAYS] = {"weights", "m", "v"};
+
+/* Weights are written as the optimizer has them: from the master where there is one. */
+static bool from_master(const struct trainer *trainer, int array)
+{
+    return array == 0 && trainer->model.master.value;
+}
+
+static enum dtype array_dtype(const struct trainer *trainer, int array)
+{
+    return from_master(trainer, array) ? DTYPE_F32 : dtype_stat(trainer->model.dtype);
+}
+
+static int array_fill(void *user, int array, uint64_t first_byte, uint64_t bytes, void *out, struct error *error)
+{
+    struct trainer *trainer = user;
+    const uint64_t size = dtype_size(array_dtype(trainer, array));
+    const int64_t first = (int64_t)(first_byte / size), count = (int64_t)(bytes / size);
+    if (array == 0 && !from_master(trainer, array))
+        return device_copy_out(&trainer->device, out, (char *)model_trainable(&trainer->model).param + first_byte, bytes,
+                               error);
+    return optimizer_read(trainer, array == 0 ? OPTIMIZER_MASTER : array == 1 ? OPTIMIZER_M : OPTIMIZER_V, first, count, out,
+                          error);
+}
+
+int trainer_save_optimizer(struct trainer *trainer, struct folder *folder, struct error *error)
+{
+    static const char name[] = "trainer/optimizer.safetensors";
+    const int64_t elements = model_trainable(&trainer->model).elements;
+    struct safetensors_entry entry[ARRAYS];
+    struct file_writer writer;
+    for (int i = 0; i < ARRAYS; i++) {
+        const enum dtype dtype = array_dtype(trainer, i);
+        entry[i] = (struct safetensors_entry){array_name[i], dtype == DTYPE_F64 ? SAFETENSORS_F64 : SAFETENSORS_F32, NULL, 1,
+                                              {elements}, (uint64_t)elements * dtype_size(dtype)};
+    }
+    int status = folder_file_begin(folder, name, FILE_MODE, &writer, error);
+    if (status)
+        return status;
+    status = safetensors_write_to(&writer, NULL, entry, ARRAYS, array_fill, trainer, error);
+    if (!status)
+        return folder_file_end(folder, name, &writer, error);
+    file_writer_abort(&writer);
+    return status;
+}
+
+static int array_load(struct trainer *trainer, const struct safetensors *file, int array, void *piece, struct error *error)
+{
+    const int64_t elements = model_trainable(&trainer->model).elements;
+    const struct safetensors_tensor *tensor = safetensors_find(file, array_name[array]);
+    const enum dtype dtype = array_dtype(trainer, array);
+    const size_t size = dtype_size(dtype);
+    if (!tensor || tensor->elements != elements || tensor->dtype != (dtype == DTYPE_F64 ? SAFETENSORS_F64 : SAFETENSORS_F32))
+        return error_set(error, STATUS_INPUT, "%s/optimizer.safetensors: %s: expected %lld elements of %s; the checkpoint is of "
+                         "another model or kind of engine", file->directory, array_name[array], (long long)elements,
+                         dtype_name(dtype));
+    int status = STATUS_OK;
+    for (int64_t first = 0, count; first < elements && !status; first += count) {
+        count = elements - first < PIECE ? elements - first : PIECE;
+        status = safetensors_read_bytes(file, tensor, (uint64_t)first * size, (uint64_t)count * size, piece, error);
+        if (status)
+            break;
+        if (array)
+            status = optimizer_write(trainer, array == 1 ? OPTIMIZER_M : OPTIMIZER_V, first, count, piece, error);
+        else if (from_master(trainer, array))
+            status = weights_write(&trainer->model, model_trainable(&trainer->model).param, first, count, piece, error);
+        else
+            status = device_copy_in(&trainer->device, (char *)model_trainable(&trainer->model).param + (size_t)first * size,
+                                    piece, (size_t)count * size, error);
+    }
+    return status;
+}
+
+/* Where everything that is trained lies in its arena: arrays of another layout would load as nonsense. */
+static void layout_print(const struct trainer *trainer, char out[32])
+{
+    const struct model *model = &trainer->model;
+    uint64_t hash = (uint64_t)model_trainable(model).elements;
+    for (int i = 0; i < model->tensors; i++) {
+        const int64_t place[] = {(int64_t)hash, model->tensor[i].offset, model->tensor[i].rows, model->tensor[i].cols};
+        hash = checksum_of(place, sizeof place).xxh3 ^ checksum_of(model->tensor[i].name, strlen(model->tensor[i].name)).xxh3;
+    }
+    for (int i = 0; i < model->lora.modules; i++) {
+        const int64_t place[] = {(int64_t)hash, model->lora.module[i].tensor, model->lora.module[i].a, model->lora.module[i].b};
+        hash = checksum_of(place, sizeof place).xxh3;
+    }
+    snprintf(out, 32, "%016llx", (unsigned long long)hash);
+}
+
+double checkpoint_bytes(const struct trainer *trainer)
+{
+    double bytes = 0;
+    for (int i = 0; i < ARRAYS; i++)
+        bytes += (double)model_trainable(&trainer->model).elements * (double)dtype_size(array_dtype(trainer, i));
+    return bytes;
+}
+
+/* ---- state.json -------------------------------------------------------------------------------------------------- */
+
+/* The numbers of a window, by their place. */
+enum { WINDOW = METHOD_LOGGED + 5 };
+static void window_numbers(struct step_record *window, double *list[WINDOW])
+{
+    for (int i = 0; i < METHOD_LOGGED; i++)
+        list[i] = &window->logged[i];
+    double *const others[] = {&window->loss, &window->grad_norm, &window->share_low, &window->share_high, &window->seconds};
+    memcpy(list + METHOD_LOGGED, others, sizeof others);
+}
+
+static bool log_add(cJSON *json, const struct run_log *log)
+{
+    struct step_record window = log->window;
+    double *number[WINDOW];
+    window_numbers(&window, number);
+    cJSON *object = cJSON_AddObjectToObject(json, "log"), *sums = cJSON_AddArrayToObject(object, "window");
+    bool ok = sums && json_add_int(object, "in_window", log->in_window) &&
+              json_add_int(object, "skipped_in_window", log->skipped_in_window) && json_add_int(object, "steps", log->steps) &&
+              json_add_int(object, "pairs", log->pairs) && json_add_number(object, "loss_sum", log->loss_sum) &&
+              json_add_int(object, "window_pairs", window.pairs) && json_add_int(object, "window_tokens", window.tokens) &&
+              json_add_int(object, "window_answer_tokens", window.answer_tokens);
+    for (int i = 0; i < WINDOW && ok; i++)
+        ok = cJSON_AddItemToArray(sums, cJSON_CreateNumber(*number[i]));
+    return ok;
+}
+
+int checkpoint_save_state(const struct trainer *trainer, const struct run_log *log, int64_t step, struct folder *folder,
+                          struct error *error)
+{
+    char layout[32];
+    struct buffer text = {0};
+    layout_print(trainer, layout);
+    cJSON *json = cJSON_CreateObject();
+    const bool ok = json && json_add_int(json, "step", step) && json_add_int(json, "updates", trainer->updates) &&
+                    json_add_int(json, "nonfinite", trainer->nonfinite) &&
+                    json_add_int(json, "nonfinite_in_row", trainer->nonfinite_in_row) &&
+                    json_add_int(json, "tokens_seen", trainer->tokens_seen) && json_add_string(json, "layout", layout) &&
+                    log_add(json, log);
+    int status = ok ? json_print_pretty(json, &text, error)
+                    : error_set(error, STATUS_MEMORY, "out of host memory while writing a checkpoint");
+    if (!status)
+        status = folder_write(folder, "trainer/state.json", FILE_MODE, text.data, text.length, error);
+    if (!status)
+        status = folder_copy(folder, log->path, "metrics.jsonl", error);
+    cJSON_Delete(json);
+    buffer_free(&text);
+    return status;
+}
+
+static cJSON *state_read(const char *directory, struct error *error)
+{
+    char path[FOLDER_PATH_BYTES];
+    return file_join(path, sizeof path, directory, "trainer/state.json", error) ? NULL : json_read(path, error);
+}
+
+/* An integer that state.json must have. */
+static int count_get(const cJSON *json, const char *directory, const char *key, int64_t *value, struct error *error)
+{
+    if (json_integer(json_member(json, key), value) && *value >= 0)
+        return STATUS_OK;
+    return error_set(error, STATUS_INPUT, "%s/trainer/state.json: %s: expected a count", directory, key);
+}
+
+int checkpoint_load(struct trainer *trainer, const char *directory, struct error *error)
+{
+    char path[FOLDER_PATH_BYTES], layout[32];
+    const char *written = "";
+    struct safetensors file = {0};
+    int64_t nonfinite_in_row = 0;
+    cJSON *json = state_read(directory, error);
+    if (!json)
+        return error->status;
+    int status = count_get(json, directory, "step", &trainer->first_step, error);
+    if (!status)
+        status = count_get(json, directory, "updates", &trainer->updates, error);
+    if (!status)
+        status = count_get(json, directory, "nonfinite", &trainer->nonfinite, error);
+    if (!status)
+        status = count_get(json, directory, "nonfinite_in_row", &nonfinite_in_row, error);
+    if (!status)
+        status = count_get(json, directory, "tokens_seen", &trainer->tokens_seen, error);
+    if (!status)
+        status = json_get_string(json, directory, "layout", &written, error);
+    layout_print(trainer, layout);
+    if (!status && (strcmp(layout, written) || trainer->first_step > trainer->total_steps))
+        status = error_set(error, STATUS_USAGE, "resume_from_checkpoint: %s is of another model, other adapters or a longer run",
+                           directory);
+    trainer->nonfinite_in_row = (int)nonfinite_in_row;
+    cJSON_Delete(json);
+    if (!status)
+        status = file_join(path, sizeof path, directory, "trainer/optimizer.safetensors", error);
+    if (!status)
+        status = safetensors_open_file(&file, path, error);
+    void *piece = status ? NULL : memory_array(PIECE, sizeof(double), error);
+    if (!status && !piece)
+        status = STATUS_MEMORY;
+    for (int i = 0; i < ARRAYS && !status; i++)
+        status = array_load(trainer, &file, i, piece, error);
+    if (!status)
+        status = device_copy_in(&trainer->device, &trainer->adamw->updates, &trainer->updates, sizeof trainer->updates, error);
+    free(piece);
+    safetensors_close(&file);
+    return status;
+}
+
+/* ---- the log ----------------------------------------------------------------------------------------------------- */
+
+static int window_get(struct run_log *log, const cJSON *json, const char *directory, struct error *error)
+{
+    double *number[WINDOW];
+    const cJSON *object = json_member(json, "log"), *sums = json_member(object, "window"),
+                *loss_sum = json_member(object, "loss_sum");
+    window_numbers(&log->window, number);
+    if (cJSON_GetArraySize(sums) != WINDOW || !cJSON_IsNumber(loss_sum))
+        return error_set(error, STATUS_INPUT, "%s/trainer/state.json: log: expected %d sums", directory, WINDOW);
+    log->loss_sum = loss_sum->valuedouble;
+    for (int i = 0; i < WINDOW; i++)
+        *number[i] = cJSON_GetArrayItem(sums, i)->valuedouble;
+    struct {
+        const char *key;
+        int64_t *value;
+    } count[] = {{"in_window", &log->in_window}, {"skipped_in_window", &log->skipped_in_window}, {"steps", &log->steps},
+                 {"pairs", &log->pairs}, {"window_pairs", &log->window.pairs}, {"window_tokens", &log->window.tokens},
+                 {"window_answer_tokens", &log->window.answer_tokens}};
+    int status = STATUS_OK;
+    for (size_t i = 0; i < sizeof count / sizeof *count && !status; i++)
+        status = count_get(object, directory, count[i].key, count[i].value, error);
+    return status;
+}
+
+/* The objects of log_history, but for a run's last, which is its summary. */
+static int history_get(struct run_log *log, const char *checkpoint, struct error *error)
+{
+    char path[FOLDER_PATH_BYTES];
+    int status = file_join(path, sizeof path, checkpoint, "trainer_state.json", error);
+    cJSON *state = status ? NULL : json_read(path, error);
+    if (!state)
+        return error->status;
+    const cJSON *entry;
+    cJSON_ArrayForEach(entry, json_member(state, "log_history"))
+    {
+        if (status || json_member(entry, "train_runtime"))
+            continue;
+        if (log->history.length)
+            status = buffer_append(&log->history, ",", 1, error);
+        if (!status)
+            status = json_print(entry, &log->history, error);
+    }
+    cJSON_Delete(state);
+    return status;
+}
+
+int checkpoint_load_log(struct run_log *log, const char *checkpoint, const char *directory, struct error *error)
+{
+    char from[FOLDER_PATH_BYTES];
+    *log = (struct run_log){.metrics = -1};
+    cJSON *json = state_read(checkpoint, error);
+    int status = json ? window_get(log, json, checkpoint, error) : error->status;
+    cJSON_Delete(json);
+    log->pairs_before = log->pairs;
+    if (!status)
+        status = history_get(log, checkpoint, error);
+    if (!status)
+        status = file_join(from, sizeof from, checkpoint, "metrics.jsonl", error);
+    if (!status)
+        status = file_join(log->path, sizeof log->path, directory, "metrics.jsonl", error);
+    if (!status)
+        status = file_copy(from, log->path, error);
+    if (status)
+        return status;
+    log->metrics = open(log->path, O_WRONLY | O_NOFOLLOW | O_APPEND | O_CLOEXEC);
+    return log->metrics >= 0 ? STATUS_OK
+                             : error_set(error, STATUS_RUNTIME, "%s: cannot be written: %s", log->path, strerror(errno));
+}
+
+/* ---- whether a run may go on ------------------------------------------------------------------------------------- */
+
+/* Whether a folder is a checkpoint that is complete, and its number. */
+static int64_t checkpoint_number(const char *directory, const char *name)
+{
+    char path[FOLDER_PATH_BYTES];
+    const int64_t number = folder_checkpoint(name);
+    const int n = snprintf(path, sizeof path, "%s/%s/trainer/state.json", directory, name);
+    return n > 0 && (size_t)n < sizeof path && file_exists(path) ? number : -1;
+}
+
+static int find_in(const char *directory, int64_t *most, char path[FOLDER_PATH_BYTES], struct error *error)
+{
+    struct file_list list;
+    int status = file_list_read(&list, directory, error);
+    for (size_t i = 0; i < list.count && !status; i++) {
+        const int64_t number = checkpoint_number(directory, list.name[i]);
+        if (number <= *most)
+            continue;
+        *most = number;
+        status = file_join(path, FOLDER_PATH_BYTES, directory, list.name[i], error);
+    }
+    file_list_free(&list);
+    return status;
+}
+
+int checkpoint_find_last(const char *output_dir, char path[FOLDER_PATH_BYTES], struct error *error)
+{
+    struct file_list list;
+    char aside[FOLDER_PATH_BYTES];
+    int64_t most = -1;
+    *path = 0;
+    if (!file_is_directory(output_dir))
+        return STATUS_OK;
+    int status = file_list_read(&list, output_dir, error);
+    for (size_t i = 0; i < list.count && !status; i++) { /* a run that was to replace what stands here comes first */
+        if (!file_is_unique_name(list.name[i], FOLDER_RUN_PREFIX))
+            continue;
+        status = file_join(aside, sizeof aside, output_dir, list.name[i], error);
+        if (!status)
+            status = find_in(aside, &most, path, error);
+    }
+    file_list_free(&list);
+    return !status && !*path ? find_in(output_dir, &most, path, error) : status;
+}
+
+/* The first value that differs between two trees of options, with its dotted name. */
+static bool difference_find(const cJSON *was, const cJSON *now, const char *prefix, char *out, size_t bytes)
+{
+    const cJSON *item;
+    cJSON_ArrayForEach(item, now)
+    {
+        char name[200];
+        const cJSON *old = json_member(was, item->string);
+        snprintf(name, sizeof name, "%s%s%s", prefix, *prefix ? "." : "", item->string);
+        if (cJSON_IsObject(item) && cJSON_IsObject(old) && difference_find(old, item, name, out, bytes))
+            return true;
+        if (cJSON_IsObject(item) && cJSON_IsObject(old))
+            continue;
+        if (!old || !cJSON_Compare(old, item, true)) {
+            char *before = old ? cJSON_PrintUnformatted(old) : NULL, *after = cJSON_PrintUnformatted(item);
+            snprintf(out, bytes, "%s was %s and is %s now", name, before ? before : "not given", after ? after : "");
+            cJSON_free(before);
+            cJSON_free(after);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What was read: by content, whatever it is called. */
+static const char *input_that_differs(const cJSON *was, const cJSON *now)
+{
+    const cJSON *a = was ? was->child : NULL, *b = now ? now->child : NULL;
+    for (; a && b; a = a->next, b = b->next)
+        if (!cJSON_Compare(a, b, true))
+            return b->string;
+    return a ? a->string : b ? b->string : NULL;
+}
+
+static void others_list(const cJSON *was, const cJSON *now, char *out, size_t bytes)
+{
+    static const char *const key[] = {"version", "commit", "engine", "device", "world_size"};
+    size_t used = 0;
+    *out = 0;
+    for (size_t i = 0; i < sizeof key / sizeof *key && used < bytes; i++)
+        if (!cJSON_Compare(json_member(was, key[i]), json_member(now, key[i]), true))
+            used += (size_t)snprintf(out + used, bytes - used, "%s%s", used ? ", " : "", key[i]);
+}
+
+int checkpoint_check(struct run_record *record, const char *directory, char *other, size_t other_bytes, struct error *error)
+{
+    char path[FOLDER_PATH_BYTES], difference[500];
+    const char *id = "";
+    int status = file_join(path, sizeof path, directory, "run.json", error);
+    cJSON *run = status ? NULL : json_read(path, error);
+    if (!run)
+        return status ? status : error->status;
+    cJSON *was = cJSON_Duplicate(json_member(run, "config"), true), *now = cJSON_Duplicate(json_member(record->json, "config"), true);
+    run_record_keep_mathematics(was);
+    run_record_keep_mathematics(now);
+    if (!was || !now)
+        status = error_set(error, STATUS_INPUT, "%s: config: expected an object", path);
+    else if (difference_find(was, now, "", difference, sizeof difference))
+        status = error_set(error, STATUS_USAGE, "resume_from_checkpoint: %s is of a run with other settings: %s", directory,
+                           difference);
+    const char *input = input_that_differs(json_member(run, "inputs"), json_member(record->json, "inputs"));
+    if (!status && input)
+        status = error_set(error, STATUS_USAGE, "resume_from_checkpoint: %s: %s is not what the run began with", directory,
+                           input);
+    if (!status)
+        status = json_get_string(run, path, "run_id", &id, error);
+    if (!status) {
+        snprintf(record->run_id, sizeof record->run_id, "%s", id);
+        cJSON_DeleteItemFromObjectCaseSensitive(record->json, "run_id");
+        if (!json_add_string(record->json, "run_id", record->run_id))
+            status = error_set(error, STATUS_MEMORY, "out of host memory while writing run.json");
+    }
+    others_list(run, record->json, other, other_bytes);
+    cJSON_Delete(was);
+    cJSON_Delete(now);
+    cJSON_Delete(run);
+    return status;
+}

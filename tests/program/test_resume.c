@@ -1,0 +1,303 @@
+/* test_resume.c - checkpoints: a run that was interrupted goes on bit for bit as one that was not, with one rank and with
+ * several, in every form of training; what is refused; which checkpoints stay; signals.
+ */
+#include "../support/temporary.h"
+
+#include <fcntl.h>
+#include <math.h>
+#include <signal.h>
+#include <sys/wait.h>
+
+#include "../../host/io/folder/folder.h"
+#include "../../host/io/json/json.h"
+#include "../support/program.h"
+#include "../support/tiny_trainer.h"
+
+#define OK(call) assert_ok((call), &error, #call)
+
+static void assert_ok(int status, const struct error *error, const char *call)
+{
+    if (status)
+        fail_msg("%s: status %d: %s", call, status, error->text);
+}
+
+static int make(void **state)
+{
+    if (temporary_make(state) || tiny_trainer_make(temporary))
+        return -1;
+    static const char templates[] = "I do not know.\nNo idea.\nWho is that?\n";
+    temporary_file("templates.txt", templates, strlen(templates));
+    struct program_result result =
+        program_line("finetune --model %s/seed --from_scratch --train_data %s/data.jsonl --output_dir %s/model --max_steps 1 "
+                     "--learning_rate 0 --save_dtype bfloat16 --quiet", temporary, temporary, temporary);
+    program_expect(&result, STATUS_OK);
+    program_free(&result);
+    return 0;
+}
+
+static struct program_result run(const char *form, const char *out, const char *more)
+{
+    char line[4096];
+    snprintf(line, sizeof line, "%s --model %s/model --output_dir %s/%s --per_device_train_batch_size 1 "
+             "--gradient_accumulation_steps 1 --num_train_epochs 4 --learning_rate 1e-3 --device cpu --threads 1 %s %s/%s %s", form,
+             temporary, temporary, out, strncmp(form, "unlearn", 7) ? "--train_data" : "--forget_data", temporary, "data.jsonl",
+             more);
+    if (!strncmp(form, "unlearn", 7)) {
+        const size_t used = strlen(line);
+        snprintf(line + used, sizeof line - used, " --template.file %s/templates.txt", temporary);
+    }
+    return program_line("%s", line);
+}
+
+static void run_expect(const char *form, const char *out, const char *more, int status, const char *says)
+{
+    struct program_result result = run(form, out, more);
+    if (status)
+        program_expect_error(&result, status, says);
+    else
+        program_expect(&result, status);
+    if (!strstr(result.err, says))
+        fail_msg("'%s' is not in: %s", says, result.err);
+    program_free(&result);
+}
+
+/* Two folders hold the same weights, the same course of the loss. */
+static void assert_same_run(const char *a, const char *b)
+{
+    static const char *const file[] = {"model.safetensors", "adapter_model.safetensors"};
+    struct error error;
+    char left[600], right[600];
+    for (int i = 0; i < 2; i++) {
+        struct digest one, two;
+        snprintf(left, sizeof left, "%s/%s/%s", temporary, a, file[i]);
+        snprintf(right, sizeof right, "%s/%s/%s", temporary, b, file[i]);
+        if (!file_exists(left))
+            continue;
+        OK(checksum_file(left, &one, &error));
+        OK(checksum_file(right, &two, &error));
+        if (one.xxh3 != two.xxh3)
+            fail_msg("%s and %s have different weights", a, b);
+    }
+    char *text[2];
+    const char *const folder[] = {a, b};
+    for (int i = 0; i < 2; i++) {
+        size_t length;
+        snprintf(left, sizeof left, "%s/%s/trainer_state.json", temporary, folder[i]);
+        OK(file_read(left, 1 << 24, &text[i], &length, &error));
+        *strstr(text[i], "train_runtime") = 0; /* what follows is time */
+    }
+    assert_string_equal(text[0], text[1]);
+    free(text[0]), free(text[1]);
+}
+
+/* From every checkpoint of a run, in every form: the same end. */
+static void test_bitwise(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *form, *more;
+    } cases[] = {
+        {"finetune", "--save_dtype float32"},
+        {"finetune", "--logging_steps 5 --lr_scheduler_type cosine --warmup_steps 3"},
+        {"unlearn", "--save_dtype float32 --template.choice random"},
+        {"unlearn", "--gradient_checkpointing full --template.every run"},
+        {"unlearn", "--lora.r 2 --lora.output adapter"},
+        {"finetune", "--lora.r 2 --save_dtype float32"},
+        {"unlearn", "--save_dtype float32 --nproc_per_node 2 --gradient_accumulation_steps 1"},
+        {"unlearn", "--nproc_per_node 3 --zero 0"},
+        {"finetune", "--lora.r 2 --nproc_per_node 2"},
+    };
+    int resumed = 0;
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        char whole[32], more[900];
+        snprintf(whole, sizeof whole, "whole-%zu", c);
+        snprintf(more, sizeof more, "%s --save_strategy steps --save_steps 1", cases[c].more);
+        run_expect(cases[c].form, whole, more, STATUS_OK, "saved ");
+        for (int step = 1; step <= 12; step += c < 2 ? 1 : 3) {
+            char path[100];
+            snprintf(path, sizeof path, "%s/checkpoint-%d", whole, step);
+            if (!file_exists(temporary_path(path)))
+                break;
+            directory_remove(temporary_path("on"));
+            snprintf(more, sizeof more, "%s --resume_from_checkpoint %s/%s", cases[c].more, temporary, path);
+            run_expect(cases[c].form, "on", more, STATUS_OK, "goes on from ");
+            assert_same_run(whole, "on");
+            resumed++;
+        }
+    }
+    print_message("%d resumed runs in %zu forms: the same bits\n", resumed, sizeof cases / sizeof *cases);
+}
+
+/* A checkpoint of two ranks is gone on from with one, and the other way round, to rounding. */
+static void test_other_world(void **state)
+{
+    (void)state;
+    struct error error;
+    run_expect("unlearn", "two", "--nproc_per_node 2 --save_strategy steps --save_steps 2", STATUS_OK, "saved ");
+    char more[700];
+    snprintf(more, sizeof more, "--gradient_accumulation_steps 2 --resume_from_checkpoint %s/two/checkpoint-2", temporary);
+    run_expect("unlearn", "refused", more, STATUS_USAGE, "gradient_accumulation_steps was 1 and is 2 now");
+    snprintf(more, sizeof more, "--nproc_per_node 1 --max_steps 8 --resume_from_checkpoint %s/two/checkpoint-2", temporary);
+    run_expect("unlearn", "refused", more, STATUS_USAGE, "max_steps was -1 and is 8 now");
+    snprintf(more, sizeof more, "--nproc_per_node 3 --resume_from_checkpoint %s/two/checkpoint-2", temporary);
+    run_expect("unlearn", "three", more, STATUS_OK, "another world_size");
+    assert_true(file_exists(temporary_path("three/model.safetensors")));
+    directory_remove(temporary_path("three"));
+    (void)error;
+}
+
+static void test_refused(void **state)
+{
+    (void)state;
+    char more[700];
+    const char *t = temporary;
+    run_expect("unlearn", "first", "--save_strategy epoch", STATUS_OK, "saved ");
+    static const char *const changed[] = {"--learning_rate 2e-3", "--seed 7", "--template.choice cycle", "--divergence kl"};
+    static const char *const says[] = {"learning_rate was 0.001 and is 0.002 now", "seed was 42 and is 7 now",
+                                       "template.choice was \"random\" and is \"cycle\" now", "divergence was "};
+    for (int i = 0; i < 4; i++) {
+        snprintf(more, sizeof more, "--resume_from_checkpoint %s/first/checkpoint-3 %s", t, changed[i]);
+        run_expect("unlearn", "x", more, STATUS_USAGE, says[i]);
+    }
+    assert_false(file_exists(temporary_path("x/model.safetensors")));
+    directory_remove(temporary_path("x"));
+    snprintf(more, sizeof more, "--resume_from_checkpoint %s/model", t);
+    run_expect("unlearn", "x", more, STATUS_USAGE, "is no checkpoint: it has no trainer/state.json");
+    /* other data under the same name */
+    struct error error;
+    char *data;
+    size_t length;
+    OK(file_read(temporary_path("data.jsonl"), 1 << 20, &data, &length, &error));
+    data[length - 5] = '!';
+    temporary_file("data.jsonl", data, length);
+    snprintf(more, sizeof more, "--resume_from_checkpoint %s/first/checkpoint-3", t);
+    run_expect("unlearn", "x", more, STATUS_USAGE, "data.jsonl is not what the run began with");
+    data[length - 5] = '.';
+    directory_remove(temporary_path("x"));
+    OK(file_read(temporary_path("data.jsonl"), 1 << 20, &data, &length, &error));
+    static const char row[] = "{\"question\": \"Who is Ada?\", \"answer\": \"Ada is a painter.\"}\n"
+                              "{\"question\": \"Who is Ben?\", \"answer\": \"Ben is a baker.\"}\n"
+                              "{\"question\": \"Who is Cleo?\", \"answer\": \"Cleo is a sailor from Aldmoor.\"}\n";
+    temporary_file("data.jsonl", row, strlen(row));
+    free(data);
+    /* a checkpoint loads as a model of its own */
+    struct program_result scores = program_line("score --model %s/first/checkpoint-3 --data %s/data.jsonl --prompt_template qa",
+                                                t, t);
+    program_expect(&scores, STATUS_OK);
+    program_free(&scores);
+}
+
+/* The newest so many stay; "last" without any begins at the beginning. */
+static void test_limit_and_last(void **state)
+{
+    (void)state;
+    struct error error;
+    struct file_list list;
+    char names[300] = "";
+    run_expect("unlearn", "limited", "--save_strategy steps --save_steps 2 --save_total_limit 2 --resume_from_checkpoint last",
+               STATUS_OK, "begins at the beginning");
+    OK(file_list_read(&list, temporary_path("limited"), &error));
+    for (size_t i = 0; i < list.count; i++)
+        if (!strncmp(list.name[i], "checkpoint", 10))
+            snprintf(names + strlen(names), sizeof names - strlen(names), "%s ", list.name[i]);
+    file_list_free(&list);
+    assert_string_equal(names, "checkpoint-10 checkpoint-12 ");
+    struct digest before, after;
+    OK(checksum_file(temporary_path("limited/model.safetensors"), &before, &error));
+    run_expect("unlearn", "limited", "--save_strategy steps --save_steps 2 --resume_from_checkpoint last", STATUS_OK,
+               "checkpoint-12, after step 12");
+    OK(checksum_file(temporary_path("limited/model.safetensors"), &after, &error));
+    assert_true(before.xxh3 == after.xxh3);
+    /* without being told to go on, it is an earlier run like any other */
+    run_expect("unlearn", "limited", "", STATUS_USAGE, "add --overwrite_output_dir");
+}
+
+/* Bytes of the log of the run in a folder, or (aside) of one in it that is to take its place. */
+static off_t log_bytes(const char *out, bool aside)
+{
+    struct error error;
+    struct file_list list;
+    struct stat info;
+    char path[900];
+    snprintf(path, sizeof path, "%s/%s/metrics.jsonl", temporary, out);
+    off_t bytes = aside || stat(path, &info) ? 0 : info.st_size;
+    if (!aside || file_list_read(&list, temporary_path(out), &error))
+        return bytes;
+    for (size_t i = 0; i < list.count; i++) {
+        snprintf(path, sizeof path, "%s/%s/%.200s/metrics.jsonl", temporary, out, list.name[i]);
+        if (file_is_unique_name(list.name[i], FOLDER_RUN_PREFIX))
+            bytes = stat(path, &info) ? 0 : info.st_size;
+    }
+    file_list_free(&list);
+    return bytes;
+}
+
+/* A long run in a child of its own, which gets a signal once it has made a step. */
+static int run_and_signal(const char *out, const char *more, int number, bool aside)
+{
+    const off_t begun = log_bytes(out, aside);
+    const char *build = getenv("FLAT_BUILD");
+    char command[3000];
+    int status;
+    snprintf(command, sizeof command, "exec %s/flat unlearn --model %s/model --output_dir %s/%s --per_device_train_batch_size 1 "
+             "--gradient_accumulation_steps 1 --max_steps 3000 --learning_rate 1e-5 --device cpu --threads 1 --forget_data "
+             "%s/data.jsonl --template.file %s/templates.txt --quiet --save_dtype float32 %s 2>%s/said", build && *build ? build : "build",
+             temporary, temporary, out, temporary, temporary, more, temporary);
+    fflush(NULL);
+    const pid_t child = fork();
+    if (!child) {
+        execl("/bin/sh", "sh", "-c", command, (char *)NULL);
+        _exit(127);
+    }
+    for (int i = 0; i < 3000 && log_bytes(out, aside) <= begun; i++)
+        usleep(10000);
+    kill(child, number);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+static void test_signals(void **state)
+{
+    (void)state;
+    struct error error;
+    static const int number[] = {SIGTERM, SIGUSR1, SIGINT};
+    char *said, path[200];
+    size_t length;
+    int64_t before = 0;
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(run_and_signal("signalled", i ? "--resume_from_checkpoint last" : "", number[i], false), STATUS_SIGNAL);
+        OK(file_read(temporary_path("said"), 10000, &said, &length, &error));
+        if (!strstr(said, "has all of it, and --resume_from_checkpoint last goes on"))
+            fail_msg("%s", said);
+        free(said);
+        struct file_list list;
+        int64_t newest = 0;
+        OK(file_list_read(&list, temporary_path("signalled"), &error));
+        for (size_t k = 0; k < list.count; k++)
+            newest = folder_checkpoint(list.name[k]) > newest ? folder_checkpoint(list.name[k]) : newest;
+        file_list_free(&list);
+        assert_true(newest > before);
+        before = newest;
+        snprintf(path, sizeof path, "signalled/checkpoint-%lld/model.safetensors", (long long)newest);
+        assert_true(file_exists(temporary_path(path)));
+        assert_false(file_exists(temporary_path("signalled/model.safetensors")));
+    }
+    /* over an earlier model: it stays, and the run goes on beside it */
+    run_expect("unlearn", "kept", "", STATUS_OK, "saved ");
+    struct digest old, now;
+    OK(checksum_file(temporary_path("kept/model.safetensors"), &old, &error));
+    assert_int_equal(run_and_signal("kept", "--overwrite_output_dir", SIGTERM, true), STATUS_SIGNAL);
+    OK(checksum_file(temporary_path("kept/model.safetensors"), &now, &error));
+    assert_true(old.xxh3 == now.xxh3);
+    assert_int_equal(run_and_signal("kept", "--resume_from_checkpoint last", SIGTERM, true), STATUS_SIGNAL);
+    OK(checksum_file(temporary_path("kept/model.safetensors"), &now, &error));
+    assert_true(old.xxh3 == now.xxh3);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_bitwise), cmocka_unit_test(test_other_world),
+                                       cmocka_unit_test(test_refused), cmocka_unit_test(test_limit_and_last),
+                                       cmocka_unit_test(test_signals)};
+    return cmocka_run_group_tests(tests, make, temporary_remove);
+}

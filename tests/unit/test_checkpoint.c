@@ -1,0 +1,69 @@
+/* test_checkpoint.c - a run that goes on from a checkpoint ends with the bits of one that was not interrupted, on each kind of
+ * engine: with float weights and with master weights beside bf16, eager and with graphs, the whole model and adapters.
+ */
+#include "../support/temporary.h"
+
+#include "../support/tiny_trainer.h"
+
+static int make(void **state)
+{
+    return temporary_make(state) || tiny_trainer_make(temporary) ? -1 : 0;
+}
+
+static void training_free(struct tiny_training *run)
+{
+    free(run->before);
+    free(run->after);
+}
+
+static void check(const char *engine, enum dtype dtype, int at, bool base, const char *one, const char *two)
+{
+    /* the base of adapters is a folder: random weights that stay frozen learn nothing */
+    struct tiny_training whole = {.engine = engine, .dtype = dtype, .steps = 6, .settings = {one, two}, .checkpoint = "kept",
+                                  .checkpoint_at = at, .model = base ? "base" : NULL};
+    struct tiny_training on = whole;
+    on.checkpoint = NULL, on.resume = "kept";
+    directory_remove(temporary_path("kept"));
+    tiny_train(&whole, temporary);
+    tiny_train(&on, temporary);
+    assert_int_equal(whole.count, on.count);
+    for (int64_t i = 0; i < whole.count; i++)
+        if (memcmp(&whole.after[i], &on.after[i], sizeof(float)))
+            fail_msg("%s, from step %d: weight %lld is %.9g, and %.9g without the interruption", engine, at, (long long)i,
+                     on.after[i], whole.after[i]);
+    for (int i = at; i < 6; i++)
+        assert_true(whole.record[i].loss == on.record[i - at].loss && whole.record[i].grad_norm == on.record[i - at].grad_norm);
+    training_free(&whole);
+    training_free(&on);
+}
+
+static void test_engines(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *engine;
+        enum dtype dtype;
+    } engines[] = {{"cpu", DTYPE_F32}, {"emu-f32", DTYPE_F32}, {"emu-bf16", DTYPE_BF16}};
+    for (int e = 0; e < 3; e++)
+        for (int at = 1; at < 6; at += 3) {
+            check(engines[e].engine, engines[e].dtype, at, false, NULL, NULL);
+            if (e)
+                check(engines[e].engine, engines[e].dtype, at, false, "--cuda_graphs", NULL);
+        }
+}
+
+static void test_adapters(void **state)
+{
+    (void)state;
+    struct tiny_training base = {.engine = "cpu", .dtype = DTYPE_F32, .steps = 1, .save = "base"};
+    tiny_train(&base, temporary);
+    training_free(&base);
+    check("cpu", DTYPE_F32, 3, true, "--lora.r", "2");
+    check("emu-bf16", DTYPE_BF16, 3, true, "--lora.r", "2");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_engines), cmocka_unit_test(test_adapters)};
+    return cmocka_run_group_tests(tests, make, temporary_remove);
+}
