@@ -432,12 +432,12 @@ static int training_start(struct training *training, struct device *device, stru
         return status;
     interrupt_catch(!training->comm); /* from the first file to the last: none is left half-written */
     if (writes)
+        status = space_check(training, error);
+    if (!status && writes)
         status = describe_run(training, error);
     if (!status && writes)
         status = *training->resume ? checkpoint_load_log(&training->log, training->resume, training->folder.path, error)
                                    : run_log_open(&training->log, training->folder.path, error);
-    if (!status && writes)
-        status = space_check(training, error);
     if (writes && options->trainer.cuda_graphs && !training->trainer.graphs)
         log_warning(&training->run->log, "cuda_graphs: device %s has no graphs; the run goes on without",
                     training->trainer.device.engine->name);
