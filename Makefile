@@ -189,8 +189,14 @@ need_program := $(BUILD)/flat
 need_cpu := $(BUILD)/libflat_cpu.so
 need_cpu64 := $(BUILD)/libflat_cpu64.so
 need_emu := $(BUILD)/libflat_emu.so
+need_fault := $(BUILD)/libfault.so
 need_selftest := emu-selftest
 need_nvcc := $(if $(NVCC),$(BUILD)/ptxas.txt $(patsubst kernels/%.cu,$(BUILD)/ptx/%.ptx,$(CUDA_SOURCES)))
+# Preloaded into the program by tests: see tests/support/fault/fault.h.
+$(BUILD)/libfault.so: tests/support/fault/fault.c tests/support/fault/fault.h
+	@mkdir -p $(@D)
+	@echo "LINK $@"
+	$(Q)$(CC) $(filter-out $(SANITIZE),$(HOST_FLAGS)) -shared -o $@ $< -ldl
 # $(call test_files,names): the programs and all that they load.
 test_files = $(foreach test,$(1),$(BUILD)/tests/test_$(test) $(foreach need,$(needs_$(test)),$(need_$(need)))) \
     $(if $(filter $(CUDA_TESTS),$(1)),$(FLAVOURS:%=$(EMU_BUILD)/%/libflat_emu.so))

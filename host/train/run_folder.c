@@ -139,10 +139,13 @@ int run_folder_open(struct run_folder *folder, const char *output_dir, bool over
     if (!status)
         status = folder_recover(output_dir, error);
     const bool goes_on = *checkpoint && run_folder_has(output_dir, checkpoint);
-    if (!status && goes_on)
+    if (!status && goes_on) {
         status = checkpoint_folder(folder, checkpoint, error);
-    else if (!status)
+        if (!status && folder->replaces)
+            status = folder_recover(folder->path, error);
+    } else if (!status) {
         status = occupied_check(output_dir, overwrite, &occupied, error);
+    }
     if (!status)
         status = dead_runs_remove(output_dir, folder->path, error);
     return !status && !goes_on && occupied ? aside_make(folder, error) : status;
