@@ -163,6 +163,10 @@ static void test_overwrite(void **state)
     cJSON_Delete(after);
     temporary_file("over/adapter_config.json", "{}", 2);
     verify_expect("over", STATUS_INPUT, "adapter_config.json: is not the file that was saved");
+    /* the adapter's card goes with it */
+    run_into(STATUS_OK, "", "--output_dir %s/over --overwrite_output_dir", t);
+    assert_true(file_exists(temporary_path("over/notes.txt")) && file_exists(temporary_path("over/config.json")));
+    assert_false(file_exists(temporary_path("over/README.md")) || file_exists(temporary_path("over/adapter_config.json")));
 }
 
 /* Shards that two runs have written are no model. */

@@ -38,7 +38,8 @@ struct folder {
     size_t files, capacity;
 };
 
-/* What stays of a target that is replaced: what belongs to no model and no run, or also the log and the checkpoints of the
+/* What stays of a target that is replaced: what belongs to no model and no run (nor was written by the run whose run.json is
+ * there, and not changed since), or also the log and the checkpoints of the
  * run whose model it was. */
 enum folder_keep { FOLDER_KEEP_FOREIGN, FOLDER_KEEP_RUN };
 

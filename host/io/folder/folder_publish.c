@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "../../util/memory.h"
+#include "../json/json.h"
 #include "folder_internal.h"
 
 #define CONTENTS ".contents"
@@ -148,13 +149,37 @@ static int contents_read(const char *path, struct contents *contents, struct err
 
 /* ---- in place ---------------------------------------------------------------------------------------------------- */
 
+/* The files that a folder's own run.json lists; NULL where it lists none. */
+static cJSON *record_read(const char *directory)
+{
+    struct error unsaid;
+    char path[FOLDER_PATH_BYTES];
+    return file_join(path, sizeof path, directory, "run.json", &unsaid) ? NULL : json_read(path, &unsaid);
+}
+
+/* Whether a file is as the run that made the folder wrote it: a licence, a card. */
+static bool is_recorded(const cJSON *record, const char *directory, const char *name)
+{
+    const cJSON *listed = json_member(json_member(record, "files"), name), *xxh3 = json_member(listed, "xxh3");
+    struct error unsaid;
+    struct digest digest;
+    char path[FOLDER_PATH_BYTES], text[32];
+    if (!cJSON_IsString(xxh3) || file_join(path, sizeof path, directory, name, &unsaid) ||
+        checksum_file(path, &digest, &unsaid))
+        return false;
+    snprintf(text, sizeof text, "%016llx", (unsigned long long)digest.xxh3);
+    return !strcmp(text, xxh3->valuestring);
+}
+
 /* Whether a replaced target keeps something of that name. */
-static int name_kept(bool *kept, const char *directory, const char *name, enum folder_keep keep, struct error *error)
+static int name_kept(bool *kept, const char *directory, const char *name, enum folder_keep keep, const cJSON *record,
+                     struct error *error)
 {
     struct name found;
     int status = name_look(&found, directory, name, error);
     const enum folder_item item = folder_item(name, found.leads_to_directory);
-    *kept = item == FOLDER_FOREIGN || (item == FOLDER_RUN && keep == FOLDER_KEEP_RUN);
+    *kept = (item == FOLDER_FOREIGN && !is_recorded(record, directory, name)) ||
+            (item == FOLDER_RUN && keep == FOLDER_KEEP_RUN);
     return status;
 }
 
@@ -162,15 +187,17 @@ static int name_kept(bool *kept, const char *directory, const char *name, enum f
 static int leftovers_remove(const char *target, const struct contents *contents, struct error *error)
 {
     struct file_list list;
+    cJSON *record = record_read(target);
     int status = file_list_read(&list, target, error);
     for (size_t i = 0; i < list.count && !status; i++) {
         bool kept = true;
         if (list.name[i][0] == '.' || contents_have(contents, list.name[i]))
             continue;
-        status = name_kept(&kept, target, list.name[i], contents->keep, error);
+        status = name_kept(&kept, target, list.name[i], contents->keep, record, error);
         if (!status && !kept)
             status = name_remove(target, list.name[i], error);
     }
+    cJSON_Delete(record);
     file_list_free(&list);
     return status;
 }
@@ -250,16 +277,18 @@ static bool is_refusal(int failure)
 static int old_remove(const char *old, const char *target, enum folder_keep keep, struct error *error)
 {
     struct file_list list;
+    cJSON *record = record_read(old);
     int status = file_list_read(&list, old, error);
     for (size_t i = 0; i < list.count && !status; i++) {
         struct name there = {0};
         bool kept = false;
-        status = name_kept(&kept, old, list.name[i], keep, error);
+        status = name_kept(&kept, old, list.name[i], keep, record, error);
         if (!status && kept)
             status = name_look(&there, target, list.name[i], error);
         if (!status && kept && !there.exists)
             status = name_move(old, target, list.name[i], error);
     }
+    cJSON_Delete(record);
     file_list_free(&list);
     if (!status)
         status = file_sync_directory(target, error);
