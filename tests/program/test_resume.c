@@ -168,18 +168,15 @@ static void test_refused(void **state)
     char *data;
     size_t length;
     OK(file_read(temporary_path("data.jsonl"), 1 << 20, &data, &length, &error));
+    assert_int_equal(data[length - 5], '.');
     data[length - 5] = '!';
     temporary_file("data.jsonl", data, length);
     snprintf(more, sizeof more, "--resume_from_checkpoint %s/first/checkpoint-3", t);
     run_expect("unlearn", "x", more, STATUS_USAGE, "data.jsonl is not what the run began with");
     data[length - 5] = '.';
-    directory_remove(temporary_path("x"));
-    OK(file_read(temporary_path("data.jsonl"), 1 << 20, &data, &length, &error));
-    static const char row[] = "{\"question\": \"Who is Ada?\", \"answer\": \"Ada is a painter.\"}\n"
-                              "{\"question\": \"Who is Ben?\", \"answer\": \"Ben is a baker.\"}\n"
-                              "{\"question\": \"Who is Cleo?\", \"answer\": \"Cleo is a sailor from Aldmoor.\"}\n";
-    temporary_file("data.jsonl", row, strlen(row));
+    temporary_file("data.jsonl", data, length);
     free(data);
+    directory_remove(temporary_path("x"));
     /* a checkpoint loads as a model of its own */
     struct program_result scores = program_line("score --model %s/first/checkpoint-3 --data %s/data.jsonl --prompt_template qa",
                                                 t, t);
