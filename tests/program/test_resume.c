@@ -169,7 +169,7 @@ static void test_refused(void **state)
     size_t length;
     OK(file_read(temporary_path("data.jsonl"), 1 << 20, &data, &length, &error));
     const char kept = data[length - 5];
-    data[length - 5] = kept;
+    data[length - 5] = '!';
     temporary_file("data.jsonl", data, length);
     snprintf(more, sizeof more, "--resume_from_checkpoint %s/first/checkpoint-3", t);
     run_expect("unlearn", "x", more, STATUS_USAGE, "data.jsonl is not what the run began with");
