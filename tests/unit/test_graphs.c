@@ -34,11 +34,13 @@ static void test_buckets(void **state)
     "\"vocab_size\": 61, \"hidden_size\": 48, \"num_hidden_layers\": 2, \"num_attention_heads\": 3, "               \
     "\"max_position_embeddings\": 64, \"initializer_range\": 0.2, \"eos_token_id\": 2}"
 
-/* Norms and biases of all kinds, learned positions, a bias of the head. */
+/* Norms and biases of all kinds, learned positions, a bias of the head; norms of queries and keys with a window. */
 static const char *const family[] = {
     "{\"model_type\": \"llama\", \"intermediate_size\": 40, \"num_key_value_heads\": 1, " SIZES,
     "{\"model_type\": \"phi\", \"intermediate_size\": 40, " SIZES,
     "{\"model_type\": \"gpt2\", " SIZES,
+    "{\"model_type\": \"qwen3\", \"intermediate_size\": 40, \"num_key_value_heads\": 1, \"head_dim\": 24, "
+    "\"use_sliding_window\": true, \"sliding_window\": 4, \"max_window_layers\": 1, " SIZES,
 };
 enum { FAMILIES = sizeof family / sizeof *family };
 static const char *const engines[] = {"cpu", "emu-f32", "emu-bf16"};

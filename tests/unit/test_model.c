@@ -127,6 +127,15 @@ static const char *const family_config[] = {
     "{\"model_type\": \"mistral\", \"intermediate_size\": 40, \"num_key_value_heads\": 1, \"sliding_window\": 64, " SIZES
     "\"eos_token_id\": 2}",
     "{\"model_type\": \"qwen2\", \"intermediate_size\": 40, \"num_key_value_heads\": 3, " SIZES "\"eos_token_id\": 2}",
+    "{\"model_type\": \"mistral\", \"intermediate_size\": 40, \"num_key_value_heads\": 1, \"sliding_window\": 3, " SIZES
+    "\"eos_token_id\": 2}",
+    "{\"model_type\": \"qwen3\", \"intermediate_size\": 40, \"num_key_value_heads\": 1, \"head_dim\": 24, " SIZES
+    "\"use_sliding_window\": true, \"sliding_window\": 4, \"max_window_layers\": 1, \"eos_token_id\": 2}",
+    "{\"model_type\": \"smollm3\", \"intermediate_size\": 40, \"num_key_value_heads\": 1, \"no_rope_layers\": [0, 1], " SIZES
+    "\"pad_token_id\": 2, \"eos_token_id\": 2}",
+    "{\"model_type\": \"phi3\", \"intermediate_size\": 40, \"partial_rotary_factor\": 0.5, " SIZES
+    "\"original_max_position_embeddings\": 48, \"pad_token_id\": 2, \"rope_scaling\": {\"type\": \"longrope\", "
+    "\"short_factor\": [1, 1.5, 2, 3], \"long_factor\": [1, 2, 4, 8]}, \"eos_token_id\": 2}",
     "{\"model_type\": \"phi\", \"intermediate_size\": 40, " SIZES "\"eos_token_id\": 2}",
     "{\"model_type\": \"opt\", \"ffn_dim\": 40, \"do_layer_norm_before\": true, \"word_embed_proj_dim\": 48, " SIZES
     "\"activation_function\": \"gelu\", \"eos_token_id\": 2}",
