@@ -311,6 +311,7 @@ static void announce_run(struct training *training)
         log_info(log, "max_length is %lld here: the model has no more positions, or a sliding window of that",
                  (long long)trainer->examples.max_length);
     log_warnings(log, tokenizer_warnings(trainer->tokenizer));
+    log_warnings(log, trainer->weights.warnings.data);
     log_warnings(log, trainer->adapter.warnings.data);
     data_announce(&trainer->examples, log);
     if (trainer->from_scratch)

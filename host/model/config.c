@@ -8,6 +8,7 @@
 #include "../util/file.h"
 #include "config_read.h"
 #include "family.h"
+#include "tied_head.h"
 
 static int family_find(const cJSON *json, const char *path, const struct family **out, struct error *error)
 {
@@ -360,5 +361,5 @@ int model_config_read(struct model_config *config, const char *directory, struct
     if (!status)
         status = generation_tokens_read(config, json, path, directory, error);
     cJSON_Delete(json);
-    return status;
+    return status ? status : tied_head_find(config, directory, error);
 }

@@ -28,6 +28,7 @@ struct model_config {
     double norm_eps;
     enum activation_kind activation;
     bool attention_bias, o_bias, mlp_bias, head_bias, untied; /* untied: lm_head is a tensor of its own */
+    bool head_kept; /* the config ties lm_head, but the file's differs from the embedding: untied */
     double initializer_range; /* standard deviation of a new model's matrices */
 
     /* rotary positions */

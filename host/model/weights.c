@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../util/file.h"
 #include "../util/memory.h"
 #include "weights_internal.h"
 
@@ -109,12 +110,31 @@ static void map_fill(struct weights *weights, const struct model *model, struct 
     }
 }
 
+/* transformers applies adapter files beside a model on loading; here an adapter is named by its option. */
+static int adapter_refuse(const char *directory, struct error *error)
+{
+    char path[4096];
+    int status = file_join(path, sizeof path, directory, "adapter_config.json", error);
+    if (!status && file_exists(path))
+        status = error_set(error, STATUS_INPUT, "%s: an adapter beside the model's weights, which transformers would apply; move "
+                           "the adapter's files into a folder of their own, and give that to --adapter or leave it out", path);
+    return status;
+}
+
 int weights_open(struct weights *weights, const struct model *model, const char *directory, struct error *error)
 {
     *weights = (struct weights){0};
     int status = safetensors_open(&weights->source, directory, error);
     if (status)
         return status;
+    status = adapter_refuse(directory, error);
+    if (!status && model->config.head_kept)
+        status = buffer_printf(&weights->warnings, error, "%s: config.json ties lm_head.weight to the embedding, but the file's two "
+                               "differ: they are kept apart, as transformers does; set tie_word_embeddings to false\n", directory);
+    if (status) {
+        weights_close(weights);
+        return status;
+    }
     weights->tensor_of = memory_array((size_t)weights->source.tensors, sizeof *weights->tensor_of, error);
     if (!weights->tensor_of) {
         weights_close(weights);
@@ -140,5 +160,6 @@ void weights_close(struct weights *weights)
 {
     safetensors_close(&weights->source);
     free(weights->tensor_of);
+    buffer_free(&weights->warnings);
     *weights = (struct weights){0};
 }

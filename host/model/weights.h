@@ -14,6 +14,7 @@ struct adapter;
 
 struct weights {
     struct safetensors source; /* the opened input; no tensors when made from scratch */
+    struct buffer warnings;    /* lines */
     int *tensor_of;            /* [source.tensors]: index into model->tensor, or -1 for a buffer that is copied through */
     void (*loaded)(void *user, int64_t pieces, int64_t of); /* weights_load tells how far it is; NULL: nobody asks */
     void *loaded_user;
@@ -22,7 +23,7 @@ struct weights {
 };
 
 /* Checks the files of a folder against the model's table: every missing, unexpected or mis-shaped tensor in one
- * message (STATUS_INPUT). Needs no device. */
+ * message (STATUS_INPUT). An adapter's files beside them are refused too. Needs no device. */
 int weights_open(struct weights *weights, const struct model *model, const char *directory, struct error *error);
 /* Reads everything into the model's arena. */
 int weights_load(const struct weights *weights, struct model *model, struct error *error);

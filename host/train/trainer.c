@@ -84,6 +84,8 @@ int trainer_prepare(struct trainer *trainer, const struct train_options *options
                                            (uint64_t)options->trainer.seed};
     if (!status)
         status = model_config_read(&config, options->model.model_name_or_path, error);
+    if (!status && options->trainer.from_scratch && config.head_kept) /* new weights are as the config says */
+        config.untied = config.head_kept = false;
     if (!status)
         status = model_create(&trainer->model, &config, dtype, error);
     if (!status)

@@ -467,6 +467,7 @@ static void test_sharded(void **state)
         if (cases[i].message) {
             assert_error(&error, status, STATUS_INPUT, cases[i].message);
             assert_null(file.shard_name);
+            assert_non_null(strstr(error.text, temporary));
             continue;
         }
         if (status)

@@ -172,7 +172,7 @@ static const struct {
     {{{"vocab.json", VOCAB, 0}, {"merges.txt", "a b\na \n", 0}}, "line 2"},
     {{{"vocab.json", VOCAB, 0}, {"merges.txt", "a \xff\n", 0}}, "UTF-8"},
     {{SMALL_FILES, CONFIG("{\"tokenizer_class\":\"BertTokenizer\"}")}, "is BertTokenizer"},
-    {{SMALL_FILES, CONFIG("{\"tokenizer_class\":\"Fast\"}")}, "'Fast'"},
+    {{SMALL_FILES, CONFIG("{\"tokenizer_class\":\"Fast\"}")}, "is Fast"},
     {{SMALL_FILES, CONFIG("{\"added_tokens_decoder\":{\"x\":{\"content\":\"y\"}}}")}, "'x'"},
     {{SMALL_FILES, CONFIG("{\"added_tokens_decoder\":[]}")}, "added_tokens_decoder"},
     {{SMALL_FILES, {"added_tokens.json", "{\"y\":\"4\"}", 0}}, "'y'"},

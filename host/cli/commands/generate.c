@@ -284,6 +284,7 @@ static int generation_run(struct generation *g, struct invocation *run, struct e
         status = eval_model_open(&g->model, &options->model, &options->input.prompt, g->device.engine->dtype, error);
     if (!status) {
         log_warnings(g->log, tokenizer_warnings(g->model.tokenizer));
+        log_warnings(g->log, g->model.weights.warnings.data);
         log_warnings(g->log, g->model.adapter.warnings.data);
     }
     if (!status)

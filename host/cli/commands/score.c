@@ -155,6 +155,7 @@ static int scoring_run(struct scoring *s, struct invocation *run, struct error *
         status = eval_model_open(&s->model, &options->model, &options->input.prompt, s->device.engine->dtype, error);
     if (!status) {
         log_warnings(&run->log, tokenizer_warnings(s->model.tokenizer));
+        log_warnings(&run->log, s->model.weights.warnings.data);
         log_warnings(&run->log, s->model.adapter.warnings.data);
     }
     const int64_t context = status ? 0 : context_length(&s->model.config);

@@ -111,8 +111,8 @@ int safetensors_index_build(struct safetensors *file, struct error *error)
     for (int i = 1; i < index->count; i++) {
         const struct safetensors_tensor *a = index->by_name[i - 1], *b = index->by_name[i];
         if (!strcmp(a->name, b->name))
-            return error_set(error, STATUS_INPUT, "%s: tensor \"%.200s\": is also in %s; expected in one shard only",
-                             file->shard_name[b->shard], b->name, file->shard_name[a->shard]);
+            return error_set(error, STATUS_INPUT, "%s/%s: tensor \"%.200s\": is also in %s; expected in one shard only",
+                             file->directory, file->shard_name[b->shard], b->name, file->shard_name[a->shard]);
     }
     return STATUS_OK;
 }
@@ -149,7 +149,7 @@ int safetensors_index_check(const struct safetensors *file, const char *path, st
     }
     for (int i = 0; i < file->tensors && !status; i++)
         if (!listed[i])
-            status = error_set(error, STATUS_INPUT, "%s: tensor \"%.200s\": is missing in the weight_map of %s",
+            status = error_set(error, STATUS_INPUT, "%s/%s: tensor \"%.200s\": is missing in the weight_map of %s", file->directory,
                                file->shard_name[file->tensor[i].shard], file->tensor[i].name, path);
     free(listed);
     return status;
