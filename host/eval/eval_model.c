@@ -30,6 +30,8 @@ int eval_model_open(struct eval_model *m, const struct model_options *options, c
     if (!status)
         tokenizer_limit(m->tokenizer, m->config.vocab_size);
     if (!status)
+        status = generation_rules_read(&m->rules, m->directory, m->config.vocab_size, error);
+    if (!status)
         status = endings_take(m, error);
     if (!status)
         status = prompt_open(&m->prompt, prompt, m->directory, m->tokenizer, error);
@@ -50,6 +52,7 @@ void eval_model_close(struct eval_model *m)
     model_free(&m->model);
     weights_close(&m->weights);
     adapter_free(&m->adapter);
+    generation_rules_free(&m->rules);
     prompt_close(&m->prompt);
     tokenizer_free(m->tokenizer);
     *m = (struct eval_model){0};
@@ -82,6 +85,8 @@ int eval_model_checksum(const struct eval_model *m, const struct model_options *
     }
     for (int i = 0; i < m->weights.source.shards && !status; i++)
         status = file_add(sum, m->directory, m->weights.source.shard_name[i], error);
+    if (!status && generation_rules_any(&m->rules))
+        status = file_add(sum, m->directory, "generation_config.json", error);
     if (!status && *options->adapter)
         status = file_add(sum, options->adapter, "adapter_config.json", error);
     if (!status && *options->adapter)

@@ -5,6 +5,7 @@
 #include "../model/adapter.h"
 #include "../model/model_options.h"
 #include "../model/weights.h"
+#include "generation_rules.h"
 
 struct eval_model {
     const char *directory;
@@ -14,6 +15,7 @@ struct eval_model {
     struct model model; /* laid out; what it has room for is planned later */
     struct weights weights;
     struct adapter adapter; /* empty without one */
+    struct generation_rules rules;
     int32_t eos;            /* what ends an answer */
     int32_t stop[EOS_IDS_MAX + 1]; /* what ends a continuation */
     int stops;

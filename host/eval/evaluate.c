@@ -187,6 +187,7 @@ static int model_prepare(struct work *w, struct error *error)
         const int64_t rows = w->longest > w->e->options->batch_tokens ? w->longest : w->e->options->batch_tokens;
         status = generator_open(&w->generator, w->model, w->e->device, slots, rows < w->longest * slots ? rows : w->longest * slots,
                                 w->positions, &w->limits, &greedy, error);
+        w->generator.rules = &m->rules;
     } else {
         w->model->max_positions = w->limits.positions;
         status = model_plan(w->model, false, w->limits.rows, w->limits.targets, w->limits.sequences, error);

@@ -63,6 +63,9 @@ void generator_close(struct generator *generator)
     free(generator->free_slot);
     free(generator->ids);
     free(generator->counters);
+    free(generator->logits);
+    free(generator->wide);
+    free(generator->seen);
     *generator = (struct generator){0};
 }
 
@@ -88,8 +91,38 @@ static int cache_hook(void *user, int layer, const void *qkv, struct layer_keys 
     return status;
 }
 
+/* The rules of generation_config.json, on the host. The logits must be float or double. */
+static int rules_apply(struct generator *g, const struct token_list *prompts, const struct token_list *out,
+                       struct error *error)
+{
+    const struct model *model = g->model;
+    const size_t vocab_size = (size_t)model->config.vocab_size, bytes = vocab_size * dtype_size(model->logits_dtype);
+    const bool is_double = model->logits_dtype == DTYPE_F64;
+    int status = STATUS_OK;
+    if (!is_double && model->logits_dtype != DTYPE_F32)
+        return error_set(error, STATUS_USAGE, "generation_config.json: its rules need logits in float");
+    if (!g->seen && (!(g->logits = memory_array(bytes, 1, error)) ||
+                     !(g->wide = memory_array(vocab_size, sizeof *g->wide, error)) ||
+                     !(g->seen = memory_array(vocab_size, 1, error))))
+        return STATUS_MEMORY;
+    for (int i = 0; i < g->batch.sequences && !status; i++) {
+        char *row = (char *)model->head.logits + (size_t)i * bytes;
+        status = device_copy_out(model->device, g->logits, row, bytes, error);
+        for (size_t j = 0; j < vocab_size; j++)
+            g->wide[j] = is_double ? ((double *)g->logits)[j] : (double)((float *)g->logits)[j];
+        if (!status)
+            generation_rules_apply(g->rules, &prompts[g->live[i].prompt], &out[g->live[i].prompt], g->wide, g->seen);
+        for (size_t j = 0; j < vocab_size && !is_double; j++)
+            ((float *)g->logits)[j] = (float)g->wide[j];
+        if (!status)
+            status = device_copy_in(model->device, row, is_double ? g->wide : g->logits, bytes, error);
+    }
+    return status;
+}
+
 /* Runs the packed batch, picks one id per sequence into ids[0 .. sequences). */
-static int batch_next_ids(struct generator *g, int64_t first_index, int32_t *ids, struct error *error)
+static int batch_next_ids(struct generator *g, int64_t first_index, const struct token_list *prompts,
+                          const struct token_list *out, int32_t *ids, struct error *error)
 {
     struct model *model = g->model;
     struct batch *batch = &g->batch;
@@ -102,6 +135,8 @@ static int batch_next_ids(struct generator *g, int64_t first_index, int32_t *ids
         status = model_forward_layer(model, batch, layer, cache_hook, g, error);
     if (!status)
         status = model_forward_head(model, batch->device.target_row, batch->targets, error);
+    if (!status && g->rules && generation_rules_any(g->rules))
+        status = rules_apply(g, prompts, out, error);
     for (int i = 0; i < count; i++)
         g->counters[i] = (first_index + g->live[i].prompt) * (int64_t)(1 << 24) + g->live[i].cached;
     if (!status && !greedy)
@@ -224,7 +259,7 @@ int generator_run(struct generator *generator, const struct token_list *prompts,
         generator->free_slot[i] = generator->slots - 1 - i;
     while (!status && (live || waiting < count)) {
         step_pack(generator, prompts, count, &waiting, &live);
-        status = batch_next_ids(generator, first_index, generator->ids, error);
+        status = batch_next_ids(generator, first_index, prompts, out, generator->ids, error);
         if (!status)
             status = live_update(generator, generator->ids, eos, eos_count, out, &live, error);
         int first = waiting;

@@ -9,6 +9,7 @@
 #include "../io/tokenizer/tokenizer.h"
 #include "../model/model.h"
 #include "../util/options.h"
+#include "generation_rules.h"
 
 struct generate_options {
     int64_t max_new_tokens;
@@ -36,6 +37,10 @@ struct generator {
     int32_t *free_slot;     /* [slots] with n live sequences the first slots - n are the free ones */
     int32_t *ids;           /* [slots] */
     int64_t *counters;
+    const struct generation_rules *rules; /* borrowed, set before generator_run; NULL: none */
+    void *logits; /* of one row on the host, with rules; as double beside it */
+    double *wide;
+    uint8_t *seen;
     /* After every step: how many prompts are done, and how many of the first are; a status ends the run. NULL: nobody asks */
     int (*advanced)(void *user, int done, int done_first, struct error *error);
     void *advanced_user;

@@ -167,6 +167,7 @@ static int look_prepare(struct looking *look, struct error *error)
     if (!status && !comm_rank(look->comm))
         log_info(&look->run->log, "%s", prompt.data);
     log_warnings(&look->run->log, tokenizer_warnings(look->model.tokenizer));
+    log_warnings(&look->run->log, look->model.rules.unused);
     log_warnings(&look->run->log, look->model.weights.warnings.data);
     log_warnings(&look->run->log, look->model.adapter.warnings.data);
     buffer_free(&prompt);

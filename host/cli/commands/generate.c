@@ -158,7 +158,7 @@ static const char *finish_reason(const struct generation *g, int i)
     const int64_t length = (int64_t)g->out[i].length;
     if (length >= g->options->generate.max_new_tokens)
         return "length";
-    return (int64_t)g->ids[i].length + length >= context_length(&g->model.config) ? "context" : "eos";
+    return (int64_t)g->ids[i].length + length > context_length(&g->model.config) ? "context" : "eos";
 }
 
 static int line_make(struct generation *g, int i, const char *text, const char *reason, struct error *error)
@@ -229,6 +229,7 @@ static int generator_room(struct generation *g, struct error *error)
                                 g->prompt_rows, g->positions, NULL, &g->options->generate, error);
     if (!status)
         status = weights_load(&g->model.weights, &g->model.model, error);
+    g->generator.rules = &g->model.rules;
     g->generator.advanced = step_done;
     g->generator.advanced_user = g;
     return status;
@@ -284,6 +285,7 @@ static int generation_run(struct generation *g, struct invocation *run, struct e
         status = eval_model_open(&g->model, &options->model, &options->input.prompt, g->device.engine->dtype, error);
     if (!status) {
         log_warnings(g->log, tokenizer_warnings(g->model.tokenizer));
+        log_warnings(g->log, g->model.rules.unused);
         log_warnings(g->log, g->model.weights.warnings.data);
         log_warnings(g->log, g->model.adapter.warnings.data);
     }
