@@ -117,9 +117,9 @@ def case(rng, base, tokens):
             out["added"][tokens[0]["content"]] = tokens[0]["id"]
     model = rng.random()
     if model < 0.6:
-        out["model"] = {"model_type": MODELS.get(base, rng.choice(["llama", "llama", "mistral"]))}
+        out["model"] = {"model_type": MODELS.get(base, rng.choice(["llama", "llama", "mistral", "phi3"]))}
     elif model < 0.85:
-        out["model"] = {"model_type": rng.choice(["llama", "mistral", "qwen2", "phi", "opt", "gpt2"])}
+        out["model"] = {"model_type": rng.choice(["llama", "mistral", "qwen2", "phi", "opt", "gpt2", "phi3", "qwen3", "smollm3"])}
     if "model" in out and rng.random() < 0.05:
         out["model"]["tokenizer_class"] = rng.choice(CLASSES[:-1])
     if base in BY_LINES and rng.random() < 0.25:

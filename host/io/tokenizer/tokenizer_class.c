@@ -91,9 +91,9 @@ int tokenizer_class_find(struct tokenizer_config *config, const char *directory,
     config->class_name = name;
     config->class = class_of(name);
     config->class_known = !name || is_plain(name) || config->class != CLASS_FILE;
-    if (strcmp(model_type, "mistral") == 0) {
+    if (strcmp(model_type, "mistral") == 0 || strcmp(model_type, "phi3") == 0) {
         config->class = CLASS_FILE;
-    } else if (strcmp(model_type, "qwen2") == 0) {
+    } else if (strcmp(model_type, "qwen2") == 0 || (!name && strcmp(model_type, "qwen3") == 0)) {
         config->class = CLASS_QWEN2;
     } else if (config->class == CLASS_LLAMA) {
         status = has_byte_level(directory, &byte_level, error);
