@@ -260,12 +260,11 @@ static int own_tokens_list(const struct sentencepiece *model, bool user_defined,
         const struct piece *piece = &model->piece[id];
         if (piece->type != PIECE_CONTROL && !(user_defined && piece->type == PIECE_USER_DEFINED))
             continue;
-        struct added_token *token = &(*list)[*count];
-        *token = (struct added_token){.content = strndup(piece->text.text, piece->text.length),
-                                      .special = piece->type == PIECE_CONTROL};
-        if (!token->content)
-            return error_set(error, STATUS_MEMORY, "out of host memory for the tokenizer");
-        (*count)++;
+        char *content = memory_array(piece->text.length + 1, 1, error);
+        if (!content)
+            return STATUS_MEMORY;
+        memcpy(content, piece->text.text, piece->text.length);
+        (*list)[(*count)++] = (struct added_token){.content = content, .special = piece->type == PIECE_CONTROL};
     }
     return STATUS_OK;
 }
