@@ -581,6 +581,7 @@ int train_run(struct invocation *run, bool finetune, struct error *error)
     if (!status)
         status = training_run(&training, error);
     name_newest(&training, status, error);
+    const bool shows = !comm_rank(training.comm);
     interrupt_release();
     comm_close(training.comm);
     run_log_close(&training.log);
@@ -589,6 +590,8 @@ int train_run(struct invocation *run, bool finetune, struct error *error)
     if (!training.trainer.device.context) /* not taken over yet */
         device_close(&device);
     trainer_free(&training.trainer);
+    if (!status && !finetune && shows)
+        final_eval_show(&options->train, &options->final_eval, &run->log);
     return status;
 }
 

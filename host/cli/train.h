@@ -3,10 +3,12 @@
 #define FLAT_CLI_TRAIN_H
 #include "../train/train_options.h"
 #include "command.h"
+#include "final_eval.h"
 #include "launcher.h"
 
 struct train_command_options {
     struct train_options train;
+    struct final_eval_options final_eval; /* of unlearn alone */
     struct launcher_options launcher;
     struct log_options log;
 };

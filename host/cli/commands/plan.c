@@ -6,10 +6,12 @@
 #include "../../train/scaling.h"
 #include "../../train/trainer.h"
 #include "../command.h"
+#include "../final_eval.h"
 #include "../launcher.h"
 
 struct plan_options {
     struct train_options train;
+    struct final_eval_options final_eval; /* taken because a run's config has them */
     struct launcher_options launcher; /* how many ranks where world_size is not given; none is started */
     struct log_options log;
     struct cluster_options cluster;
@@ -45,6 +47,7 @@ static const struct command_group groups[] = {
     {&cluster_option_group, offsetof(struct plan_options, cluster)},
     {&trainer_option_group, offsetof(struct plan_options, train.trainer)},
     {&device_option_group, offsetof(struct plan_options, train.device)},
+    {&final_eval_option_group, offsetof(struct plan_options, final_eval)},
     {&save_option_group, offsetof(struct plan_options, train.output)},
     {&log_option_group, offsetof(struct plan_options, log)},
     {NULL, 0},

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "eval_sets.h"
 #include "suite_list.h"
 
 enum { QA_NEW_TOKENS = 200 };
@@ -21,21 +22,12 @@ static int set_ask(struct suite_run *run, const char *name, const char *path, st
                                    error);
 }
 
-/* NAME=FILE between commas. */
 static int named_sets_ask(struct suite_run *run, struct error *error)
 {
-    int status = STATUS_OK;
-    for (const char *at = run->options->eval_data; *at && !status;) {
-        const size_t length = strcspn(at, ",");
-        char name[64], path[4096];
-        const char *equals = memchr(at, '=', length);
-        if (!equals || equals == at || equals - at >= (int)sizeof name || length >= sizeof path || at + length == equals + 1)
-            return error_set(error, STATUS_USAGE, "eval_data: expected NAME=FILE, found \"%.*s\"", (int)length, at);
-        snprintf(name, sizeof name, "%.*s", (int)(equals - at), at);
-        snprintf(path, sizeof path, "%.*s", (int)(at + length - equals - 1), equals + 1);
-        status = set_ask(run, name, path, error);
-        at += length + (at[length] == ',');
-    }
+    struct eval_sets sets;
+    int status = eval_sets_parse(&sets, run->options->eval_data, error);
+    for (int i = 0; i < sets.count && !status; i++)
+        status = set_ask(run, sets.set[i].name, sets.set[i].path, error);
     return status;
 }
 

@@ -1,0 +1,130 @@
+/* final_eval.c - see final_eval.h. */
+#include "final_eval.h"
+
+#include <string.h>
+#include <sys/stat.h>
+
+#include "../eval/suite/before_after.h"
+#include "../eval/suite/eval_sets.h"
+#include "../eval/suite/results.h"
+#include "../eval/suite/suite_list.h"
+#include "../util/file.h"
+#include "command.h"
+
+enum { FINAL_NEW_TOKENS = 64 };
+
+static const struct option option_rows[] = {
+    {.name = "eval_data", OPTION_LIST_FIELD(struct final_eval_options, eval_data), .local = true, .operand = "NAME=FILE,...",
+     .help = "sets of rows to look at beside the forget set, each under its name: what should stay"},
+    {.name = "final_eval_rows", OPTION_FIELD(struct final_eval_options, rows), .local = true, .initial = "32",
+     .max = OPTION_COUNT_MAX,
+     .help = "rows of the forget set and of each of eval_data that the table at the end asks both models; 0: no table"},
+};
+const struct option_group final_eval_option_group = {OPTION_GROUP("Evaluation", option_rows, struct final_eval_options)};
+
+int final_eval_check(const struct final_eval_options *options, const struct dataset_options *dataset, struct error *error)
+{
+    struct eval_sets sets;
+    int status = eval_sets_parse(&sets, options->eval_data, error);
+    for (int i = 0; i < sets.count && !status; i++) {
+        struct dataset data = {0};
+        status = dataset_read(&data, sets.set[i].path, dataset, DATASET_ANSWERS, error);
+        dataset_free(&data);
+    }
+    return status;
+}
+
+/* One of the two models, to a log with all figures. */
+static int model_look(const struct train_options *train, const struct final_eval_options *options,
+                      const struct model_options *model_options, const char *label, struct device *device,
+                      struct eval_log *result, struct log *log, struct error *error)
+{
+    const struct suite_options data = {.forget_data = train->examples.forget_data, .retain_data = "", .real_authors_data = "",
+                                       .world_facts_data = "", .holdout_data = "", .data_dir = "",
+                                       .eval_data = options->eval_data, .eval_rows = options->rows,
+                                       .eval_max_length = train->examples.max_length, .max_new_tokens = FINAL_NEW_TOKENS};
+    const struct evaluate_options sizes = {.batch_size = 32, .batch_tokens = 2048};
+    struct evaluation evaluation = {.options = &sizes, .device = device, .log = log, .label = label};
+    struct eval_model model;
+    struct suite_run run;
+    struct results_options results = {.suite = suite_qa.log_name};
+    char directory[4096], evals[4096];
+    cJSON *summary = NULL;
+    int status = eval_model_open(&model, model_options, &train->prompt, device->engine->dtype, error);
+    suite_run_init(&run, &data, &train->dataset, &model, log);
+    if (!status && *train->template_.file)
+        status = answer_list_read(&run.refusals, train->template_.file, error);
+    if (!status)
+        status = suite_measure(&suite_qa, &run, &evaluation, result, error);
+    if (!status)
+        status = file_join(evals, sizeof evals, train->output.output_dir, "evals", error);
+    if (!status)
+        status = file_join(directory, sizeof directory, evals, label, error);
+    results.output_dir = directory;
+    if (!status)
+        status = eval_results(result, &results, log, &summary, error);
+    cJSON_Delete(summary);
+    suite_run_free(&run);
+    eval_model_close(&model);
+    return status;
+}
+
+static int table_print(const struct final_eval_options *options, const struct eval_log *before, const struct eval_log *after,
+                       struct log *log, struct error *error)
+{
+    struct eval_sets sets;
+    const char *name[EVAL_SETS_MAX + 1] = {"forget"};
+    struct buffer text = {0};
+    int status = eval_sets_parse(&sets, options->eval_data, error);
+    for (int i = 0; i < sets.count; i++)
+        name[i + 1] = sets.set[i].name;
+    const struct before_after logs = {before, after, name, sets.count + 1};
+    if (!status)
+        status = text_print(&text, before_after_print(&logs, &text, error), error);
+    if (!status)
+        before_after_warn(&logs, log);
+    return status;
+}
+
+/* Rows that can be read a second time. */
+static bool can_be_read_again(const char *path)
+{
+    struct stat about;
+    return strcmp(path, "-") && !stat(path, &about) && S_ISREG(about.st_mode);
+}
+
+static int final_eval_run(const struct train_options *train, const struct final_eval_options *options, struct log *log,
+                          struct error *error)
+{
+    const bool adapter_only = (train->lora.lora.rank || *train->model.adapter) && train->lora.output == LORA_ADAPTER;
+    const struct model_options written = {adapter_only ? train->model.model_name_or_path : train->output.output_dir,
+                                          adapter_only ? train->output.output_dir : ""};
+    struct device device = {0};
+    struct eval_log before = {0}, after = {0};
+    int status = device_open_chosen(&device, &train->device, 0, error);
+    if (!status)
+        status = eval_log_open(&before, train->model.model_name_or_path, error);
+    if (!status)
+        status = eval_log_open(&after, train->output.output_dir, error);
+    if (!status)
+        status = model_look(train, options, &train->model, "before", &device, &before, log, error);
+    if (!status)
+        status = model_look(train, options, &written, "after", &device, &after, log, error);
+    if (!status)
+        status = table_print(options, &before, &after, log, error);
+    eval_log_free(&before);
+    eval_log_free(&after);
+    device_close(&device);
+    return status;
+}
+
+void final_eval_show(const struct train_options *train, const struct final_eval_options *options, struct log *log)
+{
+    struct error error = {0};
+    if (!options->rows || train->trainer.from_scratch)
+        return;
+    if (!can_be_read_again(train->examples.forget_data))
+        log_warning(log, "no table at the end: %s cannot be read a second time", train->examples.forget_data);
+    else if (final_eval_run(train, options, log, &error))
+        log_warning(log, "no table at the end: %s", error.text);
+}
