@@ -192,6 +192,9 @@ static void test_closed_pipe(void **state)
 static void test_address_space(void **state)
 {
     (void)state;
+#ifdef __SANITIZE_ADDRESS__ /* takes terabytes of it */
+    skip();
+#endif
     if (!model)
         skip();
     const char *build = getenv("FLAT_BUILD"), *said = temporary_path("stderr");

@@ -146,15 +146,19 @@ static int metrics_read(struct curves *curves, const char *path, struct error *e
     return status;
 }
 
-/* run.json says the method and the machine; a folder without one is plotted without them. */
-static void run_read(struct curves *curves, const char *run_dir)
+/* run.json says the method and the machine; a folder without one is plotted without them. Only a want of memory is a failure. */
+static int run_read(struct curves *curves, const char *run_dir, struct error *error)
 {
     struct error ignored = {0};
     char path[4096];
     const char *method = "", *host = "", *device = "";
     if (file_join(path, sizeof path, run_dir, "run.json", &ignored) || !file_exists(path))
-        return;
+        return STATUS_OK;
     cJSON *tree = json_read(path, &ignored);
+    if (ignored.status == STATUS_MEMORY) {
+        *error = ignored;
+        return STATUS_MEMORY;
+    }
     const cJSON *config = tree ? json_member(tree, "config") : NULL;
     if (config && json_get_string_or(config, path, "method", &method, &ignored))
         method = "";
@@ -169,6 +173,7 @@ static void run_read(struct curves *curves, const char *run_dir)
         snprintf(curves->machines + used, sizeof curves->machines - used, "%s%s", used ? "; " : "", machine);
     }
     cJSON_Delete(tree);
+    return STATUS_OK;
 }
 
 /* The last part of a path; all of it where another run's is the same. */
@@ -198,8 +203,9 @@ static int curves_read(struct curves *curves, const char *const *run_dirs, size_
         char path[4096];
         curves->run = count > 1 ? run_name(run_dirs, count, i) : "";
         curves->run_color = (int)i;
-        run_read(curves, run_dirs[i]);
-        status = file_join(path, sizeof path, run_dirs[i], "metrics.jsonl", error);
+        status = run_read(curves, run_dirs[i], error);
+        if (!status)
+            status = file_join(path, sizeof path, run_dirs[i], "metrics.jsonl", error);
         if (!status)
             status = metrics_read(curves, path, error);
     }
