@@ -14,34 +14,20 @@
 enum { FINAL_NEW_TOKENS = 64 };
 
 static const struct option option_rows[] = {
-    {.name = "eval_data", OPTION_LIST_FIELD(struct final_eval_options, eval_data), .local = true, .operand = "NAME=FILE,...",
-     .help = "sets of rows to look at beside the forget set, each under its name: what should stay"},
     {.name = "final_eval_rows", OPTION_FIELD(struct final_eval_options, rows), .local = true, .initial = "32",
      .max = OPTION_COUNT_MAX,
      .help = "rows of the forget set and of each of eval_data that the table at the end asks both models; 0: no table"},
 };
 const struct option_group final_eval_option_group = {OPTION_GROUP("Evaluation", option_rows, struct final_eval_options)};
 
-int final_eval_check(const struct final_eval_options *options, const struct dataset_options *dataset, struct error *error)
-{
-    struct eval_sets sets;
-    int status = eval_sets_parse(&sets, options->eval_data, error);
-    for (int i = 0; i < sets.count && !status; i++) {
-        struct dataset data = {0};
-        status = dataset_read(&data, sets.set[i].path, dataset, DATASET_ANSWERS, error);
-        dataset_free(&data);
-    }
-    return status;
-}
-
 /* One of the two models, to a log with all figures. */
-static int model_look(const struct train_options *train, const struct final_eval_options *options,
+static int model_look(const struct train_options *train, const struct final_eval_options *options, const char *eval_data,
                       const struct model_options *model_options, const char *label, struct device *device,
                       struct eval_log *result, struct log *log, struct error *error)
 {
     const struct suite_options data = {.forget_data = train->examples.forget_data, .retain_data = "", .real_authors_data = "",
                                        .world_facts_data = "", .holdout_data = "", .data_dir = "",
-                                       .eval_data = options->eval_data, .eval_rows = options->rows,
+                                       .eval_data = eval_data, .eval_rows = options->rows,
                                        .eval_max_length = train->examples.max_length, .max_new_tokens = FINAL_NEW_TOKENS};
     const struct evaluate_options sizes = {.batch_size = 32, .batch_tokens = 2048};
     struct evaluation evaluation = {.options = &sizes, .device = device, .log = log, .label = label};
@@ -69,13 +55,13 @@ static int model_look(const struct train_options *train, const struct final_eval
     return status;
 }
 
-static int table_print(const struct final_eval_options *options, const struct eval_log *before, const struct eval_log *after,
+static int table_print(const char *eval_data, const struct eval_log *before, const struct eval_log *after,
                        struct log *log, struct error *error)
 {
     struct eval_sets sets;
     const char *name[EVAL_SETS_MAX + 1] = {"forget"};
     struct buffer text = {0};
-    int status = eval_sets_parse(&sets, options->eval_data, error);
+    int status = eval_sets_parse(&sets, eval_data, error);
     for (int i = 0; i < sets.count; i++)
         name[i + 1] = sets.set[i].name;
     const struct before_after logs = {before, after, name, sets.count + 1};
@@ -93,8 +79,8 @@ static bool can_be_read_again(const char *path)
     return strcmp(path, "-") && !stat(path, &about) && S_ISREG(about.st_mode);
 }
 
-static int final_eval_run(const struct train_options *train, const struct final_eval_options *options, struct log *log,
-                          struct error *error)
+static int final_eval_run(const struct train_options *train, const struct final_eval_options *options,
+                          const char *eval_data, struct log *log, struct error *error)
 {
     const bool adapter_only = (train->lora.lora.rank || *train->model.adapter) && train->lora.output == LORA_ADAPTER;
     const struct model_options written = {adapter_only ? train->model.model_name_or_path : train->output.output_dir,
@@ -107,24 +93,25 @@ static int final_eval_run(const struct train_options *train, const struct final_
     if (!status)
         status = eval_log_open(&after, train->output.output_dir, error);
     if (!status)
-        status = model_look(train, options, &train->model, "before", &device, &before, log, error);
+        status = model_look(train, options, eval_data, &train->model, "before", &device, &before, log, error);
     if (!status)
-        status = model_look(train, options, &written, "after", &device, &after, log, error);
+        status = model_look(train, options, eval_data, &written, "after", &device, &after, log, error);
     if (!status)
-        status = table_print(options, &before, &after, log, error);
+        status = table_print(eval_data, &before, &after, log, error);
     eval_log_free(&before);
     eval_log_free(&after);
     device_close(&device);
     return status;
 }
 
-void final_eval_show(const struct train_options *train, const struct final_eval_options *options, struct log *log)
+void final_eval_show(const struct train_options *train, const struct final_eval_options *options, const char *eval_data,
+                     struct log *log)
 {
     struct error error = {0};
     if (!options->rows || train->trainer.from_scratch)
         return;
     if (!can_be_read_again(train->examples.forget_data))
         log_warning(log, "no table at the end: %s cannot be read a second time", train->examples.forget_data);
-    else if (final_eval_run(train, options, log, &error))
+    else if (final_eval_run(train, options, eval_data, log, &error))
         log_warning(log, "no table at the end: %s", error.text);
 }

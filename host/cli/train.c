@@ -25,12 +25,14 @@
 struct training {
     struct invocation *run;
     const struct train_options *options;
+    const struct train_eval_options *eval_options;
     bool finetune;
     struct comm *comm;
     struct trainer trainer;
     struct run_folder folder;
     struct run_record record;
     struct run_log log;
+    struct train_eval eval;
     double prob_template;     /* of the first step, before any update */
     int64_t step, saved_step; /* made, and in the newest checkpoint */
     char resume[FOLDER_PATH_BYTES], newest[FOLDER_PATH_BYTES]; /* checkpoints: gone on from, and written; "": none */
@@ -170,6 +172,7 @@ static int training_step(void *user, const struct step_record *record, struct er
                               record->step % options->output.logging_steps == 0 || last, &mean, error);
         training_show(training, &mean);
     }
+    status = train_eval_step(&training->eval, &training->trainer, record->step, &training->log, status, error);
     if (last && record->skipped && !status)
         status = error_set(error, STATUS_NONFINITE, "step %lld: the last step has a non-finite loss or gradient; lower "
                            "learning_rate, or look at the rows named above; nothing was saved", (long long)record->step);
@@ -429,6 +432,9 @@ static int training_start(struct training *training, struct device *device, stru
         status = training_agree(training, checkpoint_load(&training->trainer, training->resume, error), error);
     if (!status)
         status = agreement_check_weights(&training->trainer, error);
+    if (!status)
+        status = training_agree(training, train_eval_open(&training->eval, training->eval_options, &options->dataset,
+                                                          &training->trainer, &training->run->log, error), error);
     if (status)
         return status;
     interrupt_catch(!training->comm); /* from the first file to the last: none is left half-written */
@@ -552,7 +558,11 @@ static int training_run(struct training *training, struct error *error)
                        trainer->first_step, trainer->total_steps, options->output.logging_steps);
     if (writes && training->run->log.terminal) /* the first step may take long */
         progress_step(&training->progress, 0, NULL, 0);
-    int status = trainer_run(trainer, training_step, training, training_warn, error);
+    int status = STATUS_OK;
+    if (!trainer->first_step)
+        status = train_eval_step(&training->eval, trainer, 0, &training->log, status, error);
+    if (!status)
+        status = trainer_run(trainer, training_step, training, training_warn, error);
     if (writes)
         progress_end(&training->progress);
     if (!status && options->trainer.profile)
@@ -569,7 +579,8 @@ static int training_run(struct training *training, struct error *error)
 int train_run(struct invocation *run, bool finetune, struct error *error)
 {
     const struct train_command_options *options = run->options;
-    struct training training = {.run = run, .options = &options->train, .finetune = finetune, .start = clock_seconds(),
+    struct training training = {.run = run, .options = &options->train, .eval_options = &options->eval,
+                                .finetune = finetune, .start = clock_seconds(),
                                 .folder.lock.fd = -1, .log.metrics = -1, .saved_step = -1};
     struct device device = {0};
     int status;
@@ -585,18 +596,20 @@ int train_run(struct invocation *run, bool finetune, struct error *error)
     interrupt_release();
     comm_close(training.comm);
     run_log_close(&training.log);
+    train_eval_close(&training.eval);
     run_record_free(&training.record);
     run_folder_close(&training.folder);
     if (!training.trainer.device.context) /* not taken over yet */
         device_close(&device);
     trainer_free(&training.trainer);
     if (!status && !finetune && shows)
-        final_eval_show(&options->train, &options->final_eval, &run->log);
+        final_eval_show(&options->train, &options->final_eval, options->eval.eval_data, &run->log);
     return status;
 }
 
 int train_check(struct invocation *run, struct error *error)
 {
     const struct train_command_options *options = run->options;
-    return train_options_check(&options->train, &run->set, error);
+    int status = train_options_check(&options->train, &run->set, error);
+    return status ? status : train_eval_check(&options->eval, &options->train.dataset, error);
 }

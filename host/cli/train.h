@@ -5,9 +5,11 @@
 #include "command.h"
 #include "final_eval.h"
 #include "launcher.h"
+#include "train_eval.h"
 
 struct train_command_options {
     struct train_options train;
+    struct train_eval_options eval;
     struct final_eval_options final_eval; /* of unlearn alone */
     struct launcher_options launcher;
     struct log_options log;

@@ -96,11 +96,11 @@ static struct step_record window_mean(const struct run_log *log)
     return mean;
 }
 
-static int line_write(struct run_log *log, struct buffer *line, struct error *error)
+int run_log_add(struct run_log *log, const struct buffer *lines, struct error *error)
 {
-    int status = buffer_append(line, "\n", 1, error);
-    for (size_t done = 0; done < line->length && !status;) {
-        const ssize_t n = write(log->metrics, line->data + done, line->length - done);
+    int status = STATUS_OK;
+    for (size_t done = 0; done < lines->length && !status;) {
+        const ssize_t n = write(log->metrics, lines->data + done, lines->length - done);
         if (n < 0 && errno != EINTR)
             status = error_set(error, STATUS_RUNTIME, "%s: cannot be written: %s", log->path, strerror(errno));
         done += n > 0 ? (size_t)n : 0;
@@ -124,7 +124,9 @@ static int window_write(struct run_log *log, const struct method *method, const 
     if (!status)
         status = json_print(json, &line, error);
     if (!status)
-        status = line_write(log, &line, error);
+        status = buffer_append(&line, "\n", 1, error);
+    if (!status)
+        status = run_log_add(log, &line, error);
     cJSON_Delete(json);
     buffer_free(&line);
     return status;

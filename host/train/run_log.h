@@ -29,6 +29,8 @@ int run_log_open(struct run_log *log, const char *directory, struct error *error
 /* Takes a step in; *mean is what its window comes to so far. The window is written when it `ends`. */
 int run_log_step(struct run_log *log, const struct trainer *trainer, const struct step_record *record, bool ends,
                  struct step_record *mean, struct error *error);
+/* Appends whole lines to metrics.jsonl. */
+int run_log_add(struct run_log *log, const struct buffer *lines, struct error *error);
 /* trainer_state.json into a folder that is being made, after so many steps and seconds. */
 int run_log_save_state(const struct run_log *log, const struct trainer *trainer, int64_t step, double seconds,
                        struct folder *folder, struct error *error);

@@ -1,6 +1,6 @@
 /* test_eval.c - the suites of `flat eval` end to end on a tiny model (tests/golden/eval), against what transformers,
  * rouge-score, sacrebleu and scipy make of the same questions (tests/parity/make_eval_golden.py); the same bytes from
- * several ranks and from an evaluation that was killed; what is refused.
+ * several ranks and from an evaluation that was killed; figures during a training and the table after it; what is refused.
  */
 #include "../support/temporary.h"
 
@@ -177,6 +177,119 @@ static void test_continued(void **state)
     free(text);
 }
 
+/* ---- in training ---- */
+
+#define UNLEARN "unlearn --model %s/model --forget_data " EVAL "/qa_forget.jsonl --template.file " EVAL "/refusals.txt " \
+                "--num_train_epochs 4 --per_device_train_batch_size 2 --gradient_accumulation_steps 1 --learning_rate 3e-4 " \
+                "--prompt_template qa --device cpu --quiet --save_dtype float32 "
+#define SETS "--eval_data facts=" EVAL "/tofu/world_facts_perturbed.json,retain=" EVAL "/tofu/retain_perturbed.json "
+
+/* The tensors of a model file, behind its header. */
+static char *weights_of(const char *folder, size_t *length)
+{
+    char path[600], *file;
+    struct error error = {0};
+    uint64_t header;
+    snprintf(path, sizeof path, "%s/%s/model.safetensors", temporary, folder);
+    assert_int_equal(file_read(path, 1 << 24, &file, length, &error), STATUS_OK);
+    memcpy(&header, file, sizeof header);
+    *length -= 8 + header;
+    memmove(file, file + 8 + header, *length);
+    return file;
+}
+
+static void same_weights(const char *one, const char *other)
+{
+    size_t a_length, b_length;
+    char *a = weights_of(one, &a_length), *b = weights_of(other, &b_length);
+    assert_int_equal(a_length, b_length);
+    assert_memory_equal(a, b, a_length);
+    free(a);
+    free(b);
+}
+
+/* prob_mean of a set at a step in metrics.jsonl; NAN when there is no such line. */
+static double measured_at(const char *folder, const char *set, int step)
+{
+    char path[600], *text;
+    size_t length;
+    double value = NAN;
+    struct error error = {0};
+    snprintf(path, sizeof path, "%s/%s/metrics.jsonl", temporary, folder);
+    assert_int_equal(file_read(path, 1 << 24, &text, &length, &error), STATUS_OK);
+    for (char *line = text, *end; (end = strchr(line, '\n')); line = end + 1) {
+        cJSON *json = json_parse(line, (size_t)(end - line), path, &error);
+        assert_non_null(json);
+        const cJSON *eval = json_member(json, "eval");
+        if (eval && !strcmp(eval->valuestring, set) && json_member(json, "step")->valueint == step)
+            value = json_member(json, "prob_mean")->valuedouble;
+        cJSON_Delete(json);
+    }
+    free(text);
+    return value;
+}
+
+static double summary_of(const char *folder, const char *name)
+{
+    char path[600];
+    struct error error = {0};
+    snprintf(path, sizeof path, "%s/%s/QA_SUMMARY.json", temporary, folder);
+    cJSON *json = json_read_python(path, 1 << 24, &error);
+    assert_non_null(json);
+    const double value = json_member(json, name)->valuedouble;
+    cJSON_Delete(json);
+    return value;
+}
+
+/* Looking changes nothing; what is said during the training is what the table says of the models before and after, on one
+ * rank and on two. */
+static void test_training(void **state)
+{
+    (void)state;
+    struct program_result plain = program_line(UNLEARN "--final_eval_rows 0 --output_dir %s/plain", temporary, temporary);
+    program_expect(&plain, STATUS_OK);
+    assert_string_equal(plain.out, "");
+    assert_string_equal(plain.err, "");
+    program_free(&plain);
+    struct program_result table = program_line(UNLEARN SETS "--eval_strategy epoch --output_dir %s/table", temporary, temporary);
+    program_expect(&table, STATUS_OK);
+    assert_non_null(strstr(table.out, "\nforget           P(answer) "));
+    assert_non_null(strstr(table.out, "\nfacts            P(answer) "));
+    assert_non_null(strstr(table.out, "\n  before  Ada Lum lives in Aldmoor and is a baker.\n  after "));
+    assert_null(strstr(table.err, "nothing outside the forget set"));
+    program_free(&table);
+    same_weights("plain", "table");
+    for (int step = 0; step <= 8; step += 2)
+        assert_true(isfinite(measured_at("table", "facts", step)));
+    assert_true(isnan(measured_at("table", "facts", 3)));
+    static const char *const sets[] = {"facts", "retain"};
+    for (int i = 0; i < 2; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "%s_mean_prob", sets[i]);
+        assert_float_equal(measured_at("table", sets[i], 0), summary_of("table/evals/before", name), 1e-6);
+        assert_float_equal(measured_at("table", sets[i], 8), summary_of("table/evals/after", name), 1e-6);
+    }
+    expect_run(program_line(UNLEARN SETS "--eval_strategy steps --eval_steps 3 --final_eval_rows 0 --nproc_per_node 2 "
+                            "--output_dir %s/ranks", temporary, temporary));
+    expect_run(program_line(UNLEARN "--final_eval_rows 0 --nproc_per_node 2 --output_dir %s/ranks_plain", temporary,
+                            temporary));
+    same_weights("ranks", "ranks_plain");
+    assert_float_equal(measured_at("ranks", "retain", 0), measured_at("table", "retain", 0), 1e-6);
+    assert_true(isfinite(measured_at("ranks", "facts", 3)) && isfinite(measured_at("ranks", "facts", 4)));
+    /* nothing but the forget set: the table says so, after it */
+    struct program_result alone = program_line(UNLEARN "--output_dir %s/alone", temporary, temporary);
+    program_expect(&alone, STATUS_OK);
+    assert_non_null(strstr(alone.err, "warning: nothing outside the forget set was measured"));
+    program_free(&alone);
+    struct program_result none = program_line(UNLEARN "--eval_strategy epoch --output_dir %s/none", temporary, temporary);
+    program_expect_error(&none, STATUS_USAGE, "eval_strategy: there is nothing to look at; add --eval_data NAME=FILE");
+    program_free(&none);
+    none = program_line(UNLEARN "--eval_data a=%s/none.jsonl --output_dir %s/none", temporary, temporary, temporary);
+    program_expect_error(&none, STATUS_INPUT, "none.jsonl");
+    program_free(&none);
+    assert_false(file_exists(temporary_path("none")));
+}
+
 static void test_refused(void **state)
 {
     (void)state;
@@ -214,6 +327,7 @@ int main(void)
         cmocka_unit_test(test_suites),
         cmocka_unit_test(test_ranks),
         cmocka_unit_test(test_continued),
+        cmocka_unit_test(test_training),
         cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, model_make, temporary_remove);

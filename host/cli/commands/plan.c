@@ -8,10 +8,12 @@
 #include "../command.h"
 #include "../final_eval.h"
 #include "../launcher.h"
+#include "../train_eval.h"
 
 struct plan_options {
     struct train_options train;
-    struct final_eval_options final_eval; /* taken because a run's config has them */
+    struct train_eval_options eval;       /* taken because a run's config has them, as the next */
+    struct final_eval_options final_eval;
     struct launcher_options launcher; /* how many ranks where world_size is not given; none is started */
     struct log_options log;
     struct cluster_options cluster;
@@ -47,6 +49,7 @@ static const struct command_group groups[] = {
     {&cluster_option_group, offsetof(struct plan_options, cluster)},
     {&trainer_option_group, offsetof(struct plan_options, train.trainer)},
     {&device_option_group, offsetof(struct plan_options, train.device)},
+    {&train_eval_option_group, offsetof(struct plan_options, eval)},
     {&final_eval_option_group, offsetof(struct plan_options, final_eval)},
     {&save_option_group, offsetof(struct plan_options, train.output)},
     {&log_option_group, offsetof(struct plan_options, log)},

@@ -20,6 +20,7 @@ static const struct command_group groups[] = {
     {&shard_option_group, offsetof(struct train_command_options, train.shards)},
     {&trainer_option_group, offsetof(struct train_command_options, train.trainer)},
     {&device_option_group, offsetof(struct train_command_options, train.device)},
+    {&train_eval_option_group, offsetof(struct train_command_options, eval)},
     {&final_eval_option_group, offsetof(struct train_command_options, final_eval)},
     {&save_option_group, offsetof(struct train_command_options, train.output)},
     {&log_option_group, offsetof(struct train_command_options, log)},
@@ -29,13 +30,6 @@ static const struct command_group groups[] = {
 static const char *method_required(const void *options)
 {
     return train_options_required(&((const struct train_command_options *)options)->train);
-}
-
-static int check_unlearn(struct invocation *run, struct error *error)
-{
-    const struct train_command_options *options = run->options;
-    int status = train_check(run, error);
-    return status ? status : final_eval_check(&options->final_eval, &options->train.dataset, error);
 }
 
 static int run_unlearn(struct invocation *run, struct error *error)
@@ -56,6 +50,6 @@ const struct command command_unlearn = {
     .options_bytes = sizeof(struct train_command_options),
     .required = "model_name_or_path forget_data output_dir question_key answer_key",
     .also_required = method_required,
-    .check = check_unlearn,
+    .check = train_check,
     .run = run_unlearn,
 };
