@@ -28,6 +28,9 @@ int generator_open(struct generator *generator, struct model *model, struct devi
     *generator = (struct generator){.model = model, .slots = slots, .max_positions = max_positions, .options = *options};
     const struct model_config *c = &model->config;
     const int64_t rows = prompt_rows + slots;
+    if (max_positions > INT32_MAX / slots)
+        return error_set(error, STATUS_USAGE, "batch_size: a cache of %d times %lld positions cannot be numbered; lower it",
+                         slots, (long long)max_positions);
     model->max_positions = max_positions > also->positions ? max_positions : also->positions;
     int status = model_plan(model, false, rows > also->rows ? rows : also->rows,
                             slots > also->targets ? slots : also->targets,
@@ -43,6 +46,9 @@ int generator_open(struct generator *generator, struct model *model, struct devi
         status = memory_plan_add(&model->plan, MEMORY_SCRATCH, "counters", slots, sizeof(int64_t),
                                  (void **)&generator->device_counters, error);
     if (!status)
+        status = memory_plan_add(&model->plan, MEMORY_SCRATCH, "places in the cache", rows, sizeof(int32_t),
+                                 (void **)&generator->device_places, error);
+    if (!status)
         status = model_allocate(model, device, error);
     if (!status)
         status = batch_create(&generator->batch, device, rows, slots, slots, error);
@@ -50,7 +56,8 @@ int generator_open(struct generator *generator, struct model *model, struct devi
     generator->free_slot = memory_array((size_t)slots, sizeof(int32_t), error);
     generator->ids = memory_array((size_t)slots, sizeof(int32_t), error);
     generator->counters = memory_array((size_t)slots, sizeof(int64_t), error);
-    if (!status && (!generator->live || !generator->free_slot || !generator->ids || !generator->counters))
+    generator->places = memory_array((size_t)rows, sizeof(int32_t), error);
+    if (!status && (!generator->places || !generator->live || !generator->free_slot || !generator->ids || !generator->counters))
         status = STATUS_MEMORY;
     return status;
 }
@@ -66,6 +73,7 @@ void generator_close(struct generator *generator)
     free(generator->logits);
     free(generator->wide);
     free(generator->seen);
+    free(generator->places);
     *generator = (struct generator){0};
 }
 
@@ -73,22 +81,21 @@ void generator_close(struct generator *generator)
 static int cache_hook(void *user, int layer, const void *qkv, struct layer_keys *keys, struct error *error)
 {
     struct generator *g = user;
-    struct device *device = g->model->device;
-    const struct model_config *c = &g->model->config;
-    const size_t s = dtype_size(g->model->dtype);
-    const size_t q = (size_t)(c->num_attention_heads * c->head_dim) * s, kv = 2 * (size_t)key_cols(c) * s;
-    char *cache = (char *)g->cache + (size_t)layer * (size_t)(g->slots * g->max_positions) * kv;
-    int status = STATUS_OK;
-    for (int i = 0; i < g->batch.segments && !status; i++) {
-        const struct attention_segment *segment = &g->batch.host.segment[i];
-        char *to = cache + (size_t)(segment->key_begin + segment->key_cached) * kv;
-        const char *from = (const char *)qkv + (size_t)segment->query_begin * (q + kv) + q;
-        status = device_status(device, "copy_rows",
-                               device->engine->copy_rows(device->context, to, kv, from, q + kv, kv,
-                                                         segment->query_count), error);
-    }
-    *keys = (struct layer_keys){cache, cache + (size_t)key_cols(c) * s, 2 * key_cols(c)};
-    return status;
+    struct model *model = g->model;
+    const struct model_config *c = &model->config;
+    const size_t s = dtype_size(model->dtype);
+    const int64_t q = query_cols(c), kv = 2 * key_cols(c);
+    char *cache = (char *)g->cache + (size_t)layer * (size_t)(g->slots * g->max_positions * kv) * s;
+    *keys = (struct layer_keys){cache, cache + (size_t)key_cols(c) * s, kv};
+    return device_run(model->device, error, cache_write,
+                      &((struct cache_args){.dtype = model->dtype,
+                                            .rows = g->batch.rows,
+                                            .cols = kv,
+                                            .in_stride = q + kv,
+                                            .out_stride = kv,
+                                            .row_of = g->device_places,
+                                            .in = (const char *)qkv + (size_t)q * s,
+                                            .out = cache}));
 }
 
 /* The rules of generation_config.json, on the host. The logits must be float or double. */
@@ -130,6 +137,8 @@ static int batch_next_ids(struct generator *g, int64_t first_index, const struct
     const bool greedy = g->options.temperature == 0;
     int status = device_copy_in(model->device, batch->device_blob, batch->host_blob, batch->blob_bytes, error);
     if (!status)
+        status = device_copy_in(model->device, g->device_places, g->places, (size_t)batch->rows * sizeof *g->places, error);
+    if (!status)
         status = model_forward_body(model, batch, error);
     for (int layer = 0; layer < model->config.num_hidden_layers && !status; layer++)
         status = model_forward_layer(model, batch, layer, cache_hook, g, error);
@@ -167,6 +176,7 @@ static void rows_append(struct generator *g, struct live_sequence *live, const i
     a->segment[sequence] =
         (struct attention_segment){batch->rows, count, (int32_t)(live->slot * g->max_positions), live->cached, 0, 0};
     for (int32_t i = 0; i < count; i++) {
+        g->places[batch->rows] = (int32_t)(live->slot * g->max_positions) + live->cached;
         a->ids[batch->rows] = ids[i];
         a->positions[batch->rows++] = live->cached++;
     }

@@ -33,6 +33,7 @@ struct generator {
     void *cache;            /* [layers][slots * max_positions][2 * kv_heads * head_dim] */
     int32_t *device_ids;    /* [slots] */
     int64_t *device_counters;
+    int32_t *device_places; /* [rows of a batch] the cache row of each */
     struct live_sequence *live; /* [slots] those of the running batch, in its order */
     int32_t *free_slot;     /* [slots] with n live sequences the first slots - n are the free ones */
     int32_t *ids;           /* [slots] */
@@ -41,6 +42,7 @@ struct generator {
     void *logits; /* of one row on the host, with rules; as double beside it */
     double *wide;
     uint8_t *seen;
+    int32_t *places;        /* [rows of a batch] */
     /* After every step: how many prompts are done, and how many of the first are; a status ends the run. NULL: nobody asks */
     int (*advanced)(void *user, int done, int done_first, struct error *error);
     void *advanced_user;

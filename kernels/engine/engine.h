@@ -9,6 +9,7 @@
 #include "../activation.h"
 #include "../adamw.h"
 #include "../attention.h"
+#include "../cache.h"
 #include "../cast.h"
 #include "../embedding.h"
 #include "../linear.h"
@@ -25,7 +26,7 @@
 extern "C" {
 #endif
 
-#define ENGINE_ABI 5
+#define ENGINE_ABI 6
 
 /* Slots of mark. */
 enum { ENGINE_MARKS = 1024 };
@@ -42,6 +43,7 @@ struct engine_graph;
     X(rope, rope_args)                                                                                        \
     X(qk_norm_forward, qk_norm_args)                                                                          \
     X(qk_norm_backward, qk_norm_backward_args)                                                                \
+    X(cache_write, cache_args)                                                                                \
     X(attention_forward, attention_args)                                                                      \
     X(attention_backward, attention_backward_args)                                                            \
     X(linear_forward, linear_args)                                                                            \

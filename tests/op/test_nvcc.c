@@ -61,6 +61,7 @@ static const struct {
                       {"activation", "backward_kernel", true},
                       {"adamw", "norm_chunk_kernel", false},
                       {"adamw", "step_kernel", true},
+                      {"cache", "cache_kernel", true},
                       {"embedding", "forward_kernel", true},
                       {"embedding", "backward_kernel", false},
                       {"linear", "bias_gradient_kernel", false},

@@ -20,9 +20,10 @@ static void open_generator(struct made *made, const char *engine, int slots, con
     struct error error = {0};
     struct model_config config;
     memset(made, 0, sizeof *made);
-    assert_int_equal(device_open(&made->device, engine, 0, 2, &error), STATUS_OK);
+    const enum dtype dtype = tiny_device_open(&made->device, engine, 2);
     assert_int_equal(model_config_read(&config, temporary, &error), STATUS_OK);
-    assert_int_equal(model_create(&made->model, &config, made->device.engine->dtype, &error), STATUS_OK);
+    assert_int_equal(model_create(&made->model, &config, dtype, &error), STATUS_OK);
+    made->model.wide_logits = dtype == DTYPE_BF16;
     assert_int_equal(generator_open(&made->generator, &made->model, &made->device, slots, 64, 40, NULL, options, &error),
                      STATUS_OK);
     assert_int_equal(weights_random(&made->model, 3, &error), STATUS_OK);
@@ -102,6 +103,34 @@ static void test_cache_equals_plain(void **state)
     cache_equals_plain(1);
 }
 
+/* The CUDA kernels: whether all prompts are begun at once or two at a time, the texts are the same, for a row's results do
+ * not depend on its neighbours there. */
+static void test_cuda(void **state)
+{
+    (void)state;
+    static const char *const engines[] = {"emu-f32", "emu-bf16"};
+    const struct generate_options options = {.max_new_tokens = 4};
+    struct token_list prompt[PROMPTS];
+    int32_t store[PROMPTS][16];
+    struct error error = {0};
+    tiny_config(temporary, "");
+    prompts_make(prompt, store);
+    for (int e = 0; e < 2; e++) {
+        struct token_list out[2][PROMPTS] = {{{0}}};
+        for (int run = 0; run < 2; run++) {
+            struct made made;
+            open_generator(&made, engines[e], run ? 2 : PROMPTS, &options);
+            assert_int_equal(generator_run(&made.generator, prompt, PROMPTS, 0, NULL, 0, out[run], &error), STATUS_OK);
+            close_generator(&made);
+        }
+        for (int i = 0; i < PROMPTS; i++) {
+            assert_int_equal(out[0][i].length, 4);
+            assert_memory_equal(out[0][i].id, out[1][i].id, 4 * sizeof(int32_t));
+            free(out[0][i].id), free(out[1][i].id);
+        }
+    }
+}
+
 /* A prompt's sample depends on the seed and its number, not on its neighbours; another seed gives another text. */
 static void test_batches_and_seeds(void **state)
 {
@@ -174,6 +203,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cache_equals_plain),
+        cmocka_unit_test(test_cuda),
         cmocka_unit_test(test_batches_and_seeds),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_position_limit),
