@@ -219,7 +219,8 @@ int adapter_config_write(const struct lora *lora, const struct model *model, con
               json_add_bool(json, "fan_in_fan_out", is_turned(model)) && json_add_bool(json, "inference_mode", true) &&
               json_add_number(json, "lora_alpha", options->alpha) && json_add_number(json, "lora_dropout", 0) &&
               json_add_string(json, "peft_type", "LORA") && json_add_int(json, "r", options->rank) &&
-              targets_add(json, options->target_modules) && (!options->overrides || patterns_add(json, lora, model)) && json_add_string(json, "task_type", "CAUSAL_LM") &&
+              targets_add(json, options->target_modules) && (!options->overrides || patterns_add(json, lora, model)) &&
+              json_add_string(json, "task_type", "CAUSAL_LM") &&
               json_add_bool(json, "use_rslora", options->rslora);
     int status = ok ? json_print_pretty(json, &text, error)
                     : error_set(error, STATUS_MEMORY, "out of host memory while writing adapter_config.json");

@@ -57,7 +57,8 @@ static int layer_chosen(const cJSON *json, const char *path, int layer, bool *ch
 {
     const cJSON *layers = json_member(json, "layers_to_transform"), *pattern = json_member(json, "layers_pattern"), *item;
     bool fits = !is_given(pattern);
-    for (item = cJSON_IsArray(pattern) ? pattern->child : pattern; item && !fits; item = cJSON_IsArray(pattern) ? item->next : NULL) {
+    item = cJSON_IsArray(pattern) ? pattern->child : pattern;
+    for (; item && !fits; item = cJSON_IsArray(pattern) ? item->next : NULL) {
         char expression[256];
         if (!cJSON_IsString(item) ||
             snprintf(expression, sizeof expression, "(?:.*?\\.)?(?:%s)\\.\\d+\\..*", item->valuestring) >= 256)
@@ -103,8 +104,8 @@ int adapter_targets_read(const struct model *model, const cJSON *json, struct bu
 {
     int status = STATUS_OK;
     if (cJSON_IsString(json_member(json, "target_modules")) && is_given(json_member(json, "layers_to_transform")))
-        return error_set(error, STATUS_INPUT, "layers_to_transform: expected a list of names as target_modules beside it; write "
-                         "the layers' numbers into the expression");
+        return error_set(error, STATUS_INPUT, "layers_to_transform: expected a list of names as target_modules beside it; "
+                         "write the layers' numbers into the expression");
     for (int t = 0; t < model->tensors && !status; t++) {
         char path[PATH_BYTES];
         bool chosen = false;

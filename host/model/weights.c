@@ -116,8 +116,8 @@ static int adapter_refuse(const char *directory, struct error *error)
     char path[4096];
     int status = file_join(path, sizeof path, directory, "adapter_config.json", error);
     if (!status && file_exists(path))
-        status = error_set(error, STATUS_INPUT, "%s: an adapter beside the model's weights, which transformers would apply; move "
-                           "the adapter's files into a folder of their own, and give that to --adapter or leave it out", path);
+        status = error_set(error, STATUS_INPUT, "%s: an adapter beside the model's weights, which transformers would apply; "
+                           "move the adapter's files into a folder of their own, and give that to --adapter or leave it out", path);
     return status;
 }
 
@@ -129,8 +129,9 @@ int weights_open(struct weights *weights, const struct model *model, const char 
         return status;
     status = adapter_refuse(directory, error);
     if (!status && model->config.head_kept)
-        status = buffer_printf(&weights->warnings, error, "%s: config.json ties lm_head.weight to the embedding, but the file's two "
-                               "differ: they are kept apart, as transformers does; set tie_word_embeddings to false\n", directory);
+        status = buffer_printf(&weights->warnings, error, "%s: config.json ties lm_head.weight to the embedding, but the "
+                               "file's two differ: they are kept apart, as transformers does; set tie_word_embeddings to "
+                               "false\n", directory);
     if (status) {
         weights_close(weights);
         return status;
