@@ -111,7 +111,7 @@ static void scaling_print(const struct trainer *trainer, const struct cluster *c
            100 * t.efficiency);
 }
 
-static void plan_print(const struct trainer *trainer)
+static int plan_print(const struct trainer *trainer, struct error *error)
 {
     const struct model *model = &trainer->model;
     const struct memory_plan *plan = &model->plan;
@@ -125,10 +125,12 @@ static void plan_print(const struct trainer *trainer)
     printf("data           %d rows; an epoch feeds %lld tokens and predicts %lld answer tokens\n",
            trainer->examples.data.rows, (long long)trainer->epoch_size.rows, (long long)trainer->epoch_size.targets);
     struct buffer prompts = {0};
-    struct error unused;
-    if (!prompt_describe(&trainer->examples.prompt, &prompts, &unused))
+    int status = prompt_describe(&trainer->examples.prompt, &prompts, error);
+    if (!status)
         printf("prompts        %s\n", prompts.data);
     buffer_free(&prompts);
+    if (status)
+        return status;
     printf("steps          %d per epoch, %lld in all; largest micro-batch %lld tokens, %lld answer tokens\n",
            trainer->steps_per_epoch, (long long)trainer->total_steps, (long long)trainer->max_rows,
            (long long)trainer->max_targets);
@@ -144,6 +146,7 @@ static void plan_print(const struct trainer *trainer)
     char line[400];
     for (int next = 0; example_counts_line(&trainer->examples.counts, &next, line, sizeof line);)
         printf("warning        %s\n", line);
+    return STATUS_OK;
 }
 
 static int plan_run(struct invocation *run, struct error *error)
@@ -163,11 +166,11 @@ static int plan_run(struct invocation *run, struct error *error)
     status = trainer_prepare(&trainer, &options->train, finetune, planned_dtype(&options->train), &world, error);
     if (status)
         return status;
-    plan_print(&trainer);
-    if (size > 1 || *measured)
+    status = plan_print(&trainer, error);
+    if (!status && (size > 1 || *measured))
         scaling_print(&trainer, &cluster, *measured);
     trainer_free(&trainer);
-    return stdout_finish(error);
+    return status ? status : stdout_finish(error);
 }
 
 static const char *method_required(const void *values)
