@@ -28,6 +28,7 @@ BASES = {
     "llama": {**SIZES, "intermediate_size": 48, "num_key_value_heads": 1},
     "mistral": {**SIZES, "intermediate_size": 48, "num_key_value_heads": 1},
     "qwen2": {**SIZES, "intermediate_size": 48, "num_key_value_heads": 1},
+    "qwen3": {**SIZES, "intermediate_size": 48, "num_key_value_heads": 1, "head_dim": 16},
     "phi": {**SIZES, "intermediate_size": 48},
     "opt": {**SIZES, "ffn_dim": 48},
     "gpt2": {"vocab_size": 64, "n_embd": 32, "n_layer": 2, "n_head": 2, "bos_token_id": 1, "eos_token_id": 1},
@@ -47,6 +48,9 @@ KEYS = {
     "mistral": {**COMMON, **GATED, "sliding_window": [16]},
     "qwen2": {**COMMON, **GATED, "use_sliding_window": [True, False], "sliding_window": [16], "max_window_layers": [1],
               "layer_types": [["full_attention", "full_attention"], ["full_attention", "sliding_attention"]]},
+    "qwen3": {**COMMON, **GATED, "attention_bias": [True], "use_sliding_window": [True, False], "sliding_window": [16],
+              "max_window_layers": [1],
+              "layer_types": [["full_attention", "full_attention"], ["full_attention", "sliding_attention"]]},
     "phi": {**COMMON, "intermediate_size": [40], "num_key_value_heads": [1], "head_dim": [24],
             "hidden_act": ["gelu", "relu", "silu", "gelu_pytorch_tanh"], "layer_norm_eps": [1e-6], "qk_layernorm": [True]},
     "opt": {**COMMON, "ffn_dim": [40], "activation_function": ["gelu", "gelu_new"], "enable_bias": [False],
@@ -58,7 +62,7 @@ KEYS = {
              "scale_attn_by_inverse_layer_idx": [True], "reorder_and_upcast_attn": [True],
              "add_cross_attention": [True]},
 }
-ROTARY = ("llama", "mistral", "qwen2", "phi")
+ROTARY = ("llama", "mistral", "qwen2", "qwen3", "phi")
 FLOATS = {"initializer_range", "init_std", "rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon"}
 # what changes the arithmetic where a family has the key
 FOREIGN = {"sliding_window": 2, "use_sliding_window": True, "max_window_layers": 0, "attention_bias": True, "mlp_bias": True,
@@ -204,7 +208,7 @@ def initial_deviation(model, config):
 def of_model(model):
     config = model.config
     out = {"gpt2": of_gpt2, "opt": of_opt, "phi": of_phi}.get(config.model_type, of_gated)(model)
-    need(out["intermediate_size"] > 0, "intermediate_size")
+    need(out["intermediate_size"] > 0 and out["hidden_size"] > 0, "sizes")
     dtype = str(config.dtype or torch.float32).removeprefix("torch.")
     need(dtype in ("float32", "bfloat16", "float16"), "dtype")
     need(config.max_position_embeddings > 0, "no positions")
@@ -265,7 +269,7 @@ def changes(family):
             yield {key: value}
     if family in ROTARY:
         yield from ROPE
-    if family == "qwen2":
+    if family in ("qwen2", "qwen3"):
         for more in ({}, {"sliding_window": 16}, {"sliding_window": None}, {"sliding_window": 0}, {"max_window_layers": 2},
                      {"layer_types": ["full_attention"] * 2}, {"layer_types": ["sliding_attention"] * 2},
                      {"layer_types": ["sliding_attention"]}, {"layer_types": ["other", "full_attention"]},
