@@ -30,6 +30,11 @@ static void row_forward(enum activation_kind kind, const real *x, real *y, int64
         for (int64_t j = 0; j < cols; j++)
             y[j] = x[j] * logistic(x[j]) * x[cols + j];
         break;
+    case ACTIVATION_GEGLU_TANH:
+#pragma omp simd
+        for (int64_t j = 0; j < cols; j++)
+            y[j] = x[j] * logistic(gelu_tanh_argument(x[j])) * x[cols + j];
+        break;
     case ACTIVATION_GELU_TANH:
 #pragma omp simd
         for (int64_t j = 0; j < cols; j++)
@@ -55,6 +60,15 @@ static void row_backward(enum activation_kind kind, const real *x, const real *d
         for (int64_t j = 0; j < cols; j++) {
             real gate = x[j], up = x[cols + j], s = logistic(gate), d = dy[j];
             dx[j] = d * up * s * (1 + gate * (1 - s));
+            dx[cols + j] = d * gate * s;
+        }
+        break;
+    case ACTIVATION_GEGLU_TANH:
+#pragma omp simd
+        for (int64_t j = 0; j < cols; j++) {
+            real gate = x[j], up = x[cols + j], s = logistic(gelu_tanh_argument(gate)), d = dy[j];
+            real slope = 2 * SQRT_2_OVER_PI * (1 + 3 * GELU_CUBIC * gate * gate);
+            dx[j] = d * up * s * (1 + gate * (1 - s) * slope);
             dx[cols + j] = d * gate * s;
         }
         break;
@@ -84,7 +98,7 @@ int activation_forward(struct engine_context *context, const struct activation_a
 {
     REQUIRE_CONTRACT(activation_forward, args);
     REQUIRE_REAL(args->dtype);
-    int64_t rows = args->rows, cols = args->cols, x_cols = args->kind == ACTIVATION_SWIGLU ? 2 * cols : cols;
+    int64_t rows = args->rows, cols = args->cols, x_cols = ACTIVATION_GATED(args->kind) ? 2 * cols : cols;
     if (rows == 0)
         return OP_OK;
 #pragma omp parallel for schedule(static) num_threads(engine_threads(context, rows *cols))
@@ -97,7 +111,7 @@ int activation_backward(struct engine_context *context, const struct activation_
 {
     REQUIRE_CONTRACT(activation_backward, args);
     REQUIRE_REAL(args->dtype);
-    int64_t rows = args->rows, cols = args->cols, x_cols = args->kind == ACTIVATION_SWIGLU ? 2 * cols : cols;
+    int64_t rows = args->rows, cols = args->cols, x_cols = ACTIVATION_GATED(args->kind) ? 2 * cols : cols;
     if (rows == 0)
         return OP_OK;
 #pragma omp parallel for schedule(static) num_threads(engine_threads(context, rows *cols))

@@ -33,11 +33,13 @@ DEVICE float gelu_tanh_argument(float z)
     return 2 * SQRT_2_OVER_PI * z * (1 + GELU_CUBIC * z * z);
 }
 
-/* y; `up` is the other half of a SWIGLU row and not used otherwise. */
+/* y; `up` is the other half of a gated row and not used otherwise. */
 template <activation_kind KIND, typename T> DEVICE float value_of(float z, float up)
 {
     if constexpr (KIND == ACTIVATION_SWIGLU)
         return z * logistic<T>(z) * up;
+    else if constexpr (KIND == ACTIVATION_GEGLU_TANH)
+        return z * logistic<T>(gelu_tanh_argument(z)) * up;
     else if constexpr (KIND == ACTIVATION_GELU_TANH)
         return z * logistic<T>(gelu_tanh_argument(z));
     else if constexpr (KIND == ACTIVATION_GELU)
@@ -46,12 +48,16 @@ template <activation_kind KIND, typename T> DEVICE float value_of(float z, float
         return z > 0 ? z : 0;
 }
 
-/* Puts dx in the place of z and, for SWIGLU, dup in the place of up. */
+/* Puts dx in the place of z and, for a gated kind, dup in the place of up. */
 template <activation_kind KIND, typename T> DEVICE void gradient_of(float &z, float &up, float dy)
 {
     if constexpr (KIND == ACTIVATION_SWIGLU) {
         const float gate = z, s = logistic<T>(gate);
         z = dy * up * s * (1 + gate * (1 - s));
+        up = dy * gate * s;
+    } else if constexpr (KIND == ACTIVATION_GEGLU_TANH) {
+        const float gate = z, s = logistic<T>(gelu_tanh_argument(gate));
+        z = dy * up * s * (1 + gate * (1 - s) * (2 * SQRT_2_OVER_PI * (1 + 3 * GELU_CUBIC * gate * gate)));
         up = dy * gate * s;
     } else if constexpr (KIND == ACTIVATION_GELU_TANH) {
         const float s = logistic<T>(gelu_tanh_argument(z));
@@ -80,8 +86,8 @@ __global__ void __launch_bounds__(THREADS, 4)
 forward_kernel(const T *__restrict__ x, T *__restrict__ y, int64_t cols, unsigned segments)
 {
     const struct place place = place_of_block<WIDTH * FORWARD_VECTORS>(segments);
-    constexpr bool swiglu = KIND == ACTIVATION_SWIGLU;
-    x += place.row * cols * (swiglu ? 2 : 1), y += place.row * cols;
+    constexpr bool gated = ACTIVATION_GATED(KIND);
+    x += place.row * cols * (gated ? 2 : 1), y += place.row * cols;
     float z[FORWARD_VECTORS][WIDTH], up[FORWARD_VECTORS][WIDTH] = {};
     const int64_t begin = place.column + threadIdx.x * WIDTH;
 #pragma unroll
@@ -90,7 +96,7 @@ forward_kernel(const T *__restrict__ x, T *__restrict__ y, int64_t cols, unsigne
         if (column + WIDTH > cols)
             continue;
         load_floats(x + column, z[k]);
-        if (swiglu)
+        if (gated)
             load_floats(x + cols + column, up[k]);
     }
 #pragma unroll
@@ -104,7 +110,7 @@ forward_kernel(const T *__restrict__ x, T *__restrict__ y, int64_t cols, unsigne
             continue;
         }
         for (; column < cols; column++) {
-            const float factor = swiglu ? to_float(load_global(x + cols + column)) : 0.0f;
+            const float factor = gated ? to_float(load_global(x + cols + column)) : 0.0f;
             store_global(y + column, from_float<T>(value_of<KIND, T>(to_float(load_global(x + column)), factor)));
         }
     }
@@ -114,27 +120,27 @@ forward_kernel(const T *__restrict__ x, T *__restrict__ y, int64_t cols, unsigne
 template <activation_kind KIND, int COUNT, typename T>
 DEVICE void elements_backward(const T *x, const T *dy, T *dx, int64_t cols)
 {
-    constexpr bool swiglu = KIND == ACTIVATION_SWIGLU;
+    constexpr bool gated = ACTIVATION_GATED(KIND);
     float z[COUNT], up[COUNT] = {}, d[COUNT];
     load_floats(x, z);
-    if (swiglu)
+    if (gated)
         load_floats(x + cols, up);
     load_floats(dy, d);
 #pragma unroll
     for (int i = 0; i < COUNT; i++)
         gradient_of<KIND, T>(z[i], up[i], d[i]);
     store_floats(dx, z);
-    if (swiglu)
+    if (gated)
         store_floats(dx + cols, up);
 }
 
-/* A thread owns WIDTH elements of a row (of both halves for SWIGLU): two or three vectors are under way together. */
+/* A thread owns WIDTH elements of a row (of both halves for a gated kind): two or three vectors are under way together. */
 template <activation_kind KIND, typename T, int WIDTH>
 __global__ void __launch_bounds__(THREADS)
 backward_kernel(const T *x, const T *dy, T *dx, int64_t cols, unsigned segments)
 {
     const struct place place = place_of_block<WIDTH>(segments);
-    const int64_t x_row = place.row * cols * (KIND == ACTIVATION_SWIGLU ? 2 : 1);
+    const int64_t x_row = place.row * cols * (ACTIVATION_GATED(KIND) ? 2 : 1);
     x += x_row, dx += x_row, dy += place.row * cols;
     int64_t column = place.column + threadIdx.x * WIDTH;
     if (column + WIDTH <= cols)
@@ -147,7 +153,7 @@ backward_kernel(const T *x, const T *dy, T *dx, int64_t cols, unsigned segments)
 /* The kinds with one argument do not care for rows: all elements are one. */
 template <activation_kind KIND> void rows_join(int64_t *rows, int64_t *cols)
 {
-    if (KIND != ACTIVATION_SWIGLU)
+    if (!ACTIVATION_GATED(KIND))
         *cols *= *rows, *rows = 1;
 }
 
@@ -171,7 +177,7 @@ cudaError_t backward_launch(cudaStream_t stream, const struct activation_backwar
                   (unsigned)segments);
 }
 
-/* The two halves of a SWIGLU row are aligned only if their length is a multiple of a vector. */
+/* The two halves of a gated row are aligned only if their length is a multiple of a vector. */
 template <activation_kind KIND, typename T>
 cudaError_t forward_launch_aligned(cudaStream_t stream, const struct activation_args *args)
 {
@@ -179,7 +185,7 @@ cudaError_t forward_launch_aligned(cudaStream_t stream, const struct activation_
     int64_t rows = args->rows, cols = args->cols;
     rows_join<KIND>(&rows, &cols);
     const bool aligned = is_vector_aligned(args->x) && is_vector_aligned(args->y) &&
-                         (KIND != ACTIVATION_SWIGLU || cols % width == 0);
+                         (!ACTIVATION_GATED(KIND) || cols % width == 0);
     return aligned ? forward_launch<KIND, T, width>(stream, args, rows, cols)
                    : forward_launch<KIND, T, 1>(stream, args, rows, cols);
 }
@@ -188,6 +194,7 @@ template <typename T> cudaError_t forward_launch_kind(cudaStream_t stream, const
 {
     switch (args->kind) {
     case ACTIVATION_SWIGLU: return forward_launch_aligned<ACTIVATION_SWIGLU, T>(stream, args);
+    case ACTIVATION_GEGLU_TANH: return forward_launch_aligned<ACTIVATION_GEGLU_TANH, T>(stream, args);
     case ACTIVATION_GELU_TANH: return forward_launch_aligned<ACTIVATION_GELU_TANH, T>(stream, args);
     case ACTIVATION_GELU: return forward_launch_aligned<ACTIVATION_GELU, T>(stream, args);
     default: return forward_launch_aligned<ACTIVATION_RELU, T>(stream, args);
@@ -201,7 +208,7 @@ cudaError_t backward_launch_aligned(cudaStream_t stream, const struct activation
     int64_t rows = args->rows, cols = args->cols;
     rows_join<KIND>(&rows, &cols);
     const bool aligned = is_vector_aligned(args->x) && is_vector_aligned(args->dy) && is_vector_aligned(args->dx) &&
-                         (KIND != ACTIVATION_SWIGLU || cols % width == 0);
+                         (!ACTIVATION_GATED(KIND) || cols % width == 0);
     return aligned ? backward_launch<KIND, T, width>(stream, args, rows, cols)
                    : backward_launch<KIND, T, 1>(stream, args, rows, cols);
 }
@@ -210,6 +217,7 @@ template <typename T> cudaError_t backward_launch_kind(cudaStream_t stream, cons
 {
     switch (args->kind) {
     case ACTIVATION_SWIGLU: return backward_launch_aligned<ACTIVATION_SWIGLU, T>(stream, args);
+    case ACTIVATION_GEGLU_TANH: return backward_launch_aligned<ACTIVATION_GEGLU_TANH, T>(stream, args);
     case ACTIVATION_GELU_TANH: return backward_launch_aligned<ACTIVATION_GELU_TANH, T>(stream, args);
     case ACTIVATION_GELU: return backward_launch_aligned<ACTIVATION_GELU, T>(stream, args);
     default: return backward_launch_aligned<ACTIVATION_RELU, T>(stream, args);

@@ -30,7 +30,7 @@ static void row_forward(const struct norm_args *args, int64_t i)
 {
     int64_t cols = args->cols;
     const real *h = (const real *)args->x + i * cols, *weight = args->weight, *bias = args->bias;
-    real *y = (real *)args->y + i * cols;
+    real *y = (real *)args->y + i * cols, offset = (real)args->offset;
     if (args->residual) {
         const real *residual = (const real *)args->residual + i * cols;
         real *sum = (real *)args->sum + i * cols;
@@ -51,7 +51,7 @@ static void row_forward(const struct norm_args *args, int64_t i)
     } else {
 #pragma omp simd
         for (int64_t j = 0; j < cols; j++)
-            y[j] = (h[j] - mean) * rstd * weight[j];
+            y[j] = (h[j] - mean) * rstd * (offset + weight[j]);
     }
 }
 
@@ -73,7 +73,7 @@ static void row_backward(const struct norm_backward_args *args, int64_t i, real 
     int64_t cols = args->cols;
     bool layer = args->kind == NORM_LAYER;
     const real *h = (const real *)args->x + i * cols, *dy = (const real *)args->dy + i * cols, *weight = args->weight;
-    real *dx = (real *)args->dx + i * cols;
+    real *dx = (real *)args->dx + i * cols, offset = (real)args->offset;
     real mean = layer ? ((const real *)args->mean)[i] : 0, rstd = ((const real *)args->rstd)[i];
     if (dweight) {
 #pragma omp simd
@@ -89,7 +89,7 @@ static void row_backward(const struct norm_backward_args *args, int64_t i, real 
     double sum = 0, dot = 0; /* of dy weight, alone and with the normalised row */
 #pragma omp simd reduction(+ : sum, dot)
     for (int64_t j = 0; j < cols; j++) {
-        double g = (double)dy[j] * (double)weight[j];
+        double g = (double)dy[j] * (double)(offset + weight[j]);
         sum += g;
         dot += g * (double)((h[j] - mean) * rstd);
     }
@@ -98,11 +98,11 @@ static void row_backward(const struct norm_backward_args *args, int64_t i, real 
         const real *dresidual = (const real *)args->dresidual + i * cols;
 #pragma omp simd
         for (int64_t j = 0; j < cols; j++)
-            dx[j] = dresidual[j] + rstd * (dy[j] * weight[j] - mean_g - (h[j] - mean) * rstd * mean_dot);
+            dx[j] = dresidual[j] + rstd * (dy[j] * (offset + weight[j]) - mean_g - (h[j] - mean) * rstd * mean_dot);
     } else {
 #pragma omp simd
         for (int64_t j = 0; j < cols; j++)
-            dx[j] = rstd * (dy[j] * weight[j] - mean_g - (h[j] - mean) * rstd * mean_dot);
+            dx[j] = rstd * (dy[j] * (offset + weight[j]) - mean_g - (h[j] - mean) * rstd * mean_dot);
     }
 }
 

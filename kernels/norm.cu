@@ -43,6 +43,7 @@ forward_kernel(const struct norm_args args, float eps)
     group_sum<GROUP, float> sum(scratch);
     const int cols = (int)args.cols;
     const bool layer = args.kind == NORM_LAYER;
+    const float offset = (float)args.offset;
     T *bias = weight + cols;
     shared_fill(weight, args.weight, cols);
     if (args.bias)
@@ -96,7 +97,7 @@ forward_kernel(const struct norm_args args, float eps)
                 shared_to_float<GROUP>(bias, k, of_bias);
 #pragma unroll
             for (int i = 0; i < width; i++)
-                y[i] = (value[k * width + i] - mean) * rstd * y[i] + of_bias[i];
+                y[i] = (value[k * width + i] - mean) * rstd * (offset + y[i]) + of_bias[i];
             store_floats(static_cast<T *>(args.y) + row * cols + column, y);
         }
     }
@@ -138,7 +139,7 @@ __global__ void __launch_bounds__(PLAIN_THREADS) plain_forward_kernel(const stru
     }
     for (int64_t j = threadIdx.x; j < cols; j += PLAIN_THREADS) {
         const float normal = (to_float(load_global(h + j)) - mean) * rstd;
-        store_global(y + j, from_float<T>(normal * to_float(load_global(weight + j)) +
+        store_global(y + j, from_float<T>(normal * ((float)args.offset + to_float(load_global(weight + j))) +
                                           (bias ? to_float(load_global(bias + j)) : 0.0f)));
     }
 }

@@ -1,7 +1,7 @@
 /* norm.h - RMS norm and Layer norm over the last axis, with the residual addition fused in.
  *
  * WHAT      sum = x + residual (when residual is given)          h = sum, or x without residual
- *           RMS    y = h * rstd * weight,              rstd = 1 / sqrt(mean(h^2) + eps)
+ *           RMS    y = h * rstd * (offset + weight),   rstd = 1 / sqrt(mean(h^2) + eps)
  *           Layer  y = (h - mean) * rstd * weight + bias,  rstd = 1 / sqrt(var(h) + eps)
  *           backward  dx = (dresidual or 0) + (dh/dx)^T dy;  dweight += ..., dbias += ...
  * SHAPES    x, residual, sum, y, dy, dresidual, dx [rows, cols]   weight, bias [cols]   mean, rstd [rows]
@@ -36,6 +36,7 @@ struct norm_args {
     void *y;
     void *mean; /* Layer only */
     void *rstd;
+    double offset; /* RMS only: 1 where the weights are stored less 1 (Gemma) */
 };
 
 struct norm_backward_args {
@@ -50,6 +51,7 @@ struct norm_backward_args {
     void *dx;
     void *dweight; /* NULL: frozen, not computed */
     void *dbias;
+    double offset; /* as in the forward call */
 };
 
 static inline const char *norm_forward_check(const struct norm_args *args)
@@ -64,6 +66,8 @@ static inline const char *norm_forward_check(const struct norm_args *args)
         return "x, weight, y or rstd is NULL";
     if (args->residual && !args->sum)
         return "residual without sum";
+    if (args->offset != 0 && (args->offset != 1 || args->kind != NORM_RMS))
+        return "offset is neither 0 nor, for RMS, 1";
     return (args->kind == NORM_RMS ? args->bias != NULL : !args->mean) ? "RMS with a bias, or Layer without mean" : NULL;
 }
 
@@ -77,6 +81,8 @@ static inline const char *norm_backward_check(const struct norm_backward_args *a
         return NULL;
     if (!(args->x && args->weight && args->rstd && args->dy && args->dx))
         return "x, weight, rstd, dy or dx is NULL";
+    if (args->offset != 0 && (args->offset != 1 || args->kind != NORM_RMS))
+        return "offset is neither 0 nor, for RMS, 1";
     return (args->kind == NORM_RMS ? args->dbias != NULL : !args->mean) ? "RMS with dbias, or Layer without mean" : NULL;
 }
 

@@ -104,7 +104,7 @@ backward_kernel(const struct norm_backward_args args, float *partials)
                 dweight[e] += g[e] * normal[e];
                 if (LAYER)
                     dbias[e] += g[e];
-                g[e] *= of_weight[i];
+                g[e] *= (float)args.offset + of_weight[i];
                 sums = sums + row_sums{g[e], g[e] * normal[e]};
             }
         }
@@ -196,13 +196,13 @@ __global__ void __launch_bounds__(PLAIN_THREADS) plain_backward_kernel(const str
     const float rstd = load_global(static_cast<const float *>(args.rstd) + blockIdx.x);
     row_sums sums = {};
     for (int64_t j = threadIdx.x; j < cols; j += PLAIN_THREADS) {
-        const float g = to_float(load_global(dy + j)) * to_float(load_global(weight + j));
+        const float g = to_float(load_global(dy + j)) * ((float)args.offset + to_float(load_global(weight + j)));
         sums = sums + row_sums{g, g * ((to_float(load_global(x + j)) - mean) * rstd)};
     }
     sums = block_reduce<PLAIN_THREADS>(sums, sum_of(), row_sums(), scratch);
     const float mean_g = layer ? sums.g / (float)cols : 0.0f, mean_dot = sums.dot / (float)cols;
     for (int64_t j = threadIdx.x; j < cols; j += PLAIN_THREADS) {
-        const float g = to_float(load_global(dy + j)) * to_float(load_global(weight + j));
+        const float g = to_float(load_global(dy + j)) * ((float)args.offset + to_float(load_global(weight + j)));
         const float normal = (to_float(load_global(x + j)) - mean) * rstd;
         const float before = dresidual ? to_float(load_global(dresidual + begin + j)) : 0.0f;
         store_global(dx + j, from_float<T>(before + rstd * (g - mean_g - normal * mean_dot)));

@@ -5,6 +5,7 @@ static const struct bench_shape shapes[] = {
     {"smollm2-135m", 1536, 0, ACTIVATION_SWIGLU}, {"llama-3.2-1b", 8192, 0, ACTIVATION_SWIGLU},
     {"llama-2-7b", 11008, 0, ACTIVATION_SWIGLU},  {"phi-1.5", 8192, 0, ACTIVATION_GELU_TANH},
     {"opt-2.7b", 10240, 0, ACTIVATION_RELU},
+    {"gemma-2b", 16384, 0, ACTIVATION_GEGLU_TANH}, {"geglu", 131, 0, ACTIVATION_GEGLU_TANH, .rows = 33},
     {"swiglu", 1, 0, ACTIVATION_SWIGLU, .rows = 1},    {"swiglu", 131, 0, ACTIVATION_SWIGLU, .rows = 33},
     {"swiglu", 1536, 0, ACTIVATION_SWIGLU, .rows = 7}, {"gelu tanh", 131, 0, ACTIVATION_GELU_TANH, .rows = 33},
     {"gelu", 131, 0, ACTIVATION_GELU, .rows = 33},     {"gelu", 4096, 0, ACTIVATION_GELU, .rows = 3},
@@ -13,7 +14,7 @@ static const struct bench_shape shapes[] = {
 static const int64_t rows[] = {256, 3840, 16384, 0};
 enum { X, Y, DX }; /* Y is dy in the backward case */
 
-static int64_t width(const struct bench_shape *shape) { return shape->cols * (shape->variant == ACTIVATION_SWIGLU ? 2 : 1); }
+static int64_t width(const struct bench_shape *shape) { return shape->cols * (ACTIVATION_GATED(shape->variant) ? 2 : 1); }
 
 static int forward_plan(struct bench_case *c, struct error *error)
 {

@@ -104,7 +104,8 @@ static int head_backward(struct model *model, const struct batch *batch, struct 
                                                           .dy = h->input,
                                                           .dx = h->input,
                                                           .dweight = model_grad(model, 0, SLOT_FINAL_NORM_WEIGHT),
-                                                          .dbias = model_grad(model, 0, SLOT_FINAL_NORM_BIAS)}));
+                                                          .dbias = model_grad(model, 0, SLOT_FINAL_NORM_BIAS),
+                                                          .offset = c->family->norm_offset}));
     if (!status)
         status = device_zero(model->device, model->dresidual,
                              (size_t)(batch->rows * c->hidden_size) * dtype_size(model->dtype), error);
@@ -142,7 +143,8 @@ static int norm_half(struct model *model, const struct batch *batch, int layer, 
                                                     .dresidual = model->dresidual,
                                                     .dx = model->dresidual,
                                                     .dweight = model_grad(model, layer, weight),
-                                                    .dbias = model_grad(model, layer, bias)}));
+                                                    .dbias = model_grad(model, layer, bias),
+                                                    .offset = c->family->norm_offset}));
 }
 
 static int feed_forward_half(struct model *model, const struct batch *batch, int layer, struct error *error)
@@ -218,7 +220,9 @@ static int embedding_half(struct model *model, const struct batch *batch, struct
                                            .dout = model->dresidual,
                                            .dtable = model_grad(model, 0, SLOT_EMBEDDING),
                                            .accumulate = true};
-    int status = device_run(model->device, error, embedding_backward, &args);
+    int status = model_scale_embedded(model, batch->rows, model->dresidual, error);
+    if (!status)
+        status = device_run(model->device, error, embedding_backward, &args);
     if (status || !model_positions(model, model->grad))
         return status;
     args.buckets = batch->device.by_position.count;

@@ -113,6 +113,11 @@ static int activation_read(struct model_config *config, const cJSON *json, const
         config->activation = ACTIVATION_SWIGLU;
         return STATUS_OK;
     }
+    if (family->gated && (!strcmp(name, "gelu_pytorch_tanh") || !strcmp(name, "gelu_new") ||
+                          (family->gelu_is_tanh && !strcmp(name, "gelu")))) {
+        config->activation = ACTIVATION_GEGLU_TANH;
+        return STATUS_OK;
+    }
     for (size_t i = 0; !family->gated && i < sizeof known / sizeof *known; i++)
         if (!strcmp(name, known[i].name)) {
             config->activation = known[i].kind;

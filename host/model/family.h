@@ -82,7 +82,10 @@ struct family {
     const char *base_prefix;  /* names may come with or without it: "model." */
     enum norm_kind norm;
     enum qk_norm_kind qk_norm; /* before the rotation */
-    bool gated;               /* feed-forward is gate and up, activation SWIGLU */
+    bool gated;               /* feed-forward is gate and up, activation SWIGLU or GEGLU_TANH */
+    bool gelu_is_tanh;        /* "gelu" in old configs means gelu_pytorch_tanh */
+    bool embedding_scaled;    /* by sqrt(hidden_size), rounded to the type of the model */
+    double norm_offset;       /* 1: norms multiply by 1 + weight */
     bool rotary;
     bool parallel;            /* attention and feed-forward both read the one norm of a layer and are added together */
     bool head_bias;           /* lm_head has a bias */

@@ -121,6 +121,7 @@ struct qk_norm_args model_qk_norm_args(const struct model *model, const struct b
                                  .head_dim = (int)c->head_dim,
                                  .wide = c->family->qk_norm == QK_NORM_WIDE,
                                  .eps = c->norm_eps,
+                                 .offset = c->family->norm_offset,
                                  .q_weight = model_param(model, layer, SLOT_Q_NORM_WEIGHT),
                                  .k_weight = model_param(model, layer, SLOT_K_NORM_WEIGHT),
                                  .rotary_dim = (int)c->rotary_dim,
@@ -229,6 +230,7 @@ static int norm(struct model *model, const struct batch *batch, int layer, bool 
                                            .sum = residual ? sum : NULL,
                                            .weight = model_param(model, layer, second ? SLOT_NORM2_WEIGHT : SLOT_NORM1_WEIGHT),
                                            .bias = model_param(model, layer, second ? SLOT_NORM2_BIAS : SLOT_NORM1_BIAS),
+                                           .offset = c->family->norm_offset,
                                            .y = second ? a->norm2 : a->norm1,
                                            .rstd = second ? a->rstd2 : a->rstd1,
                                            .mean = second ? a->mean2 : a->mean1}));
@@ -285,6 +287,19 @@ int model_accepts(const struct model *model, const struct batch *batch, struct e
     return STATUS_OK;
 }
 
+int model_scale_embedded(struct model *model, int64_t rows, void *x, struct error *error)
+{
+    if (!model->config.family->embedding_scaled)
+        return STATUS_OK;
+    return device_run(model->device, error, row_scale,
+                      &((struct row_scale_args){.dtype = model->dtype,
+                                                .rows = rows,
+                                                .cols = model->config.hidden_size,
+                                                .x = x,
+                                                .scale = model->embedding_scale,
+                                                .y = x}));
+}
+
 int model_forward_body(struct model *model, const struct batch *batch, struct error *error)
 {
     const struct model_config *c = &model->config;
@@ -300,7 +315,7 @@ int model_forward_body(struct model *model, const struct batch *batch, struct er
                                                       .position_table = model_positions(model, model->param),
                                                       .positions = batch->device.positions,
                                                       .out = activations_of(model, 0)->input}));
-    return status;
+    return status ? status : model_scale_embedded(model, batch->rows, activations_of(model, 0)->input, error);
 }
 
 int model_forward_head(struct model *model, const int32_t *device_target_row, int32_t targets, struct error *error)
@@ -330,6 +345,7 @@ int model_forward_head(struct model *model, const int32_t *device_target_row, in
                                                  .sum = h->sum,
                                                  .weight = model_param(model, 0, SLOT_FINAL_NORM_WEIGHT),
                                                  .bias = model_param(model, 0, SLOT_FINAL_NORM_BIAS),
+                                                 .offset = c->family->norm_offset,
                                                  .y = h->norm,
                                                  .mean = h->mean,
                                                  .rstd = h->rstd}));

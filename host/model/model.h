@@ -93,6 +93,7 @@ struct model {
     struct layer_activations shared;       /* the buffers that are not a layer's own */
     struct head_activations head;
     void *attention_out, *feed_out;        /* [rows, hidden]: what the next norm adds to the residual stream */
+    void *embedding_scale;                 /* [rows] stat: what embedded rows are multiplied by, of a family that does */
     void *ones, *row_scale;                /* [targets] of dtype: for the gradient of a head's bias */
     void *dresidual, *dnorm, *dqkv, *dattention, *dup, *dactivated; /* backward scratch */
     void *rope_cos, *rope_sin;
@@ -178,6 +179,8 @@ bool model_rotates(const struct model *model, int layer);
 /* The same of the norm of queries and keys, which rotates too, of a family with qk_norm. */
 struct qk_norm_args model_qk_norm_args(const struct model *model, const struct batch *batch, int layer);
 struct rope_args model_rope_args(const struct model *model, const struct batch *batch, void *qkv, int direction);
+/* Multiplies rows of the residual stream by the embedding's scale, in place; nothing in most families. */
+int model_scale_embedded(struct model *model, int64_t rows, void *x, struct error *error);
 /* What lies between the two passes: the sequences of the batch and the head's arrays. The terms of the loss are the
  * caller's to fill in. */
 struct sequence_args model_sequence_args(const struct model *model, const struct batch *batch, double *totals);

@@ -1,4 +1,5 @@
 /* model_memory.c - the memory of a model: every buffer declared, allocated and, where it holds a table, filled. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -180,6 +181,9 @@ int model_plan(struct model *model, bool training, int64_t max_rows, int64_t max
     if (!status)
         status = memory_plan_add(&model->plan, MEMORY_PARAM, "rotary cos", table, stat, &model->rope_cos, error);
     if (!status)
+        status = memory_plan_add(&model->plan, MEMORY_PARAM, "scale of the embedding",
+                                 c->family->embedding_scaled ? max_rows : 0, stat, &model->embedding_scale, error);
+    if (!status)
         status = memory_plan_add(&model->plan, MEMORY_PARAM, "rotary sin", table, stat, &model->rope_sin, error);
     return status;
 }
@@ -202,6 +206,29 @@ static int table_upload(struct model *model, void *to, double *table, int64_t co
         memcpy(narrow + i, &value, sizeof value);
     }
     return device_copy_in(model->device, to, narrow, (size_t)count * sizeof(float), error);
+}
+
+/* sqrt(hidden_size) for every row; of a bf16 model rounded to that, half to even. */
+static int embedding_scale_upload(struct model *model, struct error *error)
+{
+    double scale = sqrt((double)model->config.hidden_size);
+    if (model->dtype == DTYPE_BF16) {
+        const float value = (float)scale;
+        uint32_t bits;
+        memcpy(&bits, &value, sizeof bits);
+        bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000u;
+        float rounded;
+        memcpy(&rounded, &bits, sizeof rounded);
+        scale = (double)rounded;
+    }
+    double *table = memory_array((size_t)model->max_rows, sizeof *table, error);
+    if (!table)
+        return STATUS_MEMORY;
+    for (int64_t i = 0; i < model->max_rows; i++)
+        table[i] = scale;
+    int status = table_upload(model, model->embedding_scale, table, model->max_rows, error);
+    free(table);
+    return status;
 }
 
 /* Ones in the model's storage type. */
@@ -236,6 +263,8 @@ int model_allocate(struct model *model, struct device *device, struct error *err
         lora_share(model);
     if (!status && head_bias_trained(model))
         status = ones_upload(model, error);
+    if (!status && model->config.family->embedding_scaled)
+        status = embedding_scale_upload(model, error);
     int64_t count = model->rope_positions * (model->config.rotary_dim / 2);
     if (status || !count)
         return status;

@@ -41,7 +41,7 @@ static void piece_fill(const struct model *model, const struct model_tensor *ten
     const bool padded = slot == SLOT_EMBEDDING && config->family->padding_row && config->pad_token_id >= 0;
     for (int64_t i = 0; i < count; i++) {
         if (!tensor->cols)
-            piece[i] = is_norm_weight(slot) ? 1.0f : 0.0f;
+            piece[i] = is_norm_weight(slot) ? 1.0f - (float)config->family->norm_offset : 0.0f;
         else if (padded && (first + i) / tensor->cols == config->pad_token_id)
             piece[i] = 0;
         else

@@ -6,7 +6,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { KINDS = 4 };
+enum { KINDS = 5 };
 
 struct problem {
     enum activation_kind kind;
@@ -22,7 +22,7 @@ struct results {
 
 static struct problem problem_make(struct op_test *t, enum activation_kind kind, int64_t rows, int64_t cols)
 {
-    int64_t x_cols = kind == ACTIVATION_SWIGLU ? 2 * cols : cols;
+    int64_t x_cols = ACTIVATION_GATED(kind) ? 2 * cols : cols;
     return (struct problem){kind, rows, cols, x_cols, false, values_random(t, rows * x_cols, 1),
                             values_random(t, rows * cols, 2), 0};
 }
@@ -48,6 +48,7 @@ static void curve(enum activation_kind kind, double z, double *value, double *sl
     double s = 1 / (1 + exp(-z)), u = c * (z + 0.044715 * z * z * z), half = erfc(-z / sqrt(2)) / 2;
     switch (kind) {
     case ACTIVATION_SWIGLU: *value = z * s, *slope = s + z * s / (1 + exp(z)); break;
+    case ACTIVATION_GEGLU_TANH:
     case ACTIVATION_GELU_TANH:
         *value = z / (1 + exp(-2 * u));
         *slope = 1 / (1 + exp(-2 * u)) + z / (2 + exp(2 * u) + exp(-2 * u)) * 2 * c * (1 + 3 * 0.044715 * z * z);
@@ -64,14 +65,14 @@ static void problem_check(struct op_test *t, const struct problem *p)
         for (int64_t j = 0; j < p->cols; j++) {
             double value = 0, slope = 0, z = p->x[i * p->x_cols + j], dy = p->dy[i * p->cols + j];
             curve(p->kind, z, &value, &slope);
-            double up = p->kind == ACTIVATION_SWIGLU ? p->x[i * p->x_cols + p->cols + j] : 1;
+            double up = ACTIVATION_GATED(p->kind) ? p->x[i * p->x_cols + p->cols + j] : 1;
             /* Far out on the negative side only the absolute error counts. */
             double bound = 4 * t->eps * fmax(1, fabs(z)), expected[2] = {value * up, dy * slope * up};
             double relative = 4 * t->eps + t->rounding;
             assert_close("y", &r.y[i * p->cols + j], &expected[0], 1, bound * fabs(up), relative);
             assert_close("dx", &r.dx[i * p->x_cols + j], &expected[1], 1, bound * fabs(up * dy), relative);
             double dup = dy * value;
-            if (p->kind == ACTIVATION_SWIGLU)
+            if (ACTIVATION_GATED(p->kind))
                 assert_close("dup", &r.dx[i * p->x_cols + p->cols + j], &dup, 1, bound * fabs(dy), relative);
         }
 }
@@ -123,7 +124,7 @@ static void test_same_bits(void **state)
     (void)state;
     for (int e = 0; e < OP_TEST_VARIANTS; e++)
         for (int kind = 0; kind < KINDS; kind++)
-            op_test_same_bits(op_test_engines[e], 101 * 501 * (kind == ACTIVATION_SWIGLU ? 3 : 2), bits_run, &kind);
+            op_test_same_bits(op_test_engines[e], 101 * 501 * (ACTIVATION_GATED(kind) ? 3 : 2), bits_run, &kind);
 }
 
 static void test_bytes(void **state)
@@ -174,7 +175,7 @@ static void test_contract(void **state)
         struct op_test *t = op_test_open(op_test_engines[e], 1);
         void *a = device_new(t, t->dtype, 4);
         OP_REFUSES(t, activation_forward, activation_args, .dtype = DTYPE_F16, .rows = 1, .cols = 2, .x = a, .y = a);
-        OP_REFUSES(t, activation_forward, activation_args, .kind = 4, .dtype = t->dtype, .rows = 1, .cols = 2,
+        OP_REFUSES(t, activation_forward, activation_args, .kind = 5, .dtype = t->dtype, .rows = 1, .cols = 2,
                    .x = a, .y = a);
         OP_REFUSES(t, activation_forward, activation_args, .dtype = t->dtype, .rows = 1, .cols = 2, .x = a);
         OP_REFUSES(t, activation_backward, activation_backward_args, .dtype = t->dtype, .rows = 1, .cols = 0, .x = a,

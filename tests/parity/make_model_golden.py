@@ -30,7 +30,7 @@ import numpy
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import (AutoModelForCausalLM, GPT2Config, LlamaConfig, MistralConfig, OPTConfig, Phi3Config, PhiConfig,
+from transformers import (AutoModelForCausalLM, GemmaConfig, GPT2Config, LlamaConfig, MistralConfig, OPTConfig, Phi3Config, PhiConfig,
                           Qwen2Config, Qwen3Config, SmolLM3Config)
 
 import reference
@@ -110,6 +110,8 @@ MODELS = {
     "smollm3": (SmolLM3Config(vocab_size=62, hidden_size=24, intermediate_size=28, num_hidden_layers=2,
                               num_attention_heads=3, num_key_value_heads=1, max_position_embeddings=48,
                               no_rope_layer_interval=2, bos_token_id=1, eos_token_id=2, pad_token_id=2), BF16, {}, None),
+    "gemma": (GemmaConfig(vocab_size=60, hidden_size=24, intermediate_size=28, num_hidden_layers=2, num_attention_heads=2,
+                          num_key_value_heads=1, head_dim=40, max_position_embeddings=48), BF16, {}, None),
     "phi3": (Phi3Config(vocab_size=63, hidden_size=32, intermediate_size=28, num_hidden_layers=2, num_attention_heads=2,
                         num_key_value_heads=1, max_position_embeddings=160, original_max_position_embeddings=40,
                         partial_rotary_factor=0.75, bos_token_id=1, eos_token_id=2, pad_token_id=2,
@@ -158,7 +160,7 @@ def weights_fill(model, storage, random):
         else:
             scale = 0.2
         values = scale * random.standard_normal(tuple(parameter.shape))
-        if parameter.ndim == 1 and name.endswith("weight"):
+        if parameter.ndim == 1 and name.endswith("weight") and not model.config.model_type.startswith("gemma"):
             values += 1
         parameter.data = torch.from_numpy(values).to(storage)
 

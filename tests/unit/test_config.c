@@ -68,6 +68,7 @@ static void tokens_check(const struct model_config *config, const cJSON *expect,
 static const char *activation_text(enum activation_kind kind)
 {
     return kind == ACTIVATION_SWIGLU      ? "silu"
+           : kind == ACTIVATION_GEGLU_TANH ? "geglu_tanh"
            : kind == ACTIVATION_GELU_TANH ? "gelu_tanh"
            : kind == ACTIVATION_GELU      ? "gelu"
                                           : "relu";

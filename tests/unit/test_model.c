@@ -133,6 +133,8 @@ static const char *const family_config[] = {
     "\"use_sliding_window\": true, \"sliding_window\": 4, \"max_window_layers\": 1, \"eos_token_id\": 2}",
     "{\"model_type\": \"smollm3\", \"intermediate_size\": 40, \"num_key_value_heads\": 1, \"no_rope_layers\": [0, 1], " SIZES
     "\"pad_token_id\": 2, \"eos_token_id\": 2}",
+    "{\"model_type\": \"gemma\", \"intermediate_size\": 40, \"num_key_value_heads\": 1, \"head_dim\": 40, " SIZES
+    "\"eos_token_id\": 2}",
     "{\"model_type\": \"phi3\", \"intermediate_size\": 40, \"partial_rotary_factor\": 0.5, " SIZES
     "\"original_max_position_embeddings\": 48, \"pad_token_id\": 2, \"rope_scaling\": {\"type\": \"longrope\", "
     "\"short_factor\": [1, 1.5, 2, 3], \"long_factor\": [1, 2, 4, 8]}, \"eos_token_id\": 2}",
