@@ -28,14 +28,16 @@ void log_wipe(struct log *log)
     log->line_open = false;
 }
 
-/* One line: an optional coloured label, then the message. */
+/* One line: an optional coloured label, then the message. stderr has no buffer, so all of it is one call: the lines of ranks
+ * that share a terminal do not break each other. */
 static void log_line(struct log *log, const char *color, const char *label, const char *format, va_list list)
 {
+    char whole[1024];
+    const bool labelled = *label;
+    const int length = snprintf(whole, sizeof whole, "%s%s%s%s%s\n", labelled && log->color ? color : "", label,
+                                labelled ? ":" : "", labelled ? log->color ? "\033[0m " : " " : "", format);
     log_wipe(log);
-    if (*label)
-        fprintf(log->stream, "%s%s:%s ", log->color ? color : "", label, log->color ? "\033[0m" : "");
-    vfprintf(log->stream, format, list);
-    fputc('\n', log->stream);
+    vfprintf(log->stream, length < (int)sizeof whole ? whole : format, list);
     fflush(log->stream);
 }
 
