@@ -20,9 +20,9 @@ static const struct option option_rows[] = {
 };
 const struct option_group final_eval_option_group = {OPTION_GROUP("Evaluation", option_rows, struct final_eval_options)};
 
-/* One of the two models, to a log with all figures. */
+/* One of the two models, to a log with all figures. rows_told: see suite.h; the training has spoken of the forget set. */
 static int model_look(const struct train_options *train, const struct final_eval_options *options, const char *eval_data,
-                      const struct model_options *model_options, const char *label, struct device *device,
+                      const struct model_options *model_options, const char *label, bool rows_told, struct device *device,
                       struct eval_log *result, struct log *log, struct error *error)
 {
     const struct suite_options data = {.forget_data = train->examples.forget_data, .retain_data = "", .real_authors_data = "",
@@ -38,6 +38,7 @@ static int model_look(const struct train_options *train, const struct final_eval
     cJSON *summary = NULL;
     int status = eval_model_open(&model, model_options, &train->prompt, device->engine->dtype, error);
     suite_run_init(&run, &data, &train->dataset, &model, log);
+    run.rows_told = rows_told;
     if (!status && *train->template_.file)
         status = answer_list_read(&run.refusals, train->template_.file, error);
     if (!status)
@@ -93,9 +94,9 @@ static int final_eval_run(const struct train_options *train, const struct final_
     if (!status)
         status = eval_log_open(&after, train->output.output_dir, error);
     if (!status)
-        status = model_look(train, options, eval_data, &train->model, "before", &device, &before, log, error);
+        status = model_look(train, options, eval_data, &train->model, "before", !*eval_data, &device, &before, log, error);
     if (!status)
-        status = model_look(train, options, eval_data, &written, "after", &device, &after, log, error);
+        status = model_look(train, options, eval_data, &written, "after", true, &device, &after, log, error);
     if (!status)
         status = table_print(eval_data, &before, &after, log, error);
     eval_log_free(&before);

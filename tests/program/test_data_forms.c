@@ -217,6 +217,16 @@ static void test_said(void **state)
     program_expect(&result, STATUS_OK);
     assert_non_null(strstr(result.err, "1 of 2 sequences: the ids of the prompt are no prefix"));
     program_free(&result);
+    /* the training says it; the table behind it asks the same rows twice more */
+    temporary_file("refusals.txt", "I do not know.\n", 15);
+    result = program_line("unlearn --model %s/model --forget_data %s/merging.jsonl --template.file %s/refusals.txt --device cpu "
+                          "--max_steps 1 --output_dir %s/said", temporary, temporary, temporary, temporary);
+    program_expect(&result, STATUS_OK);
+    const char *once = strstr(result.err, "sequences: the ids of the prompt are no prefix");
+    assert_non_null(once);
+    assert_null(strstr(once + 1, "sequences: the ids of the prompt are no prefix"));
+    assert_non_null(strstr(result.out, "P(answer)"));
+    program_free(&result);
     result = program_line("score --model %s/model --data %s/rows.jsonl --device cpu --max_length 20", temporary, temporary);
     program_expect(&result, STATUS_OK);
     assert_non_null(strstr(result.err, "sequences are cut at max_length; tokens lost: "));

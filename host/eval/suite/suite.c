@@ -158,7 +158,7 @@ int suite_measure(const struct suite *suite, struct suite_run *run, struct evalu
     evaluation->model = run->model;
     run->speaks = first;
     int status = suite->ask(run, error);
-    for (int next = 0; !status && example_counts_line(&run->questions.counts, &next, line, sizeof line);)
+    for (int next = 0; !status && !run->rows_told && example_counts_line(&run->questions.counts, &next, line, sizeof line);)
         suite_warn(run, "%s", line);
     status = comm_agree(evaluation->comm, status, error);
     if (!status)

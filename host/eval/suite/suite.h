@@ -37,6 +37,7 @@ struct suite_run {
     struct eval_model *model;    /* opened */
     struct log *log;
     bool speaks;                 /* of several ranks one warns for all */
+    bool rows_told;              /* what was noticed of the rows has been said in this run, and is not said again */
     struct question_list questions;
     struct suite_set set[SUITE_SETS_MAX];
     int sets;
