@@ -85,7 +85,7 @@ static int32_t row_argmax(const real *z, real most, int64_t cols)
 }
 
 /* Mean and variance of log p = a - log(sum) under p, from the moments of the row without its target and the target's. */
-static void row_statistics(const struct logprob_args *args, int64_t i, struct moments m, double own, double target_apart)
+static void moments_store(const struct logprob_args *args, int64_t i, struct moments m, double own, double target_apart)
 {
     double a = fmax(target_apart, (double)LEAST_APART), sum = m.sum + own;
     double first = (m.first + own * a) / sum, second = (m.second + own * a * a) / sum;
@@ -111,7 +111,7 @@ static void row_forward(const struct logprob_args *args, int64_t i)
     ((real *)args->q)[i] = (real)(rest / sum);
     ((real *)args->lse)[i] = (real)lse;
     if (args->mean)
-        row_statistics(args, i, moments, own, (double)target_logit - (double)most);
+        moments_store(args, i, moments, own, (double)target_logit - (double)most);
     if (!args->write_gradient) {
         z[target] = target_logit;
         return;

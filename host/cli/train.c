@@ -146,12 +146,12 @@ static int checkpoint_save(struct training *training, int64_t step, struct error
 static void training_show(struct training *training, const struct step_record *record)
 {
     const double rate = record->seconds > 0 ? (double)record->tokens / record->seconds : 0;
-    const struct method *method = training->trainer.method;
+    const struct trainer *trainer = &training->trainer;
     struct progress_metric metric[METHOD_LOGGED + 2] = {{"loss", record->loss, NULL}};
     int metrics = 1;
-    for (int i = 0; i < METHOD_LOGGED && method->logged[i].key; i++)
-        if (method->logged[i].label)
-            metric[metrics++] = (struct progress_metric){method->logged[i].label, record->logged[i], NULL};
+    for (int i = 0; i < trainer->logged_count; i++)
+        if (trainer->logged[i].label)
+            metric[metrics++] = (struct progress_metric){trainer->logged[i].label, record->logged[i], NULL};
     metric[metrics++] = (struct progress_metric){NULL, rate, "tok/s"};
     progress_step(&training->progress, record->step, metric, metrics);
 }
@@ -163,8 +163,8 @@ static int training_step(void *user, const struct step_record *record, struct er
     const bool last = record->step == record->total_steps;
     int status = STATUS_OK;
     training->step = record->step;
-    for (int i = 0; record->step == 1 && i < METHOD_LOGGED && training->trainer.method->logged[i].key; i++)
-        if (!strcmp(training->trainer.method->logged[i].key, "prob_template"))
+    for (int i = 0; record->step == 1 && i < training->trainer.logged_count; i++)
+        if (!strcmp(training->trainer.logged[i].key, "prob_template"))
             training->prob_template = record->logged[i];
     if (!comm_rank(training->comm)) {
         struct step_record mean;
@@ -229,6 +229,7 @@ static int output_check(const struct training *training, struct error *error)
                                        {"adapter", options->model.adapter},
                                        {"forget_data", options->examples.forget_data},
                                        {"train_data", options->examples.train_data},
+                                       {"retain_data", options->examples.retain_data},
                                        {"template.file", options->template_.file}};
     bool may;
     int status = overwrites(training, &may, error);
@@ -428,6 +429,8 @@ static int training_start(struct training *training, struct device *device, stru
     }
     if (!status)
         status = training_agree(training, trainer_start(&training->trainer, device, error), error);
+    if (!status) /* of the weights that the run began with: before those of a checkpoint take their place */
+        status = reference_prepare(&training->trainer, error);
     if (!status && *training->resume)
         status = training_agree(training, checkpoint_load(&training->trainer, training->resume, error), error);
     if (!status)
@@ -437,6 +440,8 @@ static int training_start(struct training *training, struct device *device, stru
                                                           &training->trainer, &training->run->log, error), error);
     if (status)
         return status;
+    if (writes && *training->trainer.reference.note)
+        log_info(&training->run->log, "%s", training->trainer.reference.note);
     interrupt_catch(!training->comm); /* from the first file to the last: none is left half-written */
     if (writes)
         status = space_check(training, error);
@@ -453,15 +458,23 @@ static int training_start(struct training *training, struct device *device, stru
     return training_agree(training, status, error);
 }
 
+static const char *role_name(const struct training *training, enum role role)
+{
+    return training->finetune && role == ROLE_ANSWER ? "answer" : role_names[role];
+}
+
 /* The summary of a run as JSON: what was measured on the files that were written, and what rounding them left. */
 static cJSON *result_json(const struct training *training, const struct measured *measured, const struct save_report *report,
                           struct error *error)
 {
     cJSON *json = cJSON_CreateObject();
-    bool ok = json && json_add_number(json, training->finetune ? "prob_answer" : "prob_forget", measured->prob[ROLE_ANSWER]) &&
-              (!training->trainer.method->needs_template ||
-               json_add_number(json, "prob_template", measured->prob[ROLE_TEMPLATE])) &&
-              json_add_int(json, "rows", measured->rows) &&
+    bool ok = json != NULL;
+    for (int role = 0; role < ROLES && ok; role++) {
+        char key[32];
+        snprintf(key, sizeof key, "prob_%s", role_name(training, role));
+        ok = !(training->trainer.examples.roles & WITH(role)) || json_add_number(json, key, measured->prob[role]);
+    }
+    ok = ok && json_add_int(json, "rows", measured->rows) &&
               json_add_number(json, "change_survives", save_report_survives(report)) &&
               json_add_int(json, "skipped_steps", training->trainer.nonfinite);
     if (ok)
@@ -476,24 +489,26 @@ static void summarize(struct training *training, const struct measured *measured
 {
     const struct trainer *trainer = &training->trainer;
     const double survives = save_report_survives(report);
-    const bool templates = trainer->method->needs_template;
-    const char *name = training->finetune ? "P(answer)" : "P(forget)";
+    const unsigned roles = trainer->examples.roles;
     struct log *log = &training->run->log;
     if (survives < 0.9)
         log_warning(log, "%.1f %% of the change of the weights survives rounding to %s: the folder holds less than was "
                     "trained; --save_dtype float32 keeps all of it", 100 * survives, report->dtype);
     else if (report->dtype)
         log_info(log, "%.1f %% of the change of the weights survives rounding to %s", 100 * survives, report->dtype);
-    if (templates && measured->prob[ROLE_TEMPLATE] < 0.5 * training->prob_template)
+    if (roles & WITH(ROLE_TEMPLATE) && measured->prob[ROLE_TEMPLATE] < 0.5 * training->prob_template)
         log_warning(log, "the template answers became less likely too, P(template) %.4g before the first step and %.4g "
                     "after the last: the model is damaged rather than made to forget; lower learning_rate",
                     training->prob_template, measured->prob[ROLE_TEMPLATE]);
-    if (templates)
-        log_info(log, "%s %.4f, P(template) %.4f in what was saved, over %lld of %d rows", name, measured->prob[ROLE_ANSWER],
-                 measured->prob[ROLE_TEMPLATE], (long long)measured->rows, trainer->examples.data.rows);
-    else
-        log_info(log, "%s %.4f in what was saved, over %lld of %d rows", name, measured->prob[ROLE_ANSWER],
-                 (long long)measured->rows, trainer->examples.data.rows);
+    char probabilities[160] = "";
+    for (int role = 0; role < ROLES; role++)
+        if (roles & WITH(role)) {
+            const size_t used = strlen(probabilities);
+            snprintf(probabilities + used, sizeof probabilities - used, "%sP(%s) %.4f", used ? ", " : "",
+                     role_name(training, role), measured->prob[role]);
+        }
+    log_info(log, "%s in what was saved, over %lld of %d rows", probabilities, (long long)measured->rows,
+             trainer->examples.data.rows);
     log_info(log, "saved %s in %.1f s%s", training->options->output.output_dir, clock_seconds() - training->start,
              trainer->nonfinite ? "; some steps were skipped, see the warnings" : "");
 }
@@ -511,7 +526,10 @@ static int model_save(struct training *training, struct error *error)
         status = trainer_reload(trainer, folder.path, error);
     if (!status)
         status = trainer_measure(trainer, &measured, error);
-    if (!status && (!isfinite(measured.prob[ROLE_ANSWER]) || !isfinite(measured.prob[ROLE_TEMPLATE])))
+    bool finite = true;
+    for (int role = 0; role < ROLES; role++)
+        finite = finite && isfinite(measured.prob[role]);
+    if (!status && !finite)
         status = error_set(error, STATUS_NONFINITE, "the trained model gives probabilities that are not finite; lower "
                            "learning_rate; nothing was saved");
     if (!status && writes) {

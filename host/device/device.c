@@ -5,10 +5,12 @@
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "../util/file.h"
+#include "../util/memory.h"
 
 /* The list of choices ends before the engine of the tests. */
 static const char *const device_names[] = {[DEVICE_AUTO] = "auto", [DEVICE_CPU] = "cpu", [DEVICE_CUDA] = "cuda",
@@ -158,4 +160,19 @@ int device_copy_in(struct device *device, void *to, const void *host, size_t byt
 int device_copy_out(struct device *device, void *host, const void *from, size_t bytes, struct error *error)
 {
     return device_status(device, "copy_out", device->engine->copy_out(device->context, host, from, bytes), error);
+}
+
+int device_checksum(struct device *device, const void *from, size_t bytes, struct checksum *into, struct error *error)
+{
+    enum { PIECE_BYTES = 4 << 20 };
+    char *piece = memory_array(PIECE_BYTES, 1, error);
+    int status = piece ? STATUS_OK : STATUS_MEMORY;
+    for (size_t done = 0, now; done < bytes && !status; done += now) {
+        now = bytes - done < PIECE_BYTES ? bytes - done : PIECE_BYTES;
+        status = device_copy_out(device, piece, (const char *)from + done, now, error);
+        if (!status)
+            checksum_add(into, piece, now);
+    }
+    free(piece);
+    return status;
 }

@@ -2,6 +2,7 @@
 #ifndef FLAT_DEVICE_DEVICE_H
 #define FLAT_DEVICE_DEVICE_H
 #include "../../kernels/engine/engine.h"
+#include "../util/checksum.h"
 #include "../util/options.h"
 #include "profile.h"
 
@@ -54,5 +55,7 @@ void device_free(struct device *device, void *pointer);
 int device_zero(struct device *device, void *pointer, size_t bytes, struct error *error);
 int device_copy_in(struct device *device, void *to, const void *host, size_t bytes, struct error *error);
 int device_copy_out(struct device *device, void *host, const void *from, size_t bytes, struct error *error);
+/* Adds bytes of the device to a running checksum, a piece at a time. */
+int device_checksum(struct device *device, const void *from, size_t bytes, struct checksum *into, struct error *error);
 
 #endif

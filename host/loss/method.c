@@ -24,26 +24,61 @@ int method_find(const char *name, bool finetune, const struct method **method, s
     return error_set(error, STATUS_USAGE, "method: \"%s\" is not known; expected one of %s", name, known);
 }
 
-int64_t count_sequences(const struct batch_sequence *sequences, int count, enum role role)
+const char *const role_names[ROLES] = {
+    [ROLE_ANSWER] = "forget", [ROLE_TEMPLATE] = "template", [ROLE_RETAIN] = "retain", [ROLE_RANDOM] = "random"};
+
+static double count(const struct batch_sequence *sequence, int sequences, unsigned roles, int skip, bool tokens)
 {
     int64_t n = 0;
-    for (int s = 0; s < count; s++)
-        n += sequences[s].role == (int)role;
-    return n;
+    for (int s = 0; s < sequences; s++) {
+        const int64_t targets = sequence[s].length - sequence[s].answer_begin - skip;
+        if (roles & WITH(sequence[s].role))
+            n += !tokens ? 1 : targets > 0 ? targets : 0;
+    }
+    return (double)n;
 }
 
-int64_t count_tokens(const struct batch_sequence *sequences, int count, enum role role)
+static double mean_of(const struct loss_scope *scope, unsigned roles, int skip, bool tokens)
 {
-    int64_t n = 0;
-    for (int s = 0; s < count; s++)
-        n += sequences[s].role == (int)role ? sequences[s].length - sequences[s].answer_begin : 0;
-    return n;
+    const double n = scope->average == LOSS_AVERAGE_STEP
+                         ? count(scope->step, scope->step_sequences, roles, skip, tokens)
+                         : count(scope->micro_batch, scope->micro_batch_sequences, roles, skip, tokens) *
+                               scope->micro_batches;
+    return n > 0 ? 1 / n : 0;
+}
+
+double mean_of_tokens(const struct loss_scope *scope, unsigned roles, int skip)
+{
+    return mean_of(scope, roles, skip, true);
+}
+
+double mean_of_sequences(const struct loss_scope *scope, enum role role)
+{
+    return mean_of(scope, WITH(role), 0, false);
+}
+
+const char *const retain_loss_names[] = {[RETAIN_NONE] = "none", [RETAIN_NLL] = "nll", NULL};
+
+struct loss_term retain_term(const struct retain_options *retain, const struct loss_scope *scope)
+{
+    if (retain->retain_loss == RETAIN_NONE)
+        return (struct loss_term){0};
+    return (struct loss_term){STATISTIC_LOGPROB_SUM, .scale = -retain->alpha * mean_of_tokens(scope, WITH(ROLE_RETAIN), 0)};
+}
+
+unsigned method_roles(const struct method *method, const void *options)
+{
+    const struct retain_options *retain = options;
+    return method->roles | (method->retains && retain && retain->retain_loss != RETAIN_NONE ? WITH(ROLE_RETAIN) : 0);
 }
 
 double logged_value(const struct logged *logged, const double *totals)
 {
-    const double count = totals[total_of(logged->role, logged->count)];
-    return count > 0 ? totals[total_of(logged->role, logged->sum)] / count : 0;
+    const double sum = totals[total_of(logged->role, logged->sum)];
+    if (logged->count == ROLE_TOTALS)
+        return sum;
+    const double over = totals[total_of(logged->role, logged->count)];
+    return over > 0 ? sum / over : 0;
 }
 
 const char *divergence_name(int divergence)
@@ -80,6 +115,14 @@ const struct option_group method_option_group = {OPTION_GROUP("Method", option_r
                                                  .variant_option = "method",
                                                  .variant = method_own_options,
                                                  .variant_offset = offsetof(struct method_options, values)};
+
+static const char *const average_names[] = {[LOSS_AVERAGE_STEP] = "step", [LOSS_AVERAGE_MICRO_BATCH] = "micro_batch", NULL};
+static const struct option loss_rows[] = {
+    {.name = "loss_average", OPTION_FIELD(struct loss_options, loss_average), .choices = average_names, .initial = "step",
+     .help = "what a mean over tokens or answers is taken over: the optimizer step, or each micro-batch of each rank, all "
+             "counting alike whatever their sizes, as transformers did up to 4.45"},
+};
+const struct option_group loss_option_group = {OPTION_GROUP("Method", loss_rows, struct loss_options)};
 
 const struct method *method_chosen(const struct method_options *options)
 {

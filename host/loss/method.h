@@ -12,27 +12,39 @@
 #include "../util/error.h"
 #include "../util/options.h"
 
-/* What a sequence is to its row. */
+/* What a sequence is to its row. A batch has the sequences of a row in the order random, template, answer, and behind all
+ * rows those of the retain set. */
 enum role {
     ROLE_ANSWER,   /* the row's own answer: to forget or, with finetune, to learn */
-    ROLE_TEMPLATE, /* an answer to give instead */
+    ROLE_TEMPLATE, /* an answer to give instead: of a list, or the row's alternate */
+    ROLE_RETAIN,   /* a row of retain_data, with its own prompt */
+    ROLE_RANDOM,   /* the answer of another row */
     ROLES
 };
-_Static_assert((int)ROLES <= (int)SEQUENCE_ROLES, "every role has a term");
+_Static_assert((int)ROLES == (int)SEQUENCE_ROLES, "every role has a term");
+#define WITH(role) (1u << (role))
+/* "forget", "template", "retain", "random": in what is logged. */
+extern const char *const role_names[ROLES];
 
-/* What a loss may be averaged over: the sequences of a micro-batch, and those of all micro-batches of its optimizer step on
- * all ranks. */
+/* Over what a mean is taken: over all sequences of an optimizer step, or of each micro-batch, and the micro-batches' means
+ * then count alike (as in transformers up to 4.45). */
+enum loss_average { LOSS_AVERAGE_STEP, LOSS_AVERAGE_MICRO_BATCH };
+
+/* The sequences of a micro-batch, and those of all micro-batches of its step on all ranks. */
 struct loss_scope {
+    enum loss_average average;
     const struct batch_sequence *micro_batch, *step;
     int micro_batch_sequences, step_sequences;
     int micro_batches; /* of the step */
 };
 
-/* Sequences of a role, and their targets. */
-int64_t count_sequences(const struct batch_sequence *sequences, int count, enum role role);
-int64_t count_tokens(const struct batch_sequence *sequences, int count, enum role role);
+/* What a sum over a micro-batch is multiplied by, so that the sums of a step add up to the mean over the targets of some
+ * roles (WITH(...) | ...; of a sequence all but the first `skip`), or over the sequences of one. 0 where there are none. */
+double mean_of_tokens(const struct loss_scope *scope, unsigned roles, int skip);
+double mean_of_sequences(const struct loss_scope *scope, enum role role);
 
-/* A number that is logged of every step: the sum of one total of a role over the sum of another. */
+/* A number that is logged of every step: the sum of one total of a role over the sum of another. ROLE_TOTALS: over nothing.
+ * Logged while the role has sequences. */
 struct logged {
     const char *key;   /* in metrics.jsonl */
     const char *label; /* in the progress line; NULL: not shown there */
@@ -41,15 +53,40 @@ struct logged {
 };
 enum { METHOD_LOGGED = 12 };
 
+/* Options of methods that may keep a retain set beside what they forget: the struct of their options begins with these, and
+ * their rows with RETAIN_ROWS. L = gamma (forget) + alpha (retain). */
+enum retain_loss { RETAIN_NONE, RETAIN_NLL };
+struct retain_options {
+    enum retain_loss retain_loss;
+    double gamma, alpha;
+};
+extern const char *const retain_loss_names[];
+#define RETAIN_ROWS(owner, loss_, gamma_, alpha_)                                                                       \
+    {.name = "retain_loss", OPTION_FIELD(owner, retain.retain_loss), .choices = retain_loss_names, .initial = (loss_),  \
+     .help = "what is asked of retain_data: nll is the mean negative log-probability of its answers"},                  \
+    {.name = "gamma", OPTION_FIELD(owner, retain.gamma), .initial = (gamma_), .max = HUGE_VAL,                          \
+     .help = "weight of the loss on what is to be forgotten"},                                                          \
+    {.name = "alpha", OPTION_FIELD(owner, retain.alpha), .initial = (alpha_), .max = HUGE_VAL,                          \
+     .help = "weight of the loss on retain_data"}
+/* The retain set's term. */
+struct loss_term retain_term(const struct retain_options *retain, const struct loss_scope *scope);
+
 struct method {
     const char *name, *summary;
-    bool for_finetune;     /* offered by finetune; otherwise by unlearn */
+    bool for_finetune;   /* offered by finetune; otherwise by unlearn */
+    unsigned roles;      /* WITH(...) | ...: the answers that it always trains on */
+    bool retains;        /* its options begin with struct retain_options */
+    bool alternates;     /* template answers are the rows' own alternates, not those of a list */
+    bool rest_entropy;   /* the row_value of its terms is the cross-entropy without the target (row_statistics.h) */
+    bool reference_sums; /* needs the log-probabilities of answers and templates under the model that it starts from */
     const struct option_group *options; /* its own options: flags of the command line while it is chosen; NULL: none */
-    bool needs_template;   /* a template answer before each row's own */
     struct logged logged[METHOD_LOGGED]; /* ends with key NULL */
-    /* Fills the terms, which are zero, for a micro-batch. */
+    /* Fills the terms, which are zero, for a micro-batch. options: the method's own struct. */
     void (*terms)(const void *options, const struct loss_scope *scope, struct loss_term term[ROLES]);
 };
+
+/* The roles that a method trains on with these options. */
+unsigned method_roles(const struct method *method, const void *options);
 
 /* All methods of host/loss/methods/, NULL-ended. Made by the build. */
 extern const struct method *const methods[];
@@ -61,6 +98,12 @@ struct method_options {
 };
 extern const struct option_group method_option_group;
 const struct method *method_chosen(const struct method_options *options);
+
+/* What all methods take. */
+struct loss_options {
+    enum loss_average loss_average;
+};
+extern const struct option_group loss_option_group;
 
 /* By name; an unknown one is STATUS_USAGE with the known names. */
 int method_find(const char *name, bool finetune, const struct method **method, struct error *error);

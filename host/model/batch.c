@@ -50,24 +50,28 @@ int64_t padded_size(int64_t n)
 static size_t arrays_layout(struct batch_arrays *a, int32_t *base, size_t rows, size_t targets, size_t sequences)
 {
     size_t used = 0;
-#define TAKE(field, count) (a->field = base ? base + used : NULL, used += ((size_t)(count) + 15) & ~(size_t)15)
+#define TAKE_AS(pointer, count) (pointer = base ? base + used : NULL, used += ((size_t)(count) + 15) & ~(size_t)15)
+#define TAKE(field, count) TAKE_AS(a->field, count)
 #define TAKE_INDEX(field, count) TAKE(field.key, count), TAKE(field.begin, (count) + 1), TAKE(field.row, count)
     TAKE(ids, rows);
     TAKE(positions, rows);
     TAKE(group_begin, sequences + 2); /* one of padding, as with the segments */
     int32_t *segment;
-    segment = base ? base + used : NULL;
-    used += ((2 * sequences + 1) * sizeof(struct attention_segment) / sizeof(int32_t) + 15) & ~(size_t)15;
+    TAKE_AS(segment, (2 * sequences + 1) * (sizeof(struct attention_segment) / sizeof(int32_t)));
     a->segment = (struct attention_segment *)(void *)segment;
     TAKE(target_row, targets);
     TAKE(target, targets);
     TAKE(sequence_begin, sequences + 1);
     TAKE(role, sequences);
+    int32_t *reference;
+    TAKE_AS(reference, 2 * sequences);
+    a->reference = (double *)(void *)reference;
     TAKE_INDEX(by_token, rows);
     TAKE_INDEX(by_position, rows);
     TAKE_INDEX(by_row, targets);
 #undef TAKE_INDEX
 #undef TAKE
+#undef TAKE_AS
     return used;
 }
 
@@ -134,6 +138,7 @@ static void group_append(struct batch *batch, const struct batch_sequence *seque
             a->target[batch->targets++] = sequence->ids[t];
         }
         a->role[batch->sequences] = sequence->role;
+        a->reference[batch->sequences] = sequence->reference;
         a->sequence_begin[++batch->sequences] = batch->targets;
         if (!shared)
             a->group_begin[++batch->groups] = batch->segments;

@@ -25,7 +25,8 @@
 struct batch_sequence {
     const int32_t *ids;
     int32_t length, answer_begin;
-    int32_t role; /* enum role of loss/method.h; below SEQUENCE_ROLES */
+    int32_t role;     /* enum role of loss/method.h; below SEQUENCE_ROLES */
+    double reference; /* its log-probability under the reference model; 0 where none is asked for */
 };
 
 /* What has one key lies together: entries row[begin[i] .. begin[i+1]) have key[i], in ascending order. So sums over what
@@ -42,6 +43,7 @@ struct batch_arrays {
     struct attention_segment *segment;                     /* [segments] */
     int32_t *target_row, *target;                          /* [targets] */
     int32_t *sequence_begin, *role;                        /* [sequences + 1], [sequences] */
+    double *reference;                                     /* [sequences] */
     struct row_index by_token, by_position;                /* of rows: by their id, by their position */
     struct row_index by_row;                               /* of targets: by the row that predicts them */
 };

@@ -141,9 +141,11 @@ struct sequence_args model_sequence_args(const struct model *model, const struct
                                   .rows = batch->real_targets,
                                   .begin = batch->device.sequence_begin,
                                   .role = batch->device.role,
+                                  .reference = batch->device.reference,
                                   .logprob = head->logprob,
                                   .p = head->p,
                                   .q = head->q,
+                                  .row_value = model->rest_entropy ? head->rest : NULL,
                                   .logprob_sum = head->logprob_sum,
                                   .prob_sum = head->prob_sum,
                                   .slope_prob = head->slope_prob,
@@ -391,6 +393,15 @@ int model_forward_by_layer(struct model *model, const struct batch *batch, model
         status = hook(user, (int)c->num_hidden_layers, error);
     if (!status)
         status = model_forward_head(model, batch->device.target_row, batch->targets, error);
+    if (!status && model->rest_entropy)
+        status = device_run(model->device, error, row_statistics,
+                            &((struct row_statistics_args){.dtype = model->logits_dtype,
+                                                           .rows = batch->targets,
+                                                           .cols = c->vocab_size,
+                                                           .stride = c->vocab_size,
+                                                           .logits = h->logits,
+                                                           .targets = batch->device.target,
+                                                           .rest = h->rest}));
     if (!status)
         status = device_run(model->device, error, logprob_forward,
                             &((struct logprob_args){.dtype = model->logits_dtype,

@@ -51,6 +51,7 @@ struct head_activations {
     void *logprob, *p, *q, *lse, *row_scale;
     void *logprob_mean, *logprob_variance; /* of log p under p, and the likeliest token: only with head_statistics */
     int32_t *argmax;
+    void *rest;                 /* with model->rest_entropy */
     double *logprob_sum, *prob_sum, *slope_prob, *slope_logprob; /* [sequences] */
 };
 
@@ -88,6 +89,7 @@ struct model {
     enum dtype logits_dtype;     /* the model's; model_plan makes it float for wide_logits */
     bool wide_logits;            /* logits of a bf16 model are kept in float; set before model_plan */
     bool head_statistics;        /* forward leaves them too; set before model_plan, which is not for training then */
+    bool rest_entropy;           /* head.rest is computed, see row_statistics.h; set before model_plan */
     int64_t max_rows, max_targets, max_sequences;
     struct layer_activations *activations; /* [layers] in training, 1 otherwise */
     struct layer_activations shared;       /* the buffers that are not a layer's own */

@@ -101,6 +101,7 @@ static int head_plan(struct model *model, struct error *error)
         {"mean of log p", model->head_statistics ? targets : 0, stat, &h->logprob_mean},
         {"variance of log p", model->head_statistics ? targets : 0, stat, &h->logprob_variance},
         {"argmax", model->head_statistics ? targets : 0, sizeof(int32_t), (void **)&h->argmax},
+        {"cross-entropy without the target", model->rest_entropy ? targets : 0, stat, &h->rest},
         {"logprob sums", model->max_sequences, sizeof(double), (void **)&h->logprob_sum},
         {"prob sums", model->max_sequences, sizeof(double), (void **)&h->prob_sum},
         {"slopes of prob", model->max_sequences, sizeof(double), (void **)&h->slope_prob},

@@ -11,7 +11,7 @@
 #include "../util/memory.h"
 #include "../util/version.h"
 
-enum { ITEMS = 8, PIECE_BYTES = 4 << 20 };
+enum { ITEMS = 9 };
 
 /* What is compared, in the order of the comparison. */
 struct item {
@@ -96,13 +96,16 @@ static int items_fill(struct item item[ITEMS], struct trainer *trainer, const ch
     item[5].what = "tokens of the first epoch";
     item[6].what = "weights of the model";
     item[7].what = "adapter";
+    item[8].what = "retain_data";
     int status = buffer_printf(&item[0].text, error, FLAT_VERSION " (%s)", version_commit());
     if (!status)
         status = buffer_append(&item[1].text, config, strlen(config), error);
     if (!status)
         status = digest_describe(&item[2].text, trainer->examples.data.digest, error);
-    if (!status && trainer->method->needs_template)
+    if (!status && trainer->examples.answers.count)
         status = digest_describe(&item[3].text, trainer->examples.answers.digest, error);
+    if (!status && trainer->examples.retain.rows)
+        status = digest_describe(&item[8].text, trainer->examples.retain.digest, error);
     if (!status)
         status = file_in_describe(&item[4].text, options->model.model_name_or_path, "config.json", error);
     if (!status)
@@ -133,18 +136,12 @@ static int arena_describe(char *text, size_t text_bytes, struct device *device, 
                           struct error *error)
 {
     struct checksum *content = checksum_open(error);
-    char *piece = memory_array(PIECE_BYTES, 1, error);
-    int status = content && piece ? STATUS_OK : STATUS_MEMORY;
-    for (size_t done = 0, now; done < bytes && !status; done += now) {
-        now = bytes - done < PIECE_BYTES ? bytes - done : PIECE_BYTES;
-        status = device_copy_out(device, piece, (const char *)arena + done, now, error);
-        if (!status)
-            checksum_add(content, piece, now);
-    }
+    if (!content)
+        return STATUS_MEMORY;
+    int status = device_checksum(device, arena, bytes, content, error);
     if (!status)
         snprintf(text, text_bytes, "%zu bytes, xxh3 %016llx", bytes, (unsigned long long)checksum_digest(content).xxh3);
     checksum_close(content);
-    free(piece);
     return status;
 }
 

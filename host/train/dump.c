@@ -116,7 +116,7 @@ int dump_gradients(struct trainer *trainer, const char *directory, const struct 
         status = model->lora.options.rank ? adapter_gradients_write(model, path, error) : gradients_write(model, path, error);
     struct buffer text = {0};
     if (!status)
-        status = step_record_print(record, trainer->method, &text, error);
+        status = step_record_print(record, trainer, &text, error);
     if (!status)
         status = file_join(path, sizeof path, directory, "step.json", error);
     if (!status)

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "../../kernels/sample.h"
-#include "../loss/method.h"
+#include "../io/json/json.h"
 #include "../util/memory.h"
 
 static const struct option forget_rows[] = {
@@ -16,6 +16,17 @@ static const struct option train_rows[] = {
     {.name = "train_data", OPTION_FIELD(struct examples_options, train_data), .local = true, .operand = "FILE",
      .help = "rows to learn: JSON lines, a JSON array, CSV or TSV with titles, or text, also through gzip; - is stdin"},
 };
+static const char *const choice_names[] = {[RETAIN_RANDOM] = "random", [RETAIN_CYCLE] = "cycle", NULL};
+static const struct option retain_rows[] = {
+    {.name = "retain_data", OPTION_FIELD(struct examples_options, retain_data), .local = true, .operand = "FILE",
+     .help = "rows to keep, for the methods that use them: any of the forms of forget_data"},
+    {.name = "retain_choice", OPTION_FIELD(struct examples_options, retain_choice), .choices = choice_names,
+     .initial = "random",
+     .help = "the retained row that goes with a row to forget: drawn in every epoch (TOFU, open-unlearning), or always that of "
+             "the row's number modulo theirs (MUSE)"},
+    {.name = "alternate_key", OPTION_FIELD(struct examples_options, alternate_key), .initial = "alternate", .operand = "KEY",
+     .help = "key of a row's alternate answer, for methods that prefer one"},
+};
 static const struct option length_rows[] = {
     {.name = "max_length", OPTION_FIELD(struct examples_options, max_length), .initial = "512", .min = 2,
      .max = OPTION_COUNT_MAX,
@@ -24,30 +35,83 @@ static const struct option length_rows[] = {
 #define EXAMPLES_GROUP(rows) {OPTION_GROUP("Model and data", rows, struct examples_options)}
 const struct option_group forget_data_option_group = EXAMPLES_GROUP(forget_rows),
                           train_data_option_group = EXAMPLES_GROUP(train_rows),
+                          retain_data_option_group = EXAMPLES_GROUP(retain_rows),
                           max_length_option_group = EXAMPLES_GROUP(length_rows);
 
-int examples_open(struct examples *examples, const struct examples_source *source, const char *model,
-                  struct tokenizer *tokenizer, int32_t model_eos, int64_t max_positions, struct error *error)
+/* The rows' own alternates, from their JSON. */
+static int alternates_read(struct examples *examples, const char *key, struct error *error)
+{
+    struct dataset *data = &examples->data;
+    int status = STATUS_OK;
+    examples->alternate = memory_array((size_t)data->rows, sizeof *examples->alternate, error);
+    if (!examples->alternate)
+        return STATUS_MEMORY;
+    for (int i = 0; i < data->rows && !status; i++) {
+        const struct dataset_row *row = &data->row[i];
+        cJSON *json = row->source ? json_parse(row->source, strlen(row->source), data->path, error) : NULL;
+        const cJSON *text = json ? cJSON_GetObjectItemCaseSensitive(json, key) : NULL;
+        if (row->form == ROW_TEXT)
+            status = error_set(error, STATUS_INPUT, "%s:%d: running text has no alternate answer; the method needs questions",
+                               data->path, row->line);
+        else if (!cJSON_IsString(text) || !*text->valuestring)
+            status = error_set(error, STATUS_INPUT, "%s:%d: the method needs an alternate answer, and the row has no text under "
+                               "\"%s\"; make some with flat generate, or give --alternate_key", data->path, row->line, key);
+        else if (!(examples->alternate[i] = strdup(text->valuestring)))
+            status = error_set(error, STATUS_MEMORY, "out of host memory");
+        cJSON_Delete(json);
+    }
+    return status;
+}
+
+static int data_read(struct examples *examples, const struct examples_source *source, struct error *error)
 {
     const struct template_options *template_ = source->template_;
-    const int64_t max_length = source->examples->max_length;
-    *examples = (struct examples){.tokenizer = tokenizer, .with_template = template_ != NULL, .seed = source->seed};
-    examples->eos = tokenizer_eos(tokenizer) >= 0 ? tokenizer_eos(tokenizer) : model_eos;
-    examples->max_length = max_length < max_positions ? max_length : max_positions;
-    if (examples->eos < 0)
-        return error_set(error, STATUS_INPUT, "%s: neither the tokenizer nor config.json names an eos_token", model);
     const bool templated = source->prompt->chosen || strncmp(source->prompt->prompt_template, "auto", 4);
     const unsigned flags = DATASET_ANSWERS | (templated ? DATASET_TEMPLATED : 0);
-    int status = prompt_open(&examples->prompt, source->prompt, model, tokenizer, error);
+    int status = dataset_read(&examples->data, source->data_path, source->dataset,
+                              flags | (source->alternates ? DATASET_SOURCES : 0), error);
+    if (!status && source->alternates)
+        status = alternates_read(examples, source->examples->alternate_key, error);
     if (!status)
-        status = dataset_read(&examples->data, source->data_path, source->dataset, flags, error);
-    if (!status)
-        status = dataset_chunk(&examples->data, tokenizer, examples->max_length, error);
-    if (!status && template_) {
+        status = dataset_chunk(&examples->data, examples->tokenizer, examples->max_length, error);
+    if (!status && source->roles & WITH(ROLE_TEMPLATE) && !source->alternates) {
         examples->choice = template_->choice;
         examples->choose_every_epoch = template_->every == TEMPLATE_EVERY_EPOCH;
         status = answer_list_read(&examples->answers, template_->file, error);
     }
+    if (status || !(source->roles & WITH(ROLE_RETAIN)))
+        return status;
+    examples->retain_choice = source->examples->retain_choice;
+    status = dataset_read(&examples->retain, source->examples->retain_data, source->dataset, flags, error);
+    return status ? status : dataset_chunk(&examples->retain, examples->tokenizer, examples->max_length, error);
+}
+
+/* Whether every row can get the answer of another. */
+static int others_check(const struct dataset *data, struct error *error)
+{
+    if (data->rows < 2)
+        return error_set(error, STATUS_INPUT, "%s: one row alone; the method gives a question the answer of another", data->path);
+    for (int i = 0; i < data->rows; i++)
+        if (data->row[i].form == ROW_TEXT)
+            return error_set(error, STATUS_INPUT, "%s:%d: running text has no answer to give to another question; the method "
+                             "needs questions", data->path, data->row[i].line);
+    return STATUS_OK;
+}
+
+int examples_open(struct examples *examples, const struct examples_source *source, const char *model,
+                  struct tokenizer *tokenizer, int32_t model_eos, int64_t max_positions, struct error *error)
+{
+    const int64_t max_length = source->examples->max_length;
+    *examples = (struct examples){.tokenizer = tokenizer, .roles = source->roles, .seed = source->seed};
+    examples->eos = tokenizer_eos(tokenizer) >= 0 ? tokenizer_eos(tokenizer) : model_eos;
+    examples->max_length = max_length < max_positions ? max_length : max_positions;
+    if (examples->eos < 0)
+        return error_set(error, STATUS_INPUT, "%s: neither the tokenizer nor config.json names an eos_token", model);
+    int status = prompt_open(&examples->prompt, source->prompt, model, tokenizer, error);
+    if (!status)
+        status = data_read(examples, source, error);
+    if (!status && source->roles & WITH(ROLE_RANDOM))
+        status = others_check(&examples->data, error);
     if (status)
         examples_close(examples);
     return status;
@@ -55,10 +119,21 @@ int examples_open(struct examples *examples, const struct examples_source *sourc
 
 void examples_close(struct examples *examples)
 {
+    for (int i = 0; examples->alternate && i < examples->data.rows; i++)
+        free(examples->alternate[i]);
+    free(examples->alternate);
     dataset_free(&examples->data);
+    dataset_free(&examples->retain);
     answer_list_free(&examples->answers);
     prompt_close(&examples->prompt);
     *examples = (struct examples){0};
+}
+
+/* A uniform draw of a row and epoch; each use has a stream of its own. */
+enum stream { STREAM_RETAIN = 1, STREAM_RANDOM };
+static double draw(const struct examples *examples, enum stream stream, int epoch, int32_t row)
+{
+    return sample_uniform(examples->seed + 0x9E3779B97F4A7C15ull * stream, (uint64_t)epoch << 32 | (uint64_t)row);
 }
 
 /* Fisher-Yates with counter-based draws. */
@@ -73,9 +148,9 @@ static void shuffle(int32_t *row, int rows, uint64_t seed, int number)
     }
 }
 
-/* A row with its own answer (NULL) or a template answer; a chunk of running text is all answer. */
-static int answer_append(struct examples *examples, const struct dataset_row *row, const char *answer,
-                         enum role role, struct token_list *ids, struct batch_sequence *sequence,
+/* A row with its own answer (NULL) or another; a chunk of running text is all answer. */
+static int answer_append(struct examples *examples, const struct dataset *data, const struct dataset_row *row,
+                         const char *answer, struct token_list *ids, struct batch_sequence *sequence,
                          struct example_counts *counts, struct error *error)
 {
     struct prompt_text text = {0};
@@ -91,44 +166,73 @@ static int answer_append(struct examples *examples, const struct dataset_row *ro
         buffer_free(&text.text);
     }
     if (status)
-        error_prefix(error, "%s:%d", examples->data.path, row->line);
+        error_prefix(error, "%s:%d", data->path, row->line);
     sequence->length = (int32_t)(ids->length - begin);
-    sequence->role = role;
     return status;
 }
 
 /* answer: the template answer that all rows get, or CHOSEN. */
 enum { CHOSEN = -1 };
 
-static int epoch_fill(struct epoch *epoch, struct examples *examples, int number, int answer, struct token_list *ids,
-                      struct error *error)
+/* The answer that goes with a row in a role beside its own. */
+static const char *answer_pick(struct examples *examples, struct epoch *epoch, int number, int answer, int k,
+                               enum role role)
 {
+    const int32_t row = epoch->row[k], rows = examples->data.rows;
+    if (role == ROLE_RANDOM) { /* any but its own */
+        const int32_t other = (int32_t)(draw(examples, STREAM_RANDOM, number, row) * (rows - 1));
+        return examples->data.row[(row + 1 + other) % rows].answer;
+    }
+    if (examples->alternate)
+        return examples->alternate[row];
+    epoch->template_index[k] = answer != CHOSEN ? answer
+                                                : template_pick(examples->choice, examples->seed,
+                                                                examples->choose_every_epoch ? number : 0, row,
+                                                                examples->answers.count);
+    return examples->answers.text[epoch->template_index[k]];
+}
+
+static int32_t retain_pick(struct examples *examples, int number, int32_t row)
+{
+    const int32_t rows = examples->retain.rows;
+    return examples->retain_choice == RETAIN_CYCLE ? row % rows
+                                                   : (int32_t)(draw(examples, STREAM_RETAIN, number, row) * rows);
+}
+
+/* The sequences of row k, one for each role in their order in a batch. */
+static int row_fill(struct epoch *epoch, struct examples *examples, int number, int answer, int k, struct token_list *ids,
+                    struct error *error)
+{
+    static const enum role order[] = {ROLE_RANDOM, ROLE_TEMPLATE, ROLE_ANSWER, ROLE_RETAIN};
+    struct batch_sequence *sequence = &epoch->sequence[k * epoch->per_row];
     int status = STATUS_OK;
-    for (int k = 0; k < epoch->rows && !status; k++) {
-        const struct dataset_row *row = &examples->data.row[epoch->row[k]];
-        struct batch_sequence *sequence = &epoch->sequence[k * epoch->per_row];
-        epoch->template_index[k] = -1;
-        if (examples->with_template) {
-            int chosen = answer != CHOSEN ? answer
-                                          : template_pick(examples->choice, examples->seed,
-                                                          examples->choose_every_epoch ? number : 0, epoch->row[k],
-                                                          examples->answers.count);
-            epoch->template_index[k] = chosen;
-            status = answer_append(examples, row, examples->answers.text[chosen], ROLE_TEMPLATE, ids, sequence++, &epoch->counts, error);
-        }
-        if (!status)
-            status = answer_append(examples, row, NULL, ROLE_ANSWER, ids, sequence, &epoch->counts, error);
+    epoch->template_index[k] = epoch->retain_row[k] = -1;
+    for (int i = 0; i < ROLES && !status; i++) {
+        const struct dataset *data = order[i] == ROLE_RETAIN ? &examples->retain : &examples->data;
+        if (!(examples->roles & WITH(order[i])))
+            continue;
+        if (order[i] == ROLE_RETAIN)
+            epoch->retain_row[k] = retain_pick(examples, number, epoch->row[k]);
+        const int32_t row = order[i] == ROLE_RETAIN ? epoch->retain_row[k] : epoch->row[k];
+        const bool is_own = order[i] == ROLE_ANSWER || order[i] == ROLE_RETAIN;
+        status = answer_append(examples, data, &data->row[row],
+                               is_own ? NULL : answer_pick(examples, epoch, number, answer, k, order[i]), ids, sequence,
+                               &epoch->counts, error);
+        sequence++->role = (int32_t)order[i];
     }
     return status;
 }
 
 static int epoch_make(struct epoch *epoch, struct examples *examples, int number, int answer, struct error *error)
 {
-    *epoch = (struct epoch){.rows = examples->data.rows, .per_row = examples->with_template ? 2 : 1};
+    const int roles = __builtin_popcount(examples->roles);
+    *epoch = (struct epoch){.rows = examples->data.rows, .per_row = roles,
+                            .own = roles - (examples->roles & WITH(ROLE_RETAIN) ? 1 : 0)};
     epoch->row = memory_array((size_t)epoch->rows, sizeof *epoch->row, error);
+    epoch->retain_row = memory_array((size_t)epoch->rows, sizeof *epoch->retain_row, error);
     epoch->template_index = memory_array((size_t)epoch->rows, sizeof *epoch->template_index, error);
     epoch->sequence = memory_array((size_t)(epoch->rows * epoch->per_row), sizeof *epoch->sequence, error);
-    int status = epoch->row && epoch->template_index && epoch->sequence ? STATUS_OK : STATUS_MEMORY;
+    int status = epoch->row && epoch->retain_row && epoch->template_index && epoch->sequence ? STATUS_OK : STATUS_MEMORY;
     if (!status) {
         for (int32_t i = 0; i < epoch->rows; i++)
             epoch->row[i] = i;
@@ -136,8 +240,8 @@ static int epoch_make(struct epoch *epoch, struct examples *examples, int number
             shuffle(epoch->row, epoch->rows, examples->seed, number);
     }
     struct token_list ids = {0};
-    if (!status)
-        status = epoch_fill(epoch, examples, number, answer, &ids, error);
+    for (int k = 0; k < epoch->rows && !status; k++)
+        status = row_fill(epoch, examples, number, answer, k, &ids, error);
     epoch->ids = ids.id;
     const int32_t *next = ids.id; /* the storage has stopped moving */
     for (int s = 0; s < epoch->rows * epoch->per_row && !status; s++) {
@@ -162,9 +266,19 @@ int epoch_build_answer(struct epoch *epoch, struct examples *examples, int answe
     return epoch_make(epoch, examples, 0, answer, error);
 }
 
+void epoch_row_size(const struct epoch *epoch, int k, struct batch_size *size)
+{
+    const struct batch_sequence *sequence = &epoch->sequence[k * epoch->per_row];
+    if (epoch->own)
+        batch_group_size(sequence, epoch->own, true, size);
+    if (epoch->own < epoch->per_row)
+        batch_group_size(sequence + epoch->own, epoch->per_row - epoch->own, true, size);
+}
+
 void epoch_free(struct epoch *epoch)
 {
     free(epoch->row);
+    free(epoch->retain_row);
     free(epoch->template_index);
     free(epoch->sequence);
     free(epoch->ids);

@@ -29,14 +29,7 @@ static int micro_batch_measure(struct trainer *trainer, const struct epoch *epoc
                                double sums[SUMS], struct error *error)
 {
     struct batch *batch = &trainer->batch;
-    int32_t *first = memory_array((size_t)(to - from) + 1, sizeof *first, error);
-    if (!first)
-        return STATUS_MEMORY;
-    for (int k = 0; k <= to - from; k++)
-        first[k] = k * epoch->per_row;
-    int status = batch_pack(batch, &trainer->device, epoch->sequence + from * epoch->per_row, first, to - from, true,
-                            trainer->model.config.vocab_size, error);
-    free(first);
+    int status = micro_batch_pack(trainer, epoch, from, to, error);
     if (!status)
         status = model_forward(&trainer->model, batch, error);
     if (!status)
@@ -88,6 +81,9 @@ int trainer_measure(struct trainer *trainer, struct measured *measured, struct e
         status = sums_reduce(trainer, sums, error);
     for (int role = 0; role < ROLES; role++)
         measured->prob[role] = sums[2 * role + 1] > 0 ? sums[2 * role] / sums[2 * role + 1] : 0;
-    measured->rows = (int64_t)sums[2 * ROLE_ANSWER + 1];
+    measured->rows = 0;
+    for (int role = 0; role < ROLES; role++)
+        if (sums[2 * role + 1] > (double)measured->rows)
+            measured->rows = (int64_t)sums[2 * role + 1];
     return status;
 }

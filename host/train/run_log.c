@@ -11,13 +11,13 @@
 
 #include "../io/json/json.h"
 
-static cJSON *record_json(const struct step_record *record, const struct method *method, struct error *error)
+static cJSON *record_json(const struct step_record *record, const struct trainer *trainer, struct error *error)
 {
     cJSON *json = cJSON_CreateObject();
     bool ok = json && json_add_int(json, "step", record->step) && json_add_number(json, "epoch", record->epoch) &&
               json_add_number(json, "loss", record->loss);
-    for (int i = 0; i < METHOD_LOGGED && method->logged[i].key; i++)
-        ok = ok && json_add_number(json, method->logged[i].key, record->logged[i]);
+    for (int i = 0; i < trainer->logged_count; i++)
+        ok = ok && json_add_number(json, trainer->logged[i].key, record->logged[i]);
     ok = ok && json_add_number(json, "grad_norm", record->grad_norm) &&
          json_add_number(json, "learning_rate", record->learning_rate) &&
          json_add_number(json, "share_low", record->share_low) &&
@@ -42,10 +42,10 @@ static bool timing_add(cJSON *json, const struct step_record *record)
            json_add_number(json, "time", (double)time(NULL));
 }
 
-int step_record_print(const struct step_record *record, const struct method *method, struct buffer *out,
+int step_record_print(const struct step_record *record, const struct trainer *trainer, struct buffer *out,
                       struct error *error)
 {
-    cJSON *json = record_json(record, method, error);
+    cJSON *json = record_json(record, trainer, error);
     if (!json)
         return STATUS_MEMORY;
     int status = json_print(json, out, error);
@@ -109,11 +109,11 @@ int run_log_add(struct run_log *log, const struct buffer *lines, struct error *e
 }
 
 /* The window as an object of log_history, and as a line of metrics.jsonl, which has its time as well. */
-static int window_write(struct run_log *log, const struct method *method, const struct step_record *mean,
+static int window_write(struct run_log *log, const struct trainer *trainer, const struct step_record *mean,
                         struct error *error)
 {
     struct buffer line = {0};
-    cJSON *json = record_json(mean, method, error);
+    cJSON *json = record_json(mean, trainer, error);
     int status = json ? STATUS_OK : STATUS_MEMORY;
     if (!status && log->history.length)
         status = buffer_append(&log->history, ",", 1, error);
@@ -152,7 +152,7 @@ int run_log_step(struct run_log *log, const struct trainer *trainer, const struc
         return STATUS_OK;
     log->window = (struct step_record){0};
     log->in_window = log->skipped_in_window = 0;
-    return window_write(log, trainer->method, mean, error);
+    return window_write(log, trainer, mean, error);
 }
 
 /* ---- trainer_state.json ------------------------------------------------------------------------------------------ */

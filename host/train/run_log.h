@@ -21,7 +21,7 @@ struct run_log {
 };
 
 /* One line of JSON and a newline; names as in the README. */
-int step_record_print(const struct step_record *record, const struct method *method, struct buffer *out,
+int step_record_print(const struct step_record *record, const struct trainer *trainer, struct buffer *out,
                       struct error *error);
 
 /* Makes metrics.jsonl in a folder, where none may be. */

@@ -43,7 +43,9 @@ static int inputs_add(cJSON *json, const struct trainer *trainer, struct checksu
     const char *model = options->model.model_name_or_path, *adapter = options->model.adapter;
     cJSON *inputs = cJSON_AddObjectToObject(json, "inputs");
     int status = input_add(inputs, trainer->examples.data.path, &trainer->examples.data.digest, id, error);
-    if (!status && trainer->method->needs_template)
+    if (!status && trainer->examples.retain.rows)
+        status = input_add(inputs, trainer->examples.retain.path, &trainer->examples.retain.digest, id, error);
+    if (!status && trainer->examples.answers.count)
         status = input_add(inputs, options->template_.file, &trainer->examples.answers.digest, id, error);
     if (!status)
         status = input_add_in(inputs, model, "config.json", id, error);

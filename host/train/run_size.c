@@ -2,7 +2,7 @@
  *
  * Cost: every epoch is built once where that is at most ROWS_MEASURED rows in all, and the sizes are exact. Longer runs are
  * not waited for: every row is built with every template answer, and the largest micro-batch is taken to be the largest
- * rows together, each with its largest template answer. No epoch can be larger, and a million epochs begin as soon as one.
+ * rows together, each with its largest template answer; what is drawn is taken to be as long as it may be. No epoch can be larger, and a million epochs begin as soon as one.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -42,7 +42,8 @@ static int epoch_measure(struct trainer *trainer, int64_t number, struct error *
 static int rows_measure(struct trainer *trainer, int64_t *rows, int64_t *targets, struct error *error)
 {
     struct examples *examples = &trainer->examples;
-    const int answers = examples->with_template ? examples->answers.count : 1;
+    const int answers = examples->answers.count ? examples->answers.count : 1;
+    const int drawn = !!(examples->roles & WITH(ROLE_RETAIN)) + !!(examples->roles & WITH(ROLE_RANDOM));
     const int affordable = ROWS_MEASURED / examples->data.rows + 1;
     int status = STATUS_OK;
     for (int answer = 0; answer < answers && answer < affordable && !status; answer++) {
@@ -50,9 +51,9 @@ static int rows_measure(struct trainer *trainer, int64_t *rows, int64_t *targets
         status = epoch_build_answer(&epoch, examples, answer, error);
         for (int k = 0; k < examples->data.rows && !status; k++) {
             struct batch_size size = {0};
-            batch_group_size(&epoch.sequence[k * epoch.per_row], epoch.per_row, true, &size);
+            epoch_row_size(&epoch, k, &size);
             /* what has not been tried is at most as long as a sequence may be */
-            const int64_t untried = answers > affordable ? examples->max_length : 0;
+            const int64_t untried = (drawn + (answers > affordable)) * examples->max_length;
             rows[k] = larger(rows[k], size.rows + untried);
             targets[k] = larger(targets[k], size.targets + untried);
         }

@@ -11,13 +11,12 @@
 
 #define NONFINITE_LIMIT 3
 
-/* Rows [*from, *to) of the epoch become the batch. */
 void micro_batch_size(const struct trainer *trainer, const struct epoch *epoch, int i, struct batch_size *size)
 {
     int from, to;
     data_parallel_rows(&trainer->parallel, i, &from, &to);
     for (int k = from; k < to; k++)
-        batch_group_size(&epoch->sequence[k * epoch->per_row], epoch->per_row, true, size);
+        epoch_row_size(epoch, k, size);
 }
 
 int trainer_abort(struct trainer *trainer, int status, struct error *error)
@@ -27,17 +26,34 @@ int trainer_abort(struct trainer *trainer, int status, struct error *error)
     return status;
 }
 
-static int micro_batch_pack(struct trainer *trainer, const struct epoch *epoch, int from, int to, struct error *error)
+int micro_batch_pack(struct trainer *trainer, const struct epoch *epoch, int from, int to, struct error *error)
 {
-    int32_t *first = memory_array((size_t)(to - from) + 1, sizeof *first, error);
-    if (!first)
-        return STATUS_MEMORY;
-    for (int k = 0; k <= to - from; k++)
-        first[k] = k * epoch->per_row;
-    int status = batch_pack(&trainer->batch, &trainer->device, epoch->sequence + from * epoch->per_row, first, to - from,
-                            true, trainer->model.config.vocab_size, error);
+    const int rows = to - from, parts[2] = {epoch->own, epoch->per_row - epoch->own};
+    struct batch_sequence *sequence = memory_array((size_t)(rows * epoch->per_row), sizeof *sequence, error);
+    int32_t *first = memory_array(2 * (size_t)rows + 1, sizeof *first, error);
+    int status = sequence && first ? STATUS_OK : STATUS_MEMORY, groups = 0;
+    for (int part = 0, at = 0; part < 2 && !status; part++)
+        for (int k = from; k < to && parts[part]; k++) {
+            memcpy(sequence + at, &epoch->sequence[k * epoch->per_row + (part ? epoch->own : 0)],
+                   (size_t)parts[part] * sizeof *sequence);
+            first[++groups] = at += parts[part];
+        }
+    if (!status)
+        status = batch_pack(&trainer->batch, &trainer->device, sequence, first, groups, true,
+                            trainer->model.config.vocab_size, error);
     free(first);
+    free(sequence);
     return status;
+}
+
+/* The row that sequence s of such a batch is of, and its file. */
+static const struct dataset_row *micro_batch_row(const struct trainer *trainer, const struct epoch *epoch, int from, int to,
+                                                 int s, const char **path)
+{
+    const int own = (to - from) * epoch->own;
+    const struct dataset *data = s < own ? &trainer->examples.data : &trainer->examples.retain;
+    *path = data->path;
+    return &data->row[s < own ? epoch->row[from + s / epoch->own] : epoch->retain_row[from + s - own]];
 }
 
 /* One accumulation step of a rank: a micro-batch, or none. */
@@ -161,8 +177,8 @@ static int record_read(struct trainer *trainer, struct step_record *record, stru
     int status = device_copy_out(&trainer->device, totals, trainer->totals, sizeof totals, error);
     const double sum_squares = totals[SUM_SQUARES];
     record->loss = totals[TOTAL_LOSS];
-    for (int i = 0; i < METHOD_LOGGED && trainer->method->logged[i].key; i++)
-        record->logged[i] = logged_value(&trainer->method->logged[i], totals);
+    for (int i = 0; i < trainer->logged_count; i++)
+        record->logged[i] = logged_value(&trainer->logged[i], totals);
     const double targets = all_roles(totals, ROLE_TOKENS);
     record->share_low = mean(all_roles(totals, ROLE_LOW), targets);
     record->share_high = mean(all_roles(totals, ROLE_HIGH), targets);
@@ -199,11 +215,13 @@ static int nonfinite_report(struct trainer *trainer, const struct epoch *epoch, 
         if (!status)
             status = device_copy_out(&trainer->device, sums, trainer->model.head.logprob_sum,
                                      (size_t)trainer->batch.sequences * sizeof *sums, error);
-        for (int s = 0; s < trainer->batch.sequences && !status; s++)
+        for (int s = 0; s < trainer->batch.sequences && !status; s++) {
+            const char *path;
+            const struct dataset_row *row = micro_batch_row(trainer, epoch, from, to, s, &path);
             if (!isfinite(sums[s]) && found++ < 8)
                 status = buffer_printf(text, error, "%s%s:%d", found > 1 ? ", " : "rows with non-finite log-probability: ",
-                                       trainer->data_path,
-                                       trainer->examples.data.row[epoch->row[from + s / epoch->per_row]].line);
+                                       path, row->line);
+        }
     }
     free(sums);
     if (!status && !found)
@@ -225,7 +243,8 @@ static struct loss_scope step_measure(const struct trainer *trainer, const struc
         micro_batch_size(trainer, epoch, i, &rows);
     record->pairs = to - from;
     record->tokens = rows.rows;
-    return (struct loss_scope){.step = epoch->sequence + from * epoch->per_row,
+    return (struct loss_scope){.average = trainer->options->loss.loss_average,
+                               .step = epoch->sequence + from * epoch->per_row,
                                .step_sequences = (to - from) * epoch->per_row,
                                .micro_batches = step.last - step.first};
 }

@@ -85,21 +85,40 @@ static int lora_check(const struct train_options *options, const struct option_s
     return STATUS_OK;
 }
 
-/* Template answers for a method that uses none: refused, unless a file has them and a flag chose the method. */
-static int template_check(const struct train_options *options, const struct option_set *set, struct error *error)
+/* Options of data that the chosen method does not use: a flag is refused, and a file's, unless a flag chose the method. A
+ * record of a run holds every key, with an empty file name where there is none. */
+static int data_check(const struct train_options *options, const struct option_set *set, struct error *error)
 {
-    static const char *const part[] = {"template.file", "template.choice", "template.every"};
     const struct method *method = method_chosen(&options->method);
-    for (size_t i = 0; i < 3 && !method->needs_template; i++)
-        if (option_given(set, part[i]) && option_source(set, part[i]) >= option_source(set, "method"))
-            return error_set(error, STATUS_USAGE, "%s: method %s uses no template answers; leave it out", part[i],
-                             method->name);
+    const unsigned roles = method_roles(method, options->method.values);
+    const bool list = roles & WITH(ROLE_TEMPLATE) && !method->alternates, retain = roles & WITH(ROLE_RETAIN);
+    const struct {
+        const char *name, *what, *file; /* file: what a file says, NULL where that matters no more than a default */
+        bool used;
+    } part[] = {{"template.file", "template answers", options->template_.file, list},
+                {"template.choice", "template answers", NULL, list},
+                {"template.every", "template answers", NULL, list},
+                {"retain_data", "retained rows", options->examples.retain_data, retain},
+                {"retain_choice", "retained rows", NULL, retain},
+                {"alternate_key", "alternate answers", NULL, method->alternates}};
+    for (size_t i = 0; i < sizeof part / sizeof *part; i++) {
+        if (part[i].used || !option_given(set, part[i].name))
+            continue;
+        const enum option_source source = option_source(set, part[i].name);
+        if (source == OPTION_FROM_FLAG ||
+            (part[i].file && *part[i].file && source >= option_source(set, "method")))
+            return error_set(error, STATUS_USAGE, "%s: method %s%s uses no %s; leave it out", part[i].name, method->name,
+                             method->retains ? " with this retain_loss" : "", part[i].what);
+    }
     return STATUS_OK;
 }
 
 const char *train_options_required(const struct train_options *options)
 {
-    return method_chosen(&options->method)->needs_template ? "template.file" : "";
+    const struct method *method = method_chosen(&options->method);
+    const unsigned roles = method_roles(method, options->method.values);
+    const bool list = roles & WITH(ROLE_TEMPLATE) && !method->alternates, retain = roles & WITH(ROLE_RETAIN);
+    return list && retain ? "template.file retain_data" : list ? "template.file" : retain ? "retain_data" : "";
 }
 
 int train_options_check(const struct train_options *options, const struct option_set *set, struct error *error)
@@ -109,6 +128,6 @@ int train_options_check(const struct train_options *options, const struct option
                          options->trainer.num_train_epochs);
     if (options->output.save_dtype != SAVE_AS_READ && options->lora.output == LORA_ADAPTER)
         return error_set(error, STATUS_USAGE, "save_dtype: adapters are always written in float32; leave it out");
-    int status = template_check(options, set, error);
+    int status = data_check(options, set, error);
     return status ? status : lora_check(options, set, error);
 }

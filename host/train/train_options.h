@@ -6,6 +6,7 @@
 #include "../model/model_options.h"
 #include "examples.h"
 #include "optimizer.h"
+#include "reference.h"
 #include "schedule.h"
 #include "shards.h"
 
@@ -43,6 +44,8 @@ struct train_options {
     struct template_options template_;
     struct output_options output;
     struct method_options method;
+    struct loss_options loss;
+    struct reference_options reference;
     struct schedule_options schedule;
     struct optimizer_options optimizer;
     struct lora_run_options lora;

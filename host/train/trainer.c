@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "../util/file.h"
+#include "../util/memory.h"
 
 /* Buckets of gradients. Within a host a sum of 25 MB runs at full speed; between hosts a call costs more than its bytes
  * until it moves some hundreds of MB. */
@@ -79,9 +80,13 @@ int trainer_prepare(struct trainer *trainer, const struct train_options *options
         status = method_find("cross_entropy", true, &trainer->method, error);
     else
         trainer->method = method_chosen(&options->method), trainer->method_options = options->method.values;
+    const unsigned roles = status ? 0 : method_roles(trainer->method, trainer->method_options);
     const struct examples_source source = {trainer->data_path, &options->examples, &options->dataset, &options->prompt,
-                                           !status && trainer->method->needs_template ? &options->template_ : NULL,
+                                           &options->template_, roles, !status && trainer->method->alternates,
                                            (uint64_t)options->trainer.seed};
+    for (int i = 0; roles && i < METHOD_LOGGED && trainer->method->logged[i].key; i++)
+        if (roles & WITH(trainer->method->logged[i].role))
+            trainer->logged[trainer->logged_count++] = trainer->method->logged[i];
     if (!status)
         status = model_config_read(&config, options->model.model_name_or_path, error);
     if (!status && options->trainer.from_scratch && config.head_kept) /* new weights are as the config says */
@@ -104,6 +109,7 @@ int trainer_prepare(struct trainer *trainer, const struct train_options *options
     if (!status)
         status = run_size(trainer, error);
     trainer->model.recompute = options->form.gradient_checkpointing;
+    trainer->model.rest_entropy = !status && trainer->method->rest_entropy;
     trainer->model.wide_logits = options->form.logits_dtype == LOGITS_FLOAT32;
     if (!status)
         status = memory_declare(trainer, world, error);
@@ -164,6 +170,7 @@ int trainer_run(struct trainer *trainer, trainer_hook hook, void *user, void (*w
         status = epoch_build(&epoch, &trainer->examples, (int)number, error);
         if (status)
             return trainer_abort(trainer, status, error);
+        reference_apply(&trainer->reference, &epoch);
         const int begin = number == first ? (int)(trainer->first_step % trainer->steps_per_epoch) : 0;
         for (int step = begin; step < trainer->steps_per_epoch && !status; step++) {
             if (number * trainer->steps_per_epoch + step >= trainer->total_steps)
@@ -186,6 +193,7 @@ void trainer_free(struct trainer *trainer)
     weights_close(&trainer->weights);
     adapter_free(&trainer->adapter);
     examples_close(&trainer->examples);
+    reference_free(&trainer->reference);
     tokenizer_free(trainer->tokenizer);
     device_close(&trainer->device);
     *trainer = (struct trainer){0};

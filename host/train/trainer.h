@@ -14,6 +14,7 @@
 #include "../model/weights.h"
 #include "data_parallel.h"
 #include "examples.h"
+#include "reference.h"
 #include "shards.h"
 #include "train_options.h"
 
@@ -24,7 +25,7 @@ enum { SUM_SQUARES = SEQUENCE_TOTALS, STEP_TOTALS };
 struct step_record {
     int64_t step, total_steps; /* step counts from 1 */
     double epoch;              /* fractional */
-    double loss, logged[METHOD_LOGGED]; /* logged: of the method, in its order */
+    double loss, logged[METHOD_LOGGED]; /* logged: as trainer->logged */
     double grad_norm, learning_rate, share_low, share_high;
     int64_t pairs, tokens, answer_tokens; /* tokens: rows fed */
     double seconds;
@@ -35,6 +36,8 @@ struct trainer {
     const struct train_options *options;
     const struct method *method;
     const void *method_options;    /* its own struct; NULL: it has none */
+    struct logged logged[METHOD_LOGGED]; /* what the method logs of the roles that there are */
+    int logged_count;
     const char *data_path;
     struct tokenizer *tokenizer;
     struct model model;
@@ -42,6 +45,7 @@ struct trainer {
     struct adapter adapter;        /* the one a LoRA run starts from; empty without */
     bool from_scratch;
     struct examples examples;
+    struct reference reference;    /* sums under the starting model; empty where the method needs none */
     struct data_parallel parallel;
     struct shards shards;
     int steps_per_epoch;
@@ -116,6 +120,8 @@ int step_run(struct trainer *trainer, const struct epoch *epoch, int number, int
 
 /* Adds what micro-batch i of an epoch takes to *size. */
 void micro_batch_size(const struct trainer *trainer, const struct epoch *epoch, int i, struct batch_size *size);
+/* Rows [from, to) of an epoch become the batch: the answers to their own prompts row by row, then those of the retain set. */
+int micro_batch_pack(struct trainer *trainer, const struct epoch *epoch, int from, int to, struct error *error);
 
 /* optimizer.c: moments, master weights and the numbers that are read back, in the model's plan; cleared by start. */
 int optimizer_plan(struct trainer *trainer, struct error *error);

@@ -19,6 +19,7 @@
 #include "../rope.h"
 #include "../row_scale.h"
 #include "../qk_norm.h"
+#include "../row_statistics.h"
 #include "../sample.h"
 #include "../sequence.h"
 
@@ -52,6 +53,7 @@ struct engine_graph;
     X(activation_forward, activation_args)                                                                    \
     X(activation_backward, activation_backward_args)                                                          \
     X(logprob_forward, logprob_args)                                                                          \
+    X(row_statistics, row_statistics_args)                                                                    \
     X(row_scale, row_scale_args)                                                                              \
     X(cast, cast_args)                                                                                        \
     X(sequence_loss, sequence_args)                                                                           \

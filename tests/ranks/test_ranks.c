@@ -31,7 +31,7 @@ static int record_keep(void *user, const struct step_record *record, struct erro
     if (trainer->shards.world.rank)
         return STATUS_OK;
     snprintf(path, sizeof path, "%s.jsonl", trainer->options->output.output_dir);
-    int status = step_record_print(record, trainer->method, &line, error);
+    int status = step_record_print(record, trainer, &line, error);
     FILE *file = status ? NULL : fopen(path, "a");
     if (!file || fwrite(line.data, 1, line.length, file) != line.length || fclose(file))
         status = error_set(error, STATUS_RUNTIME, "%s: cannot be written", path);

@@ -10,6 +10,7 @@ static const struct command_group groups[] = {
     {&dataset_option_group, offsetof(struct train_command_options, train.dataset)},
     {&max_length_option_group, offsetof(struct train_command_options, train.examples)},
     {&prompt_option_group, offsetof(struct train_command_options, train.prompt)},
+    {&loss_option_group, offsetof(struct train_command_options, train.loss)},
     {&schedule_option_group, offsetof(struct train_command_options, train.schedule)},
     {&optimizer_option_group, offsetof(struct train_command_options, train.optimizer)},
     {&lora_option_group, offsetof(struct train_command_options, train.lora)},

@@ -29,6 +29,7 @@ static const struct option_group plan_option_group = {OPTION_GROUP("Several rank
 static const struct command_group groups[] = {
     {&model_option_group, offsetof(struct plan_options, train.model)},
     {&forget_data_option_group, offsetof(struct plan_options, train.examples)},
+    {&retain_data_option_group, offsetof(struct plan_options, train.examples)},
     {&train_data_option_group, offsetof(struct plan_options, train.examples)},
     {&output_option_group, offsetof(struct plan_options, train.output)},
     {&adapter_option_group, offsetof(struct plan_options, train.model)},
@@ -37,6 +38,8 @@ static const struct command_group groups[] = {
     {&max_length_option_group, offsetof(struct plan_options, train.examples)},
     {&prompt_option_group, offsetof(struct plan_options, train.prompt)},
     {&method_option_group, offsetof(struct plan_options, train.method)},
+    {&loss_option_group, offsetof(struct plan_options, train.loss)},
+    {&reference_option_group, offsetof(struct plan_options, train.reference)},
     {&template_option_group, offsetof(struct plan_options, train.template_)},
     {&schedule_option_group, offsetof(struct plan_options, train.schedule)},
     {&optimizer_option_group, offsetof(struct plan_options, train.optimizer)},

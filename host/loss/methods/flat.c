@@ -34,14 +34,12 @@ static const struct option_group options = {OPTION_GROUP("Method flat", option_r
 static void flat_terms(const void *values, const struct loss_scope *scope, struct loss_term term[ROLES])
 {
     const struct flat_options *flat = values;
-    struct loss_term both = {.statistic = STATISTIC_PROB_MEAN};
-    if (flat->flat_average == FLAT_AVERAGE_PAIR) {
-        both.scale = 1.0 / (double)count_sequences(scope->step, scope->step_sequences, ROLE_ANSWER);
-    } else {
-        const int64_t pairs = count_sequences(scope->micro_batch, scope->micro_batch_sequences, ROLE_ANSWER);
+    struct loss_term both = {STATISTIC_PROB_MEAN, .scale = mean_of_sequences(scope, ROLE_ANSWER)};
+    if (flat->flat_average == FLAT_AVERAGE_BATCH) {
+        const struct loss_scope micro_batch = {.step = scope->micro_batch, .step_sequences = scope->micro_batch_sequences};
         both.statistic = STATISTIC_PROB_BATCH;
         both.scale = 1.0 / scope->micro_batches;
-        both.divisor = (double)pairs * (double)(flat->flat_padded_length - 1);
+        both.divisor = (double)(flat->flat_padded_length - 1) / mean_of_sequences(&micro_batch, ROLE_ANSWER);
     }
     term[ROLE_TEMPLATE] = term[ROLE_ANSWER] = both;
     term[ROLE_TEMPLATE].function = loss_template(flat->divergence);
@@ -52,7 +50,7 @@ const struct method method_flat = {
     .name = "flat",
     .summary = "f-divergence between template and forget answers, from forget data alone (FLAT, ICLR 2025)",
     .options = &options,
-    .needs_template = true,
+    .roles = WITH(ROLE_TEMPLATE) | WITH(ROLE_ANSWER),
     .logged = {{"prob_template", "P(template)", ROLE_TEMPLATE, ROLE_PROB, ROLE_SEQUENCES},
                {"prob_forget", "P(forget)", ROLE_ANSWER, ROLE_PROB, ROLE_SEQUENCES},
                {"slope_template", NULL, ROLE_TEMPLATE, ROLE_SLOPE, ROLE_UNITS},
