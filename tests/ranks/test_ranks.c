@@ -19,7 +19,7 @@
 #include "../support/comm_ranks.h"
 #include "../support/program.h"
 
-enum { STEPS = 20, WORDS = 80 };
+enum { STEPS = 20, WORDS = 96 };
 
 /* ---- one rank ---------------------------------------------------------------------------------------------------- */
 
@@ -81,6 +81,8 @@ static int rank_train(const char *engine, const struct train_options *options, s
         status = slices_check(&trainer.shards, error);
     if (!status)
         status = trainer_start(&trainer, &device, error);
+    if (!status)
+        status = reference_prepare(&trainer, error);
     if (!status)
         status = trainer_run(&trainer, record_keep, &trainer, warning_print, error);
     if (!status)
@@ -174,12 +176,16 @@ static int words_add(const char **words, int count, char *line)
 static const char base_line[] = "--model_name_or_path %s/model --forget_data %s/data.jsonl --template.file %s/idk.txt "
                                 "--template.choice cycle --learning_rate 1e-3 --lr_scheduler_type constant";
 
+/* The same for a line that names a method: template answers are not for all of them. */
+static const char method_line[] = "--model_name_or_path %s/model --forget_data %s/data.jsonl --learning_rate 1e-3 "
+                                  "--lr_scheduler_type constant";
+
 /* A run on an engine with so many ranks; micro_batches per step in all. */
 static struct outcome run(const char *engine, int size, int micro_batches, const char *format, ...)
 {
     static int runs;
     struct outcome outcome = {0};
-    char line[2048], more[512], out[400], records[410];
+    char line[4096], more[2048], out[400], records[410];
     const char *words[WORDS] = {"/proc/self/exe", engine};
     struct ranks ranks;
     va_list list;
@@ -187,7 +193,8 @@ static struct outcome run(const char *engine, int size, int micro_batches, const
     vsnprintf(more, sizeof more, format, list);
     va_end(list);
     snprintf(out, sizeof out, "%s/out%d", temporary, runs++);
-    int used = snprintf(line, sizeof line, base_line, temporary, temporary, temporary);
+    int used = strstr(more, "--method ") ? snprintf(line, sizeof line, method_line, temporary, temporary)
+                                         : snprintf(line, sizeof line, base_line, temporary, temporary, temporary);
     snprintf(line + used, sizeof line - (size_t)used, " --output_dir %s --gradient_accumulation_steps %d %s", out,
              micro_batches / size, more);
     words_add(words, 2, line);
@@ -256,7 +263,8 @@ static int make_inputs(void **state)
     temporary_file("idk.txt", idk, strlen(idk));
     for (int i = 0; i < 21; i++)
         used += (size_t)snprintf(data + used, sizeof data - used, "{\"question\": \"Who is number %d?\", \"answer\": "
-                                 "\"A %s, born in %d.\"}\n", i, word[i % 5], 1900 + 7 * i);
+                                 "\"A %s, born in %d.\", \"alternate\": \"A %s.\"}\n", i, word[i % 5], 1900 + 7 * i,
+                                 word[(i + 2) % 5]);
     temporary_file("data.jsonl", data, used);
     for (int i = 0; i < 2; i++) {
         static const char *const file[] = {"tokenizer.json", "tokenizer_config.json"};
@@ -446,6 +454,55 @@ static void test_idle_ranks(void **state)
     }
 }
 
+/* Options of a method as a run takes them; what it reads stands in the temporary folder. */
+struct method_case {
+    const char *options;
+    bool templates, retains;
+};
+
+/* The methods that flat is compared with: 1, 2 and 4 ranks with the same micro-batches, two runs and full recomputation bit
+ * for bit, and sums of the reference that are computed or found in the cache. */
+static void test_methods(void **state)
+{
+    (void)state;
+    static const struct method_case cases[] = {
+        {"grad_ascent", false, false},
+        {"grad_diff", false, true},
+        {"mismatch", false, true},
+        {"preference", true, true},
+        {"npo --retain_loss none", false, false},
+        {"npo --loss_average micro_batch", false, true},
+        {"simnpo", false, true},
+        {"dpo", true, true},
+        {"altpo --retain_loss none", false, false},
+        {"wga --retain_choice cycle", false, true},
+        {"satimp", false, true},
+        {"ceu", false, false}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *name = cases[i].options;
+        char line[1400], templates[420] = "", retained[420] = "", cached[1900];
+        if (cases[i].templates)
+            snprintf(templates, sizeof templates, "--template.file %s/idk.txt", temporary);
+        if (cases[i].retains)
+            snprintf(retained, sizeof retained, "--retain_data %s/data.jsonl", temporary);
+        snprintf(line, sizeof line, "--max_steps 3 --per_device_train_batch_size 2 --method %s %s %s", name, templates,
+                 retained);
+        snprintf(cached, sizeof cached, "%s --reference_cache %s/cache%zu", line, temporary, i);
+        struct outcome one = run("cpu", 1, 4, "%s --reference_cache none", line);
+        for (int size = 2; size <= 4; size *= 2) {
+            struct outcome many = run("cpu", size, 4, "%s", cached);
+            assert_near(name, size, many.loss[0], one.loss[0], 1e-6);
+            assert_near(name, size, many.norm[0], one.norm[0], 1e-5);
+            outcome_free(&many);
+        }
+        struct outcome again = run("cpu", 1, 4, "%s", cached);
+        struct outcome recomputed = run("cpu", 1, 4, "%s --gradient_checkpointing full", cached);
+        assert_same_run(name, &again, &one);
+        assert_same_run(name, &recomputed, &one);
+        outcome_free(&one), outcome_free(&again), outcome_free(&recomputed);
+    }
+}
+
 /* ---- the end of a run -------------------------------------------------------------------------------------------- */
 
 /* Ranks of build/flat through a shell, so that their command lines may differ by $RANK. */
@@ -571,7 +628,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_world_sizes),  cmocka_unit_test(test_world_sizes_bf16),
         cmocka_unit_test(test_same_bits),    cmocka_unit_test(test_lora),
         cmocka_unit_test(test_launchers),    cmocka_unit_test(test_batch_average),
-        cmocka_unit_test(test_idle_ranks), cmocka_unit_test(test_disagreement),
+        cmocka_unit_test(test_idle_ranks),   cmocka_unit_test(test_methods), cmocka_unit_test(test_disagreement),
         cmocka_unit_test(test_nonfinite),    cmocka_unit_test(test_save_fails),
         cmocka_unit_test(test_signals),
     };
