@@ -37,11 +37,11 @@ static void sharp_open(struct tiny *tiny)
 }
 
 /* log p, p and q = 1 - p of each row's target, in double. */
-struct reference {
+struct exact_head {
     double logprob[HEADS_MAX], p[HEADS_MAX], q[HEADS_MAX];
 };
 
-static void reference_make(const double *logits, const int32_t *target, int targets, struct reference *r)
+static void reference_make(const double *logits, const int32_t *target, int targets, struct exact_head *r)
 {
     for (int i = 0; i < targets; i++) {
         const double *z = logits + i * VOCABULARY, own = z[target[i]];
@@ -72,7 +72,7 @@ static void test_accuracy(void **state)
     (void)state;
     struct tiny tiny;
     struct error error = {0};
-    struct reference expected;
+    struct exact_head expected;
     sharp_open(&tiny);
     tiny_remake(&tiny, &(struct tiny_options){.inference = true, .wide_logits = true});
     struct model *model = &tiny.model;
@@ -131,7 +131,7 @@ static void test_against_bf16_logits(void **state)
     double *w = tiny_read(&tiny, model_param(&tiny.model, 0, SLOT_HEAD_WEIGHT), VOCABULARY * hidden);
     double logits[VOCABULARY];
     for (int i = 0; i < tiny.batch.targets; i++) {
-        struct reference exact;
+        struct exact_head exact;
         for (int v = 0; v < VOCABULARY; v++) {
             logits[v] = 0;
             for (int64_t k = 0; k < hidden; k++)
