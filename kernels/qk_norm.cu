@@ -1,8 +1,8 @@
 /* qk_norm.cu - CUDA: RMS norm of queries and keys with their rotary positions, in place, forward and backward.
  *
  * A piece (a head, or all queries or keys of a row) belongs to a group of threads: a warp for a head, a block for a wide
- * norm. The group goes over it twice, for the sum and for the result; the second time it comes from L1. A thread works on
- * pairs of columns that rotate into each other, so that what it overwrites nobody else reads. The gradients of the weights
+ * norm. The group goes over it twice, for the sum and for the result; the second time it comes from L1. A thread works both
+ * times on the same pairs of columns that rotate into each other, so that what it overwrites nobody else reads. The gradients of the weights
  * are summed first, from dx as it came: blocks of rows into partial sums, and these in order.
  *
  * Limiter: memory, with accesses of one element: this is a small share of a layer's traffic.
@@ -68,18 +68,22 @@ __global__ void __launch_bounds__(THREADS) forward_kernel(const qk_norm_args arg
     const piece<T> p = piece_make<T>(args, at / pieces, (int)(at % pieces));
     T *x = static_cast<T *>(args.x) + p.row * args.row_stride + p.column;
     T *raw = args.raw ? static_cast<T *>(args.raw) + p.row * (args.heads + args.kv_heads) * args.head_dim + p.column : NULL;
+    const int units = p.width / args.head_dim * p.units;
     float square = 0.0f;
-    for (int j = lane; j < p.width; j += GROUP) {
-        const T value = load_global(x + j);
-        square = fmaf(to_float(value), to_float(value), square);
-        if (raw)
-            store_global(raw + j, value);
+    for (int u = lane; u < units; u += GROUP) {
+        const unit here = unit_at(p, args.head_dim, u);
+        for (int j = here.first; j <= here.first + (here.pair >= 0 ? p.half : 0); j += max(p.half, 1)) {
+            const T value = load_global(x + j);
+            square = fmaf(to_float(value), to_float(value), square);
+            if (raw)
+                store_global(raw + j, value);
+        }
     }
     const float rstd = 1 / sqrtf(group_sum<GROUP>(square, scratch) / (float)p.width + (float)args.eps);
     if (lane == 0)
         store_global(static_cast<float *>(args.rstd) + at, rstd);
     const float offset = (float)args.offset;
-    for (int u = lane; u < p.width / args.head_dim * p.units; u += GROUP) {
+    for (int u = lane; u < units; u += GROUP) {
         const unit here = unit_at(p, args.head_dim, u);
         float a = to_float(load_global(x + here.first)) * rstd * (offset + to_float(load_global(p.weight + here.first)));
         if (here.pair >= 0) {
