@@ -1,5 +1,5 @@
 /* altpo.c - alternate preference optimisation (Mekala et al. 2024): DPO whose preferred answers are plausible false ones that
- * the model itself has made (flat generate --num_return_sequences), one for each row of forget_data.
+ * the model itself has made, one for each row of forget_data (--alternate_key).
  *
  *     L = gamma (-(2 / beta) mean over pairs of log sigmoid(beta ((S_e - S_e_ref) - (S_f - S_f_ref)))) + alpha (retain loss)
  *
