@@ -276,10 +276,21 @@ static int make_good_model(void **state)
     return 0;
 }
 
+/* Whether the CUDA engine stands beside the program: then --device cuda says what the machine has, which is no row of ours. */
+static bool cuda_is_built(void)
+{
+    const char *build = getenv("FLAT_BUILD");
+    char path[600];
+    snprintf(path, sizeof path, "%s/libflat_cuda.so", build ? build : "build");
+    return file_exists(path);
+}
+
 static void test_malformed_inputs(void **state)
 {
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        if (strstr(rows[i].command ? rows[i].command : "", "--device cuda") && cuda_is_built())
+            continue;
         lay_out();
         inflict(&rows[i].damage);
         const char *t = temporary;
