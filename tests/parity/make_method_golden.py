@@ -93,6 +93,7 @@ def records(f, e, r):
     yield "wga", {}, lambda: weighted(f, lambda p: p) + nll(r)
     yield "wga", {"retain_loss": "none", "beta": 2.5}, lambda: weighted(f, lambda p: p ** 2.5)
     yield "satimp", {}, lambda: weighted(f, lambda p: p ** 5 * (1 - p)) + 0.1 * nll(r)
+    yield "satimp", {"retain_loss": "none", "beta1": 0.5, "beta2": 2}, lambda: weighted(f, lambda p: p ** 0.5 * (1 - p) ** 2)
     yield "ceu", {}, lambda: ceu(f, 1)
     yield "ceu", {"ignore_first_n_answer_tokens": 0}, lambda: ceu(f, 0)
 

@@ -12,6 +12,15 @@
 
 enum { PAIRS_MAX = 8 };
 
+/* +1 or -1 for element i: the top bit of splitmix64's finaliser. make_model_golden.py has the same. */
+static inline double parity_sign(uint64_t i)
+{
+    uint64_t z = (i + 1) * 0x9E3779B97F4A7C15u;
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+    return (z ^ (z >> 31)) >> 63 ? -1 : 1;
+}
+
 /* expected/ of a folder. */
 struct golden {
     cJSON *expected;

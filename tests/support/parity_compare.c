@@ -89,15 +89,6 @@ void compare_gradients(struct subject *subject, const struct golden *golden, con
     }
 }
 
-/* +1 or -1 for element i: the top bit of splitmix64's finaliser. make_model_golden.py has the same. */
-static double sign_of(uint64_t i)
-{
-    uint64_t z = (i + 1) * 0x9E3779B97F4A7C15u;
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-    return (z ^ (z >> 31)) >> 63 ? -1 : 1;
-}
-
 static double moment_norm(struct subject *subject, const void *moment)
 {
     const int64_t count = model_trainable(&subject->tiny.model).elements;
@@ -146,7 +137,7 @@ static void change_measure(struct subject *subject, const struct golden *golden,
     for (int64_t i = 0; i < count; i++)
         if (fabs(gradient[i]) >= 1e-3 * largest || gradient[i] == 0) {
             squares += (double)change[i] * change[i];
-            *signed_sum += sign_of((uint64_t)i) * change[i];
+            *signed_sum += parity_sign((uint64_t)i) * change[i];
         }
     *norm = sqrt(squares);
     free(gradient);
