@@ -66,18 +66,18 @@ static void row_backward(enum activation_kind kind, const real *x, const real *d
     case ACTIVATION_GEGLU_TANH:
 #pragma omp simd
         for (int64_t j = 0; j < cols; j++) {
-            real gate = x[j], up = x[cols + j], s = logistic(gelu_tanh_argument(gate)), d = dy[j];
+            real gate = x[j], up = x[cols + j], u2 = gelu_tanh_argument(gate), s = logistic(u2), d = dy[j];
             real slope = 2 * SQRT_2_OVER_PI * (1 + 3 * GELU_CUBIC * gate * gate);
-            dx[j] = d * up * s * (1 + gate * (1 - s) * slope);
+            dx[j] = d * up * s * (1 + gate * logistic(-u2) * slope); /* not 1 - s, which cancels where s is near 1 */
             dx[cols + j] = d * gate * s;
         }
         break;
     case ACTIVATION_GELU_TANH:
 #pragma omp simd
         for (int64_t j = 0; j < cols; j++) {
-            real z = x[j], s = logistic(gelu_tanh_argument(z));
+            real z = x[j], u2 = gelu_tanh_argument(z);
             real slope = 2 * SQRT_2_OVER_PI * (1 + 3 * GELU_CUBIC * z * z);
-            dx[j] = dy[j] * s * (1 + z * (1 - s) * slope);
+            dx[j] = dy[j] * logistic(u2) * (1 + z * logistic(-u2) * slope);
         }
         break;
     case ACTIVATION_GELU:

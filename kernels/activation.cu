@@ -28,6 +28,15 @@ template <typename T> DEVICE float logistic(float z)
     return sizeof(T) == 2 ? __fdividef(1.0f, denominator) : 1.0f / denominator;
 }
 
+/* The same, and what it leaves of 1 without the cancellation of 1 - s. The bound keeps infinity times 0 away. */
+template <typename T> DEVICE float logistic_and_rest(float z, float *rest)
+{
+    const float e = fminf(exponential<T>(-z), 1e38f);
+    const float s = sizeof(T) == 2 ? __fdividef(1.0f, 1.0f + e) : 1.0f / (1.0f + e);
+    *rest = e * s;
+    return s;
+}
+
 DEVICE float gelu_tanh_argument(float z)
 {
     return 2 * SQRT_2_OVER_PI * z * (1 + GELU_CUBIC * z * z);
@@ -56,12 +65,14 @@ template <activation_kind KIND, typename T> DEVICE void gradient_of(float &z, fl
         z = dy * up * s * (1 + gate * (1 - s));
         up = dy * gate * s;
     } else if constexpr (KIND == ACTIVATION_GEGLU_TANH) {
-        const float gate = z, s = logistic<T>(gelu_tanh_argument(gate));
-        z = dy * up * s * (1 + gate * (1 - s) * (2 * SQRT_2_OVER_PI * (1 + 3 * GELU_CUBIC * gate * gate)));
+        float rest;
+        const float gate = z, s = logistic_and_rest<T>(gelu_tanh_argument(gate), &rest);
+        z = dy * up * s * (1 + gate * rest * (2 * SQRT_2_OVER_PI * (1 + 3 * GELU_CUBIC * gate * gate)));
         up = dy * gate * s;
     } else if constexpr (KIND == ACTIVATION_GELU_TANH) {
-        const float s = logistic<T>(gelu_tanh_argument(z));
-        z = dy * s * (1 + z * (1 - s) * (2 * SQRT_2_OVER_PI * (1 + 3 * GELU_CUBIC * z * z)));
+        float rest;
+        const float s = logistic_and_rest<T>(gelu_tanh_argument(z), &rest);
+        z = dy * s * (1 + z * rest * (2 * SQRT_2_OVER_PI * (1 + 3 * GELU_CUBIC * z * z)));
     } else if constexpr (KIND == ACTIVATION_GELU) {
         z = dy * (erfcf(-SQRT_1_OVER_2 * z) / 2 + z * SQRT_1_OVER_2PI * exponential<T>(-z * z / 2));
     } else {
