@@ -76,6 +76,7 @@ struct reading {
     struct option_set *set;
     const char *path;
     bool of_run;  /* keys that only other commands have are passed over */
+    bool record;  /* it is the record of a run: what was said of that run alone is passed over */
     const char **seen; /* [count] names of the options that were there */
     size_t count, capacity;
 };
@@ -106,7 +107,7 @@ static int config_set(struct reading *reading, const char *name, const cJSON *va
         return STATUS_OK;
     if (!status)
         status = seen_add(reading, option->name, error);
-    if (status)
+    if (status || (reading->record && option->once))
         return status;
     char number[64], expected[512], found[128];
     const char *text;
@@ -238,6 +239,7 @@ int config_file_read(struct option_set *set, const char *path, bool of_run, stru
     char folder[PATH_BYTES], file[PATH_BYTES];
     struct reading reading = {.set = set, .path = file, .of_run = of_run};
     int status = config_open(path, file, &tree, &config, folder, error);
+    reading.record = config && config != tree;
     for (const cJSON *item = config ? config->child : NULL; item && !status; item = item->next)
         status = item_set(&reading, item, error);
     if (!status && of_run)

@@ -5,6 +5,7 @@ static const struct option output_rows[] = {
     {.name = "output_dir", OPTION_FIELD(struct output_options, output_dir), .local = true, .operand = "DIR",
      .help = "folder for the new model, metrics.jsonl and run.json"},
     {.name = "overwrite_output_dir", OPTION_FIELD(struct output_options, overwrite_output_dir), .local = true,
+     .once = true,
      .help = "write into an output_dir that holds a model already"},
 };
 const struct option_group output_option_group = {OPTION_GROUP("Model and data", output_rows, struct output_options)};
@@ -22,7 +23,7 @@ static const struct option save_rows[] = {
      .max = OPTION_COUNT_MAX, .help = "steps between two checkpoints of save_strategy steps"},
     {.name = "save_total_limit", OPTION_FIELD(struct output_options, save_total_limit), .max = OPTION_COUNT_MAX,
      .initial = "0", .help = "so many checkpoints are kept, the newest ones; 0 keeps all"},
-    {.name = "resume_from_checkpoint", OPTION_FIELD(struct output_options, resume_from_checkpoint), .operand = "DIR",
+    {.name = "resume_from_checkpoint", OPTION_FIELD(struct output_options, resume_from_checkpoint), .once = true, .operand = "DIR",
      .help = "go on from a checkpoint, bit for bit as without the interruption; 'last' is the newest in output_dir, or the "
              "beginning where there is none"},
     {.name = "save_dtype", OPTION_FIELD(struct output_options, save_dtype), .choices = dtype_names, .initial = "as_read",

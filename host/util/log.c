@@ -7,7 +7,8 @@
 #include <unistd.h>
 
 static const struct option option_rows[] = {
-    {.name = "quiet", OPTION_FIELD(struct log_options, quiet), .local = true, .help = "only warnings and errors on stderr"},
+    {.name = "quiet", OPTION_FIELD(struct log_options, quiet), .local = true, .once = true,
+     .help = "only warnings and errors on stderr"},
     {.name = "verbose", OPTION_FIELD(struct log_options, verbose), .local = true, .help = "list every option at the start, also those "
      "that are as by default"},
 };

@@ -45,6 +45,7 @@ struct option {
     size_t offset;              /* of the field in the owner's struct */
     bool escapes;               /* strings: \n, \t and \\ on the command line are a line break, a tab and a backslash */
     bool local;                 /* may differ from rank to rank: a path, or what changes no number */
+    bool once;                  /* said of one run: not taken from its record when that is another run's config */
     const char *initial;        /* the default, as a user would type it; NULL is "", or false */
     double min, max;            /* numbers: inclusive range; both 0 is no limit */
     const char *const *choices; /* names of an enum's values in order, NULL-ended */

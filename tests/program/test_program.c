@@ -195,12 +195,13 @@ static void test_score_forms(void **state)
     program_free(&plain);
 }
 
-/* A run's folder as CONFIG: the model is what it made, rows and template are the run's; a plan needs no weights. */
+/* A run's folder as CONFIG: the model is what it made, rows and template are the run's; a plan needs no weights; leave to
+ * write over a folder is not handed on. */
 static void test_run_as_config(void **state)
 {
     (void)state;
     unlearn("made", "--prompt_template.user_start Q:\\n --prompt_template.user_end= --prompt_template.answer_start=\\nA: "
-                    "--prompt_template.answer_end=");
+                    "--prompt_template.answer_end= --overwrite_output_dir");
     struct program_result run = program_line("score %s/made --data %s/data.jsonl", temporary, temporary);
     struct program_result file = program_line("score %s/made/run.json --data %s/data.jsonl", temporary, temporary);
     struct program_result said =
@@ -222,7 +223,9 @@ static void test_run_as_config(void **state)
     assert_int_equal(rename(temporary_path("aside"), weights), 0);
     program_expect(&without, STATUS_OK);
     assert_string_equal(plan.out, without.out);
-    struct program_result *const all[] = {&run, &file, &said, &next, &plan, &without};
+    struct program_result again = program_line("unlearn %s/made", temporary); /* that run might write over what it found */
+    program_expect_error(&again, STATUS_USAGE, "--overwrite_output_dir");
+    struct program_result *const all[] = {&run, &file, &said, &next, &plan, &without, &again};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         program_free(all[i]);
 }
