@@ -61,7 +61,8 @@ static int keys_read(struct model_config *config, const cJSON *json, const char 
         if (status)
             return status;
         char *field = (char *)config + key->offset;
-        const int64_t whole = (int64_t)number;
+        /* Only a whole number was checked to fit: a double may be 1e300, and that as an integer is undefined. */
+        const int64_t whole = key->type == CONFIG_INT ? (int64_t)number : 0;
         const bool truth = (number != 0) != (key->type == CONFIG_NOT);
         if (number == CONFIG_KEPT)
             continue;
