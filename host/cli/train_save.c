@@ -1,0 +1,159 @@
+/* train_save.c - what a run writes: checkpoints as it goes, and the model at its end; see training.h. */
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "../io/json/json.h"
+#include "../model/companions.h"
+#include "../util/clock.h"
+#include "training.h"
+
+/* What a folder of this run holds besides the model, once all else is in it; then it takes its place. */
+static int save_finish(struct training *training, struct folder *folder, int64_t step, cJSON *result, struct error *error)
+{
+    struct folder_lock *lock = training->folder.replaces ? NULL : &training->folder.lock;
+    int status = run_log_save_state(&training->log, &training->trainer, step, clock_seconds() - training->start, folder,
+                                    error);
+    if (!status)
+        status = run_record_write_into(&training->record, folder, result, error);
+    else
+        cJSON_Delete(result);
+    return status ? status : folder_publish(folder, FOLDER_KEEP_RUN, lock, error);
+}
+
+/* Begins the folder of a save on rank 0, and writes the model into it; without a report, a checkpoint's with the state. */
+static int save_begin(struct training *training, struct folder *folder, const char *path, int64_t step,
+                      struct save_report *report, struct error *error)
+{
+    const bool writes = !comm_rank(training->comm);
+    char id[SAVE_ID_BYTES];
+    run_record_save_id(&training->record, step, id);
+    *folder = (struct folder){.fd = -1};
+    int status = writes ? folder_begin(folder, path, companions_mode(training->options->model.model_name_or_path), error)
+                        : STATUS_OK;
+    status = training_agree(training, status, error);
+    if (status)
+        return status;
+    return report ? trainer_save_into(&training->trainer, writes ? folder : NULL, id, report, error)
+                  : trainer_save_checkpoint(&training->trainer, writes ? folder : NULL, id, error);
+}
+
+/* Removes the oldest checkpoints beyond save_total_limit, each out of sight first. */
+static int checkpoints_prune(struct training *training, int64_t newest, struct error *error)
+{
+    const int64_t limit = training->options->output.save_total_limit;
+    const char *directory = training->folder.path;
+    int status = STATUS_OK;
+    for (bool more = limit > 0; more && !status;) {
+        struct file_list list;
+        char path[FOLDER_PATH_BYTES], prefix[FOLDER_PATH_BYTES + 300], aside[FOLDER_PATH_BYTES];
+        int64_t oldest = newest, count = 0;
+        status = file_list_read(&list, directory, error);
+        for (size_t i = 0; i < list.count && !status; i++) {
+            const int64_t number = folder_checkpoint(list.name[i]);
+            count += number >= 0;
+            oldest = number >= 0 && number < oldest ? number : oldest;
+        }
+        file_list_free(&list);
+        more = count > limit && oldest < newest;
+        if (status || !more)
+            break;
+        snprintf(prefix, sizeof prefix, "%s/.checkpoint-%lld%s", directory, (long long)oldest, FILE_NEW_FOLDER);
+        snprintf(path, sizeof path, "%.3900s/checkpoint-%lld", directory, (long long)oldest);
+        status = file_unique_name(aside, sizeof aside, prefix, error);
+        if (!status && rename(path, aside))
+            status = error_set(error, STATUS_RUNTIME, "%s: cannot be removed: %s", path, strerror(errno));
+        if (!status)
+            status = file_remove_tree(aside, error);
+    }
+    return status;
+}
+
+int checkpoint_save(struct training *training, int64_t step, struct error *error)
+{
+    char name[64], path[FOLDER_PATH_BYTES];
+    struct folder folder = {.fd = -1};
+    const bool writes = !comm_rank(training->comm);
+    snprintf(name, sizeof name, "checkpoint-%lld", (long long)step);
+    int status = file_join(path, sizeof path, training->folder.path, name, error);
+    status = training_agree(training, status, error);
+    if (!status)
+        status = save_begin(training, &folder, path, step, NULL, error);
+    if (!status && writes)
+        status = checkpoint_save_state(&training->trainer, &training->log, step, &folder, error);
+    if (!status && writes)
+        status = save_finish(training, &folder, step, NULL, error);
+    folder_abandon(&folder);
+    if (!status && writes)
+        status = checkpoints_prune(training, step, error);
+    status = training_agree(training, status, error);
+    if (!status) {
+        training->saved_step = step;
+        memcpy(training->newest, path, sizeof training->newest);
+    }
+    return status;
+}
+
+/* The summary of a run as JSON: what was measured on the files that were written, and what rounding them left. */
+static cJSON *result_json(const struct training *training, const struct measured *measured, const struct save_report *report,
+                          struct error *error)
+{
+    cJSON *json = cJSON_CreateObject();
+    bool ok = json != NULL;
+    for (int role = 0; role < ROLES && ok; role++) {
+        char key[32];
+        snprintf(key, sizeof key, "prob_%s", training_role_name(training, role));
+        ok = !(training->trainer.examples.roles & WITH(role)) || json_add_number(json, key, measured->prob[role]);
+    }
+    ok = ok && json_add_int(json, "rows", measured->rows) &&
+              json_add_number(json, "change_survives", save_report_survives(report)) &&
+              json_add_int(json, "skipped_steps", training->trainer.nonfinite);
+    if (ok)
+        return json;
+    cJSON_Delete(json);
+    error_set(error, STATUS_MEMORY, "out of host memory while writing run.json");
+    return NULL;
+}
+
+int model_save(struct training *training, struct error *error)
+{
+    struct trainer *trainer = &training->trainer;
+    const bool writes = !comm_rank(training->comm);
+    struct folder folder;
+    struct save_report report;
+    struct measured measured = {0};
+    int status = save_begin(training, &folder, training->folder.path, trainer->total_steps, &report, error);
+    if (!status)
+        status = trainer_reload(trainer, folder.path, error);
+    if (!status)
+        status = trainer_measure(trainer, &measured, error);
+    bool finite = true;
+    for (int role = 0; role < ROLES; role++)
+        finite = finite && isfinite(measured.prob[role]);
+    if (!status && !finite)
+        status = error_set(error, STATUS_NONFINITE, "the trained model gives probabilities that are not finite; lower "
+                           "learning_rate; nothing was saved");
+    if (!status && writes) {
+        cJSON *result = result_json(training, &measured, &report, error);
+        status = result ? save_finish(training, &folder, trainer->total_steps, result, error) : STATUS_MEMORY;
+    }
+    folder_abandon(&folder);
+    if (!status && writes)
+        status = run_folder_finish(&training->folder, error);
+    status = training_agree(training, status, error);
+    if (!status && writes)
+        summarize(training, &measured, &report);
+    return status;
+}
+
+int stop_with_checkpoint(struct training *training, struct error *error)
+{
+    const struct error why = *error;
+    int status = training->saved_step == training->step ? STATUS_OK : checkpoint_save(training, training->step, error);
+    if (status)
+        return comm_report_once(training->comm, status, error);
+    error_set(error, STATUS_SIGNAL, "%.200s; %.600s has all of it, and --resume_from_checkpoint last goes on", why.text,
+              training->newest);
+    return comm_report_once(training->comm, STATUS_SIGNAL, error);
+}
