@@ -32,7 +32,8 @@ enum {
 
 /* The other end of one connection: a rank at rank 0, rank 0 elsewhere. */
 struct connection {
-    int fd; /* -1: has left */
+    int fd;        /* -1: has left */
+    int64_t calls; /* that it had made when it was heard last */
     double heard;
     struct comm_beat incoming;
     size_t received;
@@ -117,17 +118,15 @@ static void line_print(const struct heartbeat *heartbeat, const char *text)
         return; /* nobody is there to be told */
 }
 
+/* Nobody leaves without a word: rank 0 would take this rank for the one that was lost. */
 static _Noreturn void heartbeat_exit(struct heartbeat *heartbeat, const char *text)
 {
-    if (heartbeat->rank == 0) {
-        struct comm_beat lost = {.kind = BEAT_LOST};
-        snprintf(lost.text, sizeof lost.text, "%s", text);
-        heartbeat_send(heartbeat, &lost);
-    }
+    struct comm_beat lost = {.kind = BEAT_LOST, .rank = heartbeat->rank};
+    snprintf(lost.text, sizeof lost.text, "%s", text);
+    heartbeat_send(heartbeat, &lost);
     file_remove_temporaries();
     line_print(heartbeat, text);
-    if (heartbeat->rank == 0)
-        heartbeat_drain(heartbeat);
+    heartbeat_drain(heartbeat);
     _exit(STATUS_PEER);
 }
 
@@ -142,7 +141,7 @@ static _Noreturn void heartbeat_declare_lost(struct heartbeat *heartbeat, int ra
     char name[160], text[TEXT_BYTES];
     rank_name(heartbeat, rank, name, sizeof name);
     snprintf(text, sizeof text, "%s is lost: %s", name, reason);
-    if (heartbeat->rank == 0 && rank > 0)
+    if (heartbeat->rank == 0 || rank == 0)
         tcp_close(&heartbeat->connection[rank].fd); /* no goodbye comes from there */
     heartbeat_exit(heartbeat, text);
 }
@@ -163,8 +162,10 @@ static void beat_handle(struct heartbeat *heartbeat, int from, struct comm_beat 
     message_text_clean(beat->text, sizeof beat->text);
     if (beat->kind == BEAT_LOST)
         failure_pass_on(heartbeat, from, beat->text);
-    if (beat->kind == BEAT_ALIVE)
+    if (beat->kind == BEAT_ALIVE && beat->calls >= 0) {
+        heartbeat->connection[from].calls = beat->calls;
         return;
+    }
     const bool its_own = heartbeat->rank || beat->rank == from; /* a rank speaks for itself only, rank 0 for all */
     if (beat->kind != BEAT_GOODBYE || !its_own || beat->rank < 0 || beat->rank >= heartbeat->size || beat->calls < 0)
         heartbeat_declare_lost(heartbeat, from, "it sends what is no heartbeat");
@@ -207,19 +208,38 @@ static void silence_judge(struct heartbeat *heartbeat, double now)
         }
 }
 
+/* The rank that has come furthest, of those that rank 0 hears of; elsewhere this one. */
+static int rank_furthest(const struct heartbeat *heartbeat, int64_t *calls)
+{
+    int furthest = heartbeat->rank;
+    *calls = atomic_load(&heartbeat->calls);
+    for (int i = 0; heartbeat->rank == 0 && i < heartbeat->connections; i++)
+        if (heartbeat->connection[i].fd >= 0 && heartbeat->connection[i].calls > *calls) {
+            furthest = i;
+            *calls = heartbeat->connection[i].calls;
+        }
+    return furthest;
+}
+
 /* All ranks make the same calls, and none can end one that another has not begun. So whoever leaves with fewer calls leaves
- * this rank waiting for ever, and whoever claims more than this rank comes to within a while has not told the truth. */
+ * a rank waiting for ever, and whoever claims more than this rank comes to within a while has not told the truth. As all
+ * that is said of a rank, it is said by rank 0, who hears how far the others are; of rank 0 by the others. */
 static void departures_judge(struct heartbeat *heartbeat, double now)
 {
+    int64_t most;
+    const int furthest = rank_furthest(heartbeat, &most);
     const int64_t calls = atomic_load(&heartbeat->calls);
-    for (int i = 0; i < heartbeat->size; i++) {
+    for (int i = 0; i < (heartbeat->rank == 0 ? heartbeat->size : 1); i++) {
         const struct departure *left = &heartbeat->left[i];
-        if (left->calls < 0 || left->calls == calls ||
-            (left->calls > calls && now - left->at < HEARTBEAT_SILENCE_SECONDS))
+        const bool fewer = left->calls < most;
+        const bool more = left->calls > calls && now - left->at >= HEARTBEAT_SILENCE_SECONDS;
+        if (left->calls < 0 || (!fewer && !more))
             continue;
-        char reason[128];
-        snprintf(reason, sizeof reason, "it said goodbye after call %lld and this rank is at call %lld",
-                 (long long)left->calls, (long long)calls);
+        char who[32] = "this rank", reason[128];
+        if (fewer && furthest != heartbeat->rank)
+            snprintf(who, sizeof who, "rank %d", furthest);
+        snprintf(reason, sizeof reason, "it said goodbye after call %lld and %s is at call %lld", (long long)left->calls, who,
+                 (long long)(fewer ? most : calls));
         heartbeat_declare_lost(heartbeat, i, reason);
     }
 }
@@ -265,6 +285,13 @@ static void device_check(struct heartbeat *heartbeat, double now)
     heartbeat_exit(heartbeat, text);
 }
 
+/* Whether the other end is gone and has left nothing to read. */
+static bool connection_silent(int fd)
+{
+    const ssize_t got = recv(fd, &(char){0}, 1, MSG_PEEK | MSG_DONTWAIT);
+    return got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR);
+}
+
 static void connections_wait(struct heartbeat *heartbeat)
 {
     struct pollfd *ready = heartbeat->ready;
@@ -272,9 +299,14 @@ static void connections_wait(struct heartbeat *heartbeat)
         ready[i] = (struct pollfd){.fd = heartbeat->connection[i].fd, .events = POLLIN};
     ready[heartbeat->connections] = (struct pollfd){.fd = heartbeat->wake, .events = POLLIN};
     poll(ready, (nfds_t)heartbeat->connections + 1, (int)(BEAT_SECONDS * 250));
-    for (int i = 0; i < heartbeat->connections; i++)
-        if (ready[i].fd >= 0 && ready[i].revents)
-            connection_read(heartbeat, i);
+    /* Several may have ended since the last look. Who leaves because of another one says so; who broke first says nothing
+     * any more, so the silent are read first. */
+    for (int silent = 1; silent >= 0; silent--)
+        for (int i = 0; i < heartbeat->connections; i++)
+            if (ready[i].fd >= 0 && ready[i].revents && (!silent || connection_silent(ready[i].fd))) {
+                connection_read(heartbeat, i);
+                ready[i].revents = 0;
+            }
 }
 
 static void *heartbeat_run(void *argument)
@@ -299,7 +331,8 @@ static void *heartbeat_run(void *argument)
         if (request == REQUEST_LOSE)
             heartbeat_exit(heartbeat, text);
         if (now - beaten >= BEAT_SECONDS) {
-            heartbeat_send(heartbeat, &(struct comm_beat){.kind = BEAT_ALIVE, .rank = heartbeat->rank});
+            heartbeat_send(heartbeat, &(struct comm_beat){.kind = BEAT_ALIVE, .rank = heartbeat->rank,
+                                                          .calls = atomic_load(&heartbeat->calls)});
             device_check(heartbeat, now);
             beaten = now;
         }

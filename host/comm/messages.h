@@ -63,7 +63,7 @@ struct comm_reply {
 enum comm_beat_kind { BEAT_ALIVE = 1, BEAT_GOODBYE, BEAT_LOST };
 struct comm_beat {
     int32_t kind, rank; /* GOODBYE: who; a rank speaks for itself, rank 0 for all */
-    int64_t calls;      /* GOODBYE: that the rank made */
+    int64_t calls;      /* ALIVE, GOODBYE: that the rank has made */
     char text[496];     /* LOST: the reason, which rank 0 passes on with the name of the rank */
 };
 

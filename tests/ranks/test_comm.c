@@ -193,9 +193,10 @@ static void test_failures(void **state)
     for (int rank = 1; rank < 4; rank++)
         ranks_silent(&ranks, rank, 3);
     ranks_free(&ranks);
-    const char *const scenario[] = {"one_aborts", "one_leaves", "one_ends"};
-    const char *const text[] = {" has failed: the disk is full; rank 0 stops", " is lost: ", " is lost: "};
-    for (int i = 0; i < 3; i++) {
+    const char *const scenario[] = {"one_aborts", "one_leaves", "one_leaves_first", "one_ends"};
+    const char *const text[] = {" has failed: the disk is full; rank 0 stops", " is lost: it said goodbye after call ",
+                                " is lost: it said goodbye after call ", " is lost: "};
+    for (int i = 0; i < 4; i++) {
         ranks_start(&ranks, 4, SCENARIO(scenario[i], "cpu"), NULL);
         ranks_wait(&ranks, RANKS_SECONDS);
         for (int rank = 0; rank < 3; rank++) {

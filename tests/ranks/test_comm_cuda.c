@@ -41,9 +41,10 @@ static void test_failures(void **state)
 {
     (void)state;
     struct ranks ranks;
-    const char *const scenario[] = {"one_aborts", "one_leaves", "one_ends"};
-    const char *const text[] = {" has failed: the disk is full; rank 0 stops", " is lost: ", " is lost: "};
-    for (int i = 0; i < 3; i++) {
+    const char *const scenario[] = {"one_aborts", "one_leaves", "one_leaves_first", "one_ends"};
+    const char *const text[] = {" has failed: the disk is full; rank 0 stops", " is lost: it said goodbye after call ",
+                                " is lost: it said goodbye after call ", " is lost: "};
+    for (int i = 0; i < 4; i++) {
         ranks_start(&ranks, 3, SCENARIO(scenario[i]), NULL);
         ranks_wait(&ranks, RANKS_SECONDS);
         for (int rank = 0; rank < 2; rank++)

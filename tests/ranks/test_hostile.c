@@ -320,6 +320,7 @@ static void test_beats(void **state)
         {{.kind = BEAT_GOODBYE, .rank = 0, .calls = 1}, "it sends what is no heartbeat"},
         {{.kind = BEAT_GOODBYE, .rank = INT32_MAX, .calls = 1}, "it sends what is no heartbeat"},
         {{.kind = BEAT_GOODBYE, .rank = -7, .calls = 1}, "it sends what is no heartbeat"},
+        {{.kind = BEAT_ALIVE, .rank = 1, .calls = -1}, "it sends what is no heartbeat"},
         {{.kind = 0}, "it sends what is no heartbeat"},
         {{.kind = INT32_MAX}, "it sends what is no heartbeat"},
     };

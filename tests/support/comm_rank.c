@@ -319,6 +319,14 @@ static int one_leaves(struct rank_test *t)
     return status ? status : comm_wait(t->comm, &t->error);
 }
 
+/* The same where rank 0 comes late: the others know before it does that nobody will answer them. */
+static int one_leaves_first(struct rank_test *t)
+{
+    if (t->rank == 0)
+        sleep(2);
+    return one_leaves(t);
+}
+
 /* Ends without a word. */
 static int one_ends(struct rank_test *t)
 {
@@ -364,7 +372,8 @@ static const struct {
     int (*run)(struct rank_test *t);
 } scenarios[] = {{"collectives", collectives}, {"queue_ahead", queue_ahead}, {"disagree_text", disagree_text},
                  {"disagree_call", disagree_call}, {"disagree_tensor", disagree_tensor}, {"one_fails", one_fails},
-                 {"one_aborts", one_aborts}, {"one_leaves", one_leaves}, {"one_ends", one_ends}, {"work", work}};
+                 {"one_aborts", one_aborts}, {"one_leaves", one_leaves}, {"one_leaves_first", one_leaves_first},
+                 {"one_ends", one_ends}, {"work", work}};
 
 static int scenario_run(struct rank_test *t, const char *name, const char *device)
 {
