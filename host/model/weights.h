@@ -11,6 +11,7 @@
 #include "model.h"
 
 struct adapter;
+struct combination;
 
 struct weights {
     struct safetensors source; /* the opened input; no tensors when made from scratch */
@@ -20,6 +21,7 @@ struct weights {
     void *loaded_user;
     const struct adapter *adapter; /* borrowed, NULL for none: its products are added to what weights_load reads, and
                                     * weights_save then writes the source's tensors with them instead of the arena's */
+    const struct combination *combination; /* the same of other models' weights (combination.h) */
 };
 
 /* Checks the files of a folder against the model's table: every missing, unexpected or mis-shaped tensor in one

@@ -9,6 +9,7 @@
 #include "../util/memory.h"
 #include "../util/read_ahead.h"
 #include "adapter.h"
+#include "combination.h"
 #include "weights_internal.h"
 
 int weights_source_read(const struct weights *weights, const struct model *model, int tensor,
@@ -16,6 +17,8 @@ int weights_source_read(const struct weights *weights, const struct model *model
                         struct error *error)
 {
     int status = safetensors_read_float(&weights->source, from, first, count, out, error);
+    if (!status && weights->combination)
+        status = combination_apply(weights->combination, model, tensor, first, count, out, error);
     if (!status && weights->adapter)
         adapter_add(weights->adapter, model, tensor, first, count, out);
     return status;

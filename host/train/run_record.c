@@ -72,7 +72,7 @@ void run_record_keep_mathematics(cJSON *config)
     /* inputs are told apart by what they hold, which is noted beside */
     static const char *const others[] = {
         "model_name_or_path", "adapter", "forget_data", "train_data", "retain_data", "output_dir", "overwrite_output_dir",
-        "save_strategy", "save_steps", "save_total_limit", "resume_from_checkpoint", "save_dtype", "logging_steps", "dump_step", "nproc_per_node", "device", "threads", "quiet",
+        "models", "save_strategy", "save_steps", "save_total_limit", "resume_from_checkpoint", "save_dtype", "logging_steps", "dump_step", "nproc_per_node", "device", "threads", "quiet",
         "verbose", "profile", "zero", "ddp_bucket_cap_mb", "gradient_checkpointing"};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         cJSON_DeleteItemFromObjectCaseSensitive(config, others[i]);
@@ -85,8 +85,8 @@ static void text_add(struct checksum *id, const char *text)
     checksum_add(id, text, strlen(text) + 1);
 }
 
-/* What the id is made of, but for the inputs. */
-static int identity_add(const struct trainer *trainer, const cJSON *config, struct checksum *id, struct error *error)
+/* What every id is made of, but for the inputs. */
+static int identity_add(const cJSON *config, struct checksum *id, struct error *error)
 {
     struct buffer text = {0};
     cJSON *mathematics = cJSON_Duplicate(config, true);
@@ -99,18 +99,15 @@ static int identity_add(const struct trainer *trainer, const cJSON *config, stru
         text_add(id, FLAT_VERSION);
         text_add(id, version_commit());
         text_add(id, text.data);
-        text_add(id, trainer->device.engine->name);
-        checksum_add(id, &trainer->parallel.ranks, sizeof trainer->parallel.ranks);
     }
     cJSON_Delete(mathematics);
     buffer_free(&text);
     return status;
 }
 
-static int record_fill(struct run_record *record, struct trainer *trainer, cJSON *config, int argc, char **argv,
-                       struct error *error)
+/* What every record begins with; takes config over. */
+static int record_begin(struct run_record *record, cJSON *config, int argc, char **argv, struct error *error)
 {
-    struct device *device = &trainer->device;
     char host[256] = "", started[64] = "";
     time_t now = time(NULL);
     struct tm utc;
@@ -124,13 +121,35 @@ static int record_fill(struct run_record *record, struct trainer *trainer, cJSON
     if (!ok)
         cJSON_Delete(config);
     ok = ok && json_add_string(json, "version", FLAT_VERSION) && json_add_string(json, "commit", version_commit()) &&
-         json_add_string(json, "host", host) && json_add_string(json, "started", started) &&
-         json_add_string(json, "engine", device->engine->name) &&
-         json_add_string(json, "device", device->engine->describe(device->context)) &&
-         json_add_string(json, "model_type", trainer->model.config.family->model_type) &&
-         json_add_int(json, "rows", trainer->examples.data.rows) &&
-         json_add_int(json, "total_steps", trainer->total_steps) && ranks_add(json, trainer);
+         json_add_string(json, "host", host) && json_add_string(json, "started", started);
     return ok ? STATUS_OK : error_set(error, STATUS_MEMORY, "out of host memory while writing run.json");
+}
+
+static int record_fill(struct run_record *record, struct trainer *trainer, cJSON *config, int argc, char **argv,
+                       struct error *error)
+{
+    struct device *device = &trainer->device;
+    int status = record_begin(record, config, argc, argv, error);
+    cJSON *json = record->json;
+    if (status)
+        return status;
+    const bool ok = json_add_string(json, "engine", device->engine->name) &&
+                    json_add_string(json, "device", device->engine->describe(device->context)) &&
+                    json_add_string(json, "model_type", trainer->model.config.family->model_type) &&
+                    json_add_int(json, "rows", trainer->examples.data.rows) &&
+                    json_add_int(json, "total_steps", trainer->total_steps) && ranks_add(json, trainer);
+    return ok ? STATUS_OK : error_set(error, STATUS_MEMORY, "out of host memory while writing run.json");
+}
+
+/* Closes id: what it comes to becomes the run's. */
+static int id_finish(struct run_record *record, struct checksum *id, int status, struct error *error)
+{
+    if (id)
+        snprintf(record->run_id, sizeof record->run_id, "%016llx", (unsigned long long)checksum_digest(id).xxh3);
+    checksum_close(id);
+    if (!status && !json_add_string(record->json, "run_id", record->run_id))
+        status = error_set(error, STATUS_MEMORY, "out of host memory while writing run.json");
+    return status;
 }
 
 int run_record_make(struct run_record *record, struct trainer *trainer, cJSON *config, int argc, char **argv,
@@ -138,20 +157,39 @@ int run_record_make(struct run_record *record, struct trainer *trainer, cJSON *c
 {
     *record = (struct run_record){0};
     struct checksum *id = checksum_open(error);
-    int status = id ? identity_add(trainer, config, id, error) : STATUS_MEMORY;
+    int status = id ? identity_add(config, id, error) : STATUS_MEMORY;
     if (status) {
         cJSON_Delete(config);
         checksum_close(id);
         return status;
     }
+    text_add(id, trainer->device.engine->name);
+    checksum_add(id, &trainer->parallel.ranks, sizeof trainer->parallel.ranks);
     status = record_fill(record, trainer, config, argc, argv, error);
     if (!status)
         status = inputs_add(record->json, trainer, id, error);
-    snprintf(record->run_id, sizeof record->run_id, "%016llx", (unsigned long long)checksum_digest(id).xxh3);
-    checksum_close(id);
-    if (!status && !json_add_string(record->json, "run_id", record->run_id))
-        status = error_set(error, STATUS_MEMORY, "out of host memory while writing run.json");
-    return status;
+    return id_finish(record, id, status, error);
+}
+
+int run_record_make_of_models(struct run_record *record, const struct safetensors *const *model, int count, cJSON *config,
+                              int argc, char **argv, struct error *error)
+{
+    *record = (struct run_record){0};
+    struct checksum *id = checksum_open(error);
+    int status = id ? identity_add(config, id, error) : STATUS_MEMORY;
+    if (status) {
+        cJSON_Delete(config);
+        checksum_close(id);
+        return status;
+    }
+    status = record_begin(record, config, argc, argv, error);
+    cJSON *inputs = status ? NULL : cJSON_AddObjectToObject(record->json, "inputs");
+    for (int i = 0; i < count && !status; i++) {
+        status = input_add_in(inputs, model[i]->directory, "config.json", id, error);
+        for (int shard = 0; shard < model[i]->shards && !status; shard++)
+            status = input_add_in(inputs, model[i]->directory, model[i]->shard_name[shard], id, error);
+    }
+    return id_finish(record, id, status, error);
 }
 
 int run_record_write(const struct run_record *record, const char *directory, struct error *error)

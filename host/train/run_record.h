@@ -18,6 +18,9 @@ struct run_record {
 /* config (taken over): all options with their values. */
 int run_record_make(struct run_record *record, struct trainer *trainer, cJSON *config, int argc, char **argv,
                     struct error *error);
+/* The same of a folder that is made from the files of others, without a run. model: [count] their opened weights. */
+int run_record_make_of_models(struct run_record *record, const struct safetensors *const *model, int count, cJSON *config,
+                              int argc, char **argv, struct error *error);
 /* Takes out of such a tree what changes no number: where things are, how they are shown, kept and computed. */
 void run_record_keep_mathematics(cJSON *config);
 /* run.json of a run that has saved nothing yet, in its folder. */

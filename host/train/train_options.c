@@ -3,7 +3,7 @@
 
 static const struct option output_rows[] = {
     {.name = "output_dir", OPTION_FIELD(struct output_options, output_dir), .local = true, .operand = "DIR",
-     .help = "folder for the new model, metrics.jsonl and run.json"},
+     .help = "folder for the new model and run.json and, of a training, metrics.jsonl"},
     {.name = "overwrite_output_dir", OPTION_FIELD(struct output_options, overwrite_output_dir), .local = true,
      .once = true,
      .help = "write into an output_dir that holds a model already"},
