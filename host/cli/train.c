@@ -34,13 +34,11 @@ static int training_step(void *user, const struct step_record *record, struct er
         training_show(training, &mean);
     }
     status = train_eval_step(&training->eval, &training->trainer, record->step, &training->log, status, error);
+    status = stopping_look(training, record->step, status, error);
     if (last && record->skipped && !status)
         status = error_set(error, STATUS_NONFINITE, "step %lld: the last step has a non-finite loss or gradient; lower "
                            "learning_rate, or look at the rows named above; nothing was saved", (long long)record->step);
-    const int64_t every = options->output.save_strategy == SAVE_EPOCH   ? training->trainer.steps_per_epoch
-                          : options->output.save_strategy == SAVE_STEPS ? options->output.save_steps
-                                                                        : 0;
-    if (!every || (record->step % every && (!last || options->output.save_strategy != SAVE_EPOCH)))
+    if (!is_save_step(training, record->step) && !best_is_new(training, record->step))
         return status;
     status = comm_agree(training->comm, status, error); /* saving takes all ranks */
     return status ? status : checkpoint_save(training, record->step, error);
@@ -113,12 +111,15 @@ static int training_start(struct training *training, struct device *device, stru
     if (!status) /* of the weights that the run began with: before those of a checkpoint take their place */
         status = reference_prepare(&training->trainer, error);
     if (!status && *training->resume)
-        status = training_agree(training, checkpoint_load(&training->trainer, training->resume, error), error);
+        status = training_agree(training, checkpoint_load(&training->trainer, &training->stopping, training->resume,
+                                                          error), error);
+    training->step = training->trainer.first_step;
     if (!status)
         status = agreement_check_weights(&training->trainer, error);
     if (!status)
-        status = training_agree(training, train_eval_open(&training->eval, training->eval_options, &options->dataset,
-                                                          &training->trainer, &training->run->log, error), error);
+        status = training_agree(training, train_eval_open(&training->eval, training->eval_options, &training->stopping,
+                                                          &options->dataset, &training->trainer, &training->run->log,
+                                                          error), error);
     if (status)
         return status;
     if (writes && *training->trainer.reference.note)
@@ -126,6 +127,8 @@ static int training_start(struct training *training, struct device *device, stru
     interrupt_catch(!training->comm); /* from the first file to the last: none is left half-written */
     if (writes)
         status = space_check(training, error);
+    if (!status && writes && *training->resume)
+        status = best_check(training, error);
     if (!status && writes)
         status = describe_run(training, error);
     if (!status && writes)
@@ -151,8 +154,8 @@ static int training_run(struct training *training, struct error *error)
         progress_step(&training->progress, 0, NULL, 0);
     int status = STATUS_OK;
     if (!trainer->first_step)
-        status = train_eval_step(&training->eval, trainer, 0, &training->log, status, error);
-    if (!status)
+        status = stopping_look(training, 0, train_eval_step(&training->eval, trainer, 0, &training->log, status, error), error);
+    if (!status && !training->stopping.reason) /* it had ended when its last checkpoint was written */
         status = trainer_run(trainer, training_step, training, training_warn, error);
     if (writes)
         progress_end(&training->progress);
@@ -173,6 +176,7 @@ int train_run(struct invocation *run, bool finetune, struct error *error)
     struct training training = {.run = run, .options = &options->train, .eval_options = &options->eval,
                                 .finetune = finetune, .start = clock_seconds(),
                                 .folder.lock.fd = -1, .log.metrics = -1, .saved_step = -1};
+    early_stopping_init(&training.stopping, &options->stopping);
     struct device device = {0};
     int status;
     if (launcher_wanted(&options->launcher, &status, error))
@@ -202,5 +206,7 @@ int train_check(struct invocation *run, struct error *error)
 {
     const struct train_command_options *options = run->options;
     int status = train_options_check(&options->train, &run->set, error);
-    return status ? status : train_eval_check(&options->eval, &options->train.dataset, error);
+    const char *forget = options->train.examples.forget_data;
+    return status ? status
+                  : train_eval_check(&options->eval, &options->stopping, &options->train.dataset, forget && *forget, error);
 }

@@ -10,6 +10,7 @@
 struct train_command_options {
     struct train_options train;
     struct train_eval_options eval;
+    struct early_stopping_options stopping;
     struct final_eval_options final_eval; /* of unlearn alone */
     struct launcher_options launcher;
     struct log_options log;

@@ -1,6 +1,7 @@
 /* train_eval.c - see train_eval.h. */
 #include "train_eval.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,21 +19,40 @@ static const struct option option_rows[] = {
      .max = OPTION_COUNT_MAX, .help = "steps between two measurements of --eval_strategy steps"},
 };
 
-static int options_check(const struct option_set *set, void *values, struct error *error)
-{
-    const struct train_eval_options *options = values;
-    if (option_given(set, "eval_strategy") && options->strategy != EVAL_NO && !*options->eval_data)
-        return error_set(error, STATUS_USAGE, "eval_strategy: there is nothing to look at; add --eval_data NAME=FILE");
-    return STATUS_OK;
-}
-const struct option_group train_eval_option_group = {OPTION_GROUP("Evaluation", option_rows, struct train_eval_options),
-                                                     .check = options_check};
+const struct option_group train_eval_option_group = {OPTION_GROUP("Evaluation", option_rows, struct train_eval_options)};
 
-int train_eval_check(const struct train_eval_options *options, const struct dataset_options *dataset,
-                     struct error *error)
+/* The rows that are unlearned, as a set of their own. */
+static const char forget_set[] = "forget";
+
+/* What decides when the run ends must be measured. */
+static int stopping_check(const struct train_eval_options *options, const struct early_stopping *stopping,
+                          const struct eval_sets *sets, bool has_forget, struct error *error)
+{
+    const char *const metric = stopping->options->metric;
+    bool known = has_forget && !strcmp(stopping->set, forget_set);
+    if (!*stopping->set)
+        return STATUS_OK;
+    if (options->strategy == EVAL_NO)
+        return error_set(error, STATUS_USAGE, "early_stopping_metric: %s is not measured; add --eval_strategy epoch or steps",
+                         metric);
+    for (int i = 0; i < sets->count; i++)
+        known |= !strcmp(stopping->set, sets->set[i].name);
+    return known ? STATUS_OK
+                 : error_set(error, STATUS_USAGE, "early_stopping_metric: %s: there is no set %s; name it with --eval_data %s=FILE",
+                             metric, stopping->set, stopping->set);
+}
+
+int train_eval_check(const struct train_eval_options *options, const struct early_stopping_options *stopping_options,
+                     const struct dataset_options *dataset, bool has_forget, struct error *error)
 {
     struct eval_sets sets;
+    struct early_stopping stopping;
+    early_stopping_init(&stopping, stopping_options);
     int status = eval_sets_parse(&sets, options->eval_data, error);
+    if (!status)
+        status = stopping_check(options, &stopping, &sets, has_forget, error);
+    if (!status && options->strategy != EVAL_NO && !sets.count && !*stopping.set)
+        status = error_set(error, STATUS_USAGE, "eval_strategy: there is nothing to look at; add --eval_data NAME=FILE");
     for (int i = 0; i < sets.count && !status; i++) {
         struct dataset data = {0};
         status = dataset_read(&data, sets.set[i].path, dataset, DATASET_ANSWERS, error);
@@ -47,35 +67,52 @@ static bool answer_fits(const struct trainer *trainer, const struct eval_answer 
     return answer->length - 1 <= trainer->max_rows && answer->length - answer->answer_begin <= trainer->max_targets;
 }
 
-static int set_take(struct train_eval *eval, const char *path, const struct dataset_options *keys,
-                    const struct trainer *trainer, struct error *error)
+static int rows_take(struct train_eval *eval, const struct dataset *data, const struct trainer *trainer, struct error *error)
 {
     struct question_list *list = &eval->questions;
-    struct dataset data = {0};
-    int status = dataset_read(&data, path, keys, DATASET_ANSWERS, error);
-    if (!status)
-        status = dataset_chunk(&data, list->tokenizer, list->max_length, error);
-    for (int i = 0; i < data.rows && !status; i++) {
-        status = question_add(list, 0, i, &data.row[i], 0, error);
+    int status = STATUS_OK;
+    for (int i = 0; i < data->rows && !status; i++) {
+        status = question_add(list, 0, i, &data->row[i], 0, error);
         if (!status)
-            status = answer_add(list, &data.row[i], NULL, false, error);
+            status = answer_add(list, &data->row[i], NULL, false, error);
         if (status)
-            error_prefix(error, "%s:%d", path, data.row[i].line);
+            error_prefix(error, "%s:%d", data->path, data->row[i].line);
         else if (!answer_fits(trainer, &list->answer[list->answers - 1])) {
             eval->left_out++;
             list->ids.length = list->answer[--list->answers].first;
         }
     }
+    return status;
+}
+
+static int set_take(struct train_eval *eval, const char *path, const struct dataset_options *keys,
+                    const struct trainer *trainer, struct error *error)
+{
+    struct dataset data = {0};
+    int status = dataset_read(&data, path, keys, DATASET_ANSWERS, error);
+    if (!status)
+        status = dataset_chunk(&data, eval->questions.tokenizer, eval->questions.max_length, error);
+    if (!status)
+        status = rows_take(eval, &data, trainer, error);
     dataset_free(&data);
     return status;
 }
 
-int train_eval_open(struct train_eval *eval, const struct train_eval_options *options,
+/* The set forget, where it decides: the rows are there already. */
+static int forget_take(struct train_eval *eval, const struct trainer *trainer, struct error *error)
+{
+    if (eval->sets.count == EVAL_SETS_MAX)
+        return error_set(error, STATUS_USAGE, "eval_data: more than %d sets with forget", EVAL_SETS_MAX);
+    snprintf(eval->sets.set[eval->sets.count++].name, sizeof eval->sets.set->name, "%s", forget_set);
+    return rows_take(eval, &trainer->examples.data, trainer, error);
+}
+
+int train_eval_open(struct train_eval *eval, const struct train_eval_options *options, const struct early_stopping *stopping,
                     const struct dataset_options *dataset, const struct trainer *trainer, struct log *log,
                     struct error *error)
 {
     const struct examples *examples = &trainer->examples;
-    *eval = (struct train_eval){.options = options, .at_step = -1};
+    *eval = (struct train_eval){.options = options, .at_step = -1, .measured_step = -1};
     if (options->strategy == EVAL_NO)
         return STATUS_OK;
     eval->questions = (struct question_list){.tokenizer = examples->tokenizer, .prompt = &examples->prompt,
@@ -88,6 +125,10 @@ int train_eval_open(struct train_eval *eval, const struct train_eval_options *op
         if (!status && eval->first[i + 1] == eval->first[i])
             status = error_set(error, STATUS_USAGE, "eval_data: no row of %s is as short as the longest that is trained on",
                                eval->sets.set[i].path);
+    }
+    if (!status && !strcmp(stopping->set, forget_set)) {
+        status = forget_take(eval, trainer, error);
+        eval->first[eval->sets.count] = eval->questions.answers;
     }
     if (!status && eval->left_out && !trainer->shards.world.rank)
         log_warning(log, "%d rows of eval_data are longer than all that is trained on, and not looked at", eval->left_out);
@@ -160,16 +201,29 @@ static int set_look(const struct train_eval *eval, struct trainer *trainer, int 
     return status ? status : comm_sum(world->comm, &sums->prob, sizeof *sums / sizeof(double), error);
 }
 
-static int line_print(const char *name, int64_t step, double epoch, const struct sums *sums, struct buffer *out,
+static int line_print(const struct train_eval *eval, int set, int64_t step, double epoch, struct buffer *out,
                       struct error *error)
 {
     cJSON *line = cJSON_CreateObject();
     bool ok = line && json_add_int(line, "step", step) && json_add_number(line, "epoch", epoch) &&
-              json_add_string(line, "eval", name) && json_add_number(line, "prob_mean", sums->prob / sums->rows) &&
-              json_add_number(line, "loss", sums->loss / sums->rows) && json_add_int(line, "rows", (int64_t)sums->rows);
+              json_add_string(line, "eval", eval->sets.set[set].name) &&
+              json_add_number(line, "prob_mean", eval->prob[set]) && json_add_number(line, "loss", eval->loss[set]) &&
+              json_add_int(line, "rows", eval->first[set + 1] - eval->first[set]);
     int status = ok ? json_print(line, out, error) : error_set(error, STATUS_MEMORY, "out of host memory");
     cJSON_Delete(line);
     return status ? status : buffer_append(out, "\n", 1, error);
+}
+
+static int lines_write(const struct train_eval *eval, int64_t step, double epoch, struct run_log *log, struct error *error)
+{
+    struct buffer lines = {0};
+    int status = STATUS_OK;
+    for (int i = 0; i < eval->sets.count && !status; i++)
+        status = line_print(eval, i, step, epoch, &lines, error);
+    if (!status)
+        status = run_log_add(log, &lines, error);
+    buffer_free(&lines);
+    return status;
 }
 
 static bool is_time(const struct train_eval *eval, const struct trainer *trainer, int64_t step)
@@ -185,7 +239,6 @@ int train_eval_step(struct train_eval *eval, struct trainer *trainer, int64_t st
                     struct error *error)
 {
     const struct world *world = &trainer->shards.world;
-    struct buffer lines = {0};
     if (!is_time(eval, trainer, step))
         return status;
     eval->at_step = step;
@@ -195,11 +248,21 @@ int train_eval_step(struct train_eval *eval, struct trainer *trainer, int64_t st
     for (int i = 0; i < eval->sets.count && !status; i++) {
         struct sums sums = {0};
         status = set_look(eval, trainer, i, &sums, error);
-        if (!status)
-            status = line_print(eval->sets.set[i].name, step, (double)step / trainer->steps_per_epoch, &sums, &lines, error);
+        eval->prob[i] = sums.prob / sums.rows;
+        eval->loss[i] = sums.loss / sums.rows;
     }
-    if (!status && !world->rank)
-        status = run_log_add(log, &lines, error);
-    buffer_free(&lines);
-    return status;
+    if (status)
+        return status;
+    eval->measured_step = step;
+    return world->rank ? STATUS_OK : lines_write(eval, step, (double)step / trainer->steps_per_epoch, log, error);
+}
+
+bool train_eval_value(const struct train_eval *eval, int64_t step, const char *set, bool is_loss, double *value)
+{
+    for (int i = 0; i < eval->sets.count && eval->measured_step == step; i++)
+        if (!strcmp(eval->sets.set[i].name, set)) {
+            *value = is_loss ? eval->loss[i] : eval->prob[i];
+            return true;
+        }
+    return false;
 }

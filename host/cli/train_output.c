@@ -1,4 +1,5 @@
 /* train_output.c - where a run writes and what it goes on from; see training.h. */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/statvfs.h>
@@ -87,6 +88,8 @@ int space_check(const struct training *training, struct error *error)
                                                                 : 0;
     if (output->save_total_limit && checkpoints > output->save_total_limit)
         checkpoints = output->save_total_limit + 1; /* the oldest goes when the newest is there */
+    if (training->stopping.options->load_best)
+        checkpoints += 2; /* the best, and the one before until then */
     const double each = model + checkpoint_bytes(trainer), needed = model + (double)checkpoints * each;
     if (statvfs(directory, &disk)) /* a file system that does not say */
         return STATUS_OK;
@@ -96,6 +99,35 @@ int space_check(const struct training *training, struct error *error)
     return error_set(error, STATUS_RUNTIME, "output_dir: %s: %.3g GB are free, and the run saves %.3g GB: the model, and %lld "
                      "checkpoints of %.3g GB; make room, or lower save_total_limit", training->options->output.output_dir,
                      gb * free_bytes, gb * needed, (long long)checkpoints, gb * each);
+}
+
+bool is_save_step(const struct training *training, int64_t step)
+{
+    const struct output_options *output = &training->options->output;
+    const int64_t per_epoch = training->trainer.steps_per_epoch;
+    switch (output->save_strategy) {
+    case SAVE_NO:
+        return false;
+    case SAVE_EPOCH:
+        return step % per_epoch == 0 || step == training->trainer.total_steps;
+    case SAVE_STEPS:
+        return step % output->save_steps == 0;
+    }
+    return false;
+}
+
+int checkpoint_remove(struct training *training, int64_t step, struct error *error)
+{
+    const char *directory = training->folder.path;
+    char path[FOLDER_PATH_BYTES], prefix[FOLDER_PATH_BYTES + 300], aside[FOLDER_PATH_BYTES];
+    snprintf(prefix, sizeof prefix, "%s/.checkpoint-%lld%s", directory, (long long)step, FILE_NEW_FOLDER);
+    snprintf(path, sizeof path, "%.3900s/checkpoint-%lld", directory, (long long)step);
+    if (!file_exists(path))
+        return STATUS_OK;
+    int status = file_unique_name(aside, sizeof aside, prefix, error);
+    if (!status && rename(path, aside))
+        status = error_set(error, STATUS_RUNTIME, "%s: cannot be removed: %s", path, strerror(errno));
+    return status ? status : file_remove_tree(aside, error);
 }
 
 int describe_run(struct training *training, struct error *error)

@@ -1,5 +1,4 @@
 /* train_save.c - what a run writes: checkpoints as it goes, and the model at its end; see training.h. */
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,8 +12,8 @@
 static int save_finish(struct training *training, struct folder *folder, int64_t step, cJSON *result, struct error *error)
 {
     struct folder_lock *lock = training->folder.replaces ? NULL : &training->folder.lock;
-    int status = run_log_save_state(&training->log, &training->trainer, step, clock_seconds() - training->start, folder,
-                                    error);
+    int status = run_log_save_state(&training->log, &training->trainer, &training->stopping, step,
+                                    clock_seconds() - training->start, folder, error);
     if (!status)
         status = run_record_write_into(&training->record, folder, result, error);
     else
@@ -39,33 +38,27 @@ static int save_begin(struct training *training, struct folder *folder, const ch
                   : trainer_save_checkpoint(&training->trainer, writes ? folder : NULL, id, error);
 }
 
-/* Removes the oldest checkpoints beyond save_total_limit, each out of sight first. */
+/* Removes the oldest checkpoints beyond save_total_limit; the best, where it is kept, stays and does not count. */
 static int checkpoints_prune(struct training *training, int64_t newest, struct error *error)
 {
     const int64_t limit = training->options->output.save_total_limit;
-    const char *directory = training->folder.path;
+    const int64_t best = training->stopping.options->load_best ? training->stopping.best_step : 0;
     int status = STATUS_OK;
     for (bool more = limit > 0; more && !status;) {
         struct file_list list;
-        char path[FOLDER_PATH_BYTES], prefix[FOLDER_PATH_BYTES + 300], aside[FOLDER_PATH_BYTES];
         int64_t oldest = newest, count = 0;
-        status = file_list_read(&list, directory, error);
+        status = file_list_read(&list, training->folder.path, error);
         for (size_t i = 0; i < list.count && !status; i++) {
             const int64_t number = folder_checkpoint(list.name[i]);
-            count += number >= 0;
-            oldest = number >= 0 && number < oldest ? number : oldest;
+            if (number < 0 || (number == best && best != newest))
+                continue;
+            count++;
+            oldest = number < oldest ? number : oldest;
         }
         file_list_free(&list);
         more = count > limit && oldest < newest;
-        if (status || !more)
-            break;
-        snprintf(prefix, sizeof prefix, "%s/.checkpoint-%lld%s", directory, (long long)oldest, FILE_NEW_FOLDER);
-        snprintf(path, sizeof path, "%.3900s/checkpoint-%lld", directory, (long long)oldest);
-        status = file_unique_name(aside, sizeof aside, prefix, error);
-        if (!status && rename(path, aside))
-            status = error_set(error, STATUS_RUNTIME, "%s: cannot be removed: %s", path, strerror(errno));
-        if (!status)
-            status = file_remove_tree(aside, error);
+        if (!status && more)
+            status = checkpoint_remove(training, oldest, error);
     }
     return status;
 }
@@ -81,10 +74,13 @@ int checkpoint_save(struct training *training, int64_t step, struct error *error
     if (!status)
         status = save_begin(training, &folder, path, step, NULL, error);
     if (!status && writes)
-        status = checkpoint_save_state(&training->trainer, &training->log, step, &folder, error);
+        status = checkpoint_save_state(&training->trainer, &training->log, &training->stopping, step, &folder, error);
     if (!status && writes)
         status = save_finish(training, &folder, step, NULL, error);
     folder_abandon(&folder);
+    if (!status && writes)
+        status = best_forget(training, training->superseded_step, error);
+    training->superseded_step = 0;
     if (!status && writes)
         status = checkpoints_prune(training, step, error);
     status = training_agree(training, status, error);
@@ -108,7 +104,7 @@ static cJSON *result_json(const struct training *training, const struct measured
     }
     ok = ok && json_add_int(json, "rows", measured->rows) &&
               json_add_number(json, "change_survives", save_report_survives(report)) &&
-              json_add_int(json, "skipped_steps", training->trainer.nonfinite);
+              json_add_int(json, "skipped_steps", training->trainer.nonfinite) && stopping_add_result(training, json);
     if (ok)
         return json;
     cJSON_Delete(json);
@@ -123,7 +119,12 @@ int model_save(struct training *training, struct error *error)
     struct folder folder;
     struct save_report report;
     struct measured measured = {0};
-    int status = save_begin(training, &folder, training->folder.path, trainer->total_steps, &report, error);
+    int status = best_restore(training, error);
+    if (!status)
+        status = training_agree(training, writes ? stopping_log(training, error) : STATUS_OK, error);
+    if (status)
+        return status;
+    status = save_begin(training, &folder, training->folder.path, training->kept_step, &report, error);
     if (!status)
         status = trainer_reload(trainer, folder.path, error);
     if (!status)
@@ -136,11 +137,13 @@ int model_save(struct training *training, struct error *error)
                            "learning_rate; nothing was saved");
     if (!status && writes) {
         cJSON *result = result_json(training, &measured, &report, error);
-        status = result ? save_finish(training, &folder, trainer->total_steps, result, error) : STATUS_MEMORY;
+        status = result ? save_finish(training, &folder, training->step, result, error) : STATUS_MEMORY;
     }
     folder_abandon(&folder);
     if (!status && writes)
         status = run_folder_finish(&training->folder, error);
+    if (!status && writes)
+        status = best_forget(training, training->stopping.best_step, error);
     status = training_agree(training, status, error);
     if (!status && writes)
         summarize(training, &measured, &report);

@@ -96,6 +96,7 @@ void summarize(struct training *training, const struct measured *measured, const
     const double survives = save_report_survives(report);
     const unsigned roles = trainer->examples.roles;
     struct log *log = &training->run->log;
+    stopping_show(training);
     if (survives < 0.9)
         log_warning(log, "%.1f %% of the change of the weights survives rounding to %s: the folder holds less than was "
                     "trained; --save_dtype float32 keeps all of it", 100 * survives, report->dtype);
@@ -103,7 +104,7 @@ void summarize(struct training *training, const struct measured *measured, const
         log_info(log, "%.1f %% of the change of the weights survives rounding to %s", 100 * survives, report->dtype);
     if (roles & WITH(ROLE_TEMPLATE) && measured->prob[ROLE_TEMPLATE] < 0.5 * training->prob_template)
         log_warning(log, "the template answers became less likely too, P(template) %.4g before the first step and %.4g "
-                    "after the last: the model is damaged rather than made to forget; lower learning_rate",
+                    "in what was saved: the model is damaged rather than made to forget; lower learning_rate",
                     training->prob_template, measured->prob[ROLE_TEMPLATE]);
     char probabilities[160] = "";
     for (int role = 0; role < ROLES; role++)

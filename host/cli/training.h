@@ -2,12 +2,12 @@
 #ifndef FLAT_CLI_TRAINING_H
 #define FLAT_CLI_TRAINING_H
 #include "../train/checkpoint.h"
+#include "../train/early_stopping.h"
 #include "../train/run_folder.h"
 #include "../train/run_log.h"
 #include "../train/run_record.h"
 #include "../util/progress.h"
 #include "train.h"
-
 
 struct training {
     struct invocation *run;
@@ -20,8 +20,11 @@ struct training {
     struct run_record record;
     struct run_log log;
     struct train_eval eval;
+    struct early_stopping stopping;
     double prob_template;     /* of the first step, before any update */
     int64_t step, saved_step; /* made, and in the newest checkpoint */
+    int64_t kept_step;        /* whose model is saved at the end */
+    int64_t superseded_step;  /* the best before this step's, whose checkpoint can go; 0: none */
     char resume[FOLDER_PATH_BYTES], newest[FOLDER_PATH_BYTES]; /* checkpoints: gone on from, and written; "": none */
     double start;
     struct progress progress;
@@ -44,8 +47,29 @@ int output_open(struct training *training, struct error *error);
 int describe_run(struct training *training, struct error *error);
 /* Room on the disk for all that the run will save, before its first step. */
 int space_check(const struct training *training, struct error *error);
+/* Whether save_strategy wants a checkpoint of a step. */
+bool is_save_step(const struct training *training, int64_t step);
+/* Takes checkpoint-<step> out of the run's folder, out of sight first. */
+int checkpoint_remove(struct training *training, int64_t step, struct error *error);
 /* The line of a run that failed also says where it can be gone on from. */
 void name_newest(const struct training *training, int status, struct error *error);
+
+/* train_best.c: takes what was measured at a step in: sets the trainer's `stops`, and superseded_step. All ranks; status is what
+ * each has come to so far. */
+int stopping_look(struct training *training, int64_t step, int status, struct error *error);
+/* Whether the model of this step is the best so far and is to be kept. */
+bool best_is_new(const struct training *training, int64_t step);
+/* On rank 0, of a run that goes on: that the best so far is there. */
+int best_check(const struct training *training, struct error *error);
+/* Brings the best back into the trainer, where it is not there, and says which step that is: kept_step. All ranks. */
+int best_restore(struct training *training, struct error *error);
+/* On rank 0: removes the checkpoint of a best step that is needed no more, unless save_strategy wanted it. */
+int best_forget(struct training *training, int64_t step, struct error *error);
+/* What decided, for run.json; false when memory ran out. */
+bool stopping_add_result(const struct training *training, cJSON *result);
+/* The same as the last line of metrics.jsonl, and for people. */
+int stopping_log(struct training *training, struct error *error);
+void stopping_show(const struct training *training);
 
 /* train_save.c: checkpoint-<step> in the run's folder: the model as it is now, and what a run needs to go on from here. */
 int checkpoint_save(struct training *training, int64_t step, struct error *error);

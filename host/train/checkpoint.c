@@ -58,30 +58,86 @@ int trainer_save_optimizer(struct trainer *trainer, struct folder *folder, struc
     return status;
 }
 
-static int array_load(struct trainer *trainer, const struct safetensors *file, int array, void *piece, struct error *error)
+/* An array of the file, which must be of this model and engine. */
+static int array_find(const struct trainer *trainer, const struct safetensors *file, int array,
+                      const struct safetensors_tensor **found, struct error *error)
 {
     const int64_t elements = model_trainable(&trainer->model).elements;
-    const struct safetensors_tensor *tensor = safetensors_find(file, array_name[array]);
+    const struct safetensors_tensor *tensor = *found = safetensors_find(file, array_name[array]);
     const enum dtype dtype = array_dtype(trainer, array);
-    const size_t size = dtype_size(dtype);
     if (!tensor || tensor->elements != elements || tensor->dtype != (dtype == DTYPE_F64 ? SAFETENSORS_F64 : SAFETENSORS_F32))
         return error_set(error, STATUS_INPUT, "%s/optimizer.safetensors: %s: expected %lld elements of %s; the checkpoint is of "
                          "another model or kind of engine", file->directory, array_name[array], (long long)elements,
                          dtype_name(dtype));
-    int status = STATUS_OK;
-    for (int64_t first = 0, count; first < elements && !status; first += count) {
-        count = elements - first < PIECE ? elements - first : PIECE;
+    return STATUS_OK;
+}
+
+/* A piece of an array to where it belongs. */
+static int piece_write(struct trainer *trainer, int array, int64_t first, int64_t count, const void *piece,
+                       struct error *error)
+{
+    const size_t size = dtype_size(array_dtype(trainer, array));
+    void *const param = model_trainable(&trainer->model).param;
+    if (array)
+        return optimizer_write(trainer, array == 1 ? OPTIMIZER_M : OPTIMIZER_V, first, count, piece, error);
+    if (from_master(trainer, array))
+        return weights_write(&trainer->model, param, first, count, piece, error);
+    return device_copy_in(&trainer->device, (char *)param + (size_t)first * size, piece, (size_t)count * size, error);
+}
+
+static int64_t piece_count(int64_t elements, int64_t first)
+{
+    return elements - first < PIECE ? elements - first : PIECE;
+}
+
+static int array_load(struct trainer *trainer, const struct safetensors *file, int array, void *piece, struct error *error)
+{
+    const size_t size = dtype_size(array_dtype(trainer, array));
+    const struct safetensors_tensor *tensor;
+    int status = array_find(trainer, file, array, &tensor, error);
+    for (int64_t first = 0, count; !status && first < tensor->elements; first += count) {
+        count = piece_count(tensor->elements, first);
         status = safetensors_read_bytes(file, tensor, (uint64_t)first * size, (uint64_t)count * size, piece, error);
-        if (status)
-            break;
-        if (array)
-            status = optimizer_write(trainer, array == 1 ? OPTIMIZER_M : OPTIMIZER_V, first, count, piece, error);
-        else if (from_master(trainer, array))
-            status = weights_write(&trainer->model, model_trainable(&trainer->model).param, first, count, piece, error);
-        else
-            status = device_copy_in(&trainer->device, (char *)model_trainable(&trainer->model).param + (size_t)first * size,
-                                    piece, (size_t)count * size, error);
+        if (!status)
+            status = piece_write(trainer, array, first, count, piece, error);
     }
+    return status;
+}
+
+static int optimizer_file_open(struct safetensors *file, const char *directory, struct error *error)
+{
+    char path[FOLDER_PATH_BYTES];
+    int status = file_join(path, sizeof path, directory, "trainer/optimizer.safetensors", error);
+    return status ? status : safetensors_open_file(file, path, error);
+}
+
+int checkpoint_load_weights(struct trainer *trainer, const char *directory, struct error *error)
+{
+    struct comm *comm = trainer->shards.world.comm;
+    const bool reads = !trainer->shards.world.rank;
+    const int64_t elements = model_trainable(&trainer->model).elements;
+    const size_t size = dtype_size(array_dtype(trainer, 0));
+    struct safetensors file = {0};
+    const struct safetensors_tensor *tensor = NULL;
+    void *piece = memory_array(PIECE, sizeof(double), error);
+    int status = piece ? shards_gather_finish(&trainer->shards, &trainer->model, error) : STATUS_MEMORY;
+    if (!status && reads)
+        status = optimizer_file_open(&file, directory, error);
+    if (!status && reads)
+        status = array_find(trainer, &file, 0, &tensor, error);
+    status = comm_agree(comm, status, error);
+    for (int64_t first = 0, count; first < elements && !status; first += count) {
+        count = piece_count(elements, first);
+        if (reads)
+            status = safetensors_read_bytes(&file, tensor, (uint64_t)first * size, (uint64_t)count * size, piece, error);
+        status = comm_agree(comm, status, error);
+        if (!status)
+            status = comm_broadcast_host(comm, piece, (size_t)count * size, 0, error);
+        if (!status)
+            status = comm_agree(comm, piece_write(trainer, 0, first, count, piece, error), error);
+    }
+    free(piece);
+    safetensors_close(&file);
     return status;
 }
 
@@ -137,8 +193,14 @@ static bool log_add(cJSON *json, const struct run_log *log)
     return ok;
 }
 
-int checkpoint_save_state(const struct trainer *trainer, const struct run_log *log, int64_t step, struct folder *folder,
-                          struct error *error)
+static bool stopping_add(cJSON *json, const struct early_stopping *stopping)
+{
+    cJSON *object = *stopping->set ? cJSON_AddObjectToObject(json, "early_stopping") : NULL;
+    return !*stopping->set || (object && early_stopping_add_state(stopping, object));
+}
+
+int checkpoint_save_state(const struct trainer *trainer, const struct run_log *log, const struct early_stopping *stopping,
+                          int64_t step, struct folder *folder, struct error *error)
 {
     char layout[32];
     struct buffer text = {0};
@@ -148,7 +210,7 @@ int checkpoint_save_state(const struct trainer *trainer, const struct run_log *l
                     json_add_int(json, "nonfinite", trainer->nonfinite) &&
                     json_add_int(json, "nonfinite_in_row", trainer->nonfinite_in_row) &&
                     json_add_int(json, "tokens_seen", trainer->tokens_seen) && json_add_string(json, "layout", layout) &&
-                    log_add(json, log);
+                    stopping_add(json, stopping) && log_add(json, log);
     int status = ok ? json_print_pretty(json, &text, error)
                     : error_set(error, STATUS_MEMORY, "out of host memory while writing a checkpoint");
     if (!status)
@@ -174,11 +236,11 @@ static int count_get(const cJSON *json, const char *directory, const char *key, 
     return error_set(error, STATUS_INPUT, "%s/trainer/state.json: %s: expected a count", directory, key);
 }
 
-int checkpoint_load(struct trainer *trainer, const char *directory, struct error *error)
+/* What state.json says of the run, but for its log. */
+static int counters_load(struct trainer *trainer, struct early_stopping *stopping, const char *directory, struct error *error)
 {
-    char path[FOLDER_PATH_BYTES], layout[32];
+    char layout[32];
     const char *written = "";
-    struct safetensors file = {0};
     int64_t nonfinite_in_row = 0;
     cJSON *json = state_read(directory, error);
     if (!json)
@@ -198,12 +260,19 @@ int checkpoint_load(struct trainer *trainer, const char *directory, struct error
     if (!status && (strcmp(layout, written) || trainer->first_step > trainer->total_steps))
         status = error_set(error, STATUS_USAGE, "resume_from_checkpoint: %s is of another model, other adapters or a longer run",
                            directory);
+    if (!status && *stopping->set)
+        status = early_stopping_get_state(stopping, json_member(json, "early_stopping"), directory, error);
     trainer->nonfinite_in_row = (int)nonfinite_in_row;
     cJSON_Delete(json);
+    return status;
+}
+
+int checkpoint_load(struct trainer *trainer, struct early_stopping *stopping, const char *directory, struct error *error)
+{
+    struct safetensors file = {0};
+    int status = counters_load(trainer, stopping, directory, error);
     if (!status)
-        status = file_join(path, sizeof path, directory, "trainer/optimizer.safetensors", error);
-    if (!status)
-        status = safetensors_open_file(&file, path, error);
+        status = optimizer_file_open(&file, directory, error);
     void *piece = status ? NULL : memory_array(PIECE, sizeof(double), error);
     if (!status && !piece)
         status = STATUS_MEMORY;

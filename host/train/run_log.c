@@ -150,9 +150,17 @@ int run_log_step(struct run_log *log, const struct trainer *trainer, const struc
     *mean = window_mean(log);
     if (!ends)
         return STATUS_OK;
+    return run_log_end_window(log, trainer, error);
+}
+
+int run_log_end_window(struct run_log *log, const struct trainer *trainer, struct error *error)
+{
+    const struct step_record mean = window_mean(log);
+    if (!log->in_window)
+        return STATUS_OK;
     log->window = (struct step_record){0};
     log->in_window = log->skipped_in_window = 0;
-    return window_write(log, trainer, mean, error);
+    return window_write(log, trainer, &mean, error);
 }
 
 /* ---- trainer_state.json ------------------------------------------------------------------------------------------ */
@@ -171,8 +179,8 @@ static bool summary_add(cJSON *history, const struct run_log *log, int64_t first
            json_add_number(last, "train_steps_per_second", seconds > 0 ? (double)(step - first_step) / seconds : 0);
 }
 
-int run_log_save_state(const struct run_log *log, const struct trainer *trainer, int64_t step, double seconds,
-                       struct folder *folder, struct error *error)
+int run_log_save_state(const struct run_log *log, const struct trainer *trainer, const struct early_stopping *stopping,
+                       int64_t step, double seconds, struct folder *folder, struct error *error)
 {
     const struct train_options *options = trainer->options;
     const double epoch = (double)step / trainer->steps_per_epoch;
@@ -190,7 +198,9 @@ int run_log_save_state(const struct run_log *log, const struct trainer *trainer,
               json_add_int(json, "logging_steps", options->output.logging_steps) &&
               json_add_int(json, "num_input_tokens_seen", trainer->tokens_seen) &&
               json_add_bool(json, "is_local_process_zero", true) && json_add_bool(json, "is_world_process_zero", true);
-    if (ok && step == trainer->total_steps)
+    if (ok && stopping->best_step)
+        ok = json_add_number(json, "best_metric", stopping->best);
+    if (ok && (step == trainer->total_steps || stopping->reason))
         ok = summary_add(history, log, trainer->first_step, step, epoch, seconds);
     if (!status && !ok)
         status = error_set(error, STATUS_MEMORY, "out of host memory while writing trainer_state.json");

@@ -8,6 +8,7 @@
 #ifndef FLAT_TRAIN_RUN_LOG_H
 #define FLAT_TRAIN_RUN_LOG_H
 #include "../util/memory.h"
+#include "early_stopping.h"
 #include "trainer.h"
 
 struct run_log {
@@ -29,11 +30,13 @@ int run_log_open(struct run_log *log, const char *directory, struct error *error
 /* Takes a step in; *mean is what its window comes to so far. The window is written when it `ends`. */
 int run_log_step(struct run_log *log, const struct trainer *trainer, const struct step_record *record, bool ends,
                  struct step_record *mean, struct error *error);
+/* Writes the window that is open, if there is one. */
+int run_log_end_window(struct run_log *log, const struct trainer *trainer, struct error *error);
 /* Appends whole lines to metrics.jsonl. */
 int run_log_add(struct run_log *log, const struct buffer *lines, struct error *error);
 /* trainer_state.json into a folder that is being made, after so many steps and seconds. */
-int run_log_save_state(const struct run_log *log, const struct trainer *trainer, int64_t step, double seconds,
-                       struct folder *folder, struct error *error);
+int run_log_save_state(const struct run_log *log, const struct trainer *trainer, const struct early_stopping *stopping,
+                       int64_t step, double seconds, struct folder *folder, struct error *error);
 void run_log_close(struct run_log *log);
 
 #endif

@@ -297,15 +297,15 @@ static int step_compute(struct trainer *trainer, const struct epoch *epoch, stru
 /* The ranks go on together, or end together: with the error of one of them, or because a signal came to one. */
 static int boundary_agree(struct trainer *trainer, const struct step_record *record, int status, struct error *error)
 {
-    enum { FAILED = 1 << 16 }; /* above every signal */
+    enum { STOPS = 1 << 15, FAILED = 1 << 16 }; /* above every signal: a run that is done needs no checkpoint */
     struct comm *comm = trainer->shards.world.comm;
-    int64_t verdict = status ? FAILED : interrupt_pending();
+    int64_t verdict = status ? FAILED : trainer->stops ? STOPS : interrupt_pending();
     int agreed = comm_max(comm, &verdict, error);
     if (agreed)
         return agreed;
     if (verdict == FAILED)
         return comm_agree(comm, status, error);
-    if (verdict && record->step < record->total_steps)
+    if (verdict && verdict != STOPS && record->step < record->total_steps)
         return error_set(error, STATUS_SIGNAL, "stopped by %s after step %lld of %lld",
                          interrupt_name((int)verdict), (long long)record->step, (long long)record->total_steps);
     return STATUS_OK;

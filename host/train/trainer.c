@@ -165,14 +165,14 @@ int trainer_run(struct trainer *trainer, trainer_hook hook, void *user, void (*w
 {
     int status = STATUS_OK;
     const int64_t first = trainer->first_step / trainer->steps_per_epoch;
-    for (int64_t number = first; number < trainer->epochs && !status; number++) {
+    for (int64_t number = first; number < trainer->epochs && !status && !trainer->stops; number++) {
         struct epoch epoch;
         status = epoch_build(&epoch, &trainer->examples, (int)number, error);
         if (status)
             return trainer_abort(trainer, status, error);
         reference_apply(&trainer->reference, &epoch);
         const int begin = number == first ? (int)(trainer->first_step % trainer->steps_per_epoch) : 0;
-        for (int step = begin; step < trainer->steps_per_epoch && !status; step++) {
+        for (int step = begin; step < trainer->steps_per_epoch && !status && !trainer->stops; step++) {
             if (number * trainer->steps_per_epoch + step >= trainer->total_steps)
                 break;
             status = step_run(trainer, &epoch, (int)number, step, hook, user, warn, error);

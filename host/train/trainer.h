@@ -67,6 +67,7 @@ struct trainer {
     int nonfinite_in_row;
     int64_t nonfinite;
     int64_t tokens_seen;
+    bool stops;                    /* set by the hook, on all ranks: no more steps are made after this one */
     bool aborted;                  /* this rank failed where the others could not be asked; they were ended */
 };
 
@@ -80,7 +81,7 @@ int trainer_prepare(struct trainer *trainer, const struct train_options *options
 /* Takes over an open device of that dtype, allocates, loads the weights. trainer_free closes the device. cuda_graphs
  * has no effect on an engine without graphs. */
 int trainer_start(struct trainer *trainer, const struct device *device, struct error *error);
-/* All steps. Three non-finite steps in a row: STATUS_NONFINITE. A signal (interrupt.h) ends the run after a step, with
+/* All steps, or those until the hook sets `stops`. Three non-finite steps in a row: STATUS_NONFINITE. A signal (interrupt.h) ends the run after a step, with
  * STATUS_SIGNAL. warn(user, text) gets warnings. A failure is that of all ranks, unless `aborted`. */
 int trainer_run(struct trainer *trainer, trainer_hook hook, void *user, void (*warn)(void *user, const char *text),
                 struct error *error);

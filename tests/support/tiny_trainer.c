@@ -66,7 +66,7 @@ static int checkpoint_write(const struct tiny_training *run, int64_t step, struc
         return status;
     status = trainer_save_checkpoint(run->trainer, &folder, "tiny", error);
     if (!status)
-        status = checkpoint_save_state(run->trainer, &log, step, &folder, error);
+        status = checkpoint_save_state(run->trainer, &log, &(struct early_stopping){0}, step, &folder, error);
     if (!status)
         status = folder_publish(&folder, FOLDER_KEEP_FOREIGN, NULL, error);
     folder_abandon(&folder);
@@ -139,7 +139,7 @@ void tiny_train(struct tiny_training *run, const char *directory)
     if (run->resume) {
         char path[600];
         snprintf(path, sizeof path, "%s/%s", directory, run->resume);
-        if (checkpoint_load(&trainer, path, &error))
+        if (checkpoint_load(&trainer, &(struct early_stopping){0}, path, &error))
             fail_msg("%s", error.text);
     }
     run->count = model_trainable(&trainer.model).elements;
@@ -148,6 +148,12 @@ void tiny_train(struct tiny_training *run, const char *directory)
         run->start = run->calls_read();
     if (trainer_run(&trainer, step_keep, run, warning_fail, &error))
         fail_msg("%s: %s", run->engine, error.text);
+    if (run->restore) {
+        char path[600];
+        snprintf(path, sizeof path, "%s/%s", directory, run->checkpoint);
+        if (checkpoint_load_weights(&trainer, path, &error))
+            fail_msg("%s", error.text);
+    }
     run->after = weights_copy(&trainer, run->count);
     if (run->save && trainer_save(&trainer, out, &error))
         fail_msg("%s", error.text);

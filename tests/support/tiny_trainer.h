@@ -18,6 +18,7 @@ struct tiny_training {
     const char *checkpoint;   /* folder under it for a checkpoint after step checkpoint_at; NULL: none */
     int checkpoint_at;
     const char *resume;       /* such a folder to go on from; NULL: from the beginning */
+    bool restore;             /* bring the weights of `checkpoint` back at the end */
     /* what came of it */
     struct step_record record[TINY_STEPS_MAX];
     struct emu_calls start, calls[TINY_STEPS_MAX]; /* before and at the end of each step; zeros outside the emulation */

@@ -1,5 +1,6 @@
 /* test_checkpoint.c - a run that goes on from a checkpoint ends with the bits of one that was not interrupted, on each kind of
- * engine: with float weights and with master weights beside bf16, eager and with graphs, the whole model and adapters.
+ * engine: with float weights and with master weights beside bf16, eager and with graphs, the whole model and adapters; the
+ * weights of a checkpoint come back as they were.
  */
 #include "../support/temporary.h"
 
@@ -62,8 +63,33 @@ static void test_adapters(void **state)
     check("emu-bf16", DTYPE_BF16, 3, true, "--lora.r", "2");
 }
 
+/* After six steps, the weights of step 2: those of a run that ends there. */
+static void test_restore(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *engine, *form, *value;
+        enum dtype dtype;
+    } cases[] = {{"cpu", NULL, NULL, DTYPE_F32}, {"emu-bf16", NULL, NULL, DTYPE_BF16}, {"emu-bf16", "--lora.r", "2", DTYPE_BF16}};
+    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+        struct tiny_training run = {.engine = cases[c].engine, .dtype = cases[c].dtype, .steps = 6, .checkpoint = "kept",
+                                    .checkpoint_at = 2, .restore = true, .model = cases[c].form ? "base" : NULL,
+                                    .settings = {cases[c].form, cases[c].value}};
+        struct tiny_training ends = run;
+        ends.steps = 2, ends.checkpoint = NULL, ends.restore = false;
+        directory_remove(temporary_path("kept"));
+        tiny_train(&run, temporary);
+        tiny_train(&ends, temporary);
+        assert_int_equal(run.count, ends.count);
+        assert_memory_equal(run.after, ends.after, (size_t)run.count * sizeof(float));
+        training_free(&run);
+        training_free(&ends);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_engines), cmocka_unit_test(test_adapters)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_engines), cmocka_unit_test(test_adapters),
+                                       cmocka_unit_test(test_restore)};
     return cmocka_run_group_tests(tests, make, temporary_remove);
 }

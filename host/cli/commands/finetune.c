@@ -21,6 +21,7 @@ static const struct command_group groups[] = {
     {&trainer_option_group, offsetof(struct train_command_options, train.trainer)},
     {&device_option_group, offsetof(struct train_command_options, train.device)},
     {&train_eval_option_group, offsetof(struct train_command_options, eval)},
+    {&early_stopping_option_group, offsetof(struct train_command_options, stopping)},
     {&save_option_group, offsetof(struct train_command_options, train.output)},
     {&log_option_group, offsetof(struct train_command_options, log)},
     {NULL, 0},

@@ -12,7 +12,8 @@
 
 struct plan_options {
     struct train_options train;
-    struct train_eval_options eval;       /* taken because a run's config has them, as the next */
+    struct train_eval_options eval; /* taken because a run's config has them, as the next two */
+    struct early_stopping_options stopping;
     struct final_eval_options final_eval;
     struct launcher_options launcher; /* how many ranks where world_size is not given; none is started */
     struct log_options log;
@@ -53,6 +54,7 @@ static const struct command_group groups[] = {
     {&trainer_option_group, offsetof(struct plan_options, train.trainer)},
     {&device_option_group, offsetof(struct plan_options, train.device)},
     {&train_eval_option_group, offsetof(struct plan_options, eval)},
+    {&early_stopping_option_group, offsetof(struct plan_options, stopping)},
     {&final_eval_option_group, offsetof(struct plan_options, final_eval)},
     {&save_option_group, offsetof(struct plan_options, train.output)},
     {&log_option_group, offsetof(struct plan_options, log)},
