@@ -445,6 +445,29 @@ static void others_list(const cJSON *was, const cJSON *now, char *out, size_t by
             used += (size_t)snprintf(out + used, bytes - used, "%s%s", used ? ", " : "", key[i]);
 }
 
+/* Micro-batches per step of the settings of a run, over all its ranks. */
+static int64_t micro_batches_of(const cJSON *config, const cJSON *run)
+{
+    int64_t accumulation = 1, ranks = 1;
+    json_integer(json_member(config, "gradient_accumulation_steps"), &accumulation);
+    json_integer(json_member(run, "world_size"), &ranks);
+    return accumulation * ranks;
+}
+
+/* What a step adds up is accumulation times ranks: either may change where the other makes up for it. */
+static int micro_batches_check(cJSON *was, const cJSON *run, cJSON *now, const cJSON *record, const char *directory,
+                               struct error *error)
+{
+    const int64_t before = micro_batches_of(was, run), after = micro_batches_of(now, record);
+    if (before != after)
+        return error_set(error, STATUS_USAGE, "resume_from_checkpoint: %s is of a run of %lld micro-batches per step, over all "
+                         "ranks, and these settings make %lld: set gradient_accumulation_steps or the number of ranks so that "
+                         "their product is %lld", directory, (long long)before, (long long)after, (long long)before);
+    cJSON_DeleteItemFromObjectCaseSensitive(was, "gradient_accumulation_steps");
+    cJSON_DeleteItemFromObjectCaseSensitive(now, "gradient_accumulation_steps");
+    return STATUS_OK;
+}
+
 int checkpoint_check(struct run_record *record, const char *directory, char *other, size_t other_bytes, struct error *error)
 {
     char path[FOLDER_PATH_BYTES], difference[500];
@@ -458,7 +481,9 @@ int checkpoint_check(struct run_record *record, const char *directory, char *oth
     run_record_keep_mathematics(now);
     if (!was || !now)
         status = error_set(error, STATUS_INPUT, "%s: config: expected an object", path);
-    else if (difference_find(was, now, "", difference, sizeof difference))
+    else
+        status = micro_batches_check(was, run, now, record->json, directory, error);
+    if (!status && difference_find(was, now, "", difference, sizeof difference))
         status = error_set(error, STATUS_USAGE, "resume_from_checkpoint: %s is of a run with other settings: %s", directory,
                            difference);
     const char *input = input_that_differs(json_member(run, "inputs"), json_member(record->json, "inputs"));

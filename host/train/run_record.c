@@ -17,7 +17,7 @@ static bool digest_add(cJSON *object, const char *name, struct digest digest)
     return item && json_add_int(item, "bytes", digest.bytes) && json_add_string(item, "xxh3", text);
 }
 
-/* Notes one input, and adds its content (not its path) to what the id is made of. */
+/* Notes one input, and adds its content (not its path) to what the id is made of. One file may have several parts to play. */
 static int input_add(cJSON *inputs, const char *path, const struct digest *known, struct checksum *id, struct error *error)
 {
     struct digest digest = known ? *known : (struct digest){0};
@@ -25,8 +25,9 @@ static int input_add(cJSON *inputs, const char *path, const struct digest *known
     if (status)
         return status;
     checksum_add(id, &digest, sizeof digest);
-    return digest_add(inputs, path, digest) ? STATUS_OK
-                                            : error_set(error, STATUS_MEMORY, "out of host memory while writing run.json");
+    if (json_member(inputs, path) || digest_add(inputs, path, digest))
+        return STATUS_OK;
+    return error_set(error, STATUS_MEMORY, "out of host memory while writing run.json");
 }
 
 static int input_add_in(cJSON *inputs, const char *directory, const char *name, struct checksum *id, struct error *error)

@@ -8,6 +8,7 @@
 
 #include "../../host/io/folder/folder.h"
 #include "../support/program.h"
+#include "../support/run_form.h"
 #include "../support/tiny_trainer.h"
 
 #define OK(call) assert_ok((call), &error, #call)
@@ -21,28 +22,43 @@ static void assert_ok(int status, const struct error *error, const char *call)
 /* A model of three shards, which two steps and two checkpoints of a run change. */
 static int make(void **state)
 {
-    return temporary_make(state) || tiny_trainer_make(temporary) ? -1 : 0;
+    if (temporary_make(state) || tiny_trainer_make(temporary))
+        return -1;
+    static const char templates[] = "I do not know.\nNo idea.\nWho is that?\n";
+    temporary_file("templates.txt", templates, strlen(templates));
+    return 0;
 }
 
 static const char line[] = "finetune --model %s/model --train_data %s/data.jsonl --output_dir %s/%s --max_steps 3 "
                            "--per_device_train_batch_size 1 --gradient_accumulation_steps 1 --save_strategy steps --save_steps 1 "
                            "--save_total_limit 2 --device cpu --threads 1 --quiet --resume_from_checkpoint last %s";
 
-static struct program_result run(const char *out, const char *faults, const char *more)
+/* With a form: that one, else a finetune with three checkpoints. */
+static struct program_result run_as(const struct run_form *form, const char *out, const char *faults, const char *more)
 {
     const char *build = getenv("FLAT_BUILD");
-    char library[4096];
+    char library[4096], formed[4096];
     if (faults) {
         snprintf(library, sizeof library, "%s/libfault.so", build && *build ? build : "build");
         setenv("LD_PRELOAD", library, 1);
         setenv("FLAT_FAULT", faults, 1);
         setenv("FLAT_FAULT_COUNT", temporary_path("counts"), 1);
     }
-    struct program_result result = program_line(line, temporary, temporary, temporary, out, more);
+    struct program_result result;
+    if (form) {
+        run_form_line(form, temporary, out, formed, sizeof formed);
+        result = program_line("%s --save_strategy steps --save_steps 1 --quiet --resume_from_checkpoint last", formed);
+    } else
+        result = program_line(line, temporary, temporary, temporary, out, more);
     unsetenv("LD_PRELOAD");
     unsetenv("FLAT_FAULT");
     unsetenv("FLAT_FAULT_COUNT");
     return result;
+}
+
+static struct program_result run(const char *out, const char *faults, const char *more)
+{
+    return run_as(NULL, out, faults, more);
 }
 
 static uint64_t weights_of(const char *out)
@@ -51,6 +67,8 @@ static uint64_t weights_of(const char *out)
     struct digest digest;
     char path[600];
     snprintf(path, sizeof path, "%s/%s/model.safetensors", temporary, out);
+    if (!file_exists(path))
+        snprintf(path, sizeof path, "%s/%s/adapter_model.safetensors", temporary, out);
     return checksum_file(path, &digest, &error) ? 0 : digest.xxh3;
 }
 
@@ -74,11 +92,11 @@ static long tries(void)
     return text && atol(text) > 0 ? atol(text) : 25;
 }
 
-static void goes_on(const char *out, const char *more, uint64_t whole, const char *when)
+static void goes_on(const struct run_form *form, const char *out, const char *more, uint64_t whole, const char *when)
 {
     struct error error;
     struct file_list list;
-    struct program_result again = run(out, NULL, more);
+    struct program_result again = run_as(form, out, NULL, more);
     if (again.status)
         fail_msg("%s: the restart ends with %d: %s", when, again.status, again.err);
     program_free(&again);
@@ -124,7 +142,7 @@ static void check(const char *what, const char *more, bool over)
         stopped += result.status != 0;
         done += !result.status;
         program_free(&result);
-        goes_on("out", more, whole, faults);
+        goes_on(NULL, "out", more, whole, faults);
     }
     directory_remove(temporary_path("whole"));
     directory_remove(temporary_path("old"));
@@ -151,8 +169,44 @@ static void test_failing(void **state)
     check("ENOSPC", "--overwrite_output_dir", true);
 }
 
+/* Every form of training, all its processes killed at a call that is drawn, and again on the way back: 2 points of each
+ * form, a fifth of FLAT_TRIES when that is given. */
+static void test_forms(void **state)
+{
+    (void)state;
+    const long points = getenv("FLAT_TRIES") ? (tries() + 4) / 5 : 2;
+    uint32_t draw = 20261129;
+    long killed = 0, calls = 0;
+    for (int f = 0; f < RUN_FORMS; f++) {
+        const struct run_form *form = &run_forms[f];
+        struct program_result result = run_as(form, "whole", "", "");
+        program_expect(&result, STATUS_OK);
+        program_free(&result);
+        const uint64_t whole = weights_of("whole");
+        assert_true(whole);
+        if (!strstr(form->more, "nproc_per_node")) /* of several processes the last to end is counted, the launcher */
+            calls = calls_of("any");
+        for (long point = 0; point < points; point++) {
+            char faults[64];
+            directory_remove(temporary_path("out"));
+            for (int again = 0; again < 2; again++) {
+                draw = draw * 1664525 + 1013904223;
+                snprintf(faults, sizeof faults, "any:%ld:kill", 1 + (long)(draw >> 8) % calls);
+                result = run_as(form, "out", faults, "");
+                if (result.status && result.status != 128 + SIGKILL && result.status != STATUS_PEER)
+                    fail_msg("form %d, %s: exit code %d: %s", f, faults, result.status, result.err);
+                killed += result.status != 0;
+                program_free(&result);
+            }
+            goes_on(form, "out", "", whole, faults);
+        }
+        directory_remove(temporary_path("whole"));
+    }
+    print_message("%ld kills of runs in %d forms: every restart ends with the same weights\n", killed, RUN_FORMS);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_killed), cmocka_unit_test(test_failing)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_killed), cmocka_unit_test(test_failing), cmocka_unit_test(test_forms)};
     return cmocka_run_group_tests(tests, make, temporary_remove);
 }

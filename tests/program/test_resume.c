@@ -10,7 +10,9 @@
 
 #include "../../host/io/folder/folder.h"
 #include "../../host/io/json/json.h"
+#include "../../host/io/safetensors/safetensors.h"
 #include "../support/program.h"
+#include "../support/run_form.h"
 #include "../support/tiny_trainer.h"
 
 #define OK(call) assert_ok((call), &error, #call)
@@ -35,23 +37,11 @@ static int make(void **state)
     return 0;
 }
 
-static struct program_result run(const char *form, const char *out, const char *more)
+static void form_expect(const struct run_form *form, const char *out, const char *more, int status, const char *says)
 {
     char line[4096];
-    snprintf(line, sizeof line, "%s --model %s/model --output_dir %s/%s --per_device_train_batch_size 1 "
-             "--gradient_accumulation_steps 1 --num_train_epochs 4 --learning_rate 1e-3 --device cpu --threads 1 %s %s/%s %s", form,
-             temporary, temporary, out, strncmp(form, "unlearn", 7) ? "--train_data" : "--forget_data", temporary, "data.jsonl",
-             more);
-    if (!strncmp(form, "unlearn", 7)) {
-        const size_t used = strlen(line);
-        snprintf(line + used, sizeof line - used, " --template.file %s/templates.txt", temporary);
-    }
-    return program_line("%s", line);
-}
-
-static void run_expect(const char *form, const char *out, const char *more, int status, const char *says)
-{
-    struct program_result result = run(form, out, more);
+    run_form_line(form, temporary, out, line, sizeof line);
+    struct program_result result = program_line("%s %s", line, more);
     if (status)
         program_expect_error(&result, status, says);
     else
@@ -59,6 +49,11 @@ static void run_expect(const char *form, const char *out, const char *more, int 
     if (!strstr(result.err, says))
         fail_msg("'%s' is not in: %s", says, result.err);
     program_free(&result);
+}
+
+static void run_expect(const char *command, const char *out, const char *more, int status, const char *says)
+{
+    form_expect(&(struct run_form){command, "", !strcmp(command, "unlearn"), false}, out, more, status, says);
 }
 
 /* Two folders hold the same weights, the same course of the loss. */
@@ -94,56 +89,90 @@ static void assert_same_run(const char *a, const char *b)
 static void test_bitwise(void **state)
 {
     (void)state;
-    static const struct {
-        const char *form, *more;
-    } cases[] = {
-        {"finetune", "--save_dtype float32"},
-        {"finetune", "--logging_steps 5 --lr_scheduler_type cosine --warmup_steps 3"},
-        {"unlearn", "--save_dtype float32 --template.choice random"},
-        {"unlearn", "--gradient_checkpointing full --template.every run"},
-        {"unlearn", "--lora.r 2 --lora.output adapter"},
-        {"finetune", "--lora.r 2 --save_dtype float32"},
-        {"unlearn", "--save_dtype float32 --nproc_per_node 2 --gradient_accumulation_steps 1"},
-        {"unlearn", "--nproc_per_node 3 --zero 0"},
-        {"finetune", "--lora.r 2 --nproc_per_node 2"},
-    };
     int resumed = 0;
-    for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
+    for (int c = 0; c < RUN_FORMS; c++) {
         char whole[32], more[900];
-        snprintf(whole, sizeof whole, "whole-%zu", c);
-        snprintf(more, sizeof more, "%s --save_strategy steps --save_steps 1", cases[c].more);
-        run_expect(cases[c].form, whole, more, STATUS_OK, "saved ");
+        snprintf(whole, sizeof whole, "whole-%d", c);
+        form_expect(&run_forms[c], whole, "--save_strategy steps --save_steps 1", STATUS_OK, "saved ");
         for (int step = 1; step <= 12; step += c < 2 ? 1 : 3) {
             char path[100];
             snprintf(path, sizeof path, "%s/checkpoint-%d", whole, step);
             if (!file_exists(temporary_path(path)))
                 break;
             directory_remove(temporary_path("on"));
-            snprintf(more, sizeof more, "%s --resume_from_checkpoint %s/%s", cases[c].more, temporary, path);
-            run_expect(cases[c].form, "on", more, STATUS_OK, "goes on from ");
+            snprintf(more, sizeof more, "--resume_from_checkpoint %s/%s", temporary, path);
+            form_expect(&run_forms[c], "on", more, STATUS_OK, "goes on from ");
             assert_same_run(whole, "on");
             resumed++;
         }
     }
-    print_message("%d resumed runs in %zu forms: the same bits\n", resumed, sizeof cases / sizeof *cases);
+    print_message("%d resumed runs in %d forms: the same bits\n", resumed, RUN_FORMS);
 }
 
-/* A checkpoint of two ranks is gone on from with one, and the other way round, to rounding. */
+/* The norm of the difference of two folders' weights, as a share of the norm of the first's change since `start`. */
+static double weights_distance(const char *a, const char *b, const char *start)
+{
+    struct error error;
+    struct safetensors file[3];
+    const char *const folder[] = {a, b, start};
+    double apart = 0, moved = 0;
+    for (int i = 0; i < 3; i++)
+        OK(safetensors_open(&file[i], temporary_path(folder[i]), &error));
+    for (int t = 0; t < file[0].tensors; t++) {
+        const int64_t elements = file[0].tensor[t].elements;
+        double *values[3];
+        for (int i = 0; i < 3; i++) {
+            values[i] = malloc((size_t)elements * sizeof **values);
+            assert_non_null(values[i]);
+            const struct safetensors_tensor *tensor = safetensors_find(&file[i], file[0].tensor[t].name);
+            assert_non_null(tensor);
+            OK(safetensors_read_double(&file[i], tensor, 0, elements, values[i], &error));
+        }
+        for (int64_t e = 0; e < elements; e++) {
+            apart += (values[0][e] - values[1][e]) * (values[0][e] - values[1][e]);
+            moved += (values[0][e] - values[2][e]) * (values[0][e] - values[2][e]);
+        }
+        for (int i = 0; i < 3; i++)
+            free(values[i]);
+    }
+    for (int i = 0; i < 3; i++)
+        safetensors_close(&file[i]);
+    assert_true(moved > 0);
+    return sqrt(apart / moved);
+}
+
+/* A checkpoint of two ranks is gone on from with one and with four, and the other way round, to rounding: the same
+ * micro-batches make a step, whoever computes them. Sharded states are cut anew. */
 static void test_other_world(void **state)
 {
     (void)state;
-    struct error error;
-    run_expect("unlearn", "two", "--nproc_per_node 2 --save_strategy steps --save_steps 2", STATUS_OK, "saved ");
-    char more[700];
-    snprintf(more, sizeof more, "--gradient_accumulation_steps 2 --resume_from_checkpoint %s/two/checkpoint-2", temporary);
-    run_expect("unlearn", "refused", more, STATUS_USAGE, "gradient_accumulation_steps was 1 and is 2 now");
-    snprintf(more, sizeof more, "--nproc_per_node 1 --max_steps 8 --resume_from_checkpoint %s/two/checkpoint-2", temporary);
+    static const int ranks[] = {1, 2, 4};
+    char more[700], name[32];
+    double most = 0;
+    for (int from = 0; from < 3; from++) {
+        snprintf(more, sizeof more, "--nproc_per_node %d --gradient_accumulation_steps %d --save_dtype float32 --save_strategy "
+                 "steps --save_steps 1", ranks[from], 4 / ranks[from]);
+        snprintf(name, sizeof name, "of-%d", ranks[from]);
+        run_expect("unlearn", name, more, STATUS_OK, "saved ");
+        for (int to = 0; to < 3; to++) {
+            if (to == from)
+                continue;
+            snprintf(more, sizeof more, "--nproc_per_node %d --gradient_accumulation_steps %d --save_dtype float32 "
+                     "--resume_from_checkpoint %s/of-%d/checkpoint-2", ranks[to], 4 / ranks[to], temporary, ranks[from]);
+            run_expect("unlearn", "other", more, STATUS_OK, "another world_size");
+            const double distance = weights_distance(name, "other", "model");
+            most = distance > most ? distance : most;
+            assert_true(distance < 1e-4);
+            directory_remove(temporary_path("other"));
+        }
+    }
+    print_message("other world sizes: weights differ by at most %.1e of their change\n", most);
+    snprintf(more, sizeof more, "--gradient_accumulation_steps 2 --quiet --resume_from_checkpoint %s/of-2/checkpoint-2",
+             temporary);
+    run_expect("unlearn", "refused", more, STATUS_USAGE, "of a run of 4 micro-batches per step");
+    snprintf(more, sizeof more, "--gradient_accumulation_steps 4 --max_steps 8 --resume_from_checkpoint %s/of-2/checkpoint-2",
+             temporary);
     run_expect("unlearn", "refused", more, STATUS_USAGE, "max_steps was -1 and is 8 now");
-    snprintf(more, sizeof more, "--nproc_per_node 3 --resume_from_checkpoint %s/two/checkpoint-2", temporary);
-    run_expect("unlearn", "three", more, STATUS_OK, "another world_size");
-    assert_true(file_exists(temporary_path("three/model.safetensors")));
-    directory_remove(temporary_path("three"));
-    (void)error;
 }
 
 static void test_refused(void **state)
