@@ -11,6 +11,7 @@
 #include "../attention.h"
 #include "../cache.h"
 #include "../cast.h"
+#include "../divergence.h"
 #include "../embedding.h"
 #include "../linear.h"
 #include "../logprob.h"
@@ -27,7 +28,7 @@
 extern "C" {
 #endif
 
-#define ENGINE_ABI 6
+#define ENGINE_ABI 7
 
 /* Slots of mark. */
 enum { ENGINE_MARKS = 1024 };
@@ -54,6 +55,7 @@ struct engine_graph;
     X(activation_backward, activation_backward_args)                                                          \
     X(logprob_forward, logprob_args)                                                                          \
     X(row_statistics, row_statistics_args)                                                                    \
+    X(divergence_forward, divergence_args)                                                                    \
     X(row_scale, row_scale_args)                                                                              \
     X(cast, cast_args)                                                                                        \
     X(sequence_loss, sequence_args)                                                                           \
