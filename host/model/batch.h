@@ -27,6 +27,7 @@ struct batch_sequence {
     int32_t length, answer_begin;
     int32_t role;     /* enum role of loss/method.h; below SEQUENCE_ROLES */
     double reference; /* its log-probability under the reference model; 0 where none is asked for */
+    int32_t lead;     /* so many of its first targets are not of the answer: all positions are read (examples.h) */
 };
 
 /* What has one key lies together: entries row[begin[i] .. begin[i+1]) have key[i], in ascending order. So sums over what

@@ -145,7 +145,7 @@ struct sequence_args model_sequence_args(const struct model *model, const struct
                                   .logprob = head->logprob,
                                   .p = head->p,
                                   .q = head->q,
-                                  .row_value = model->rest_entropy ? head->rest : NULL,
+                                  .row_value = head->row_value,
                                   .logprob_sum = head->logprob_sum,
                                   .prob_sum = head->prob_sum,
                                   .slope_prob = head->slope_prob,
@@ -374,8 +374,14 @@ int model_forward(struct model *model, const struct batch *batch, struct error *
 int model_forward_by_layer(struct model *model, const struct batch *batch, model_layer_hook hook, void *user,
                            struct error *error)
 {
+    int status = model_forward_logits(model, batch, hook, user, error);
+    return status ? status : model_forward_targets(model, batch, NULL, 0, error);
+}
+
+int model_forward_logits(struct model *model, const struct batch *batch, model_layer_hook hook, void *user,
+                         struct error *error)
+{
     const struct model_config *c = &model->config;
-    struct head_activations *h = &model->head;
     int status = hook ? hook(user, -1, error) : STATUS_OK;
     if (!status)
         status = model_forward_body(model, batch, error);
@@ -391,9 +397,73 @@ int model_forward_by_layer(struct model *model, const struct batch *batch, model
     }
     if (!status && hook)
         status = hook(user, (int)c->num_hidden_layers, error);
-    if (!status)
-        status = model_forward_head(model, batch->device.target_row, batch->targets, error);
-    if (!status && model->rest_entropy)
+    return status ? status : model_forward_head(model, batch->device.target_row, batch->targets, error);
+}
+
+/* Entry i of an array of a type. */
+static void *entry(void *array, enum dtype dtype, int64_t i)
+{
+    return array ? (char *)array + (size_t)i * dtype_size(dtype) : NULL;
+}
+
+/* Log-probabilities of target rows [begin, end), and p - onehot. */
+static int rows_logprob(struct model *model, const struct batch *batch, int32_t begin, int32_t end, struct error *error)
+{
+    const int64_t vocab = model->config.vocab_size;
+    const enum dtype stat = dtype_stat(model->dtype);
+    struct head_activations *h = &model->head;
+    if (begin == end)
+        return STATUS_OK;
+    return device_run(model->device, error, logprob_forward,
+                      &((struct logprob_args){.dtype = model->logits_dtype,
+                                              .rows = end - begin,
+                                              .cols = vocab,
+                                              .stride = vocab,
+                                              .logits = entry(h->logits, model->logits_dtype, begin * vocab),
+                                              .targets = batch->device.target + begin,
+                                              .logprob = entry(h->logprob, stat, begin),
+                                              .p = entry(h->p, stat, begin),
+                                              .q = entry(h->q, stat, begin),
+                                              .lse = entry(h->lse, stat, begin),
+                                              .write_gradient = model->training,
+                                              .mean = entry(h->logprob_mean, stat, begin),
+                                              .variance = entry(h->logprob_variance, stat, begin),
+                                              .argmax = h->argmax ? h->argmax + begin : NULL}));
+}
+
+/* The same of a run of rows that is held against a reference. */
+static int rows_diverge(struct model *model, const struct batch *batch, const struct head_divergence *part,
+                        struct error *error)
+{
+    const int64_t vocab = model->config.vocab_size, begin = part->begin;
+    const enum dtype stat = dtype_stat(model->dtype);
+    struct head_activations *h = &model->head;
+    return device_run(model->device, error, divergence_forward,
+                      &((struct divergence_args){.dtype = model->logits_dtype,
+                                                 .cross_entropy = part->cross_entropy,
+                                                 .rows = part->end - begin,
+                                                 .cols = vocab,
+                                                 .stride = vocab,
+                                                 .reference_stride = vocab,
+                                                 .logits = entry(h->logits, model->logits_dtype, begin * vocab),
+                                                 .reference = part->reference,
+                                                 .targets = batch->device.target + begin,
+                                                 .lowered = part->lowered,
+                                                 .penalty = part->penalty,
+                                                 .logprob = entry(h->logprob, stat, begin),
+                                                 .p = entry(h->p, stat, begin),
+                                                 .q = entry(h->q, stat, begin),
+                                                 .lse = entry(h->lse, stat, begin),
+                                                 .value = entry(h->row_value, stat, begin)}));
+}
+
+int model_forward_targets(struct model *model, const struct batch *batch, const struct head_divergence *part, int parts,
+                          struct error *error)
+{
+    const struct model_config *c = &model->config;
+    struct head_activations *h = &model->head;
+    int status = STATUS_OK;
+    if (model->rest_entropy)
         status = device_run(model->device, error, row_statistics,
                             &((struct row_statistics_args){.dtype = model->logits_dtype,
                                                            .rows = batch->targets,
@@ -401,23 +471,16 @@ int model_forward_by_layer(struct model *model, const struct batch *batch, model
                                                            .stride = c->vocab_size,
                                                            .logits = h->logits,
                                                            .targets = batch->device.target,
-                                                           .rest = h->rest}));
+                                                           .rest = h->row_value}));
+    int32_t done = 0;
+    for (int i = 0; i < parts && !status; i++) {
+        status = rows_logprob(model, batch, done, part[i].begin, error);
+        if (!status)
+            status = rows_diverge(model, batch, &part[i], error);
+        done = part[i].end;
+    }
     if (!status)
-        status = device_run(model->device, error, logprob_forward,
-                            &((struct logprob_args){.dtype = model->logits_dtype,
-                                                    .rows = batch->targets,
-                                                    .cols = c->vocab_size,
-                                                    .stride = c->vocab_size,
-                                                    .logits = h->logits,
-                                                    .targets = batch->device.target,
-                                                    .logprob = h->logprob,
-                                                    .p = h->p,
-                                                    .q = h->q,
-                                                    .lse = h->lse,
-                                                    .write_gradient = model->training,
-                                                    .mean = h->logprob_mean,
-                                                    .variance = h->logprob_variance,
-                                                    .argmax = h->argmax}));
+        status = rows_logprob(model, batch, done, batch->targets, error);
     if (!status && model->training && h->dlogits != h->logits)
         status = device_run(model->device, error, cast,
                             &((struct cast_args){model->logits_dtype, model->dtype, batch->targets * c->vocab_size,

@@ -51,7 +51,7 @@ struct head_activations {
     void *logprob, *p, *q, *lse, *row_scale;
     void *logprob_mean, *logprob_variance; /* of log p under p, and the likeliest token: only with head_statistics */
     int32_t *argmax;
-    void *rest;                 /* with model->rest_entropy */
+    void *row_value;            /* with model->row_values: what sequence.h takes for TOKENS */
     double *logprob_sum, *prob_sum, *slope_prob, *slope_logprob; /* [sequences] */
 };
 
@@ -89,7 +89,9 @@ struct model {
     enum dtype logits_dtype;     /* the model's; model_plan makes it float for wide_logits */
     bool wide_logits;            /* logits of a bf16 model are kept in float; set before model_plan */
     bool head_statistics;        /* forward leaves them too; set before model_plan, which is not for training then */
-    bool rest_entropy;           /* head.rest is computed, see row_statistics.h; set before model_plan */
+    bool row_values;             /* there is head.row_value; set before model_plan, as the next two */
+    bool rest_entropy;           /* forward leaves the cross-entropy without the target there (row_statistics.h) */
+    const struct model *weights_of; /* the parameters are this model's, which is allocated first; NULL: its own */
     int64_t max_rows, max_targets, max_sequences;
     struct layer_activations *activations; /* [layers] in training, 1 otherwise */
     struct layer_activations shared;       /* the buffers that are not a layer's own */
@@ -155,6 +157,21 @@ int model_forward(struct model *model, const struct batch *batch, struct error *
 typedef int (*model_layer_hook)(void *user, int layer, struct error *error);
 int model_forward_by_layer(struct model *model, const struct batch *batch, model_layer_hook hook, void *user,
                            struct error *error);
+/* The two halves of that: up to head.logits (hook NULL: none), and what is made of them. */
+int model_forward_logits(struct model *model, const struct batch *batch, model_layer_hook hook, void *user,
+                         struct error *error);
+/* Target rows [begin, end) of a batch that are held against the distribution of a reference: their logits become p - t, and
+ * head.row_value is theirs (kernels/divergence.h). */
+struct head_divergence {
+    int32_t begin, end;
+    const void *reference;  /* [end - begin, vocab] logits of logits_dtype */
+    const int32_t *lowered; /* [end - begin], NULL: none */
+    double penalty;
+    bool cross_entropy;
+};
+/* `parts` runs in ascending order; the rows between them are as in model_forward. */
+int model_forward_targets(struct model *model, const struct batch *batch, const struct head_divergence *part, int parts,
+                          struct error *error);
 /* Adds dL/d(parameters) to the gradient arena, given head.row_scale = -dL/dlogprob of every target row. */
 int model_backward(struct model *model, const struct batch *batch, struct error *error);
 /* The same, telling when the gradients of a layer are complete: in the opposite order. */

@@ -101,7 +101,7 @@ static int head_plan(struct model *model, struct error *error)
         {"mean of log p", model->head_statistics ? targets : 0, stat, &h->logprob_mean},
         {"variance of log p", model->head_statistics ? targets : 0, stat, &h->logprob_variance},
         {"argmax", model->head_statistics ? targets : 0, sizeof(int32_t), (void **)&h->argmax},
-        {"cross-entropy without the target", model->rest_entropy ? targets : 0, stat, &h->rest},
+        {"values of target rows", model->row_values ? targets : 0, stat, &h->row_value},
         {"logprob sums", model->max_sequences, sizeof(double), (void **)&h->logprob_sum},
         {"prob sums", model->max_sequences, sizeof(double), (void **)&h->prob_sum},
         {"slopes of prob", model->max_sequences, sizeof(double), (void **)&h->slope_prob},
@@ -159,7 +159,8 @@ int model_plan(struct model *model, bool training, int64_t max_rows, int64_t max
     model->activations = memory_array((size_t)kept, sizeof *model->activations, error);
     if (!model->activations)
         return STATUS_MEMORY;
-    int status = memory_plan_add(&model->plan, MEMORY_PARAM, "parameters", model->elements, s, &model->param, error);
+    int status = memory_plan_add(&model->plan, MEMORY_PARAM, "parameters", model->weights_of ? 0 : model->elements, s,
+                                 &model->param, error);
     if (!status && training && !model->lora.options.rank)
         status = memory_plan_add(&model->plan, MEMORY_GRAD, "gradients", model->elements, dtype_size(model->grad_dtype),
                                  &model->grad, error);
@@ -256,6 +257,8 @@ int model_allocate(struct model *model, struct device *device, struct error *err
 {
     model->device = device;
     int status = memory_plan_commit(&model->plan, device, error);
+    if (!status && model->weights_of)
+        model->param = model->weights_of->param;
     if (!status && model->logits_dtype == model->dtype)
         model->head.dlogits = model->head.logits;
     if (!status)

@@ -109,7 +109,7 @@ int trainer_prepare(struct trainer *trainer, const struct train_options *options
     if (!status)
         status = run_size(trainer, error);
     trainer->model.recompute = options->form.gradient_checkpointing;
-    trainer->model.rest_entropy = !status && trainer->method->rest_entropy;
+    trainer->model.rest_entropy = trainer->model.row_values = !status && trainer->method->rest_entropy;
     trainer->model.wide_logits = options->form.logits_dtype == LOGITS_FLOAT32;
     if (!status)
         status = memory_declare(trainer, world, error);
