@@ -98,6 +98,24 @@ static bool known_elsewhere(const struct option_set *set, const char *name)
     return set->elsewhere && set->elsewhere(set->user, name, unused, sizeof unused);
 }
 
+int config_value_store(struct option_set *set, const struct option *option, const cJSON *value, const char *path,
+                       struct error *error)
+{
+    char number[64], expected[512], found[128];
+    const char *text;
+    struct buffer list = {0};
+    int status;
+    if (value_text(option, value, number, sizeof number, &list, &text)) {
+        status = option_set_text(set, option, text, OPTION_FROM_FILE, path, error);
+    } else {
+        option_describe(option, expected, sizeof expected);
+        value_describe(value, found, sizeof found);
+        status = error_set(error, STATUS_USAGE, "%s: %s: expected %s, found %s", path, option->name, expected, found);
+    }
+    buffer_free(&list);
+    return status;
+}
+
 static int config_set(struct reading *reading, const char *name, const cJSON *value, struct error *error)
 {
     struct option_set *set = reading->set;
@@ -109,19 +127,7 @@ static int config_set(struct reading *reading, const char *name, const cJSON *va
         status = seen_add(reading, option->name, error);
     if (status || (reading->record && option->once))
         return status;
-    char number[64], expected[512], found[128];
-    const char *text;
-    struct buffer list = {0};
-    if (value_text(option, value, number, sizeof number, &list, &text)) {
-        status = option_set_text(set, option, text, OPTION_FROM_FILE, reading->path, error);
-    } else {
-        option_describe(option, expected, sizeof expected);
-        value_describe(value, found, sizeof found);
-        status = error_set(error, STATUS_USAGE, "%s: %s: expected %s, found %s", reading->path, option->name, expected,
-                           found);
-    }
-    buffer_free(&list);
-    return status;
+    return config_value_store(set, option, value, reading->path, error);
 }
 
 /* True when the name lies in an object of that name. */

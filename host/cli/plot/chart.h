@@ -1,6 +1,6 @@
-/* chart.h - curves in panels, and bars, as one SVG each. Knows nothing of runs and measurements.
+/* chart.h - curves in panels, bars, and points, as one SVG each. Knows nothing of runs and measurements.
  *
- * Both are legible in light and in dark mode (svg.h has the palette), name every line and bar in words beside it, and
+ * All are legible in light and in dark mode (svg.h has the palette), name every line and bar in words beside it, and
  * say the unit of each axis.
  */
 #ifndef FLAT_CLI_PLOT_CHART_H
@@ -52,6 +52,20 @@ struct chart_bars {
     size_t count;
 };
 
+/* Points of a plane with a front, and landmarks to measure them by. */
+struct chart_point {
+    const char *label;
+    double x, y;   /* finite */
+    bool landmark; /* drawn as a square, and named in bold */
+    bool front;    /* joined by the line, in the order of x */
+};
+struct chart_points {
+    struct chart_head head;
+    const char *x_title, *y_title;
+    struct chart_point *point; /* [count] sorted by the drawing */
+    size_t count;
+};
+
 /* Drops points at or behind x first: a run that resumed writes those steps again. */
 int chart_series_add(struct chart_series *series, double x, double y, struct error *error);
 /* Frees the points of every series. */
@@ -62,5 +76,7 @@ int chart_lines_draw(const struct chart_head *head, const char *x_title, const s
                      struct buffer *out, struct error *error);
 /* Horizontal bars from 0, one below the other. Values are finite and not negative. */
 int chart_bars_draw(const struct chart_bars *bars, struct buffer *out, struct error *error);
+/* A point and its name each, the front as a line. */
+int chart_points_draw(const struct chart_points *chart, struct buffer *out, struct error *error);
 
 #endif

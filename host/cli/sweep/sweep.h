@@ -1,0 +1,74 @@
+/* sweep.h - many runs of `flat unlearn` from one config: which runs they are, what came of each, and the table and picture of
+ * all. What the parts of `flat sweep` share.
+ *
+ * The folder of a sweep:
+ *   plan.json            the runs, and how they are scored: what a continued sweep must agree with
+ *   runs/NNN/            config.json, train.log, model/ (the run's output_dir), eval.log, evals/, and result.json once it is over
+ *   landmarks/NAME/      the same of a model that is only scored
+ *   sweep.md .csv .json  a row per run; front.svg
+ */
+#ifndef FLAT_CLI_SWEEP_SWEEP_H
+#define FLAT_CLI_SWEEP_SWEEP_H
+#include "../../io/json/json.h"
+#include "../command.h"
+
+enum sweep_direction { SWEEP_AUTO, SWEEP_HIGHER, SWEEP_LOWER };
+enum sweep_keep { SWEEP_KEEP_FRONT, SWEEP_KEEP_ALL, SWEEP_KEEP_NONE };
+struct sweep_options {
+    const char *output_dir, *landmarks, *forget_metric, *utility_metric, *gpus;
+    int64_t draws, draw_seed;
+    enum sweep_direction forget_better;
+    enum sweep_keep keep_models;
+    bool retry_failed;
+    struct log_options log;
+};
+
+enum { SWEEP_NAME_BYTES = 64, SWEEP_ROWS_MAX = 100000 };
+
+struct sweep_row {
+    char name[SWEEP_NAME_BYTES]; /* "001", or the landmark's */
+    const char *landmark;        /* the model's folder; NULL: a run */
+    cJSON *settings;             /* {"learning_rate": 1e-5, ...} what tells the runs apart; empty of a landmark */
+    cJSON *config;               /* of flat unlearn */
+    cJSON *result;               /* {"status": "done", "steps", "seconds", "figures": {}}; NULL: not over */
+    bool front;                  /* no other is better in both metrics */
+};
+
+struct sweep {
+    const struct sweep_options *options;
+    cJSON *common;               /* keys that are alike in all runs */
+    cJSON *eval;                 /* options of flat eval; an object */
+    char *landmark_text;         /* the rows' strings */
+    struct sweep_row *row;       /* landmarks first */
+    size_t rows, capacity, landmarks;
+    char **key;                  /* [keys] the settings of any run, in order */
+    size_t keys, key_capacity;
+    struct log *log;
+};
+
+/* sweep_plan.c: reads the config: what is the sweep's own goes into `set`, the rest becomes rows. */
+int sweep_plan(struct sweep *sweep, struct invocation *run, const char *path, struct error *error);
+/* The plan as JSON; cJSON_Delete. NULL with STATUS_MEMORY. */
+cJSON *sweep_plan_json(const struct sweep *sweep, struct error *error);
+void sweep_free(struct sweep *sweep);
+
+/* sweep_run.c: does every row that is not over, writing the table after each. STATUS_SIGNAL when it was asked to stop,
+ * STATUS_RUNTIME when no run ended well. */
+int sweep_run(struct sweep *sweep, struct error *error);
+/* "OUTPUT/runs/001/name" (name "": the folder) into a caller's 4096 bytes. */
+int sweep_path(const struct sweep *sweep, const struct sweep_row *row, const char *name, char *out, struct error *error);
+
+/* sweep_table.c: what came of the rows. */
+/* A figure of a row that is done; NAN where there is none. */
+double sweep_figure(const struct sweep_row *row, const char *name);
+/* The two metrics by name, as chosen or as the first figures suggest. */
+const char *sweep_forget_metric(const struct sweep *sweep);
+const char *sweep_utility_metric(const struct sweep *sweep);
+/* Whether more of the forget metric is better. */
+bool sweep_more_is_better(const struct sweep *sweep);
+/* Marks the rows that no other beats in both metrics. */
+void sweep_find_front(struct sweep *sweep);
+/* sweep.md, .csv, .json and front.svg; *markdown (may be NULL) gets the first as text. */
+int sweep_table_write(const struct sweep *sweep, struct buffer *markdown, struct error *error);
+
+#endif

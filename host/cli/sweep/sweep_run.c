@@ -1,0 +1,437 @@
+/* sweep_run.c - the runs of a sweep, each a training and a scoring by this program as a child; see sweep.h.
+ *
+ * A lane does one row at a time: one lane, or one for each of --gpus. What is over is in the row's result.json, so that a sweep
+ * that was stopped or killed goes on with the row at hand: its training from its last checkpoint, if it has saved any.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "../../io/folder/folder.h"
+#include "../../util/file.h"
+#include "../../util/interrupt.h"
+#include "../child.h"
+#include "sweep.h"
+
+enum { PATH_BYTES = 4096, FLAGS_MAX = 160, LANES_MAX = 64, LOCK_TRIES = 250 /* naps */ };
+enum stage { IDLE, TRAINING, SCORING };
+
+struct lane {
+    struct sweep *sweep;
+    struct sweep_row *row;
+    enum stage stage;
+    struct child child;
+    const char *gpu; /* NULL: whatever there is */
+};
+
+int sweep_path(const struct sweep *sweep, const struct sweep_row *row, const char *name, char *out, struct error *error)
+{
+    const int length = snprintf(out, PATH_BYTES, "%s/%s/%s%s%s", sweep->options->output_dir, row->landmark ? "landmarks" : "runs",
+                                row->name, *name ? "/" : "", name);
+    return length < PATH_BYTES ? STATUS_OK : error_set(error, STATUS_USAGE, "output_dir: %.80s...: too long",
+                                                       sweep->options->output_dir);
+}
+
+/* ---- what a row came to ---- */
+
+/* Steps made and seconds in them, by the log of the training; steps that a continued run made again count once. */
+static int training_read(const struct sweep *sweep, const struct sweep_row *row, int64_t *steps, double *seconds,
+                         struct error *error)
+{
+    char path[PATH_BYTES], *text;
+    size_t length, count = 0, capacity = 0;
+    struct step {
+        int64_t step;
+        double seconds;
+    } *made = NULL;
+    int status = sweep_path(sweep, row, "model/metrics.jsonl", path, error);
+    if (!status)
+        status = file_read(path, (size_t)1 << 30, &text, &length, error);
+    *steps = 0, *seconds = 0;
+    if (status)
+        return status;
+    for (char *line = text, *end; !status && (end = strchr(line, '\n')); line = end + 1) {
+        struct error unused;
+        cJSON *json = json_parse(line, (size_t)(end - line), path, &unused);
+        const cJSON *step = json_member(json, "step"), *took = json_member(json, "seconds");
+        if (cJSON_IsNumber(step) && cJSON_IsNumber(took) && !json_member(json, "eval")) {
+            while (count && made[count - 1].step >= (int64_t)step->valuedouble)
+                count--;
+            status = memory_grow(&made, &capacity, count + 1, sizeof *made, error);
+            if (!status)
+                made[count++] = (struct step){(int64_t)step->valuedouble, took->valuedouble};
+        }
+        cJSON_Delete(json);
+    }
+    for (size_t i = 0; i < count; i++) {
+        *steps = made[i].step;
+        *seconds += made[i].seconds;
+    }
+    free(made);
+    free(text);
+    return status;
+}
+
+/* The summary that the scoring has written, whichever suite it was. */
+static int figures_read(const struct sweep *sweep, const struct sweep_row *row, cJSON **figures, struct error *error)
+{
+    static const char ending[] = "_SUMMARY.json";
+    char directory[PATH_BYTES], path[PATH_BYTES];
+    struct file_list list;
+    int status = sweep_path(sweep, row, "evals", directory, error);
+    if (!status)
+        status = file_list_read(&list, directory, error);
+    if (status)
+        return status;
+    *figures = NULL;
+    for (size_t i = 0; i < list.count && !status && !*figures; i++) {
+        const size_t length = strlen(list.name[i]);
+        if (length < sizeof ending || strcmp(list.name[i] + length - (sizeof ending - 1), ending))
+            continue;
+        status = file_join(path, sizeof path, directory, list.name[i], error);
+        if (!status && !(*figures = json_read_python(path, 1 << 24, error)))
+            status = error->status;
+    }
+    file_list_free(&list);
+    if (!status && !*figures)
+        status = error_set(error, STATUS_RUNTIME, "%s: the scoring has left no summary", directory);
+    return status;
+}
+
+/* {"status", "error"} or {"status", "steps", "seconds", "figures"} in result.json, which says that the row is over. */
+static int row_finish(struct sweep *sweep, struct sweep_row *row, const char *failure, struct error *error)
+{
+    char path[PATH_BYTES];
+    int64_t steps = 0;
+    double seconds = 0;
+    cJSON *figures = NULL;
+    int status = sweep_path(sweep, row, "result.json", path, error);
+    if (!status && !failure && !row->landmark)
+        status = training_read(sweep, row, &steps, &seconds, error);
+    if (!status && !failure)
+        status = figures_read(sweep, row, &figures, error);
+    if (status)
+        return status;
+    cJSON_Delete(row->result);
+    row->result = cJSON_CreateObject();
+    bool ok = row->result && json_add_string(row->result, "status", failure ? "failed" : "done") &&
+              (!failure || json_add_string(row->result, "error", failure)) &&
+              (failure || row->landmark ||
+               (json_add_int(row->result, "steps", steps) && json_add_number(row->result, "seconds", seconds)));
+    cJSON *kept = ok && figures ? cJSON_AddObjectToObject(row->result, "figures") : NULL;
+    for (const cJSON *item = kept ? figures->child : NULL; item && ok; item = item->next)
+        ok = json_add_number(kept, item->string, item->valuedouble);
+    cJSON_Delete(figures);
+    if (!ok || (!failure && !kept))
+        return error_set(error, STATUS_MEMORY, "out of host memory");
+    return json_write(row->result, path, error);
+}
+
+/* Removes the weights and checkpoints of a run; its record, log and figures stay. */
+static int model_remove(const struct sweep *sweep, const struct sweep_row *row, bool checkpoints_only, struct error *error)
+{
+    char directory[PATH_BYTES], path[PATH_BYTES];
+    struct file_list list;
+    int status = sweep_path(sweep, row, "model", directory, error);
+    if (status || !file_is_directory(directory))
+        return status;
+    status = file_list_read(&list, directory, error);
+    if (status)
+        return status;
+    for (size_t i = 0; i < list.count && !status; i++) {
+        status = file_join(path, sizeof path, directory, list.name[i], error);
+        if (status)
+            break;
+        const bool checkpoint = folder_checkpoint(list.name[i]) >= 0;
+        const enum folder_item item = folder_item(list.name[i], file_is_directory(path));
+        if (checkpoint || (!checkpoints_only && (item == FOLDER_WEIGHTS || item == FOLDER_ADAPTER || item == FOLDER_MODEL)))
+            status = file_remove_tree(path, error);
+    }
+    file_list_free(&list);
+    return status;
+}
+
+/* After a row is over: the models that the sweep does not keep, and the table as it is now. */
+static int sweep_tidy(struct sweep *sweep, struct error *error)
+{
+    const enum sweep_keep keep = sweep->options->keep_models;
+    int status = STATUS_OK;
+    sweep_find_front(sweep);
+    for (size_t i = sweep->landmarks; i < sweep->rows && !status; i++)
+        if (sweep->row[i].result)
+            status = model_remove(sweep, &sweep->row[i],
+                                  keep == SWEEP_KEEP_ALL || (keep == SWEEP_KEEP_FRONT && sweep->row[i].front), error);
+    return status ? status : sweep_table_write(sweep, NULL, error);
+}
+
+/* ---- one row ---- */
+
+/* The run has saved its model: its run.json says what came of it. */
+static bool training_is_over(const struct sweep *sweep, const struct sweep_row *row)
+{
+    char path[PATH_BYTES];
+    struct error unused;
+    if (sweep_path(sweep, row, "model/run.json", path, &unused) || !file_exists(path))
+        return false;
+    cJSON *json = json_read(path, &unused);
+    const bool over = json_member(json, "result");
+    cJSON_Delete(json);
+    return over;
+}
+
+static int training_begin(struct lane *lane, struct error *error)
+{
+    char config[PATH_BYTES], model[PATH_BYTES], log[PATH_BYTES];
+    int status = sweep_path(lane->sweep, lane->row, "config.json", config, error);
+    if (!status)
+        status = sweep_path(lane->sweep, lane->row, "model", model, error);
+    if (!status)
+        status = sweep_path(lane->sweep, lane->row, "train.log", log, error);
+    const cJSON *method = json_member(lane->row->config, "method");
+    /* a method that a flag has chosen passes over what the config says of others: their options, and data that it does not use */
+    const char *const arguments[] = {"unlearn", config, "--output_dir", model, "--resume_from_checkpoint", "last",
+                                     "--final_eval_rows", "0", "--method", cJSON_IsString(method) ? method->valuestring : "",
+                                     NULL};
+    lane->stage = TRAINING;
+    return status ? status : child_start(&lane->child, arguments, log, true, lane->gpu, error);
+}
+
+/* Options of flat eval as flags; free those from *count on. */
+static int flags_add(const cJSON *eval, const char *prefix, char **flag, int *count, struct error *error)
+{
+    int status = STATUS_OK;
+    for (const cJSON *item = eval->child; item && !status; item = item->next) {
+        struct buffer text = {0};
+        const cJSON *each;
+        char name[256];
+        snprintf(name, sizeof name, "%.100s%s%.100s", prefix, *prefix ? "." : "", item->string);
+        if (cJSON_IsObject(item)) {
+            status = flags_add(item, name, flag, count, error);
+            continue;
+        }
+        status = *count == FLAGS_MAX ? error_set(error, STATUS_USAGE, "eval: more than %d options", FLAGS_MAX)
+                                     : buffer_printf(&text, error, "--%s%s", cJSON_IsFalse(item) ? "no_" : "", name);
+        if (!status && !cJSON_IsBool(item))
+            status = buffer_append(&text, "=", 1, error);
+        if (!status && cJSON_IsString(item))
+            status = buffer_append(&text, item->valuestring, strlen(item->valuestring), error);
+        else if (!status && cJSON_IsNumber(item))
+            status = json_print(item, &text, error);
+        if (!status && cJSON_IsArray(item))
+            cJSON_ArrayForEach(each, item) if (!status && cJSON_IsString(each)) status =
+                buffer_printf(&text, error, "%s%s", each->prev && each != item->child ? "," : "", each->valuestring);
+        flag[(*count)++] = text.data;
+    }
+    return status;
+}
+
+static int scoring_begin(struct lane *lane, struct error *error)
+{
+    const struct sweep_row *row = lane->row;
+    char config[PATH_BYTES], log[PATH_BYTES], evals[PATH_BYTES], *flag[FLAGS_MAX] = {NULL};
+    const char *arguments[FLAGS_MAX + 12] = {"eval", config, "--output_dir", evals};
+    int count = 4, flags = 0;
+    int status = sweep_path(lane->sweep, row, row->landmark ? "config.json" : "model", config, error);
+    if (!status)
+        status = sweep_path(lane->sweep, row, "eval.log", log, error);
+    if (!status)
+        status = sweep_path(lane->sweep, row, "evals", evals, error);
+    if (row->landmark) {
+        arguments[count++] = "--model";
+        arguments[count++] = row->landmark;
+    }
+    if (!status)
+        status = flags_add(lane->sweep->eval, "", flag, &flags, error);
+    for (int i = 0; i < flags; i++)
+        arguments[count++] = flag[i];
+    lane->stage = SCORING;
+    if (!status)
+        status = child_start(&lane->child, arguments, log, false, lane->gpu, error);
+    for (int i = 0; i < flags; i++)
+        free(flag[i]);
+    return status;
+}
+
+static int row_begin(struct lane *lane, struct sweep_row *row, struct error *error)
+{
+    char path[PATH_BYTES];
+    lane->row = row;
+    int status = sweep_path(lane->sweep, row, "", path, error);
+    if (!status)
+        status = file_make_directory(path, error);
+    if (!status)
+        status = sweep_path(lane->sweep, row, "config.json", path, error);
+    if (!status)
+        status = json_write(row->config, path, error);
+    if (status)
+        return status;
+    return row->landmark || training_is_over(lane->sweep, row) ? scoring_begin(lane, error) : training_begin(lane, error);
+}
+
+/* Why a child that failed did: its own words, which are in its log, without where its checkpoints are. */
+static int failure_take(struct lane *lane, char *text, size_t bytes, struct error *error)
+{
+    char log[PATH_BYTES];
+    int status = sweep_path(lane->sweep, lane->row, lane->stage == TRAINING ? "train.log" : "eval.log", log, error);
+    if (!status)
+        child_last_error(log, text, bytes);
+    char *checkpoint = strstr(text, "; the newest checkpoint is ");
+    if (checkpoint)
+        *checkpoint = 0;
+    if (!*text)
+        snprintf(text, bytes, lane->child.code > 128 ? "ended by signal %d" : "exit code %d",
+                 lane->child.code > 128 ? lane->child.code - 128 : lane->child.code);
+    return status;
+}
+
+/* The lane's child has ended: the scoring follows the training, then the row is over. */
+static int lane_advance(struct lane *lane, struct error *error)
+{
+    const int code = lane->child.code;
+    char failure[1100] = "";
+    const bool trained = lane->stage == TRAINING && code == STATUS_OK;
+    const bool scored = lane->stage == SCORING && (code == STATUS_OK || code == STATUS_NONFINITE);
+    if (trained)
+        return scoring_begin(lane, error);
+    int status = scored ? STATUS_OK : failure_take(lane, failure, sizeof failure, error);
+    if (!status)
+        status = row_finish(lane->sweep, lane->row, scored ? NULL : failure, error);
+    if (!status && !scored)
+        log_warning(lane->sweep->log, "%s failed: %s", lane->row->name, failure);
+    else if (!status)
+        log_info(lane->sweep->log, "%s: %s %.4g, %s %.4g", lane->row->name, sweep_forget_metric(lane->sweep),
+                 sweep_figure(lane->row, sweep_forget_metric(lane->sweep)), sweep_utility_metric(lane->sweep),
+                 sweep_figure(lane->row, sweep_utility_metric(lane->sweep)));
+    lane->stage = IDLE;
+    return status ? status : sweep_tidy(lane->sweep, error);
+}
+
+/* ---- all of them ---- */
+
+/* What rows that are over came to, by their files. */
+static int results_read(struct sweep *sweep, size_t *left, struct error *error)
+{
+    char path[PATH_BYTES];
+    int status = STATUS_OK;
+    *left = 0;
+    for (size_t i = 0; i < sweep->rows && !status; i++) {
+        struct sweep_row *row = &sweep->row[i];
+        status = sweep_path(sweep, row, "result.json", path, error);
+        if (!status && file_exists(path) && !(row->result = json_read(path, error)))
+            status = error->status;
+        const cJSON *said = json_member(row->result, "status");
+        if (sweep->options->retry_failed && cJSON_IsString(said) && !strcmp(said->valuestring, "failed")) {
+            cJSON_Delete(row->result);
+            row->result = NULL;
+        }
+        *left += !row->result;
+    }
+    return status;
+}
+
+static size_t lanes_make(struct sweep *sweep, struct lane *lane, char *gpus)
+{
+    char *rest = NULL;
+    size_t lanes = 0;
+    for (char *gpu = strtok_r(gpus, ",", &rest); gpu && lanes < LANES_MAX; gpu = strtok_r(NULL, ",", &rest))
+        lane[lanes++] = (struct lane){.sweep = sweep, .gpu = gpu};
+    if (!lanes)
+        lane[lanes++] = (struct lane){.sweep = sweep};
+    return lanes;
+}
+
+static int outcome(const struct sweep *sweep, struct error *error)
+{
+    for (size_t i = sweep->landmarks; i < sweep->rows; i++)
+        if (json_member(sweep->row[i].result, "figures"))
+            return STATUS_OK;
+    const cJSON *why = json_member(sweep->row[sweep->landmarks].result, "error");
+    return error_set(error, STATUS_RUNTIME, "none of %zu runs ended well; the first: %.600s", sweep->rows - sweep->landmarks,
+                     cJSON_IsString(why) ? why->valuestring : "");
+}
+
+/* One look at a lane: what its child is at, and the next row when there is nothing to do. */
+static int lane_look(struct lane *lane, size_t *next, int status, struct error *error)
+{
+    struct sweep *sweep = lane->sweep;
+    const bool stop = status || interrupt_pending();
+    if (lane->stage != IDLE && stop)
+        child_stop(&lane->child);
+    if (lane->stage != IDLE && child_ended(&lane->child)) {
+        if (!stop)
+            status = lane_advance(lane, error);
+        else
+            lane->stage = IDLE; /* stopped: the row is not over */
+    }
+    while (*next < sweep->rows && sweep->row[*next].result)
+        ++*next;
+    if (lane->stage == IDLE && !status && !stop && *next < sweep->rows)
+        status = row_begin(lane, &sweep->row[(*next)++], error);
+    return status;
+}
+
+static int rows_run(struct sweep *sweep, char *gpus, struct error *error)
+{
+    struct lane lane[LANES_MAX];
+    const size_t lanes = lanes_make(sweep, lane, gpus);
+    size_t next = 0, busy;
+    int status = STATUS_OK;
+    interrupt_catch(false);
+    do {
+        busy = 0;
+        for (size_t i = 0; i < lanes; i++) {
+            status = lane_look(&lane[i], &next, status, error);
+            busy += lane[i].stage != IDLE;
+        }
+        if (busy)
+            child_nap();
+    } while (busy);
+    if (!status && interrupt_pending())
+        status = error_set(error, STATUS_SIGNAL, "stopped by %s; the same command goes on", interrupt_name(interrupt_pending()));
+    interrupt_release();
+    return status;
+}
+
+/* One sweep at a time in a folder. The children hold the lock too, so that none of an earlier one that was killed is left. */
+static int lock_take(const struct sweep *sweep, int *lock, struct error *error)
+{
+    char path[PATH_BYTES];
+    int status = file_join(path, sizeof path, sweep->options->output_dir, ".lock", error);
+    if (status)
+        return status;
+    *lock = open(path, O_RDWR | O_CREAT, FILE_MODE);
+    if (*lock < 0)
+        return error_set(error, STATUS_RUNTIME, "%s: cannot be written: %s", path, strerror(errno));
+    for (int tries = 0; flock(*lock, LOCK_EX | LOCK_NB); tries++) {
+        if (errno != EWOULDBLOCK && errno != EINTR)
+            return error_set(error, STATUS_RUNTIME, "%s: cannot be locked: %s", path, strerror(errno));
+        if (tries == LOCK_TRIES)
+            return error_set(error, STATUS_RUNTIME, "output_dir: another sweep is at work in %s", sweep->options->output_dir);
+        child_nap();
+    }
+    return STATUS_OK;
+}
+
+int sweep_run(struct sweep *sweep, struct error *error)
+{
+    char *gpus = memory_string(sweep->options->gpus, error);
+    size_t left;
+    int lock = -1, status = gpus ? lock_take(sweep, &lock, error) : STATUS_MEMORY;
+    if (!status)
+        status = results_read(sweep, &left, error);
+    if (!status)
+        status = sweep_tidy(sweep, error);
+    if (!status) {
+        log_info(sweep->log, "%zu runs and %zu landmarks, %zu to do", sweep->rows - sweep->landmarks, sweep->landmarks, left);
+        status = rows_run(sweep, gpus, error);
+    }
+    if (lock >= 0)
+        close(lock);
+    free(gpus);
+    return status ? status : outcome(sweep, error);
+}
