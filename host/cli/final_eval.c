@@ -61,7 +61,7 @@ static int table_print(const char *eval_data, const struct eval_log *before, con
 {
     struct eval_sets sets;
     const char *name[EVAL_SETS_MAX + 1] = {"forget"};
-    struct buffer text = {0};
+    struct buffer text = {0}, findings = {0};
     int status = eval_sets_parse(&sets, eval_data, error);
     for (int i = 0; i < sets.count; i++)
         name[i + 1] = sets.set[i].name;
@@ -69,7 +69,10 @@ static int table_print(const char *eval_data, const struct eval_log *before, con
     if (!status)
         status = text_print(&text, before_after_print(&logs, &text, error), error);
     if (!status)
-        before_after_warn(&logs, log);
+        status = before_after_findings(&logs, &findings, error);
+    if (!status)
+        log_warnings(log, findings.data);
+    buffer_free(&findings);
     return status;
 }
 

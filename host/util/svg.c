@@ -65,7 +65,7 @@ void svg_begin(struct svg *svg, double width, double height, const char *title, 
     emit_escaped(svg, title);
     EMIT(svg, "</title>\n<style>");
     emit_colors(svg, false);
-    EMIT(svg, "\n@media (prefers-color-scheme: dark){");
+    EMIT(svg, "\n@media screen and (prefers-color-scheme: dark){");
     emit_colors(svg, true);
     EMIT(svg, "}</style>\n<rect class=\"page\" width=\"100%%\" height=\"100%%\"/>\n");
 }

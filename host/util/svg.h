@@ -1,7 +1,7 @@
 /* svg.h - the few SVG elements that a chart needs, written into a buffer as valid XML, with one palette.
  *
  * Colours are named by what they are for and set in the picture's own style sheet, once for a light and once for a dark
- * page (prefers-color-scheme): the reader's browser picks, also where the picture is an <img> of another page.
+ * page (prefers-color-scheme): the reader's browser picks, also where the picture is an <img> of another page. Paper is light.
  * A failure sticks: after one, calls do nothing, and svg_end reports it. Coordinates are pixels from the top left.
  */
 #ifndef FLAT_UTIL_SVG_H

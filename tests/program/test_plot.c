@@ -82,7 +82,7 @@ static char *output_read(int status, struct error *error)
         fail_msg("plot failed: %s", error->text);
     assert_int_equal(file_read(output, 1 << 24, &svg, &length, error), STATUS_OK);
     check_xml(svg, length);
-    assert_non_null(strstr(svg, "@media (prefers-color-scheme: dark){.page{fill:#0d1117}"));
+    assert_non_null(strstr(svg, "@media screen and (prefers-color-scheme: dark){.page{fill:#0d1117}"));
     return svg;
 }
 

@@ -17,6 +17,7 @@
 #include <stddef.h>
 
 #include "../../util/error.h"
+#include "../../util/memory.h"
 
 enum { PLOT_RUNS_MAX = 12 };
 
@@ -24,6 +25,8 @@ enum { PLOT_RUNS_MAX = 12 };
  * and the line; a last line without its newline, as a running program may leave it, is passed over when it is not
  * complete. */
 int plot_runs(const char *const *run_dirs, size_t count, const char *output, struct error *error);
+/* The same as SVG, appended to *out. STATUS_INPUT also where there is nothing to draw. */
+int plot_runs_draw(const char *const *run_dirs, size_t count, struct buffer *out, struct error *error);
 /* Writes the bars of a JSON file. STATUS_INPUT names the file and the key. */
 int plot_bars(const char *path, const char *output, struct error *error);
 /* Whether what is to be plotted is such a file, by its ending. */

@@ -234,20 +234,26 @@ static int curves_draw(const struct curves *curves, const char *const *run_dirs,
     return status;
 }
 
-int plot_runs(const char *const *run_dirs, size_t count, const char *output, struct error *error)
+int plot_runs_draw(const char *const *run_dirs, size_t count, struct buffer *out, struct error *error)
 {
-    struct buffer text = {0};
     struct curves *curves = memory_array(1, sizeof *curves, error);
     if (!curves)
         return STATUS_MEMORY;
     int status = curves_read(curves, run_dirs, count, error);
     if (!status)
-        status = curves_draw(curves, run_dirs, count, &text, error);
-    if (!status)
-        status = file_write(output, text.data, text.length, error);
+        status = curves_draw(curves, run_dirs, count, out, error);
     for (int i = 0; i < PANELS; i++)
         chart_panel_free(&curves->panel[i]);
     free(curves);
+    return status;
+}
+
+int plot_runs(const char *const *run_dirs, size_t count, const char *output, struct error *error)
+{
+    struct buffer text = {0};
+    int status = plot_runs_draw(run_dirs, count, &text, error);
+    if (!status)
+        status = file_write(output, text.data, text.length, error);
     buffer_free(&text);
     return status;
 }

@@ -7,20 +7,15 @@
 
 enum { EXAMPLES = 5, TEXT_COLUMNS = 100 };
 
-/* A figure's metric is the set's name and this suffix. */
-static const struct {
-    const char *suffix, *label;
-    bool percent;
-} figures[] = {
+const struct before_after_figure before_after_figure[BEFORE_AFTER_FIGURES] = {
     {"mean_prob", "P(answer)", false},
     {"ROUGE", "ROUGE-L recall of the answer", false},
     {"template_prob", "P(template)", false},
     {"refusal_rate", "refuses", true},
     {"repetition", "repeats itself (4-grams)", true},
 };
-enum { FIGURES = sizeof figures / sizeof *figures };
 
-static double value_of(const struct eval_log *log, const char *set, const char *suffix)
+double before_after_value(const struct eval_log *log, const char *set, const char *suffix)
 {
     char name[128];
     snprintf(name, sizeof name, "%s_%s", set, suffix);
@@ -36,7 +31,7 @@ static int figure_print(const char *set, const char *label, bool percent, double
 
 /* ---- examples ---- */
 
-static const cJSON *rows_of(const struct eval_log *log, const char *set)
+const cJSON *before_after_rows(const struct eval_log *log, const char *set)
 {
     char name[128];
     snprintf(name, sizeof name, "%s_ROUGE", set);
@@ -82,7 +77,7 @@ static int examples_print(const struct before_after *logs, struct buffer *out, s
 {
     int left = EXAMPLES, status = buffer_append(out, "\n", 1, error);
     for (int s = 0; s < logs->sets && left > 0 && !status; s++) {
-        const cJSON *before = rows_of(logs->before, logs->set[s]), *after = rows_of(logs->after, logs->set[s]);
+        const cJSON *before = before_after_rows(logs->before, logs->set[s]), *after = before_after_rows(logs->after, logs->set[s]);
         before = before ? before->child : NULL;
         after = after ? after->child : NULL;
         for (int quota = s || logs->sets == 1 ? left : 3; before && after && quota > 0 && !status; quota--, left--) {
@@ -98,11 +93,11 @@ int before_after_print(const struct before_after *logs, struct buffer *out, stru
 {
     int status = buffer_printf(out, error, "%-16s %-30s %8s %8s\n", "", "", "before", "after");
     for (int s = 0; s < logs->sets && !status; s++)
-        for (int f = 0; f < FIGURES && !status; f++) {
-            const double before = value_of(logs->before, logs->set[s], figures[f].suffix);
-            const double after = value_of(logs->after, logs->set[s], figures[f].suffix);
+        for (int f = 0; f < BEFORE_AFTER_FIGURES && !status; f++) {
+            const double before = before_after_value(logs->before, logs->set[s], before_after_figure[f].suffix);
+            const double after = before_after_value(logs->after, logs->set[s], before_after_figure[f].suffix);
             if (!isnan(before) || !isnan(after))
-                status = figure_print(f ? "" : logs->set[s], figures[f].label, figures[f].percent, before, after, out,
+                status = figure_print(f ? "" : logs->set[s], before_after_figure[f].label, before_after_figure[f].percent, before, after, out,
                                       error);
         }
     return status ? status : examples_print(logs, out, error);
@@ -113,7 +108,7 @@ int before_after_print(const struct before_after *logs, struct buffer *out, stru
 /* Share of a set's generations that are empty, and that are the same text as the first. */
 static void sameness(const struct eval_log *log, const char *set, double *empty, double *same)
 {
-    const cJSON *rows = rows_of(log, set), *row, *first = rows && rows->child ? json_member(rows->child, "generation") : NULL;
+    const cJSON *rows = before_after_rows(log, set), *row, *first = rows && rows->child ? json_member(rows->child, "generation") : NULL;
     double count = 0;
     *empty = *same = 0;
     cJSON_ArrayForEach(row, rows)
@@ -129,32 +124,48 @@ static void sameness(const struct eval_log *log, const char *set, double *empty,
     *same /= count > 0 ? count : 1;
 }
 
-static void set_warn(const struct before_after *logs, const char *set, bool forget, struct log *messages)
+struct finding {
+    struct buffer *out;
+    struct error *error;
+    int status;
+};
+
+#define FIND(finding, ...)                                                                                             \
+    do {                                                                                                               \
+        if (!(finding)->status)                                                                                        \
+            (finding)->status = buffer_printf((finding)->out, (finding)->error, __VA_ARGS__);                          \
+    } while (0)
+
+static void set_look(const struct before_after *logs, const char *set, bool forget, struct finding *finding)
 {
-    const double repeated = value_of(logs->after, set, "repetition"), repeated_before = value_of(logs->before, set, "repetition");
-    const double refused = value_of(logs->after, set, "refusal_rate"), refused_before = value_of(logs->before, set, "refusal_rate");
+    const double repeated = before_after_value(logs->after, set, "repetition"),
+                 repeated_before = before_after_value(logs->before, set, "repetition"),
+                 refused = before_after_value(logs->after, set, "refusal_rate"),
+                 refused_before = before_after_value(logs->before, set, "refusal_rate");
     double empty, same, empty_before, same_before;
     sameness(logs->before, set, &empty_before, &same_before);
     sameness(logs->after, set, &empty, &same);
     if (repeated > 0.25 && repeated > 2 * repeated_before)
-        log_warning(messages, "answers to %s repeat themselves, %.0f %% of their 4-grams (%.0f %% before): the model looks "
-                    "ruined; lower learning_rate or num_train_epochs", set, 100 * repeated, 100 * repeated_before);
+        FIND(finding, "answers to %s repeat themselves, %.0f %% of their 4-grams (%.0f %% before): the model looks ruined; lower "
+             "learning_rate or num_train_epochs\n", set, 100 * repeated, 100 * repeated_before);
     if (empty > 0.25 && empty > 2 * empty_before)
-        log_warning(messages, "%.0f %% of the answers to %s are empty (%.0f %% before): the model looks ruined", 100 * empty, set,
-                    100 * empty_before);
+        FIND(finding, "%.0f %% of the answers to %s are empty (%.0f %% before): the model looks ruined\n", 100 * empty, set,
+             100 * empty_before);
     if (!forget && same > 0.5 && same > 2 * same_before)
-        log_warning(messages, "%.0f %% of the answers to %s are the same text (%.0f %% before): the model looks ruined",
-                    100 * same, set, 100 * same_before);
+        FIND(finding, "%.0f %% of the answers to %s are the same text (%.0f %% before): the model looks ruined\n", 100 * same,
+             set, 100 * same_before);
     if (!forget && refused > refused_before + 0.1)
-        log_warning(messages, "%s is refused too, %.0f %% of it (%.0f %% before): the model forgot more than it was to", set,
-                    100 * refused, 100 * refused_before);
+        FIND(finding, "%s is refused too, %.0f %% of it (%.0f %% before): the model forgot more than it was to\n", set,
+             100 * refused, 100 * refused_before);
 }
 
-void before_after_warn(const struct before_after *logs, struct log *messages)
+int before_after_findings(const struct before_after *logs, struct buffer *out, struct error *error)
 {
+    struct finding finding = {out, error, STATUS_OK};
     for (int s = 0; s < logs->sets; s++)
-        set_warn(logs, logs->set[s], s == 0, messages);
+        set_look(logs, logs->set[s], s == 0, &finding);
     if (logs->sets < 2)
-        log_warning(messages, "nothing outside the forget set was measured, so this does not say what else is lost; "
-                    "--eval_data NAME=FILE adds rows that should stay");
+        FIND(&finding, "nothing outside the forget set was measured, so this does not say what else is lost; "
+             "--eval_data NAME=FILE adds rows that should stay\n");
+    return finding.status;
 }
