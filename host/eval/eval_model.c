@@ -20,6 +20,33 @@ static int endings_take(struct eval_model *m, struct error *error)
     return STATUS_OK;
 }
 
+static bool has_reinforced(const struct model_options *options)
+{
+    return options->reinforced_model && *options->reinforced_model;
+}
+
+/* The second model must speak of the same tokens, and have positions for the same texts. */
+static int reinforced_open(struct eval_model *m, const struct model_options *options, enum dtype dtype, struct error *error)
+{
+    struct reinforced *r = &m->reinforced;
+    const char *directory = options->reinforced_model;
+    int status = model_config_read(&r->config, directory, error);
+    if (!status && r->config.vocab_size != m->config.vocab_size)
+        status = error_set(error, STATUS_INPUT, "%s: a vocabulary of %lld tokens; expected the %lld of %s, whose logits it goes with",
+                           directory, (long long)r->config.vocab_size, (long long)m->config.vocab_size, m->directory);
+    if (!status && context_length(&r->config) < context_length(&m->config))
+        status = error_set(error, STATUS_INPUT, "%s: %lld positions; expected at least the %lld of %s", directory,
+                           (long long)context_length(&r->config), (long long)context_length(&m->config), m->directory);
+    if (!status)
+        status = model_create(&r->model, &r->config, dtype, error);
+    if (!status)
+        status = weights_open(&r->weights, &r->model, directory, error);
+    m->model.reinforced = &r->model;
+    m->model.whp_alpha = options->whp_alpha;
+    m->weights.reinforced = &r->weights;
+    return status;
+}
+
 int eval_model_open(struct eval_model *m, const struct model_options *options, const struct prompt_options *prompt,
                     enum dtype dtype, struct error *error)
 {
@@ -43,6 +70,8 @@ int eval_model_open(struct eval_model *m, const struct model_options *options, c
         status = adapter_open(&m->adapter, &m->model, options->adapter, error);
         m->weights.adapter = &m->adapter;
     }
+    if (!status && has_reinforced(options))
+        status = reinforced_open(m, options, dtype, error);
     m->model.wide_logits = true; /* bf16 logits would round log-probs by up to 0.06 */
     return status;
 }
@@ -50,7 +79,9 @@ int eval_model_open(struct eval_model *m, const struct model_options *options, c
 void eval_model_close(struct eval_model *m)
 {
     model_free(&m->model);
+    model_free(&m->reinforced.model);
     weights_close(&m->weights);
+    weights_close(&m->reinforced.weights);
     adapter_free(&m->adapter);
     generation_rules_free(&m->rules);
     prompt_close(&m->prompt);
@@ -66,6 +97,19 @@ static int file_add(uint64_t *sum, const char *directory, const char *name, stru
     if (!status)
         status = checksum_file(path, &digest, error);
     *sum = status ? 0 : *sum * 0x9e3779b97f4a7c15u + (digest.xxh3 ^ (uint64_t)digest.bytes);
+    return status;
+}
+
+static int reinforced_add(const struct eval_model *m, const struct model_options *options, uint64_t *sum,
+                          struct error *error)
+{
+    const struct safetensors *source = &m->reinforced.weights.source;
+    uint64_t alpha;
+    memcpy(&alpha, &options->whp_alpha, sizeof alpha);
+    int status = file_add(sum, options->reinforced_model, "config.json", error);
+    for (int i = 0; i < source->shards && !status; i++)
+        status = file_add(sum, options->reinforced_model, source->shard_name[i], error);
+    *sum = *sum * 0x9e3779b97f4a7c15u + alpha;
     return status;
 }
 
@@ -91,5 +135,7 @@ int eval_model_checksum(const struct eval_model *m, const struct model_options *
         status = file_add(sum, options->adapter, "adapter_config.json", error);
     if (!status && *options->adapter)
         status = file_add(sum, options->adapter, "adapter_model.safetensors", error);
+    if (!status && has_reinforced(options))
+        status = reinforced_add(m, options, sum, error);
     return status;
 }

@@ -7,6 +7,13 @@
 #include "../model/weights.h"
 #include "generation_rules.h"
 
+/* A second model, of --reinforced_model. */
+struct reinforced {
+    struct model_config config;
+    struct model model;
+    struct weights weights;
+};
+
 struct eval_model {
     const char *directory;
     struct model_config config;
@@ -15,6 +22,7 @@ struct eval_model {
     struct model model; /* laid out; what it has room for is planned later */
     struct weights weights;
     struct adapter adapter; /* empty without one */
+    struct reinforced reinforced; /* the same */
     struct generation_rules rules;
     int32_t eos;            /* what ends an answer */
     int32_t stop[EOS_IDS_MAX + 1]; /* what ends a continuation */

@@ -19,6 +19,13 @@ static const struct option option_rows[] = {
 };
 const struct option_group generate_option_group = {OPTION_GROUP("Generation", option_rows, struct generate_options)};
 
+static int cache_plan(struct generator *g, const char *name, const struct model_config *c, void **cache, struct error *error)
+{
+    return memory_plan_add(&g->model->plan, MEMORY_CACHE, name,
+                           c->num_hidden_layers * g->slots * g->max_positions * 2 * key_cols(c), dtype_size(g->model->dtype),
+                           cache, error);
+}
+
 int generator_open(struct generator *generator, struct model *model, struct device *device, int slots,
                    int64_t prompt_rows, int64_t max_positions, const struct batch_limits *scored,
                    const struct generate_options *options, struct error *error)
@@ -26,7 +33,6 @@ int generator_open(struct generator *generator, struct model *model, struct devi
     static const struct batch_limits nothing = {0};
     const struct batch_limits *also = scored ? scored : &nothing;
     *generator = (struct generator){.model = model, .slots = slots, .max_positions = max_positions, .options = *options};
-    const struct model_config *c = &model->config;
     const int64_t rows = prompt_rows + slots;
     if (max_positions > INT32_MAX / slots)
         return error_set(error, STATUS_USAGE, "batch_size: a cache of %d times %lld positions cannot be numbered; lower it",
@@ -36,9 +42,10 @@ int generator_open(struct generator *generator, struct model *model, struct devi
                             slots > also->targets ? slots : also->targets,
                             slots > also->sequences ? slots : also->sequences, error);
     if (!status)
-        status = memory_plan_add(&model->plan, MEMORY_CACHE, "keys and values",
-                                 c->num_hidden_layers * slots * max_positions * 2 * key_cols(c), dtype_size(model->dtype),
-                                 &generator->cache, error);
+        status = cache_plan(generator, "keys and values", &model->config, &generator->cache, error);
+    if (!status && model->reinforced)
+        status = cache_plan(generator, "keys and values of the reinforced model", &model->reinforced->config,
+                            &generator->reinforced_cache, error);
     if (!status)
         status = memory_plan_add(&model->plan, MEMORY_SCRATCH, "next ids", slots, sizeof(int32_t),
                                  (void **)&generator->device_ids, error);
@@ -77,15 +84,14 @@ void generator_close(struct generator *generator)
     *generator = (struct generator){0};
 }
 
-/* Moves the batch's new keys and values into the cache and lets attention read from there. */
-static int cache_hook(void *user, int layer, const void *qkv, struct layer_keys *keys, struct error *error)
+/* Moves the batch's new keys and values into a model's cache and lets attention read from there. */
+static int cache_move(const struct generator *g, const struct model *model, void *first, int layer, const void *qkv,
+                      struct layer_keys *keys, struct error *error)
 {
-    struct generator *g = user;
-    struct model *model = g->model;
     const struct model_config *c = &model->config;
     const size_t s = dtype_size(model->dtype);
     const int64_t q = query_cols(c), kv = 2 * key_cols(c);
-    char *cache = (char *)g->cache + (size_t)layer * (size_t)(g->slots * g->max_positions * kv) * s;
+    char *cache = (char *)first + (size_t)layer * (size_t)(g->slots * g->max_positions * kv) * s;
     *keys = (struct layer_keys){cache, cache + (size_t)key_cols(c) * s, kv};
     return device_run(model->device, error, cache_write,
                       &((struct cache_args){.dtype = model->dtype,
@@ -96,6 +102,18 @@ static int cache_hook(void *user, int layer, const void *qkv, struct layer_keys 
                                             .row_of = g->device_places,
                                             .in = (const char *)qkv + (size_t)q * s,
                                             .out = cache}));
+}
+
+static int cache_hook(void *user, int layer, const void *qkv, struct layer_keys *keys, struct error *error)
+{
+    const struct generator *g = user;
+    return cache_move(g, g->model, g->cache, layer, qkv, keys, error);
+}
+
+static int reinforced_hook(void *user, int layer, const void *qkv, struct layer_keys *keys, struct error *error)
+{
+    const struct generator *g = user;
+    return cache_move(g, g->model->reinforced, g->reinforced_cache, layer, qkv, keys, error);
 }
 
 /* The rules of generation_config.json, on the host. The logits must be float or double. */
@@ -144,6 +162,8 @@ static int batch_next_ids(struct generator *g, int64_t first_index, const struct
         status = model_forward_layer(model, batch, layer, cache_hook, g, error);
     if (!status)
         status = model_forward_head(model, batch->device.target_row, batch->targets, error);
+    if (!status)
+        status = model_combine_reinforced(model, batch, reinforced_hook, g, error);
     if (!status && g->rules && generation_rules_any(g->rules))
         status = rules_apply(g, prompts, out, error);
     for (int i = 0; i < count; i++)

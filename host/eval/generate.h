@@ -31,6 +31,7 @@ struct generator {
     struct generate_options options;
     struct batch batch;
     void *cache;            /* [layers][slots * max_positions][2 * kv_heads * head_dim] */
+    void *reinforced_cache; /* the same of model->reinforced; NULL without */
     int32_t *device_ids;    /* [slots] */
     int64_t *device_counters;
     int32_t *device_places; /* [rows of a batch] the cache row of each */

@@ -366,6 +366,26 @@ int model_forward_head(struct model *model, const int32_t *device_target_row, in
     return status;
 }
 
+int model_combine_reinforced(struct model *model, const struct batch *batch, layer_keys_hook hook, void *user,
+                             struct error *error)
+{
+    struct model *reinforced = model->reinforced;
+    if (!reinforced)
+        return STATUS_OK;
+    int status = model_forward_body(reinforced, batch, error);
+    for (int layer = 0; layer < reinforced->config.num_hidden_layers && !status; layer++)
+        status = model_forward_layer(reinforced, batch, layer, hook, user, error);
+    if (!status)
+        status = model_forward_head(reinforced, batch->device.target_row, batch->targets, error);
+    return status ? status
+                  : device_run(model->device, error, logits_combine,
+                               &((struct logits_combine_args){.dtype = model->logits_dtype,
+                                                              .count = batch->targets * model->config.vocab_size,
+                                                              .z = model->head.logits,
+                                                              .r = reinforced->head.logits,
+                                                              .alpha = model->whp_alpha}));
+}
+
 int model_forward(struct model *model, const struct batch *batch, struct error *error)
 {
     return model_forward_by_layer(model, batch, NULL, NULL, error);
@@ -397,7 +417,9 @@ int model_forward_logits(struct model *model, const struct batch *batch, model_l
     }
     if (!status && hook)
         status = hook(user, (int)c->num_hidden_layers, error);
-    return status ? status : model_forward_head(model, batch->device.target_row, batch->targets, error);
+    if (!status)
+        status = model_forward_head(model, batch->device.target_row, batch->targets, error);
+    return status ? status : model_combine_reinforced(model, batch, NULL, NULL, error);
 }
 
 /* Entry i of an array of a type. */

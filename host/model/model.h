@@ -101,6 +101,8 @@ struct model {
     void *ones, *row_scale;                /* [targets] of dtype: for the gradient of a head's bias */
     void *dresidual, *dnorm, *dqkv, *dattention, *dup, *dactivated; /* backward scratch */
     void *rope_cos, *rope_sin;
+    struct model *reinforced;    /* borrowed, NULL: none. What it raises logits by is taken back from this model's, */
+    double whp_alpha;            /* whp_alpha times (logits_combine.h); set before model_plan, which is not for training then */
     int64_t max_positions;       /* of a sequence; set before model_plan where a batch holds its last rows only; 0: max_rows */
     int64_t rope_positions;      /* of the rotary tables */
     struct memory_plan plan;
@@ -217,6 +219,10 @@ int model_forward_layer(struct model *model, const struct batch *batch, int laye
 /* The residual stream leaving a layer is the sum of these two [rows, hidden]; the next norm adds them up. */
 void *model_stream(const struct model *model, int layer);
 void *model_branch(const struct model *model);
+/* With a reinforced model: runs it over the batch too and combines the logits that model_forward_head has left here. A hook's
+ * keys are those of the reinforced model. Nothing without one. */
+int model_combine_reinforced(struct model *model, const struct batch *batch, layer_keys_hook hook, void *user,
+                             struct error *error);
 /* Final norm and lm_head on rows target_row[0 .. targets): logits into head.logits. */
 int model_forward_head(struct model *model, const int32_t *device_target_row, int32_t targets, struct error *error);
 

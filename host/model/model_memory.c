@@ -146,6 +146,15 @@ static int scratch_plan(struct model *model, int64_t rows, struct error *error)
     return status;
 }
 
+/* The other model of a pair takes the same batches, and its logits have the same type. */
+static int reinforced_plan(struct model *model, int64_t max_rows, int64_t max_targets, int64_t max_sequences,
+                           struct error *error)
+{
+    model->reinforced->wide_logits = model->wide_logits;
+    model->reinforced->max_positions = model->max_positions;
+    return model_plan(model->reinforced, false, max_rows, max_targets, max_sequences, error);
+}
+
 int model_plan(struct model *model, bool training, int64_t max_rows, int64_t max_targets, int64_t max_sequences,
                struct error *error)
 {
@@ -187,7 +196,8 @@ int model_plan(struct model *model, bool training, int64_t max_rows, int64_t max
                                  c->family->embedding_scaled ? max_rows : 0, stat, &model->embedding_scale, error);
     if (!status)
         status = memory_plan_add(&model->plan, MEMORY_PARAM, "rotary sin", table, stat, &model->rope_sin, error);
-    return status;
+    return status || !model->reinforced ? status
+                                        : reinforced_plan(model, max_rows, max_targets, max_sequences, error);
 }
 
 void model_release(struct model *model)
@@ -195,6 +205,8 @@ void model_release(struct model *model)
     memory_plan_free(&model->plan, model->device);
     free(model->activations);
     model->activations = NULL;
+    if (model->reinforced)
+        model_release(model->reinforced);
 }
 
 /* Uploads a table computed in double as the engine's statistics type. */
@@ -256,7 +268,9 @@ static int ones_upload(struct model *model, struct error *error)
 int model_allocate(struct model *model, struct device *device, struct error *error)
 {
     model->device = device;
-    int status = memory_plan_commit(&model->plan, device, error);
+    int status = model->reinforced ? model_allocate(model->reinforced, device, error) : STATUS_OK;
+    if (!status)
+        status = memory_plan_commit(&model->plan, device, error);
     if (!status && model->weights_of)
         model->param = model->weights_of->param;
     if (!status && model->logits_dtype == model->dtype)

@@ -21,6 +21,7 @@ struct weights {
     void *loaded_user;
     const struct adapter *adapter; /* borrowed, NULL for none: its products are added to what weights_load reads, and
                                     * weights_save then writes the source's tensors with them instead of the arena's */
+    const struct weights *reinforced; /* of model->reinforced, which weights_load then loads too; borrowed, NULL: none */
     const struct combination *combination; /* the same of other models' weights (combination.h) */
 };
 

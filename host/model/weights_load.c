@@ -96,7 +96,7 @@ static int load_list(struct load *load, struct error *error)
     return STATUS_OK;
 }
 
-int weights_load(const struct weights *weights, struct model *model, struct error *error)
+static int arena_load(const struct weights *weights, struct model *model, struct error *error)
 {
     struct load load = {.weights = weights, .model = model};
     struct read_ahead *reader = NULL;
@@ -122,4 +122,10 @@ int weights_load(const struct weights *weights, struct model *model, struct erro
         if (model->tensor[i].transposed)
             status = load_transposed(weights, model, i, weights_find(weights, model, model->tensor[i].name), error);
     return status;
+}
+
+int weights_load(const struct weights *weights, struct model *model, struct error *error)
+{
+    int status = arena_load(weights, model, error);
+    return status || !weights->reinforced ? status : arena_load(weights->reinforced, model->reinforced, error);
 }

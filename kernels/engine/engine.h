@@ -14,6 +14,7 @@
 #include "../divergence.h"
 #include "../embedding.h"
 #include "../linear.h"
+#include "../logits_combine.h"
 #include "../logprob.h"
 #include "../norm.h"
 #include "op.h"
@@ -28,7 +29,7 @@
 extern "C" {
 #endif
 
-#define ENGINE_ABI 7
+#define ENGINE_ABI 8
 
 /* Slots of mark. */
 enum { ENGINE_MARKS = 1024 };
@@ -54,6 +55,7 @@ struct engine_graph;
     X(activation_forward, activation_args)                                                                    \
     X(activation_backward, activation_backward_args)                                                          \
     X(logprob_forward, logprob_args)                                                                          \
+    X(logits_combine, logits_combine_args)                                                                    \
     X(row_statistics, row_statistics_args)                                                                    \
     X(divergence_forward, divergence_args)                                                                    \
     X(row_scale, row_scale_args)                                                                              \

@@ -54,6 +54,7 @@ static const struct command_group groups[] = {
     {&evaluate_option_group, offsetof(struct eval_command_options, evaluate)},
     {&model_option_group, offsetof(struct eval_command_options, model)},
     {&adapter_option_group, offsetof(struct eval_command_options, model)},
+    {&reinforced_option_group, offsetof(struct eval_command_options, model)},
     {&dataset_option_group, offsetof(struct eval_command_options, dataset)},
     {&suite_option_group, offsetof(struct eval_command_options, data)},
     {&prompt_option_group, offsetof(struct eval_command_options, prompt)},

@@ -31,6 +31,7 @@ static const struct option_group prompt_text_group = {OPTION_GROUP("Input", opti
 static const struct command_group groups[] = {
     {&model_option_group, offsetof(struct generate_command_options, model)},
     {&adapter_option_group, offsetof(struct generate_command_options, model)},
+    {&reinforced_option_group, offsetof(struct generate_command_options, model)},
     {&dataset_option_group, offsetof(struct generate_command_options, input.dataset)},
     {&prompt_option_group, offsetof(struct generate_command_options, input.prompt)},
     {&input_option_group, offsetof(struct generate_command_options, input)},

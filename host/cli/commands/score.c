@@ -34,6 +34,7 @@ static const struct option_group score_option_group = {OPTION_GROUP("Output", op
 static const struct command_group groups[] = {
     {&model_option_group, offsetof(struct score_options, model)},
     {&adapter_option_group, offsetof(struct score_options, model)},
+    {&reinforced_option_group, offsetof(struct score_options, model)},
     {&dataset_option_group, offsetof(struct score_options, input.dataset)},
     {&max_length_option_group, offsetof(struct score_options, examples)},
     {&prompt_option_group, offsetof(struct score_options, input.prompt)},
