@@ -9,6 +9,7 @@
 #include "../eval/suite/results.h"
 #include "../eval/suite/suite_list.h"
 #include "../util/file.h"
+#include "card/model_card.h"
 #include "command.h"
 
 enum { FINAL_NEW_TOKENS = 64 };
@@ -56,12 +57,13 @@ static int model_look(const struct train_options *train, const struct final_eval
     return status;
 }
 
-static int table_print(const char *eval_data, const struct eval_log *before, const struct eval_log *after,
-                       struct log *log, struct error *error)
+static int table_print(const char *eval_data, const char *output_dir, const struct eval_log *before,
+                       const struct eval_log *after, struct log *log, struct error *error)
 {
     struct eval_sets sets;
     const char *name[EVAL_SETS_MAX + 1] = {"forget"};
     struct buffer text = {0}, findings = {0};
+    struct error unsaid;
     int status = eval_sets_parse(&sets, eval_data, error);
     for (int i = 0; i < sets.count; i++)
         name[i + 1] = sets.set[i].name;
@@ -73,6 +75,8 @@ static int table_print(const char *eval_data, const struct eval_log *before, con
     if (!status)
         log_warnings(log, findings.data);
     buffer_free(&findings);
+    if (!status && model_card_update(output_dir, &logs, &unsaid))
+        log_warning(log, "the model card lacks the figures of this table: %s", unsaid.text);
     return status;
 }
 
@@ -101,7 +105,7 @@ static int final_eval_run(const struct train_options *train, const struct final_
     if (!status)
         status = model_look(train, options, eval_data, &written, "after", true, &device, &after, log, error);
     if (!status)
-        status = table_print(eval_data, &before, &after, log, error);
+        status = table_print(eval_data, train->output.output_dir, &before, &after, log, error);
     eval_log_free(&before);
     eval_log_free(&after);
     device_close(&device);

@@ -6,7 +6,25 @@
 #include "../io/json/json.h"
 #include "../model/companions.h"
 #include "../util/clock.h"
+#include "card/model_card.h"
 #include "training.h"
+
+/* The model card of a run that is over. */
+static int card_save(struct training *training, struct folder *folder, const cJSON *result, struct error *error)
+{
+    char name[32];
+    struct buffer text = {0};
+    int status = model_card_name(training->folder.output_dir, name, error);
+    if (!status)
+        status = model_card_print(training->record.json, result, NULL, &text, error);
+    if (!status)
+        status = folder_write(folder, name, FILE_MODE, text.data, text.length, error);
+    if (!status && strcmp(name, "README.md"))
+        log_info(&training->run->log, "the README.md in %s is not of this program and stays; the model card is %s",
+                 training->folder.output_dir, name);
+    buffer_free(&text);
+    return status;
+}
 
 /* What a folder of this run holds besides the model, once all else is in it; then it takes its place. */
 static int save_finish(struct training *training, struct folder *folder, int64_t step, cJSON *result, struct error *error)
@@ -14,6 +32,8 @@ static int save_finish(struct training *training, struct folder *folder, int64_t
     struct folder_lock *lock = training->folder.replaces ? NULL : &training->folder.lock;
     int status = run_log_save_state(&training->log, &training->trainer, &training->stopping, step,
                                     clock_seconds() - training->start, folder, error);
+    if (!status && result)
+        status = card_save(training, folder, result, error);
     if (!status)
         status = run_record_write_into(&training->record, folder, result, error);
     else

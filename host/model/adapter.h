@@ -30,7 +30,7 @@ void adapter_add(const struct adapter *adapter, const struct model *model, int t
 
 /* All values as one safetensors file of floats, under PEFT's names. */
 int adapter_write(const struct adapter *adapter, const struct model *model, const char *path, struct error *error);
-/* A PEFT folder's files (tensors, adapter_config.json and a README.md card) into one that is being made. base is the model's
+/* A PEFT folder's files (tensors and adapter_config.json) into one that is being made. base is the model's
  * folder, as the config will name it; run_id (NULL: none) goes into the tensors' metadata. A value that is not finite is
  * STATUS_NONFINITE. */
 int adapter_save_into(const struct adapter *adapter, const struct model *model, const char *base, const char *run_id,

@@ -170,27 +170,6 @@ static bool is_turned(const struct model *model)
     return turned;
 }
 
-static int card_write(const struct lora_options *options, const char *base, struct folder *folder, struct error *error)
-{
-    struct buffer text = {0};
-    int status = buffer_printf(&text, error, "---\nbase_model: ");
-    if (!status)
-        status = json_print_string(base, strlen(base), &text, error);
-    if (!status)
-        status = buffer_printf(&text, error,
-                               "\nlibrary_name: peft\ntags:\n- lora\n---\n\n# LoRA adapter\n\n"
-                               "Rank %lld, alpha %g%s, on %s. Made by flat.c.\n\n"
-                               "```python\nfrom peft import PeftModel\nfrom transformers import AutoModelForCausalLM\n\n"
-                               "model = AutoModelForCausalLM.from_pretrained(BASE_MODEL)\n"
-                               "model = PeftModel.from_pretrained(model, THIS_FOLDER)\n```\n",
-                               (long long)options->rank, options->alpha, options->rslora ? " (rslora)" : "",
-                               options->target_modules);
-    if (!status)
-        status = folder_write(folder, "README.md", FILE_MODE, text.data, text.length, error);
-    buffer_free(&text);
-    return status;
-}
-
 /* rank_pattern and alpha_pattern: of the modules that have others, by their whole path. */
 static bool patterns_add(cJSON *json, const struct lora *lora, const struct model *model)
 {
@@ -228,5 +207,5 @@ int adapter_config_write(const struct lora *lora, const struct model *model, con
         status = folder_write(folder, "adapter_config.json", FILE_MODE, text.data, text.length, error);
     buffer_free(&text);
     cJSON_Delete(json);
-    return status ? status : card_write(options, base, folder, error);
+    return status;
 }

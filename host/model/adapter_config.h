@@ -16,7 +16,7 @@ int adapter_config_read(struct lora_options *options, const struct model *model,
 int adapter_targets_read(const struct model *model, const cJSON *json, struct buffer *list, struct error *error);
 /* The modules whose rank or alpha is another than the options'. */
 int adapter_overrides_read(struct lora_options *options, const struct model *model, const cJSON *json, struct error *error);
-/* Writes adapter_config.json and README.md into a folder that is being made. */
+/* Writes adapter_config.json into a folder that is being made. */
 int adapter_config_write(const struct lora *lora, const struct model *model, const char *base,
                          struct folder *folder, struct error *error);
 

@@ -61,6 +61,25 @@ static int templates_copy(const char *directory, struct folder *folder, struct e
     return status;
 }
 
+/* The name of a companion in the new folder. */
+static void name_print(const char *name, char out[300])
+{
+    static const char *const card[] = {"README", "MODEL_CARD"};
+    for (int i = 0; i < 2; i++) {
+        const size_t head = strlen(card[i]), length = strlen(name);
+        size_t bases = head;
+        if (strncmp(name, card[i], head))
+            continue;
+        while (!strncmp(name + bases, ".base", 5))
+            bases += 5;
+        if (!strcmp(name + bases, ".md") && length < 255 - 5) {
+            snprintf(out, 300, "%.*s.base.md", (int)bases, name);
+            return;
+        }
+    }
+    snprintf(out, 300, "%s", name);
+}
+
 static bool belongs(enum folder_item item)
 {
     return item == FOLDER_MODEL || item == FOLDER_FOREIGN;
@@ -69,7 +88,7 @@ static bool belongs(enum folder_item item)
 int companions_copy(const char *directory, const char *dtype, struct folder *folder, struct error *error)
 {
     struct file_list list;
-    char from[FOLDER_PATH_BYTES];
+    char from[FOLDER_PATH_BYTES], to[300];
     struct stat info;
     int status = file_list_read(&list, directory, error);
     for (size_t i = 0; i < list.count && !status; i++) {
@@ -85,8 +104,10 @@ int companions_copy(const char *directory, const char *dtype, struct folder *fol
             status = templates_copy(from, folder, error);
         else if (S_ISREG(info.st_mode) && dtype && !strcmp(name, "config.json"))
             status = config_copy(from, file_copy_mode(info.st_mode), dtype, folder, error);
-        else if (S_ISREG(info.st_mode))
-            status = folder_copy(folder, from, name, error);
+        else if (S_ISREG(info.st_mode)) {
+            name_print(name, to);
+            status = folder_copy(folder, from, to, error);
+        }
     }
     file_list_free(&list);
     return status;

@@ -1,5 +1,6 @@
 /* companions.h - the files beside the weights: configs, tokenizer, chat templates, licence. A new model's folder gets all of
- * them, byte for byte, and nothing of what a run has left beside them.
+ * them, byte for byte, and nothing of what a run has left beside them. A README.md is of the model that it stands beside: it goes
+ * along as README.base.md (and a README.base.md as README.base.base.md), and so does a MODEL_CARD.md.
  */
 #ifndef FLAT_MODEL_COMPANIONS_H
 #define FLAT_MODEL_COMPANIONS_H

@@ -163,10 +163,15 @@ static void test_overwrite(void **state)
     cJSON_Delete(after);
     temporary_file("over/adapter_config.json", "{}", 2);
     verify_expect("over", STATUS_INPUT, "adapter_config.json: is not the file that was saved");
-    /* the adapter's card goes with it */
+    /* the adapter's card goes with it, and the model's own comes */
     run_into(STATUS_OK, "", "--output_dir %s/over --overwrite_output_dir", t);
     assert_true(file_exists(temporary_path("over/notes.txt")) && file_exists(temporary_path("over/config.json")));
-    assert_false(file_exists(temporary_path("over/README.md")) || file_exists(temporary_path("over/adapter_config.json")));
+    assert_false(file_exists(temporary_path("over/adapter_config.json")));
+    char *card;
+    size_t length;
+    OK(file_read(temporary_path("over/README.md"), 1 << 20, &card, &length, &error));
+    assert_non_null(strstr(card, "library_name: transformers"));
+    free(card);
 }
 
 /* Shards that two runs have written are no model. */

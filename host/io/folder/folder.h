@@ -71,6 +71,8 @@ int folder_recover(const char *target, struct error *error);
 /* Whether a folder waits in `target` to be moved in by folder_recover. */
 bool folder_is_interrupted(const char *target);
 
+/* Whether a file of a directory is as the directory's run.json says that a run wrote it. */
+bool folder_is_recorded(const char *directory, const char *name);
 /* Whether a directory holds files that a loader could take for a model's. */
 int folder_holds_model(const char *target, bool *model, struct error *error);
 

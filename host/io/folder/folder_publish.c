@@ -171,6 +171,14 @@ static bool is_recorded(const cJSON *record, const char *directory, const char *
     return !strcmp(text, xxh3->valuestring);
 }
 
+bool folder_is_recorded(const char *directory, const char *name)
+{
+    cJSON *record = record_read(directory);
+    const bool recorded = is_recorded(record, directory, name);
+    cJSON_Delete(record);
+    return recorded;
+}
+
 /* Whether a replaced target keeps something of that name. */
 static int name_kept(bool *kept, const char *directory, const char *name, enum folder_keep keep, const cJSON *record,
                      struct error *error)
