@@ -177,6 +177,7 @@ static int model_prepare(struct work *w, struct error *error)
 {
     struct eval_model *m = w->e->model;
     const struct generate_options greedy = {.max_new_tokens = 1, .top_p = 1};
+    const struct generate_options *sampling = w->e->sampling ? w->e->sampling : &greedy;
     const int64_t batch = w->e->options->batch_size;
     const int slots = (int)(batch < w->continued_count ? batch : w->continued_count);
     int status = STATUS_OK;
@@ -186,7 +187,7 @@ static int model_prepare(struct work *w, struct error *error)
     if (slots) {
         const int64_t rows = w->longest > w->e->options->batch_tokens ? w->longest : w->e->options->batch_tokens;
         status = generator_open(&w->generator, w->model, w->e->device, slots, rows < w->longest * slots ? rows : w->longest * slots,
-                                w->positions, &w->limits, &greedy, error);
+                                w->positions, &w->limits, sampling, error);
         w->generator.rules = &m->rules;
     } else {
         w->model->max_positions = w->limits.positions;
@@ -258,7 +259,9 @@ static int chunk_continue(struct work *w, const struct eval_chunk *chunk, struct
         w->out[i] = (struct token_list){0};
     }
     w->generator.options.max_new_tokens = list->question[chunk->question[0]].max_new_tokens;
-    int status = generator_run(&w->generator, w->prompt, chunk->questions, 0, w->e->model->stop, w->e->model->stops, w->out,
+    /* what is drawn for a prompt depends on its place among all that are continued */
+    const int64_t place = chunk->question - w->continued;
+    int status = generator_run(&w->generator, w->prompt, chunk->questions, place, w->e->model->stop, w->e->model->stops, w->out,
                                error);
     for (int i = 0; i < chunk->questions; i++) {
         struct eval_question *q = &list->question[chunk->question[i]];
@@ -300,6 +303,11 @@ static int work_checksum(const struct work *w, uint64_t *sum, struct error *erro
     snprintf(text, sizeof text, "%016llx %016llx %lld %lld %s %d", (unsigned long long)e->model_checksum,
              (unsigned long long)*sum, (long long)e->options->batch_size, (long long)e->options->batch_tokens,
              e->device->engine->name, (int)e->model->model.dtype);
+    if (e->sampling) {
+        const size_t used = strlen(text);
+        snprintf(text + used, sizeof text - used, " %.17g %.17g %lld", e->sampling->temperature, e->sampling->top_p,
+                 (long long)e->sampling->seed);
+    }
     *sum = checksum_of(text, strlen(text)).xxh3;
     return STATUS_OK;
 }

@@ -14,6 +14,8 @@
 #include "partial.h"
 #include "questions.h"
 
+struct generate_options;
+
 struct evaluate_options {
     int64_t batch_size;   /* prompts continued side by side */
     int64_t batch_tokens; /* rows of a batch that is scored; one question may have more */
@@ -28,6 +30,7 @@ struct evaluation {
     struct comm *comm;        /* NULL: one rank */
     const char *partial_path; /* rank 0's; NULL: results are not kept until the end */
     uint64_t model_checksum;
+    const struct generate_options *sampling; /* of the continuations: temperature, top_p, seed; NULL: the likeliest token */
     struct log *log;
     const char *label;        /* of the progress line */
     struct partial partial;   /* closed by the caller, once the results are written or given up */

@@ -12,6 +12,7 @@
 
 struct adapter;
 struct combination;
+struct quantizer;
 
 struct weights {
     struct safetensors source; /* the opened input; no tensors when made from scratch */
@@ -23,6 +24,7 @@ struct weights {
                                     * weights_save then writes the source's tensors with them instead of the arena's */
     const struct weights *reinforced; /* of model->reinforced, which weights_load then loads too; borrowed, NULL: none */
     const struct combination *combination; /* the same of other models' weights (combination.h) */
+    const struct quantizer *quantizer;     /* what weights were rounded to before that (quantizer.h); not with a combination */
 };
 
 /* Checks the files of a folder against the model's table: every missing, unexpected or mis-shaped tensor in one

@@ -10,13 +10,16 @@
 #include "../util/read_ahead.h"
 #include "adapter.h"
 #include "combination.h"
+#include "quantizer.h"
 #include "weights_internal.h"
 
 int weights_source_read(const struct weights *weights, const struct model *model, int tensor,
                         const struct safetensors_tensor *from, int64_t first, int64_t count, float *out,
                         struct error *error)
 {
-    int status = safetensors_read_float(&weights->source, from, first, count, out, error);
+    const bool rounded = weights->quantizer && quantizer_takes(model, tensor);
+    int status = rounded ? quantizer_read(weights->quantizer, &weights->source, model, tensor, from, first, count, out, error)
+                         : safetensors_read_float(&weights->source, from, first, count, out, error);
     if (!status && weights->combination)
         status = combination_apply(weights->combination, model, tensor, first, count, out, error);
     if (!status && weights->adapter)

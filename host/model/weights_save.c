@@ -118,7 +118,7 @@ static int piece_store(struct save *save, int entry, int t, int64_t first, int64
     const struct safetensors_tensor *from = save->source_of ? &weights->source.tensor[save->source_of[entry]] : NULL;
     const enum safetensors_dtype dtype = save->entry[entry].dtype;
     const bool measured = from && is_half(dtype) && save->report;
-    int status = from && (weights->adapter || weights->combination)
+    int status = from && (weights->adapter || weights->combination || weights->quantizer)
                      ? weights_source_read(weights, save->model, t, from, first, count, save->piece, error)
                      : tensor_read(&save->reader, t, first, count, save->piece, error);
     if (!status && measured)
