@@ -57,12 +57,23 @@ double mean_of_sequences(const struct loss_scope *scope, enum role role)
     return mean_of(scope, WITH(role), 0, false);
 }
 
-const char *const retain_loss_names[] = {[RETAIN_NONE] = "none", [RETAIN_NLL] = "nll", NULL};
+const char *const retain_loss_names[] = {[RETAIN_NONE] = "none", [RETAIN_NLL] = "nll", [RETAIN_KL] = "kl", NULL};
+const char *const kl_positions_names[] = {[KL_ANSWER] = "answer", [KL_REAL] = "real", [KL_TOFU] = "tofu", NULL};
+
+struct loss_term retain_kl_term(const struct retain_options *retain, const struct loss_scope *scope)
+{
+    const double mean = retain->kl_positions == KL_TOFU
+                            ? mean_of_sequences(scope, ROLE_RETAIN) / (double)retain->kl_padded_length
+                            : mean_of_tokens(scope, WITH(ROLE_RETAIN), 0);
+    return (struct loss_term){STATISTIC_TOKENS, .token = TOKEN_GIVEN, .scale = retain->alpha * mean};
+}
 
 struct loss_term retain_term(const struct retain_options *retain, const struct loss_scope *scope)
 {
     if (retain->retain_loss == RETAIN_NONE)
         return (struct loss_term){0};
+    if (retain->retain_loss == RETAIN_KL)
+        return retain_kl_term(retain, scope);
     return (struct loss_term){STATISTIC_LOGPROB_SUM, .scale = -retain->alpha * mean_of_tokens(scope, WITH(ROLE_RETAIN), 0)};
 }
 
@@ -70,6 +81,17 @@ unsigned method_roles(const struct method *method, const void *options)
 {
     const struct retain_options *retain = options;
     return method->roles | (method->retains && retain && retain->retain_loss != RETAIN_NONE ? WITH(ROLE_RETAIN) : 0);
+}
+
+struct distribution_use method_distribution(const struct method *method, const void *options, enum role role)
+{
+    const struct retain_options *retain = options;
+    if (role == ROLE_ANSWER && method->distribution)
+        return method->distribution(options);
+    if (role != ROLE_RETAIN || !(method->retains_by_kl || (method->retains && retain->retain_loss == RETAIN_KL)))
+        return (struct distribution_use){0};
+    return (struct distribution_use){
+        .used = true, .positions = retain->kl_positions == KL_ANSWER ? POSITIONS_ANSWER : POSITIONS_ALL};
 }
 
 double logged_value(const struct logged *logged, const double *totals)

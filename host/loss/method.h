@@ -53,32 +53,63 @@ struct logged {
 };
 enum { METHOD_LOGGED = 12 };
 
+/* Which positions of a sequence are targets. */
+enum positions {
+    POSITIONS_ANSWER,  /* those that predict the answer */
+    POSITIONS_SHIFTED, /* all that predict a token of the sequence */
+    POSITIONS_ALL,     /* the last, too, which predicts nothing */
+};
+
+/* How a role's targets are held against the distributions of the model that the run starts from (kernels/divergence.h): by KL
+ * or by a cross-entropy. Their terms are TOKENS with TOKEN_GIVEN. */
+struct distribution_use {
+    bool used, cross_entropy;
+    enum positions positions;
+    double penalty;        /* that the reference's logit of the target is lowered by */
+    bool penalises_prompt; /* where the target is none of the answer, column vocab - 100 is lowered in its place */
+};
+
 /* Options of methods that may keep a retain set beside what they forget: the struct of their options begins with these, and
- * their rows with RETAIN_ROWS. L = gamma (forget) + alpha (retain). */
-enum retain_loss { RETAIN_NONE, RETAIN_NLL };
+ * their rows with RETAIN_ROWS; of methods that always keep it by KL, with KL_ROWS. L = gamma (forget) + alpha (retain). */
+enum retain_loss { RETAIN_NONE, RETAIN_NLL, RETAIN_KL };
+enum kl_positions { KL_ANSWER, KL_REAL, KL_TOFU };
 struct retain_options {
     enum retain_loss retain_loss;
     double gamma, alpha;
+    enum kl_positions kl_positions;
+    int64_t kl_padded_length;
 };
-extern const char *const retain_loss_names[];
-#define RETAIN_ROWS(owner, loss_, gamma_, alpha_)                                                                       \
-    {.name = "retain_loss", OPTION_FIELD(owner, retain.retain_loss), .choices = retain_loss_names, .initial = (loss_),  \
-     .help = "what is asked of retain_data: nll is the mean negative log-probability of its answers"},                  \
+extern const char *const retain_loss_names[], *const kl_positions_names[];
+#define KL_ROWS(owner, gamma_, alpha_)                                                                                  \
     {.name = "gamma", OPTION_FIELD(owner, retain.gamma), .initial = (gamma_), .max = HUGE_VAL,                          \
      .help = "weight of the loss on what is to be forgotten"},                                                          \
     {.name = "alpha", OPTION_FIELD(owner, retain.alpha), .initial = (alpha_), .max = HUGE_VAL,                          \
-     .help = "weight of the loss on retain_data"}
-/* The retain set's term. */
+     .help = "weight of the loss on retain_data"},                                                                      \
+    {.name = "kl_positions", OPTION_FIELD(owner, retain.kl_positions), .choices = kl_positions_names, .initial = "answer",  \
+     .help = "positions of retain_data that KL is the mean over: those that predict the answer; real, the prompt's and the " \
+             "last too; or tofu, the sum over these by rows and kl_padded_length, as TOFU's code has it but for its padding"}, \
+    {.name = "kl_padded_length", OPTION_FIELD(owner, retain.kl_padded_length), .initial = "500", .min = 1,              \
+     .max = OPTION_COUNT_MAX, .help = "length that rows are taken to be padded to by kl_positions tofu; 500 is TOFU's"}
+#define RETAIN_ROWS(owner, loss_, gamma_, alpha_)                                                                       \
+    {.name = "retain_loss", OPTION_FIELD(owner, retain.retain_loss), .choices = retain_loss_names, .initial = (loss_),  \
+     .help = "what is asked of retain_data: nll is the mean negative log-probability of its answers, kl the divergence of " \
+             "the model that the run starts from to the one that is trained"},                                          \
+    KL_ROWS(owner, gamma_, alpha_)
+/* The retain set's term: by retain_loss, or by KL in any case. */
 struct loss_term retain_term(const struct retain_options *retain, const struct loss_scope *scope);
+struct loss_term retain_kl_term(const struct retain_options *retain, const struct loss_scope *scope);
 
 struct method {
     const char *name, *summary;
     bool for_finetune;   /* offered by finetune; otherwise by unlearn */
     unsigned roles;      /* WITH(...) | ...: the answers that it always trains on */
-    bool retains;        /* its options begin with struct retain_options */
+    bool retains;        /* its options begin with struct retain_options, and with RETAIN_ROWS */
+    bool retains_by_kl;  /* they begin with KL_ROWS, and ROLE_RETAIN is in roles */
     bool alternates;     /* template answers are the rows' own alternates, not those of a list */
     bool rest_entropy;   /* the row_value of its terms is the cross-entropy without the target (row_statistics.h) */
     bool reference_sums; /* needs the log-probabilities of answers and templates under the model that it starts from */
+    struct distribution_use (*distribution)(const void *options); /* of ROLE_ANSWER, then its only role beside ROLE_RETAIN;
+                                                                   * NULL: none */
     const struct option_group *options; /* its own options: flags of the command line while it is chosen; NULL: none */
     struct logged logged[METHOD_LOGGED]; /* ends with key NULL */
     /* Fills the terms, which are zero, for a micro-batch. options: the method's own struct. */
@@ -87,6 +118,8 @@ struct method {
 
 /* The roles that a method trains on with these options. */
 unsigned method_roles(const struct method *method, const void *options);
+/* Which of them meet the distribution of the reference, and how. */
+struct distribution_use method_distribution(const struct method *method, const void *options, enum role role);
 
 /* All methods of host/loss/methods/, NULL-ended. Made by the build. */
 extern const struct method *const methods[];

@@ -103,6 +103,7 @@ int examples_open(struct examples *examples, const struct examples_source *sourc
 {
     const int64_t max_length = source->examples->max_length;
     *examples = (struct examples){.tokenizer = tokenizer, .roles = source->roles, .seed = source->seed};
+    memcpy(examples->positions, source->positions, sizeof examples->positions);
     examples->eos = tokenizer_eos(tokenizer) >= 0 ? tokenizer_eos(tokenizer) : model_eos;
     examples->max_length = max_length < max_positions ? max_length : max_positions;
     if (examples->eos < 0)
@@ -171,6 +172,20 @@ static int answer_append(struct examples *examples, const struct dataset *data, 
     return status;
 }
 
+/* Makes the other positions of a sequence targets, too. The last one predicts nothing: what follows it is made up. */
+static int positions_widen(const struct examples *examples, enum positions positions, struct token_list *ids,
+                           struct batch_sequence *sequence, struct error *error)
+{
+    if (positions == POSITIONS_ANSWER)
+        return STATUS_OK;
+    sequence->lead = sequence->answer_begin - 1;
+    sequence->answer_begin = 1;
+    if (positions == POSITIONS_SHIFTED)
+        return STATUS_OK;
+    sequence->length++;
+    return token_list_append(ids, examples->eos, error);
+}
+
 /* answer: the template answer that all rows get, or CHOSEN. */
 enum { CHOSEN = -1 };
 
@@ -218,6 +233,8 @@ static int row_fill(struct epoch *epoch, struct examples *examples, int number, 
         status = answer_append(examples, data, &data->row[row],
                                is_own ? NULL : answer_pick(examples, epoch, number, answer, k, order[i]), ids, sequence,
                                &epoch->counts, error);
+        if (!status)
+            status = positions_widen(examples, examples->positions[order[i]], ids, sequence, error);
         sequence++->role = (int32_t)order[i];
     }
     return status;
@@ -266,13 +283,19 @@ int epoch_build_answer(struct epoch *epoch, struct examples *examples, int answe
     return epoch_make(epoch, examples, 0, answer, error);
 }
 
-void epoch_row_size(const struct epoch *epoch, int k, struct batch_size *size)
+void epoch_row_part_size(const struct epoch *epoch, int k, bool retain, struct batch_size *size)
 {
     const struct batch_sequence *sequence = &epoch->sequence[k * epoch->per_row];
-    if (epoch->own)
+    if (!retain && epoch->own)
         batch_group_size(sequence, epoch->own, true, size);
-    if (epoch->own < epoch->per_row)
+    if (retain && epoch->own < epoch->per_row)
         batch_group_size(sequence + epoch->own, epoch->per_row - epoch->own, true, size);
+}
+
+void epoch_row_size(const struct epoch *epoch, int k, struct batch_size *size)
+{
+    epoch_row_part_size(epoch, k, false, size);
+    epoch_row_part_size(epoch, k, true, size);
 }
 
 void epoch_free(struct epoch *epoch)

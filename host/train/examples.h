@@ -29,6 +29,7 @@ struct examples_source {
     const struct prompt_options *prompt;
     const struct template_options *template_;
     unsigned roles;   /* WITH(...) | ... */
+    enum positions positions[ROLES];
     bool alternates;  /* template answers are under alternate_key of the rows */
     uint64_t seed;
 };
@@ -40,6 +41,8 @@ struct examples {
     struct answer_list answers;  /* template answers of a list; none where there is no such role */
     char **alternate;            /* [data.rows], or NULL */
     unsigned roles;
+    enum positions positions[ROLES]; /* that are targets, by role: where they are not the answer's alone, answer_begin of a
+                                      * sequence is 1, and the targets before its answer are its `lead` */
     enum template_choice choice;
     bool choose_every_epoch;
     enum retain_choice retain_choice;
@@ -71,8 +74,9 @@ void examples_close(struct examples *examples);
 int epoch_build(struct epoch *epoch, struct examples *examples, int number, struct error *error);
 /* All rows in the order of the data, each with template answer `answer` where there are some: for their sizes. */
 int epoch_build_answer(struct epoch *epoch, struct examples *examples, int answer, struct error *error);
-/* Adds what row k of the epoch takes in a batch to *size. */
+/* Adds what row k of the epoch takes in a batch to *size; of it its own sequences, or that of the retain set. */
 void epoch_row_size(const struct epoch *epoch, int k, struct batch_size *size);
+void epoch_row_part_size(const struct epoch *epoch, int k, bool retain, struct batch_size *size);
 void epoch_free(struct epoch *epoch);
 
 #endif

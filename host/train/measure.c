@@ -65,7 +65,9 @@ int trainer_measure(struct trainer *trainer, struct measured *measured, struct e
     const struct world *world = &trainer->shards.world;
     double sums[SUMS] = {0}, *p = memory_array((size_t)trainer->max_targets, sizeof *p, error);
     struct epoch epoch = {0};
-    int status = p ? epoch_build(&epoch, &trainer->examples, 0, error) : STATUS_MEMORY;
+    struct examples answers = trainer->examples; /* of which only the answers are targets */
+    memset(answers.positions, 0, sizeof answers.positions);
+    int status = p ? epoch_build(&epoch, &answers, 0, error) : STATUS_MEMORY;
     const int micro_batches = data_parallel_micro_batches(&trainer->parallel);
     for (int i = world->rank; i < micro_batches && !status; i += world->size) {
         int from, to;

@@ -14,6 +14,24 @@ enum { ROWS_MEASURED = 1 << 17 }; /* a second or two */
 
 static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
+/* What the frozen model takes of micro-batch i. */
+static void frozen_measure(struct trainer *trainer, const struct epoch *epoch, int64_t number, int i)
+{
+    struct frozen *frozen = &trainer->frozen;
+    struct batch_size size = {0};
+    int from, to;
+    data_parallel_rows(&trainer->parallel, i, &from, &to);
+    for (int k = from; k < to; k++)
+        frozen_row_size(frozen, epoch, k, &size);
+    frozen->max_rows = larger(frozen->max_rows, size.rows);
+    frozen->max_targets = larger(frozen->max_targets, size.targets);
+    if (number)
+        return;
+    frozen->epoch_size.rows += size.rows;
+    frozen->epoch_size.targets += size.targets;
+    frozen->epoch_size.visible_keys += size.visible_keys;
+}
+
 static int epoch_measure(struct trainer *trainer, int64_t number, struct error *error)
 {
     struct epoch epoch;
@@ -23,6 +41,7 @@ static int epoch_measure(struct trainer *trainer, int64_t number, struct error *
         micro_batch_size(trainer, &epoch, i, &size);
         trainer->max_rows = larger(trainer->max_rows, size.rows);
         trainer->max_targets = larger(trainer->max_targets, size.targets);
+        frozen_measure(trainer, &epoch, number, i);
         if (number)
             continue;
         trainer->epoch_size.rows += size.rows;
@@ -33,17 +52,20 @@ static int epoch_measure(struct trainer *trainer, int64_t number, struct error *
         int first, end;
         data_parallel_rows(&trainer->parallel, 0, &first, &end); /* the largest: the data may end before the batch */
         trainer->max_sequences = (int64_t)end * epoch.per_row;
+        trainer->frozen.max_sequences = (int64_t)end * (trainer->frozen.use[ROLE_ANSWER].used + trainer->frozen.use[ROLE_RETAIN].used);
     }
     epoch_free(&epoch);
     return status;
 }
 
-/* The most that each row takes, over all answers of the template, of `rows` and `targets` [rows of the data]. */
-static int rows_measure(struct trainer *trainer, int64_t *rows, int64_t *targets, struct error *error)
+/* The most that each row takes, over all answers of the template, of `rows` and `targets` [rows of the data]; in the batch of
+ * the frozen model, or in the trained one's. */
+static int rows_measure(struct trainer *trainer, bool frozen, int64_t *rows, int64_t *targets, struct error *error)
 {
     struct examples *examples = &trainer->examples;
     const int answers = examples->answers.count ? examples->answers.count : 1;
-    const int drawn = !!(examples->roles & WITH(ROLE_RETAIN)) + !!(examples->roles & WITH(ROLE_RANDOM));
+    const int drawn = frozen ? trainer->frozen.use[ROLE_RETAIN].used
+                             : !!(examples->roles & WITH(ROLE_RETAIN)) + !!(examples->roles & WITH(ROLE_RANDOM));
     const int affordable = ROWS_MEASURED / examples->data.rows + 1;
     int status = STATUS_OK;
     for (int answer = 0; answer < answers && answer < affordable && !status; answer++) {
@@ -51,7 +73,10 @@ static int rows_measure(struct trainer *trainer, int64_t *rows, int64_t *targets
         status = epoch_build_answer(&epoch, examples, answer, error);
         for (int k = 0; k < examples->data.rows && !status; k++) {
             struct batch_size size = {0};
-            epoch_row_size(&epoch, k, &size);
+            if (frozen)
+                frozen_row_size(&trainer->frozen, &epoch, k, &size);
+            else
+                epoch_row_size(&epoch, k, &size);
             /* what has not been tried is at most as long as a sequence may be */
             const int64_t untried = (drawn + (answers > affordable)) * examples->max_length;
             rows[k] = larger(rows[k], size.rows + untried);
@@ -77,15 +102,15 @@ static int64_t largest_sum(int64_t *value, int64_t count, int64_t taken)
     return sum;
 }
 
-static int bound_measure(struct trainer *trainer, struct error *error)
+static int bound_measure(struct trainer *trainer, bool frozen, int64_t *max_rows, int64_t *max_targets, struct error *error)
 {
     const int64_t count = trainer->examples.data.rows, batch = trainer->parallel.batch;
     int64_t *rows = memory_array((size_t)count, sizeof *rows, error);
     int64_t *targets = memory_array((size_t)count, sizeof *targets, error);
-    int status = rows && targets ? rows_measure(trainer, rows, targets, error) : STATUS_MEMORY;
+    int status = rows && targets ? rows_measure(trainer, frozen, rows, targets, error) : STATUS_MEMORY;
     if (!status) {
-        trainer->max_rows = larger(trainer->max_rows, largest_sum(rows, count, batch));
-        trainer->max_targets = larger(trainer->max_targets, largest_sum(targets, count, batch));
+        *max_rows = larger(*max_rows, largest_sum(rows, count, batch));
+        *max_targets = larger(*max_targets, largest_sum(targets, count, batch));
     }
     free(rows);
     free(targets);
@@ -106,10 +131,14 @@ int run_size(struct trainer *trainer, struct error *error)
     for (int64_t number = 0; number < (exact ? trainer->epochs : 1) && !status; number++)
         status = epoch_measure(trainer, number, error);
     if (!status && !exact)
-        status = bound_measure(trainer, error);
+        status = bound_measure(trainer, false, &trainer->max_rows, &trainer->max_targets, error);
+    if (!status && !exact && trainer->frozen.needed)
+        status = bound_measure(trainer, true, &trainer->frozen.max_rows, &trainer->frozen.max_targets, error);
     if (options->cuda_graphs) { /* room for padding */
         trainer->max_rows = padded_size(trainer->max_rows);
         trainer->max_targets = padded_size(trainer->max_targets);
+        trainer->frozen.max_rows = padded_size(trainer->frozen.max_rows);
+        trainer->frozen.max_targets = padded_size(trainer->frozen.max_targets);
     }
     return status;
 }

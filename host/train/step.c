@@ -28,7 +28,14 @@ int trainer_abort(struct trainer *trainer, int status, struct error *error)
 
 int micro_batch_pack(struct trainer *trainer, const struct epoch *epoch, int from, int to, struct error *error)
 {
-    const int rows = to - from, parts[2] = {epoch->own, epoch->per_row - epoch->own};
+    static const bool both[2] = {true, true};
+    return micro_batch_pack_parts(trainer, &trainer->batch, epoch, from, to, both, error);
+}
+
+int micro_batch_pack_parts(const struct trainer *trainer, struct batch *batch, const struct epoch *epoch, int from, int to,
+                           const bool take[2], struct error *error)
+{
+    const int rows = to - from, parts[2] = {take[0] ? epoch->own : 0, take[1] ? epoch->per_row - epoch->own : 0};
     struct batch_sequence *sequence = memory_array((size_t)(rows * epoch->per_row), sizeof *sequence, error);
     int32_t *first = memory_array(2 * (size_t)rows + 1, sizeof *first, error);
     int status = sequence && first ? STATUS_OK : STATUS_MEMORY, groups = 0;
@@ -39,7 +46,7 @@ int micro_batch_pack(struct trainer *trainer, const struct epoch *epoch, int fro
             first[++groups] = at += parts[part];
         }
     if (!status)
-        status = batch_pack(&trainer->batch, &trainer->device, sequence, first, groups, true,
+        status = batch_pack(batch, (struct device *)&trainer->device, sequence, first, groups, true,
                             trainer->model.config.vocab_size, error);
     free(first);
     free(sequence);
@@ -71,12 +78,20 @@ static int loss_run(struct trainer *trainer, const struct loss_scope *scope, str
     return device_run(&trainer->device, error, sequence_loss, &loss);
 }
 
-enum pass { PASS_FORWARD, PASS_BACKWARD };
+enum pass { PASS_FORWARD, PASS_BACKWARD, PASS_FROZEN };
 
+/* Where distributions are compared up to the logits: what is made of them then depends on where the retained rows begin. */
 static int forward_pass(void *user, struct error *error)
 {
     struct trainer *trainer = user;
-    return model_forward(&trainer->model, &trainer->batch, error);
+    return trainer->frozen.needed ? model_forward_logits(&trainer->model, &trainer->batch, NULL, NULL, error)
+                                  : model_forward(&trainer->model, &trainer->batch, error);
+}
+
+static int frozen_pass(void *user, struct error *error)
+{
+    struct trainer *trainer = user;
+    return model_forward_logits(&trainer->frozen.model, &trainer->frozen.batch, NULL, NULL, error);
 }
 
 static int backward_pass(void *user, struct error *error)
@@ -88,11 +103,15 @@ static int backward_pass(void *user, struct error *error)
 /* A pass over the packed micro-batch: run, or replayed for a batch of the same padded shape. */
 static int pass_run(struct trainer *trainer, enum pass pass, struct error *error)
 {
-    int (*const work)(void *user, struct error *error) = pass == PASS_FORWARD ? forward_pass : backward_pass;
+    static int (*const passes[])(void *user, struct error *error) = {
+        [PASS_FORWARD] = forward_pass, [PASS_BACKWARD] = backward_pass, [PASS_FROZEN] = frozen_pass};
+    int (*const work)(void *user, struct error *error) = passes[pass];
+    const struct model *model = pass == PASS_FROZEN ? &trainer->frozen.model : &trainer->model;
+    const struct batch *batch = pass == PASS_FROZEN ? &trainer->frozen.batch : &trainer->batch;
     if (!trainer->graphs)
         return work(trainer, error);
-    const struct graph_key key = {(int)pass, trainer->batch.rows, trainer->batch.targets};
-    int status = model_accepts(&trainer->model, &trainer->batch, error);
+    const struct graph_key key = {(int)pass, batch->rows, batch->targets};
+    int status = model_accepts(model, batch, error);
     return status ? status : graph_cache_run(&trainer->graph_cache, &trainer->device, key, work, trainer, error);
 }
 
@@ -108,9 +127,30 @@ static int first_forward(struct trainer *trainer, struct error *error)
     if (!trainer->shards.sharded)
         return pass_run(trainer, PASS_FORWARD, error);
     if (!trainer->graphs)
-        return model_forward_by_layer(&trainer->model, &trainer->batch, layer_needed, trainer, error);
+        return trainer->frozen.needed
+                   ? model_forward_logits(&trainer->model, &trainer->batch, layer_needed, trainer, error)
+                   : model_forward_by_layer(&trainer->model, &trainer->batch, layer_needed, trainer, error);
     int status = shards_gather_finish(&trainer->shards, &trainer->model, error);
     return status ? status : pass_run(trainer, PASS_FORWARD, error);
+}
+
+/* Packs rows [from, to) of an epoch and runs them forward, up to what a loss takes. */
+static int micro_batch_forward(struct trainer *trainer, const struct epoch *epoch, int from, int to, bool first,
+                               struct error *error)
+{
+    const struct frozen *frozen = &trainer->frozen;
+    int status = micro_batch_pack(trainer, epoch, from, to, error);
+    device_range_push(&trainer->device, "forward");
+    if (!status && frozen->needed)
+        status = frozen_pack(trainer, epoch, from, to, error);
+    if (!status && frozen->needed)
+        status = pass_run(trainer, PASS_FROZEN, error);
+    if (!status)
+        status = first ? first_forward(trainer, error) : pass_run(trainer, PASS_FORWARD, error);
+    if (!status && frozen->needed)
+        status = model_forward_targets(&trainer->model, &trainer->batch, frozen->part, frozen->parts, error);
+    device_range_pop(&trainer->device);
+    return status;
 }
 
 static int layer_done(void *user, int layer, struct error *error)
@@ -131,11 +171,7 @@ static int run_micro_batch(struct trainer *trainer, const struct epoch *epoch, c
     struct loss_scope scope = *step;
     scope.micro_batch = epoch->sequence + from * epoch->per_row;
     scope.micro_batch_sequences = (to - from) * epoch->per_row;
-    int status = micro_batch_pack(trainer, epoch, from, to, error);
-    device_range_push(&trainer->device, "forward");
-    if (!status)
-        status = accumulation->first ? first_forward(trainer, error) : pass_run(trainer, PASS_FORWARD, error);
-    device_range_pop(&trainer->device);
+    int status = micro_batch_forward(trainer, epoch, from, to, accumulation->first, error);
     device_range_push(&trainer->device, "loss");
     if (!status)
         status = loss_run(trainer, &scope, error);
@@ -206,9 +242,7 @@ static int nonfinite_report(struct trainer *trainer, const struct epoch *epoch, 
         if (micro_batch < 0)
             break;
         data_parallel_rows(&trainer->parallel, micro_batch, &from, &to);
-        status = micro_batch_pack(trainer, epoch, from, to, error);
-        if (!status)
-            status = pass_run(trainer, PASS_FORWARD, error);
+        status = micro_batch_forward(trainer, epoch, from, to, false, error);
         const struct sequence_args sums_only = model_sequence_args(&trainer->model, &trainer->batch, trainer->totals);
         if (!status)
             status = device_run(&trainer->device, error, sequence_loss, &sums_only);

@@ -1,6 +1,8 @@
 /* train_options.c - see train_options.h. */
 #include "train_options.h"
 
+#include <string.h>
+
 static const struct option output_rows[] = {
     {.name = "output_dir", OPTION_FIELD(struct output_options, output_dir), .local = true, .operand = "DIR",
      .help = "folder for the new model and run.json and, of a training, metrics.jsonl"},
@@ -93,6 +95,8 @@ static int data_check(const struct train_options *options, const struct option_s
     const struct method *method = method_chosen(&options->method);
     const unsigned roles = method_roles(method, options->method.values);
     const bool list = roles & WITH(ROLE_TEMPLATE) && !method->alternates, retain = roles & WITH(ROLE_RETAIN);
+    const bool kl = method_distribution(method, options->method.values, ROLE_RETAIN).used;
+    const struct retain_options *retained = options->method.values;
     const struct {
         const char *name, *what, *file; /* file: what a file says, NULL where that matters no more than a default */
         bool used;
@@ -101,7 +105,9 @@ static int data_check(const struct train_options *options, const struct option_s
                 {"template.every", "template answers", NULL, list},
                 {"retain_data", "retained rows", options->examples.retain_data, retain},
                 {"retain_choice", "retained rows", NULL, retain},
-                {"alternate_key", "alternate answers", NULL, method->alternates}};
+                {"alternate_key", "alternate answers", NULL, method->alternates},
+                {"kl_positions", "KL", NULL, kl},
+                {"kl_padded_length", "padded length", NULL, kl && retained->kl_positions == KL_TOFU}};
     for (size_t i = 0; i < sizeof part / sizeof *part; i++) {
         if (part[i].used || !option_given(set, part[i].name))
             continue;
@@ -109,7 +115,9 @@ static int data_check(const struct train_options *options, const struct option_s
         if (source == OPTION_FROM_FLAG ||
             (part[i].file && *part[i].file && source >= option_source(set, "method")))
             return error_set(error, STATUS_USAGE, "%s: method %s%s uses no %s; leave it out", part[i].name, method->name,
-                             method->retains ? " with this retain_loss" : "", part[i].what);
+                             kl && !strcmp(part[i].name, "kl_padded_length") ? " with these kl_positions"
+                             : method->retains                               ? " with this retain_loss"
+                                                                             : "", part[i].what);
     }
     return STATUS_OK;
 }

@@ -66,7 +66,9 @@ static int memory_declare(struct trainer *trainer, const struct world *world, st
     int status = shards_create(&trainer->shards, model, world, options->shards.zero, (int64_t)(mb * 1e6), error);
     if (!status)
         status = model_plan(model, true, trainer->max_rows, trainer->max_targets, trainer->max_sequences, error);
-    return status ? status : optimizer_plan(trainer, error);
+    if (!status)
+        status = optimizer_plan(trainer, error);
+    return status ? status : frozen_plan(trainer, error);
 }
 
 int trainer_prepare(struct trainer *trainer, const struct train_options *options, bool finetune, enum dtype dtype,
@@ -81,11 +83,16 @@ int trainer_prepare(struct trainer *trainer, const struct train_options *options
     else
         trainer->method = method_chosen(&options->method), trainer->method_options = options->method.values;
     const unsigned roles = status ? 0 : method_roles(trainer->method, trainer->method_options);
-    const struct examples_source source = {trainer->data_path, &options->examples, &options->dataset, &options->prompt,
-                                           &options->template_, roles, !status && trainer->method->alternates,
-                                           (uint64_t)options->trainer.seed};
+    struct examples_source source = {trainer->data_path, &options->examples, &options->dataset, &options->prompt,
+                                           &options->template_, roles, {POSITIONS_ANSWER},
+                                           !status && trainer->method->alternates, (uint64_t)options->trainer.seed};
+    if (!status)
+        frozen_prepare(&trainer->frozen, trainer->method, trainer->method_options);
+    for (int role = 0; role < ROLES; role++)
+        source.positions[role] = trainer->frozen.use[role].positions;
     for (int i = 0; roles && i < METHOD_LOGGED && trainer->method->logged[i].key; i++)
-        if (roles & WITH(trainer->method->logged[i].role))
+        if (roles & WITH(trainer->method->logged[i].role) &&
+            !(trainer->method->logged[i].sum == ROLE_PROB && source.positions[trainer->method->logged[i].role]))
             trainer->logged[trainer->logged_count++] = trainer->method->logged[i];
     if (!status)
         status = model_config_read(&config, options->model.model_name_or_path, error);
@@ -109,7 +116,8 @@ int trainer_prepare(struct trainer *trainer, const struct train_options *options
     if (!status)
         status = run_size(trainer, error);
     trainer->model.recompute = options->form.gradient_checkpointing;
-    trainer->model.rest_entropy = trainer->model.row_values = !status && trainer->method->rest_entropy;
+    trainer->model.rest_entropy = !status && trainer->method->rest_entropy;
+    trainer->model.row_values = trainer->model.rest_entropy || trainer->frozen.needed;
     trainer->model.wide_logits = options->form.logits_dtype == LOGITS_FLOAT32;
     if (!status)
         status = memory_declare(trainer, world, error);
@@ -134,6 +142,8 @@ static int warm_up(struct trainer *trainer, struct error *error)
     if (!status)
         status = model_backward(model, &trainer->batch, error);
     trainer->batch.padded = trainer->graphs;
+    if (!status && trainer->frozen.needed)
+        status = frozen_warm_up(trainer, error);
     return status;
 }
 
@@ -142,7 +152,10 @@ int trainer_start(struct trainer *trainer, const struct device *device, struct e
     const struct train_options *options = trainer->options;
     struct model *model = &trainer->model;
     trainer->device = *device;
+    trainer->graphs = options->trainer.cuda_graphs && trainer->device.engine->graphs;
     int status = model_allocate(model, &trainer->device, error);
+    if (!status)
+        status = frozen_allocate(trainer, error);
     if (!status)
         status = batch_create(&trainer->batch, &trainer->device, trainer->max_rows, trainer->max_targets,
                               trainer->max_sequences, error);
@@ -154,7 +167,8 @@ int trainer_start(struct trainer *trainer, const struct device *device, struct e
     if (!status && model->lora.options.rank)
         status = *options->model.adapter ? adapter_upload(&trainer->adapter, model, error)
                                     : weights_random_lora(model, (uint64_t)options->trainer.seed, error);
-    trainer->graphs = options->trainer.cuda_graphs && trainer->device.engine->graphs;
+    if (!status)
+        status = frozen_copy(trainer, error);
     if (!status && trainer->device.engine->graphs)
         status = warm_up(trainer, error);
     return status;
@@ -188,6 +202,7 @@ void trainer_free(struct trainer *trainer)
         graph_cache_free(&trainer->graph_cache, &trainer->device);
         batch_free(&trainer->batch, &trainer->device);
     }
+    frozen_free(&trainer->frozen, &trainer->device);
     model_free(&trainer->model);
     shards_free(&trainer->shards);
     weights_close(&trainer->weights);

@@ -14,6 +14,7 @@
 #include "../model/weights.h"
 #include "data_parallel.h"
 #include "examples.h"
+#include "frozen.h"
 #include "reference.h"
 #include "shards.h"
 #include "train_options.h"
@@ -46,6 +47,7 @@ struct trainer {
     bool from_scratch;
     struct examples examples;
     struct reference reference;    /* sums under the starting model; empty where the method needs none */
+    struct frozen frozen;          /* the starting model itself, where the method compares distributions */
     struct data_parallel parallel;
     struct shards shards;
     int steps_per_epoch;
@@ -123,6 +125,9 @@ int step_run(struct trainer *trainer, const struct epoch *epoch, int number, int
 void micro_batch_size(const struct trainer *trainer, const struct epoch *epoch, int i, struct batch_size *size);
 /* Rows [from, to) of an epoch become the batch: the answers to their own prompts row by row, then those of the retain set. */
 int micro_batch_pack(struct trainer *trainer, const struct epoch *epoch, int from, int to, struct error *error);
+/* The same into a batch: of the answers (take[0]), of the retain set (take[1]). */
+int micro_batch_pack_parts(const struct trainer *trainer, struct batch *batch, const struct epoch *epoch, int from, int to,
+                           const bool take[2], struct error *error);
 
 /* optimizer.c: moments, master weights and the numbers that are read back, in the model's plan; cleared by start. */
 int optimizer_plan(struct trainer *trainer, struct error *error);

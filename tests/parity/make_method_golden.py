@@ -78,6 +78,38 @@ def ceu(f, skip):
     return (loss * mask).sum() / mask.sum()
 
 
+def real(data, left_out):
+    """Positions of the sequences, but for so many of the last: [B][T - left_out]. Without "lengths" nothing is padding."""
+    length = data.get("lengths", torch.full(data["labels"].shape[:1], data["labels"].shape[1]))
+    return torch.arange(data["labels"].shape[1] - left_out) < length.unsqueeze(1) - left_out
+
+
+def divergence(data, positions, padded=None):
+    """KL from the reference to the model: mean over the answer's positions, all of them, or their sum by padded lengths."""
+    t, lp = data["ref"].log_softmax(dim=-1), data["z"].log_softmax(dim=-1)
+    kl = (t.exp() * (t - lp)).sum(dim=-1)
+    if positions == "answer":
+        mask = logprobs(data["z"], data["labels"])[1]
+        return (kl[:, :-1] * mask).sum() / mask.sum()
+    mask = real(data, 0)
+    return (kl * mask).sum() / (len(kl) * padded if positions == "tofu" else mask.sum())
+
+
+def undial(f, beta, positions):
+    """Cross-entropy to the reference's softmax with beta off the target."""
+    z, ref, labels = f["z"][:, :-1], f["ref"][:, :-1].clone(), f["labels"][:, 1:]
+    mask = labels >= 0
+    column = labels.clone()
+    if positions == "open_unlearning" and z.shape[2] >= 100:  # the label -100 as an index
+        column[~mask] = z.shape[2] - 100
+    off = torch.zeros_like(ref)
+    off.scatter_(2, column.clamp(min=0).unsqueeze(2), beta)
+    target = (ref - off * (column >= 0).unsqueeze(2)).softmax(dim=-1)
+    loss = -(target * z.log_softmax(dim=-1)).sum(dim=-1)
+    mask = mask if positions == "answer" else real(f, 1)
+    return (loss * mask).sum() / mask.sum()
+
+
 def records(f, e, r):
     yield "grad_ascent", {}, lambda: -nll(f)
     yield "grad_diff", {"gamma": 0.7, "alpha": 1.5}, lambda: -0.7 * nll(f) + 1.5 * nll(r)
@@ -96,6 +128,18 @@ def records(f, e, r):
     yield "satimp", {"retain_loss": "none", "beta1": 0.5, "beta2": 2}, lambda: weighted(f, lambda p: p ** 0.5 * (1 - p) ** 2)
     yield "ceu", {}, lambda: ceu(f, 1)
     yield "ceu", {"ignore_first_n_answer_tokens": 0}, lambda: ceu(f, 0)
+    yield "kl_min", {}, lambda: -nll(f) + divergence(r, "answer")
+    yield "kl_min", {"kl_positions": "real", "alpha": 3}, lambda: -nll(f) + 3 * divergence(r, "real")
+    yield "kl_min", {"kl_positions": "tofu", "kl_padded_length": 40, "gamma": 0.1}, \
+        lambda: -0.1 * nll(f) + divergence(r, "tofu", 40)
+    yield "llmu", {}, lambda: -0.5 * nll(f) + nll(e) + divergence(r, "answer")
+    yield "grad_diff", {"retain_loss": "kl"}, lambda: -nll(f) + divergence(r, "answer")
+    yield "npo", {"retain_loss": "kl", "alpha": 2}, lambda: npo(f, 0.1) + 2 * divergence(r, "answer")
+    yield "dpo", {"retain_loss": "kl"}, lambda: dpo(f, e, 0.1) + divergence(r, "answer")
+    yield "undial", {}, lambda: undial(f, 10, "answer")
+    yield "undial", {"beta": 2, "undial_positions": "open_unlearning"}, lambda: undial(f, 2, "open_unlearning")
+    yield "undial", {"retain_loss": "kl", "gamma": 0.5}, lambda: 0.5 * undial(f, 10, "answer") + divergence(r, "answer")
+    yield "undial", {"retain_loss": "nll"}, lambda: undial(f, 10, "answer") + nll(r)
 
 
 def make():

@@ -66,13 +66,13 @@ def shuffled(epoch):
 
 
 def other(epoch, row):
-    """A row of which another gets the answer (method mismatch)."""
+    """A row of which another gets the answer (mismatch, llmu)."""
     random = uniform(SEED + 0x9E3779B97F4A7C15 * 2, epoch << 32 | row)
     return (row + 1 + int(random * (len(FORGET) - 1))) % len(FORGET)
 
 
 def second_answer(method, epoch, row):
-    if method == "mismatch":
+    if method in ("mismatch", "llmu"):
         return FORGET[other(epoch, row)]["answer"]
     return FORGET[row]["alternate"] if method == "altpo" else TEMPLATES[(row + epoch) % len(TEMPLATES)]
 
@@ -98,7 +98,7 @@ class Subject:
         rows = [self.encode(*text) for text in texts]
         length = max(len(ids) for ids, _ in rows)
         labels = torch.full((len(rows), length), -100)
-        out = {"z": [], "ref": [], "labels": labels}
+        out = {"z": [], "ref": [], "labels": labels, "lengths": torch.tensor([len(ids) for ids, _ in rows])}
         for i, (ids, begin) in enumerate(rows):
             labels[i, begin:len(ids)] = torch.tensor(ids[begin:])
             fill = torch.zeros(length - len(ids), SPECIAL["vocab_size"])
@@ -139,7 +139,7 @@ def records():
     data = losses.make_set(torch.Generator().manual_seed(0), [(1, 3), (2, 4)])
     for number, (method, hyper, _) in enumerate(losses.records(data, data, data)):
         yield number, method, hyper
-        if method in ("preference", "npo", "ceu"):
+        if method in ("preference", "npo", "ceu", "kl_min", "undial"):
             yield number, method, {**hyper, "loss_average": "micro_batch"}
 
 

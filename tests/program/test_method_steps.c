@@ -58,12 +58,15 @@ static void options_add(struct buffer *line, const cJSON *object)
 static void rows_add(struct buffer *line, const char *method, const cJSON *hyper)
 {
     const cJSON *retain_loss = json_member(hyper, "retain_loss");
+    const bool retains = cJSON_IsString(retain_loss) ? strcmp(retain_loss->valuestring, "none") != 0
+                                                     : strcmp(method, "grad_ascent") && strcmp(method, "ceu") &&
+                                                           strcmp(method, "undial");
     const char *text = "";
     if (!strcmp(method, "preference") || !strcmp(method, "dpo"))
         text = " --template.file " FOLDER "/templates.txt --template.choice cycle";
     assert_int_equal(buffer_append(line, text, strlen(text), NULL), STATUS_OK);
     text = " --retain_data " FOLDER "/retain.jsonl --retain_choice cycle";
-    if (strcmp(method, "grad_ascent") && strcmp(method, "ceu") && !retain_loss)
+    if (retains)
         assert_int_equal(buffer_append(line, text, strlen(text), NULL), STATUS_OK);
 }
 

@@ -21,7 +21,8 @@ struct problem {
     struct batch_sequence sequence[SEQUENCES_MAX];
     int32_t begin[SEQUENCES_MAX + 1], role[SEQUENCES_MAX], target[ROWS_MAX];
     int set[ROWS_MAX], at[ROWS_MAX][2]; /* of a row: its set, sequence and position */
-    double reference[SEQUENCES_MAX], *logits;
+    int32_t lowered[ROWS_MAX];          /* columns of the reference's rows that a penalty is taken off; -1: none */
+    double reference[SEQUENCES_MAX], *logits, *reference_logits;
     int sequences, rows;
 };
 
@@ -43,70 +44,128 @@ static double log_prob(const cJSON *logits, int target)
     return number_at(logits, target) - log(sum);
 }
 
-/* Sequence s of a set, in a role. */
-static void sequence_add(struct problem *p, int set, int s, enum role role, bool referred)
+/* Sequence s of a set, in a role, with the targets that the method reads. */
+static void sequence_add(struct problem *p, int set, int s, enum role role, bool referred, struct distribution_use use)
 {
     const cJSON *labels = cJSON_GetArrayItem(json_member(p->sets[set], "labels"), s);
+    const int elsewhere = use.penalises_prompt && p->cols >= 100 ? p->cols - 100 : -1;
     double reference = 0;
-    for (int t = 1; t < p->positions; t++) {
-        const int target = (int)number_at(labels, t);
-        if (target < 0)
+    for (int t = 1; t < p->positions + (use.positions == POSITIONS_ALL); t++) {
+        const int target = t < p->positions ? (int)number_at(labels, t) : -1;
+        if (target < 0 && use.positions == POSITIONS_ANSWER)
             continue;
-        p->target[p->rows] = target;
+        p->target[p->rows] = target < 0 ? 0 : target;
+        p->lowered[p->rows] = target < 0 ? elsewhere : target;
         p->set[p->rows] = set, p->at[p->rows][0] = s, p->at[p->rows][1] = t - 1;
-        for (int v = 0; v < p->cols; v++)
+        for (int v = 0; v < p->cols; v++) {
             p->logits[p->rows * p->cols + v] = number_at(row_at(p->sets[set], "z", s, t - 1), v);
+            p->reference_logits[p->rows * p->cols + v] = number_at(row_at(p->sets[set], "ref", s, t - 1), v);
+        }
         reference += !referred ? 0 : log_prob(row_at(p->sets[set], "ref", s, t - 1), target);
         p->rows++;
     }
     const int32_t targets = p->rows - p->begin[p->sequences];
-    p->sequence[p->sequences] = (struct batch_sequence){NULL, targets + 1, 1, (int32_t)role, reference};
+    p->sequence[p->sequences] = (struct batch_sequence){NULL, targets + 1, 1, (int32_t)role, reference, 0};
     p->role[p->sequences] = (int32_t)role;
     p->reference[p->sequences] = reference;
     p->begin[++p->sequences] = p->rows;
 }
 
 /* The sequences of the sets that the roles need; template answers stand for random ones too. */
-static void problem_fill(struct problem *p, unsigned roles, bool referred)
+static void problem_fill(struct problem *p, const struct method *method, const void *options)
 {
+    const unsigned roles = method_roles(method, options);
+    const bool referred = method->reference_sums;
+    const struct distribution_use none = {0};
     p->sequences = p->rows = 0;
     for (int s = 0; s < p->batch; s++) {
         if (roles & WITH(ROLE_RANDOM))
-            sequence_add(p, 1, s, ROLE_RANDOM, false);
+            sequence_add(p, 1, s, ROLE_RANDOM, false, none);
         if (roles & WITH(ROLE_TEMPLATE))
-            sequence_add(p, 1, s, ROLE_TEMPLATE, referred);
+            sequence_add(p, 1, s, ROLE_TEMPLATE, referred, none);
         if (roles & WITH(ROLE_ANSWER))
-            sequence_add(p, 0, s, ROLE_ANSWER, referred);
+            sequence_add(p, 0, s, ROLE_ANSWER, referred, method_distribution(method, options, ROLE_ANSWER));
     }
     for (int s = 0; s < p->batch && roles & WITH(ROLE_RETAIN); s++)
-        sequence_add(p, 2, s, ROLE_RETAIN, false);
+        sequence_add(p, 2, s, ROLE_RETAIN, false, method_distribution(method, options, ROLE_RETAIN));
+}
+
+/* What ../shared has other names for. Its KL is over all positions. */
+struct alias {
+    const char *record, *method, *option[2], *value[2];
+};
+static const struct alias aliases[] = {
+    {"npo_gd", "npo", {NULL}, {NULL}},
+    {"npo_kl", "npo", {"retain_loss", "kl_positions"}, {"kl", "real"}},
+    {"kl_min", "kl_min", {"kl_positions"}, {"real"}},
+    {"llmu", "llmu", {"kl_positions"}, {"real"}},
+    {"undial_all_positions", "undial", {"undial_positions"}, {"real"}},
+};
+static const char *const option_aliases[][2] = {{"bad", "gamma"}, {"random", "random_weight"}, {"normal", "alpha"}};
+
+static const struct alias *alias_find(const cJSON *record)
+{
+    const bool ours = !json_member(record, "note");
+    for (size_t i = 0; i < sizeof aliases / sizeof *aliases && !ours; i++)
+        if (!strcmp(json_member(record, "method")->valuestring, aliases[i].record))
+            return &aliases[i];
+    return NULL;
+}
+
+static void option_give(struct option_set *set, const char *name, const char *value)
+{
+    struct error error = {0};
+    const struct option *option;
+    for (size_t i = 0; i < sizeof option_aliases / sizeof *option_aliases; i++)
+        name = strcmp(name, option_aliases[i][0]) ? name : option_aliases[i][1];
+    if (option_set_find(set, name, NULL, &option, &error) || option_set_text(set, option, value, OPTION_FROM_FLAG, NULL, &error))
+        fail_msg("%s", error.text);
 }
 
 /* Options of a record: its own, and no retain set where the gradient does not depend on one. */
 static void *options_make(const struct method *method, const cJSON *record, struct option_set *set)
 {
     struct error error = {0};
+    const struct alias *alias = alias_find(record);
     const cJSON *hyper = json_member(record, "hyper"), *item;
     option_set_init(set, "test");
     if (!method->options)
         return NULL;
     void *options = calloc(1, method->options->bytes);
-    const struct option *option;
     if (option_set_add(set, method->options, options, &error))
         fail_msg("%s", error.text);
-    if (method->retains && !json_member(json_member(record, "grad"), "retain")) {
-        assert_int_equal(option_set_find(set, "retain_loss", NULL, &option, &error), STATUS_OK);
-        assert_int_equal(option_set_text(set, option, "none", OPTION_FROM_FLAG, NULL, &error), STATUS_OK);
-    }
+    if (method->retains && !json_member(json_member(record, "grad"), "retain"))
+        option_give(set, "retain_loss", "none");
+    for (int i = 0; alias && i < 2 && alias->option[i]; i++)
+        option_give(set, alias->option[i], alias->value[i]);
     cJSON_ArrayForEach(item, hyper)
     {
         char text[32];
         snprintf(text, sizeof text, "%.17g", item->valuedouble);
-        if (option_set_find(set, item->string, NULL, &option, &error) ||
-            option_set_text(set, option, cJSON_IsString(item) ? item->valuestring : text, OPTION_FROM_FLAG, NULL, &error))
-            fail_msg("%s", error.text);
+        option_give(set, item->string, cJSON_IsString(item) ? item->valuestring : text);
     }
     return options;
+}
+
+/* Rows [begin, end): their log-probabilities, and the gradient in place of the logits. */
+static void rows_run(struct op_test *t, const struct problem *p, int begin, int end, struct distribution_use use, void *logits,
+                     const int32_t *target, void *const stat[6])
+{
+    const size_t s = dtype_size(t->dtype), word = dtype_size(t->stat);
+    void *row[6], *z = (char *)logits + (size_t)(begin * p->cols) * s;
+    for (int i = 0; i < 6; i++)
+        row[i] = (char *)stat[i] + (size_t)begin * word;
+    if (!use.used)
+        OP_CALL(t, logprob_forward, logprob_args, .dtype = t->dtype, .rows = end - begin, .cols = p->cols, .stride = p->cols,
+                .logits = z, .targets = target + begin, .logprob = row[0], .p = row[1], .q = row[2], .lse = row[3],
+                .write_gradient = true);
+    else
+        OP_CALL(t, divergence_forward, divergence_args, .dtype = t->dtype, .cross_entropy = use.cross_entropy,
+                .rows = end - begin, .cols = p->cols, .stride = p->cols, .reference_stride = p->cols, .logits = z,
+                .reference = device_from(t, t->dtype, p->reference_logits + begin * p->cols, (end - begin) * p->cols),
+                .targets = target + begin, .lowered = use.penalty > 0 ? device_bytes(t, p->lowered + begin,
+                                                                  (size_t)(end - begin) * sizeof *p->lowered) : NULL,
+                .penalty = use.penalty, .logprob = row[0], .p = row[1], .q = row[2], .lse = row[3], .value = row[5]);
 }
 
 /* Loss, and dL/dz of every row [rows][cols], on an engine. */
@@ -125,14 +184,16 @@ static double *problem_run(struct op_test *t, const struct problem *p, const str
     if (method->rest_entropy)
         OP_CALL(t, row_statistics, row_statistics_args, .dtype = t->dtype, .rows = p->rows, .cols = p->cols,
                 .stride = p->cols, .logits = logits, .targets = target, .rest = stat[5]);
-    OP_CALL(t, logprob_forward, logprob_args, .dtype = t->dtype, .rows = p->rows, .cols = p->cols, .stride = p->cols,
-            .logits = logits, .targets = target, .logprob = stat[0], .p = stat[1], .q = stat[2], .lse = stat[3],
-            .write_gradient = true);
+    int retained = 0;
+    while (retained < p->rows && p->set[retained] != 2)
+        retained++;
+    rows_run(t, p, 0, retained, method_distribution(method, options, ROLE_ANSWER), logits, target, stat);
+    rows_run(t, p, retained, p->rows, method_distribution(method, options, ROLE_RETAIN), logits, target, stat);
     struct sequence_args args = {.dtype = t->stat, .sequences = p->sequences, .rows = p->rows,
                                  .begin = device_bytes(t, p->begin, sizeof p->begin),
                                  .role = device_bytes(t, p->role, sizeof p->role),
                                  .reference = device_from(t, DTYPE_F64, p->reference, p->sequences), .logprob = stat[0],
-                                 .p = stat[1], .q = stat[2], .row_value = method->rest_entropy ? stat[5] : NULL,
+                                 .p = stat[1], .q = stat[2], .row_value = stat[5],
                                  .logprob_sum = sums[0], .prob_sum = sums[1], .slope_prob = sums[2],
                                  .slope_logprob = sums[3], .row_scale = stat[4],
                                  .totals = device_from(t, DTYPE_F64, zeros, SEQUENCE_TOTALS)};
@@ -172,7 +233,7 @@ static void record_check(const char *engine, struct problem *p, const cJSON *rec
     struct option_set set;
     void *options = options_make(method, record, &set);
     double loss, difference = 0, size = 0;
-    problem_fill(p, method_roles(method, options), method->reference_sums);
+    problem_fill(p, method, options);
     const double *got = problem_run(t, p, method, options, &loss), *expected = gradient_expected(t, p, record);
     for (int i = 0; i < p->rows * p->cols; i++) {
         if (t->dtype == DTYPE_F64 && !(fabs(got[i] - expected[i]) <= 1e-12))
@@ -197,8 +258,9 @@ static const struct method *record_method(const cJSON *record)
 {
     struct error error = {0};
     const struct method *method;
-    const char *name = json_member(record, "method")->valuestring;
-    return method_find(strcmp(name, "npo_gd") ? name : "npo", false, &method, &error) ? NULL : method;
+    const struct alias *alias = alias_find(record);
+    const char *name = alias ? alias->method : json_member(record, "method")->valuestring;
+    return method_find(name, false, &method, &error) ? NULL : method;
 }
 
 /* All records of a file; how many were checked. */
@@ -214,6 +276,7 @@ static int file_check(const char *path)
     for (int i = 0; i < SETS; i++)
         p.sets[i] = json_member(tree, set_names[i]);
     p.logits = calloc((size_t)(ROWS_MAX * p.cols), sizeof *p.logits);
+    p.reference_logits = calloc((size_t)(ROWS_MAX * p.cols), sizeof *p.reference_logits);
     int checked = 0;
     const cJSON *record;
     cJSON_ArrayForEach(record, json_member(tree, "methods"))
@@ -226,6 +289,7 @@ static int file_check(const char *path)
         checked += method != NULL;
     }
     free(p.logits);
+    free(p.reference_logits);
     cJSON_Delete(tree);
     return checked;
 }
@@ -233,7 +297,7 @@ static int file_check(const char *path)
 static void test_golden(void **state)
 {
     (void)state;
-    assert_true(file_check("tests/golden/methods.json") >= 16);
+    assert_true(file_check("tests/golden/methods.json") >= 27);
 }
 
 static void test_shared(void **state)
@@ -246,7 +310,7 @@ static void test_shared(void **state)
         skip();
     }
     fclose(file);
-    assert_true(file_check(path) >= 12);
+    assert_true(file_check(path) >= 17);
 }
 
 /* Every method of unlearn has a record. */

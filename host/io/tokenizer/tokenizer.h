@@ -23,6 +23,7 @@ struct token_list {
     int32_t *id;
     size_t length, capacity;
 };
+int token_list_append(struct token_list *ids, int32_t id, struct error *error);
 
 /* Loads the tokenizer of a model folder. Not thread-safe to share while encoding (it keeps a cache). */
 int tokenizer_load(struct tokenizer **tokenizer, const char *directory, struct error *error);

@@ -26,8 +26,6 @@ struct span {
     size_t length;
 };
 
-int token_list_append(struct token_list *ids, int32_t id, struct error *error);
-
 /* ---- vocabulary: text <-> id (tokenizer_vocabulary.c) ---- */
 
 struct vocabulary_entry {
