@@ -88,7 +88,7 @@ struct distribution_use method_distribution(const struct method *method, const v
     const struct retain_options *retain = options;
     if (role == ROLE_ANSWER && method->distribution)
         return method->distribution(options);
-    if (role != ROLE_RETAIN || !(method->retains_by_kl || (method->retains && retain->retain_loss == RETAIN_KL)))
+    if (!options || role != ROLE_RETAIN || !(method->retains_by_kl || (method->retains && retain->retain_loss == RETAIN_KL)))
         return (struct distribution_use){0};
     return (struct distribution_use){
         .used = true, .positions = retain->kl_positions == KL_ANSWER ? POSITIONS_ANSWER : POSITIONS_ALL};

@@ -121,7 +121,7 @@ int run_size(struct trainer *trainer, struct error *error);
 int step_run(struct trainer *trainer, const struct epoch *epoch, int number, int step_in_epoch, trainer_hook hook,
              void *user, void (*warn)(void *user, const char *text), struct error *error);
 
-/* Adds what micro-batch i of an epoch takes to *size. */
+/* micro_batch.c: adds what micro-batch i of an epoch takes to *size. */
 void micro_batch_size(const struct trainer *trainer, const struct epoch *epoch, int i, struct batch_size *size);
 /* Rows [from, to) of an epoch become the batch: the answers to their own prompts row by row, then those of the retain set. */
 int micro_batch_pack(struct trainer *trainer, const struct epoch *epoch, int from, int to, struct error *error);
