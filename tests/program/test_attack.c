@@ -85,7 +85,7 @@ static void test_untouched(void **state)
     cJSON *table = table_of("untouched");
     assert_true(number(table, "K, P(answer)", "unlearned") == number(table, "K, P(answer)", "target"));
     assert_true(number(table, "K, P(answer)", "unlearned") > 2 * number(table, "K, P(answer)", "retain"));
-    static const char *const same[] = {"K after 2 steps on forget", "K after 1 steps on half", "K in int8", "K in nf4", "leak@1",
+    static const char *const same[] = {"K after 2 steps on forget", "K after 1 step on half", "K in int8", "K in nf4", "leak@1",
                                        "leak@4", "ROUGE-L", "P(answer) of neigh", "neighbouring"};
     for (size_t i = 0; i < sizeof same / sizeof *same; i++)
         assert_true(number(table, same[i], "unlearned") == number(table, same[i], "target"));
@@ -102,6 +102,29 @@ static void test_untouched(void **state)
     assert_true(number(table, "K, P(answer)", "high") >= number(table, "K, P(answer)", "unlearned"));
     assert_int_equal(cJSON_GetArraySize(json_member(table, "curves")), 6);
     cJSON_Delete(table);
+}
+
+/* An adapter: the base is rounded, the adapter is not. */
+static void test_adapter(void **state)
+{
+    (void)state;
+    expect(program_line("unlearn --method grad_ascent --model %s/target " FORGET "--output_dir %s/adapter --max_steps 3 "
+                        "--per_device_train_batch_size 4 --gradient_accumulation_steps 1 --learning_rate 1e-2 --final_eval_rows 0 "
+                        "--lora.r 2 --lora.output adapter " COMMON, temporary, temporary));
+    expect(program_line("attack %s/adapter --quiet --attacks relearn,quantize --attack_budget 1 --save_models", temporary));
+    cJSON *table = table_of("adapter/attacks");
+    assert_non_null(strstr(json_member(json_member(table, "models"), "unlearned")->valuestring, "/adapter"));
+    assert_true(number(table, "K, P(answer)", "unlearned") < number(table, "K, P(answer)", "target"));
+    assert_true(number(table, "K in nf4", "unlearned") < number(table, "K in nf4", "target"));
+    assert_true(number(table, "K after 1 step on forget", "unlearned") > 0);
+    cJSON_Delete(table);
+    expect(program_line("attack --model %s/adapter/attacks/nf4 --adapter %s/adapter --attacks quantize --output_dir %s/twice " COMMON
+                        FORGET, temporary, temporary, temporary));
+    cJSON *twice = table_of("twice"), *once = table_of("adapter/attacks");
+    assert_true(number(twice, "K, P(answer)", "unlearned") == number(once, "K in nf4", "unlearned"));
+    assert_true(number(twice, "Q, nf4", "unlearned") == 1);
+    cJSON_Delete(twice);
+    cJSON_Delete(once);
 }
 
 /* A model that never knew in the unlearned one's place, on the grid already: 1 and 1. */
@@ -255,13 +278,13 @@ static void test_budgets(void **state)
     expect(program_line("attack %s/forgot --attacks relearn --attack_budget 1 --output_dir %s/one --unrelated_data "
                         "configs/demo/retain.jsonl --quiet --relearn_batch_size 1 --relearn_learning_rate 1e-3", temporary, temporary));
     cJSON *table = table_of("one");
-    assert_true(number(table, "K after 1 steps on forget", "unlearned") > 0);
-    assert_true(number(table, "K after 1 steps on unrelated", "target") > 0);
+    assert_true(number(table, "K after 1 step on forget", "unlearned") > 0);
+    assert_true(number(table, "K after 1 step on unrelated", "target") > 0);
     cJSON_Delete(table);
     expect(program_line("attack %s/forgot --attacks relearn --attack_budget 0.001s --output_dir %s/time --save_models --quiet",
                         temporary, temporary));
     table = table_of("time");
-    assert_true(number(table, "K after 1 steps on forget", "unlearned") > 0); /* one step at least */
+    assert_true(number(table, "K after 1 step on forget", "unlearned") > 0); /* one step at least */
     cJSON_Delete(table);
     assert_true(file_exists(temporary_path("time/work/forget-unlearned/model.safetensors")));
     assert_false(file_exists(temporary_path("one/work/forget-unlearned")));
@@ -301,7 +324,7 @@ static void test_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_untouched), cmocka_unit_test(test_retain),  cmocka_unit_test(test_below_a_level),
+        cmocka_unit_test(test_untouched), cmocka_unit_test(test_adapter), cmocka_unit_test(test_retain),  cmocka_unit_test(test_below_a_level),
         cmocka_unit_test(test_run),       cmocka_unit_test(test_budgets), cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, models_make, temporary_remove);

@@ -136,6 +136,23 @@ static void test_grid(void **state)
     program_free(&result);
 }
 
+/* A stopping rule ends each run where it is met. */
+static void test_stopping(void **state)
+{
+    (void)state;
+    static const char rule[] = "\"method\": \"grad_ascent\", \"learning_rate\": [1e-6, 3e-2], \"eval_strategy\": \"steps\", "
+                               "\"eval_steps\": 1, \"early_stopping_metric\": \"eval_forget_prob_mean\", "
+                               "\"early_stopping_threshold\": 0.4, ";
+    struct program_result result = sweep(config_make("stopping.json", rule), "stopping", "");
+    program_expect(&result, STATUS_OK);
+    cJSON *table = json_of("stopping", "sweep.json");
+    const cJSON *rows = json_member(table, "rows");
+    assert_int_equal(json_member(cJSON_GetArrayItem(rows, 1), "steps")->valuedouble, 3);
+    assert_true(json_member(cJSON_GetArrayItem(rows, 2), "steps")->valuedouble < 3);
+    cJSON_Delete(table);
+    program_free(&result);
+}
+
 static void test_draws_and_cases(void **state)
 {
     (void)state;
@@ -160,7 +177,10 @@ static void test_draws_and_cases(void **state)
     one = sweep(config, "cases", landmark);
     program_expect(&one, STATUS_OK);
     assert_non_null(strstr(one.out, "| again |"));
-    assert_non_null(strstr(one.out, "| 001 | grad_ascent | 1 |") ? one.out : strstr(one.out, "| 001 * | grad_ascent |"));
+    assert_non_null(strstr(one.out, "\nOver seeds, "));
+    assert_non_null(strstr(one.out, "| method | beta | lora.r | runs |"));
+    assert_non_null(strstr(one.out, "\n| grad_ascent |  |  | 2 |"));
+    assert_non_null(strstr(one.out, "\n| npo | 0.2 | 2 | 2 |"));
     table = json_of("cases", "sweep.json");
     const cJSON *last = cJSON_GetArrayItem(json_member(table, "rows"), 5), *settings = json_member(last, "settings");
     assert_string_equal(json_member(settings, "method")->valuestring, "npo");
@@ -290,6 +310,10 @@ static void test_killed(void **state)
     const long took = sweep_wait(sweep_start(config, "whole"), -1, 0, &code);
     unsigned seed = 1;
     assert_int_equal(code, STATUS_OK);
+    struct program_result lanes = sweep(config, "lanes", "--gpus 0,1"); /* two at a time: the same table */
+    program_expect(&lanes, STATUS_OK);
+    program_free(&lanes);
+    same_tables("whole", "lanes");
     for (int done = 0, run = 0; done < kills; run++) {
         char out[40];
         snprintf(out, sizeof out, "cut%02d", run); /* as long as "whole" */
@@ -351,6 +375,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_grid),
+        cmocka_unit_test(test_stopping),
         cmocka_unit_test(test_draws_and_cases),
         cmocka_unit_test(test_killed),
         cmocka_unit_test(test_refused),

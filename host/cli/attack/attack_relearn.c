@@ -180,15 +180,22 @@ static int rows_report(struct attack *attack, const struct relearning *data, int
                        struct error *error)
 {
     const size_t rows = (size_t)(attack->before[UNLEARNED].rows - data->first);
-    double value[ATTACK_MODELS] = {NAN, NAN, NAN};
+    double value[ATTACK_MODELS] = {NAN, NAN, NAN}, before[ATTACK_MODELS] = {NAN, NAN, NAN};
     char measure[120];
     struct interval interval;
+    int status = STATUS_OK;
     for (int m = 0; m < ATTACK_MODELS; m++)
-        if (attack->there[m])
+        if (attack->there[m]) {
+            before[m] = mean_of(attack->before[m].value + data->first, rows);
             value[m] = mean_of(after[m].value + data->first, rows);
-    snprintf(measure, sizeof measure, "K after %lld steps on %s%s", (long long)steps, data->name,
+        }
+    if (data->first)
+        status = attack_add(attack, PART_RELEARN, "K before, of the other half", before,
+                            attack->before[UNLEARNED].value + data->first, rows, error);
+    snprintf(measure, sizeof measure, "K after %lld step%s on %s%s", (long long)steps, steps == 1 ? "" : "s", data->name,
              data->first ? ", of the other half" : "");
-    int status = attack_add(attack, PART_RELEARN, measure, value, after[UNLEARNED].value + data->first, rows, error);
+    if (!status)
+        status = attack_add(attack, PART_RELEARN, measure, value, after[UNLEARNED].value + data->first, rows, error);
     if (status || !attack->there[RETAIN])
         return status;
     const struct attack_pairs pairs = {attack->before[UNLEARNED].value + data->first, after[UNLEARNED].value + data->first,

@@ -68,6 +68,10 @@ const char *sweep_utility_metric(const struct sweep *sweep);
 bool sweep_more_is_better(const struct sweep *sweep);
 /* Marks the rows that no other beats in both metrics. */
 void sweep_find_front(struct sweep *sweep);
+/* A setting as a cell of Markdown. */
+int sweep_setting_cell(const struct sweep_row *row, const char *key, struct buffer *out, struct error *error);
+/* sweep_seeds.c: a second table where seeds differ; nothing otherwise. */
+int sweep_seeds_print(const struct sweep *sweep, struct buffer *out, struct error *error);
 /* sweep.md, .csv, .json and front.svg; *markdown (may be NULL) gets the first as text. */
 int sweep_table_write(const struct sweep *sweep, struct buffer *markdown, struct error *error);
 

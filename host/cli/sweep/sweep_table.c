@@ -97,7 +97,7 @@ static int cell_print(const char *text, struct buffer *out, struct error *error)
     return status ? status : buffer_printf(out, error, " |");
 }
 
-static int setting_cell(const struct sweep_row *row, const char *key, struct buffer *out, struct error *error)
+int sweep_setting_cell(const struct sweep_row *row, const char *key, struct buffer *out, struct error *error)
 {
     struct buffer text = {0};
     int status = value_print(json_member(row->settings, key), &text, error);
@@ -112,7 +112,7 @@ static int markdown_row(const struct sweep *sweep, const struct sweep_row *row, 
     const cJSON *steps = json_member(row->result, "steps"), *seconds = json_member(row->result, "seconds");
     int status = buffer_printf(out, error, "| %s%s |", row->name, row->front ? " *" : "");
     for (size_t k = 0; k < sweep->keys && !status; k++)
-        status = setting_cell(row, sweep->key[k], out, error);
+        status = sweep_setting_cell(row, sweep->key[k], out, error);
     const double figure[] = {sweep_figure(row, sweep_forget_metric(sweep)), sweep_figure(row, sweep_utility_metric(sweep))};
     for (int i = 0; i < 2 && !status; i++) {
         status = buffer_printf(out, error, " ");
@@ -150,7 +150,9 @@ static int markdown_print(const struct sweep *sweep, struct buffer *out, struct 
         status = buffer_printf(out, error, "\n");
     for (size_t i = 0; i < sweep->rows && !status; i++)
         status = markdown_row(sweep, &sweep->row[i], out, error);
-    return status ? status : buffer_printf(out, error, "\n\\* no other run is better in both metrics.\n");
+    if (!status)
+        status = buffer_printf(out, error, "\n\\* no other run is better in both metrics.\n");
+    return status ? status : sweep_seeds_print(sweep, out, error);
 }
 
 /* RFC 4180. */
