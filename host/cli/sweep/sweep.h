@@ -48,6 +48,8 @@ struct sweep {
 
 /* sweep_plan.c: reads the config: what is the sweep's own goes into `set`, the rest becomes rows. */
 int sweep_plan(struct sweep *sweep, struct invocation *run, const char *path, struct error *error);
+/* sweep_draw.c: the numbers of so many points of 0 .. total - 1, none twice, ascending. free(*point). */
+int sweep_draw(int64_t total, int64_t count, uint64_t seed, int64_t **point, struct error *error);
 /* The plan as JSON; cJSON_Delete. NULL with STATUS_MEMORY. */
 cJSON *sweep_plan_json(const struct sweep *sweep, struct error *error);
 void sweep_free(struct sweep *sweep);
@@ -55,10 +57,15 @@ void sweep_free(struct sweep *sweep);
 /* sweep_run.c: does every row that is not over, writing the table after each. STATUS_SIGNAL when it was asked to stop,
  * STATUS_RUNTIME when no run ended well. */
 int sweep_run(struct sweep *sweep, struct error *error);
+/* sweep_result.c: {"status", "error"} (failure not NULL) or {"status", "steps", "seconds", "figures"} into the row and its
+ * result.json, which says that the row is over. */
+int sweep_row_finish(struct sweep *sweep, struct sweep_row *row, const char *failure, struct error *error);
+/* Removes the weights and checkpoints of a run, or the checkpoints alone; its record, log and figures stay. */
+int sweep_model_remove(const struct sweep *sweep, const struct sweep_row *row, bool checkpoints_only, struct error *error);
 /* "OUTPUT/runs/001/name" (name "": the folder) into a caller's 4096 bytes. */
 int sweep_path(const struct sweep *sweep, const struct sweep_row *row, const char *name, char *out, struct error *error);
 
-/* sweep_table.c: what came of the rows. */
+/* sweep_figures.c: what came of the rows. */
 /* A figure of a row that is done; NAN where there is none. */
 double sweep_figure(const struct sweep_row *row, const char *name);
 /* The two metrics by name, as chosen or as the first figures suggest. */
@@ -68,11 +75,13 @@ const char *sweep_utility_metric(const struct sweep *sweep);
 bool sweep_more_is_better(const struct sweep *sweep);
 /* Marks the rows that no other beats in both metrics. */
 void sweep_find_front(struct sweep *sweep);
-/* A setting as a cell of Markdown. */
+/* A setting, or any value, as a person would write it; a text as a cell of Markdown, without line breaks and bars; a setting as one. */
+int sweep_value_print(const cJSON *value, struct buffer *out, struct error *error);
+int sweep_cell_print(const char *text, struct buffer *out, struct error *error);
 int sweep_setting_cell(const struct sweep_row *row, const char *key, struct buffer *out, struct error *error);
 /* sweep_seeds.c: a second table where seeds differ; nothing otherwise. */
 int sweep_seeds_print(const struct sweep *sweep, struct buffer *out, struct error *error);
-/* sweep.md, .csv, .json and front.svg; *markdown (may be NULL) gets the first as text. */
+/* sweep_table.c: sweep.md, .csv, .json and front.svg; *markdown (may be NULL) gets the first as text. */
 int sweep_table_write(const struct sweep *sweep, struct buffer *markdown, struct error *error);
 
 #endif

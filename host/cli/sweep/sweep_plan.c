@@ -11,6 +11,7 @@
 
 #include "../config_file.h"
 #include "sweep.h"
+#include "sweep_option.h"
 
 enum { DIMENSIONS_MAX = 64, GRID_MAX = 1000000 };
 
@@ -33,66 +34,6 @@ struct planning {
 static int no_memory(struct error *error)
 {
     return error_set(error, STATUS_MEMORY, "out of host memory while planning the sweep");
-}
-
-/* ---- whose option a key is ---- */
-
-struct looking_for {
-    const char *name, *nearest;
-    const struct option *found;
-    size_t distance;
-};
-
-static int option_look(const struct option *option, const struct option_group *group, void *user, struct error *error)
-{
-    struct looking_for *look = user;
-    (void)group, (void)error;
-    const size_t distance = option_name_distance(look->name, option->name);
-    if (option_named(option, look->name))
-        look->found = option;
-    if (distance < look->distance)
-        look->distance = distance, look->nearest = option->name;
-    return STATUS_OK;
-}
-
-static int option_find(const struct planning *p, const char *name, const struct option **option, struct error *error)
-{
-    struct looking_for look = {.name = name, .distance = SIZE_MAX};
-    int status = command_rows_visit(p->unlearn, option_look, &look, error);
-    *option = look.found;
-    if (status || look.found)
-        return status;
-    return error_set(error, STATUS_USAGE, "%s: %s: neither 'flat sweep' nor 'flat unlearn' has it%s%s%s", p->path, name,
-                     look.nearest ? "; did you mean " : "", look.nearest ? look.nearest : "", look.nearest ? "?" : "");
-}
-
-static bool group_has(const struct option_group *group, const char *name)
-{
-    for (size_t i = 0; group && i < group->count; i++)
-        if (option_named(&group->rows[i], name))
-            return true;
-    return false;
-}
-
-/* Whether a key is an option of other methods than this one alone. */
-static bool of_another_method(const struct planning *p, const char *name, const char *method)
-{
-    bool others = false;
-    for (const struct command_group *g = p->unlearn->groups; g->group; g++) {
-        const struct option *choice = NULL;
-        if (group_has(g->group, name))
-            return false;
-        for (size_t i = 0; g->group->variant && i < g->group->count; i++)
-            if (!strcmp(g->group->rows[i].name, g->group->variant_option))
-                choice = &g->group->rows[i];
-        for (int i = 0; choice && option_choice(choice, i); i++) {
-            const bool has = group_has(g->group->variant(i), name);
-            if (has && !strcmp(option_choice(choice, i), method))
-                return false;
-            others = others || has;
-        }
-    }
-    return others;
 }
 
 /* ---- reading ---- */
@@ -119,7 +60,7 @@ static int dimension_add(struct planning *p, const char *name, const cJSON *valu
 static int key_take(struct planning *p, const char *name, const cJSON *value, struct error *error)
 {
     const struct option *option;
-    int status = option_find(p, name, &option, error);
+    int status = sweep_option_find(p->unlearn, name, p->path, &option, error);
     if (status)
         return status;
     if (is_dimension(option, value))
@@ -183,25 +124,10 @@ static int item_take(struct planning *p, const cJSON *item, struct error *error)
 
 /* ---- the grid ---- */
 
-static uint64_t random_next(uint64_t *state)
-{
-    uint64_t z = *state += 0x9e3779b97f4a7c15u;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-}
-
-static int ascending(const void *a, const void *b)
-{
-    const int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-    return (x > y) - (x < y);
-}
-
 /* Numbers of grid points: all, or the drawn ones in the grid's order. free(*point). */
 static int points_choose(const struct planning *p, int64_t **point, int64_t *count, struct error *error)
 {
     const struct sweep_options *options = p->sweep->options;
-    uint64_t state = (uint64_t)options->draw_seed;
     int64_t total = 1;
     for (int d = 0; d < p->dimensions; d++) {
         total *= p->dimension[d].count;
@@ -212,19 +138,7 @@ static int points_choose(const struct planning *p, int64_t **point, int64_t *cou
     if (*count > SWEEP_ROWS_MAX)
         return error_set(error, STATUS_USAGE, "%s: the lists make %lld runs; draws takes some of them, up to %d", p->path,
                          (long long)total, SWEEP_ROWS_MAX);
-    *point = memory_array((size_t)total, sizeof **point, error);
-    if (!*point)
-        return STATUS_MEMORY;
-    for (int64_t i = 0; i < total; i++)
-        (*point)[i] = i;
-    for (int64_t i = 0; i < *count && *count < total; i++) {
-        const int64_t other = i + (int64_t)((unsigned __int128)random_next(&state) * (uint64_t)(total - i) >> 64);
-        const int64_t swap = (*point)[i];
-        (*point)[i] = (*point)[other];
-        (*point)[other] = swap;
-    }
-    qsort(*point, (size_t)*count, sizeof **point, ascending);
-    return STATUS_OK;
+    return sweep_draw(total, *count, (uint64_t)options->draw_seed, point, error);
 }
 
 /* name: value into an object of whole names; a later one replaces. */
@@ -232,7 +146,7 @@ static int setting_add(struct planning *p, cJSON *settings, const char *name, co
 {
     const char *kept;
     const struct option *option;
-    int status = option_find(p, name, &option, error);
+    int status = sweep_option_find(p->unlearn, name, p->path, &option, error);
     if (!status)
         status = name_keep(p->sweep, name, &kept, error);
     if (status)
@@ -282,12 +196,7 @@ static const char *method_of(const struct planning *p, const cJSON *settings)
     const cJSON *method = json_member(settings, "method");
     if (!method)
         method = json_member(p->sweep->common, "method");
-    if (cJSON_IsString(method))
-        return method->valuestring;
-    struct looking_for look = {.name = "method", .distance = SIZE_MAX};
-    struct error unused;
-    command_rows_visit(p->unlearn, option_look, &look, &unused);
-    return look.found ? option_initial(look.found) : "";
+    return cJSON_IsString(method) ? method->valuestring : sweep_default_method(p->unlearn);
 }
 
 /* Whole names into the nested objects of a config file. */
@@ -297,7 +206,7 @@ static int config_add(cJSON *config, const cJSON *values, const struct planning 
         char group[256];
         const char *dot = strchr(item->string, '.'), *key = dot ? dot + 1 : item->string;
         cJSON *object = config;
-        if (of_another_method(p, item->string, method))
+        if (sweep_option_of_others(p->unlearn, item->string, method))
             continue;
         snprintf(group, sizeof group, "%.*s", dot ? (int)(dot - item->string) : 0, item->string);
         if (dot && !(object = cJSON_GetObjectItemCaseSensitive(config, group)))
@@ -341,7 +250,7 @@ static int row_make(struct planning *p, int64_t point, struct error *error)
         return status;
     const char *method = method_of(p, row->settings);
     for (size_t i = 0; i < sweep->keys; i++)
-        if (of_another_method(p, sweep->key[i], method))
+        if (sweep_option_of_others(p->unlearn, sweep->key[i], method))
             cJSON_DeleteItemFromObjectCaseSensitive(row->settings, sweep->key[i]);
     status = config_add(row->config, sweep->common, p, method, error);
     if (!status)

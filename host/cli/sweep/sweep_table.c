@@ -10,66 +10,7 @@
 #include "../plot/chart.h"
 #include "sweep.h"
 
-double sweep_figure(const struct sweep_row *row, const char *name)
-{
-    const cJSON *value = json_member(json_member(row->result, "figures"), name);
-    return cJSON_IsNumber(value) ? value->valuedouble : NAN;
-}
-
-static bool any_has(const struct sweep *sweep, const char *name)
-{
-    for (size_t i = 0; i < sweep->rows; i++)
-        if (json_member(json_member(sweep->row[i].result, "figures"), name))
-            return true;
-    return false;
-}
-
-const char *sweep_forget_metric(const struct sweep *sweep)
-{
-    if (*sweep->options->forget_metric)
-        return sweep->options->forget_metric;
-    return any_has(sweep, "forget_quality") ? "forget_quality" : any_has(sweep, "forget_Q_A_Prob") ? "forget_Q_A_Prob"
-                                                                                                   : "forget_mean_prob";
-}
-
-const char *sweep_utility_metric(const struct sweep *sweep)
-{
-    if (*sweep->options->utility_metric)
-        return sweep->options->utility_metric;
-    return any_has(sweep, "model_utility") ? "model_utility" : "retain_mean_prob";
-}
-
-bool sweep_more_is_better(const struct sweep *sweep)
-{
-    const enum sweep_direction said = sweep->options->forget_better;
-    return said == SWEEP_HIGHER || (said == SWEEP_AUTO && !strcmp(sweep_forget_metric(sweep), "forget_quality"));
-}
-
-void sweep_find_front(struct sweep *sweep)
-{
-    const char *forget = sweep_forget_metric(sweep), *utility = sweep_utility_metric(sweep);
-    const double sign = sweep_more_is_better(sweep) ? 1 : -1;
-    for (size_t i = sweep->landmarks; i < sweep->rows; i++) {
-        struct sweep_row *row = &sweep->row[i];
-        const double x = sweep_figure(row, utility), y = sign * sweep_figure(row, forget);
-        row->front = isfinite(x) && isfinite(y);
-        for (size_t k = sweep->landmarks; k < sweep->rows && row->front; k++) {
-            const double other_x = sweep_figure(&sweep->row[k], utility), other_y = sign * sweep_figure(&sweep->row[k], forget);
-            row->front = !(other_x >= x && other_y >= y && (other_x > x || other_y > y));
-        }
-    }
-}
-
 /* ---- text ---- */
-
-/* A setting, or any value, as a person would write it. */
-static int value_print(const cJSON *value, struct buffer *out, struct error *error)
-{
-    if (!value)
-        return STATUS_OK;
-    return cJSON_IsString(value) ? buffer_append(out, value->valuestring, strlen(value->valuestring), error)
-                                 : json_print(value, out, error);
-}
 
 static const char *status_of(const struct sweep_row *row)
 {
@@ -86,25 +27,6 @@ static const char *error_of(const struct sweep_row *row)
 static int number_print(double value, struct buffer *out, struct error *error)
 {
     return isfinite(value) ? buffer_printf(out, error, "%.4g", value) : buffer_printf(out, error, "-");
-}
-
-/* A cell of Markdown: no line break, no bar. */
-static int cell_print(const char *text, struct buffer *out, struct error *error)
-{
-    int status = buffer_printf(out, error, " ");
-    for (; *text && !status; text++)
-        status = buffer_printf(out, error, "%s%c", *text == '|' ? "\\" : "", (unsigned char)*text < ' ' ? ' ' : *text);
-    return status ? status : buffer_printf(out, error, " |");
-}
-
-int sweep_setting_cell(const struct sweep_row *row, const char *key, struct buffer *out, struct error *error)
-{
-    struct buffer text = {0};
-    int status = value_print(json_member(row->settings, key), &text, error);
-    if (!status)
-        status = cell_print(text.data ? text.data : "", out, error);
-    buffer_free(&text);
-    return status;
 }
 
 static int markdown_row(const struct sweep *sweep, const struct sweep_row *row, struct buffer *out, struct error *error)
@@ -130,7 +52,7 @@ static int markdown_row(const struct sweep *sweep, const struct sweep_row *row, 
         status = buffer_printf(&said, error, "%s%s%s", row->landmark ? "landmark" : status_of(row), *error_of(row) ? ": " : "",
                                error_of(row));
     if (!status)
-        status = cell_print(said.data, out, error);
+        status = sweep_cell_print(said.data, out, error);
     buffer_free(&said);
     return status ? status : buffer_printf(out, error, "\n");
 }
@@ -171,7 +93,7 @@ static int csv_value(const cJSON *value, struct buffer *out, struct error *error
     struct buffer text = {0};
     int status = buffer_append(out, ",", 1, error);
     if (!status)
-        status = value_print(value, &text, error);
+        status = sweep_value_print(value, &text, error);
     if (!status && text.data && !cJSON_IsNull(value))
         status = csv_cell(text.data, out, error);
     buffer_free(&text);
