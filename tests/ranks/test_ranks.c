@@ -477,7 +477,13 @@ static void test_methods(void **state)
         {"altpo --retain_loss none", false, false},
         {"wga --retain_choice cycle", false, true},
         {"satimp", false, true},
-        {"ceu", false, false}};
+        {"ceu", false, false},
+        {"kl_min", false, true},
+        {"kl_min --kl_positions real --lora.r 2", false, true},
+        {"llmu --kl_positions tofu", false, true},
+        {"npo --retain_loss kl", false, true},
+        {"undial --undial_positions open_unlearning", false, false},
+        {"undial --retain_loss kl --loss_average micro_batch", false, true}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const char *name = cases[i].options;
         char line[1400], templates[420] = "", retained[420] = "", cached[1900];

@@ -29,6 +29,9 @@ static const struct run_form run_forms[] = {
     {"unlearn", "--method npo --save_dtype float32 --gradient_accumulation_steps 2", false, true},
     {"unlearn", "--method dpo --retain_loss none --lora.r 2 --save_dtype float32", true, false},
     {"unlearn", "--method mismatch --nproc_per_node 2 --save_dtype float32", false, true},
+    {"unlearn", "--method npo --retain_loss kl --save_dtype float32", false, true},
+    {"unlearn", "--method llmu --kl_positions real --nproc_per_node 2", false, true},
+    {"unlearn", "--method undial --lora.r 2 --lora.output adapter", false, false},
 };
 enum { RUN_FORMS = sizeof run_forms / sizeof *run_forms };
 
