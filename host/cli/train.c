@@ -113,7 +113,6 @@ static int training_start(struct training *training, struct device *device, stru
     if (!status && *training->resume)
         status = training_agree(training, checkpoint_load(&training->trainer, &training->stopping, training->resume,
                                                           error), error);
-    training->step = training->trainer.first_step;
     if (!status)
         status = agreement_check_weights(&training->trainer, error);
     if (!status)
@@ -134,6 +133,8 @@ static int training_start(struct training *training, struct device *device, stru
     if (!status && writes)
         status = *training->resume ? checkpoint_load_log(&training->log, training->resume, training->folder.path, error)
                                    : run_log_open(&training->log, training->folder.path, error);
+    if (!status && writes && options->output.report_to == REPORT_TO_TENSORBOARD)
+        status = run_log_report(&training->log, training->folder.path, error);
     if (writes && options->trainer.cuda_graphs && !training->trainer.graphs)
         log_warning(&training->run->log, "cuda_graphs: device %s has no graphs; the run goes on without",
                     training->trainer.device.engine->name);
@@ -147,6 +148,7 @@ static int training_run(struct training *training, struct error *error)
     const struct train_options *options = training->options;
     struct trainer *trainer = &training->trainer;
     const bool writes = !comm_rank(training->comm);
+    training->step = trainer->first_step;
     if (writes)
         progress_begin(&training->progress, &training->run->log, training->finetune ? "finetune" : "unlearn",
                        trainer->first_step, trainer->total_steps, options->output.logging_steps);
@@ -175,7 +177,7 @@ int train_run(struct invocation *run, bool finetune, struct error *error)
     const struct train_command_options *options = run->options;
     struct training training = {.run = run, .options = &options->train, .eval_options = &options->eval,
                                 .finetune = finetune, .start = clock_seconds(),
-                                .folder.lock.fd = -1, .log.metrics = -1, .saved_step = -1};
+                                .folder.lock.fd = -1, .log = RUN_LOG_CLOSED, .saved_step = -1};
     early_stopping_init(&training.stopping, &options->stopping);
     struct device device = {0};
     int status;

@@ -335,7 +335,7 @@ static int history_get(struct run_log *log, const char *checkpoint, struct error
 int checkpoint_load_log(struct run_log *log, const char *checkpoint, const char *directory, struct error *error)
 {
     char from[FOLDER_PATH_BYTES];
-    *log = (struct run_log){.metrics = -1};
+    *log = (struct run_log)RUN_LOG_CLOSED;
     cJSON *json = state_read(checkpoint, error);
     int status = json ? window_get(log, json, checkpoint, error) : error->status;
     cJSON_Delete(json);

@@ -105,6 +105,8 @@ int run_log_add(struct run_log *log, const struct buffer *lines, struct error *e
             status = error_set(error, STATUS_RUNTIME, "%s: cannot be written: %s", log->path, strerror(errno));
         done += n > 0 ? (size_t)n : 0;
     }
+    if (!status && log->events.fd >= 0)
+        status = run_events_add(&log->events, lines->data, lines->length, error);
     return status;
 }
 
@@ -134,13 +136,18 @@ static int window_write(struct run_log *log, const struct trainer *trainer, cons
 
 int run_log_open(struct run_log *log, const char *directory, struct error *error)
 {
-    *log = (struct run_log){.metrics = -1};
+    *log = (struct run_log)RUN_LOG_CLOSED;
     int status = file_join(log->path, sizeof log->path, directory, "metrics.jsonl", error);
     if (status)
         return status;
     log->metrics = open(log->path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_APPEND | O_CLOEXEC, FILE_MODE);
     return log->metrics >= 0 ? STATUS_OK
                              : error_set(error, STATUS_RUNTIME, "%s: cannot be written: %s", log->path, strerror(errno));
+}
+
+int run_log_report(struct run_log *log, const char *directory, struct error *error)
+{
+    return run_events_open(&log->events, directory, log->path, error);
 }
 
 int run_log_step(struct run_log *log, const struct trainer *trainer, const struct step_record *record, bool ends,
@@ -217,6 +224,7 @@ void run_log_close(struct run_log *log)
 {
     if (log->metrics >= 0)
         close(log->metrics);
+    event_file_close(&log->events);
     buffer_free(&log->history);
-    *log = (struct run_log){.metrics = -1};
+    *log = (struct run_log)RUN_LOG_CLOSED;
 }

@@ -9,11 +9,13 @@
 #define FLAT_TRAIN_RUN_LOG_H
 #include "../util/memory.h"
 #include "early_stopping.h"
+#include "run_events.h"
 #include "trainer.h"
 
 struct run_log {
     char path[FOLDER_PATH_BYTES]; /* of metrics.jsonl */
     int metrics;                  /* its descriptor; -1: closed */
+    struct event_file events;     /* the same for TensorBoard; fd -1: not wanted */
     struct step_record window;    /* sums over the steps so far */
     int64_t in_window, skipped_in_window;
     struct buffer history;        /* the objects so far, with commas between */
@@ -25,8 +27,13 @@ struct run_log {
 int step_record_print(const struct step_record *record, const struct trainer *trainer, struct buffer *out,
                       struct error *error);
 
+/* A log that is closed. */
+#define RUN_LOG_CLOSED {.metrics = -1, .events.fd = -1}
+
 /* Makes metrics.jsonl in a folder, where none may be. */
 int run_log_open(struct run_log *log, const char *directory, struct error *error);
+/* Says the same to TensorBoard from here on, in the folder of metrics.jsonl, and what it holds already. */
+int run_log_report(struct run_log *log, const char *directory, struct error *error);
 /* Takes a step in; *mean is what its window comes to so far. The window is written when it `ends`. */
 int run_log_step(struct run_log *log, const struct trainer *trainer, const struct step_record *record, bool ends,
                  struct step_record *mean, struct error *error);

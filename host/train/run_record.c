@@ -73,7 +73,7 @@ void run_record_keep_mathematics(cJSON *config)
     /* inputs are told apart by what they hold, which is noted beside */
     static const char *const others[] = {
         "model_name_or_path", "adapter", "forget_data", "train_data", "retain_data", "output_dir", "overwrite_output_dir",
-        "models", "save_strategy", "save_steps", "save_total_limit", "resume_from_checkpoint", "save_dtype", "logging_steps", "dump_step", "nproc_per_node", "device", "threads", "quiet",
+        "models", "save_strategy", "save_steps", "save_total_limit", "resume_from_checkpoint", "save_dtype", "logging_steps", "report_to", "dump_step", "nproc_per_node", "device", "threads", "quiet",
         "verbose", "profile", "zero", "ddp_bucket_cap_mb", "gradient_checkpointing"};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         cJSON_DeleteItemFromObjectCaseSensitive(config, others[i]);

@@ -15,9 +15,12 @@ const struct option_group output_option_group = {OPTION_GROUP("Model and data", 
 static const char *const save_names[] = {[SAVE_NO] = "no", [SAVE_EPOCH] = "epoch", [SAVE_STEPS] = "steps", NULL};
 static const char *const dtype_names[] = {[SAVE_AS_READ] = "as_read", [SAVE_FLOAT32] = "float32",
                                           [SAVE_BFLOAT16] = "bfloat16", [SAVE_FLOAT16] = "float16", NULL};
+static const char *const report_names[] = {[REPORT_TO_NONE] = "none", [REPORT_TO_TENSORBOARD] = "tensorboard", NULL};
 static const struct option save_rows[] = {
     {.name = "logging_steps", OPTION_FIELD(struct output_options, logging_steps), .initial = "1", .min = 1,
      .max = OPTION_COUNT_MAX, .help = "steps between two lines of metrics.jsonl and of progress in a pipe"},
+    {.name = "report_to", OPTION_FIELD(struct output_options, report_to), .choices = report_names, .initial = "none",
+     .help = "what else gets the figures of metrics.jsonl; tensorboard: an event file in output_dir"},
     {.name = "save_strategy", OPTION_FIELD(struct output_options, save_strategy), .choices = save_names, .initial = "no",
      .help = "when to write output_dir/checkpoint-STEP, a model's folder with all that a run needs to go on from there; a run "
              "that is stopped by SIGTERM, SIGINT or SIGUSR1 writes one in any case"},

@@ -11,6 +11,7 @@
 #include "shards.h"
 
 enum save_strategy { SAVE_NO, SAVE_EPOCH, SAVE_STEPS };
+enum report_to { REPORT_TO_NONE, REPORT_TO_TENSORBOARD };
 enum save_dtype { SAVE_AS_READ, SAVE_FLOAT32, SAVE_BFLOAT16, SAVE_FLOAT16 };
 struct output_options {
     const char *output_dir;
@@ -20,6 +21,7 @@ struct output_options {
     enum save_dtype save_dtype;
     const char *resume_from_checkpoint;   /* a folder, "last", or "" */
     int64_t logging_steps;
+    enum report_to report_to;
 };
 extern const struct option_group output_option_group, save_option_group;
 /* "float32"; NULL for as_read. */
