@@ -114,20 +114,23 @@ void tiny_train(struct tiny_training *run, const char *directory)
     snprintf(data, sizeof data, "%s/data.jsonl", directory);
     snprintf(out, sizeof out, "%s/%s", directory, run->save ? run->save : "out");
     snprintf(steps, sizeof steps, "%d", run->steps);
-    char *argv[40] = {"--model_name_or_path", model, "--train_data", data, "--output_dir", out, "--max_steps", steps,
+    char *argv[40] = {"--model_name_or_path", model, run->method ? "--forget_data" : "--train_data", data, "--output_dir", out, "--max_steps", steps,
                       "--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "2",
                       "--lr_scheduler_type", "constant", "--learning_rate", "1e-2"};
     int count = 16;
+    char *const method[] = {"--method", (char *)run->method, "--retain_data", data};
+    for (int i = 0; i < (run->method ? 4 : 0); i++)
+        argv[count++] = method[i];
     if (!run->model)
         argv[count++] = "--from_scratch";
     for (int i = 0; run->settings[i]; i++)
         argv[count++] = (char *)run->settings[i];
     assert_in_range(run->steps, 1, TINY_STEPS_MAX);
     int words;
-    assert_int_equal(command_find(commands, 1, (char *[]){"finetune"}, &command, &words, &error), STATUS_OK);
+    assert_int_equal(command_find(commands, 1, (char *[]){run->method ? "unlearn" : "finetune"}, &command, &words, &error), STATUS_OK);
     tiny_device_open(&device, run->engine, 2);
     if (invocation_parse(&invocation, commands, command, count, argv, &error) ||
-        trainer_prepare(&trainer, &((struct train_command_options *)invocation.options)->train, true, run->dtype, &(struct world){NULL, 0, 1, 1}, &error) ||
+        trainer_prepare(&trainer, &((struct train_command_options *)invocation.options)->train, !run->method, run->dtype, &(struct world){NULL, 0, 1, 1}, &error) ||
         trainer_start(&trainer, &device, &error))
         fail_msg("%s: %s", run->engine, error.text);
     void *symbol = dlsym(trainer.device.library, "emu_calls_read");

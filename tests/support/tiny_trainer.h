@@ -11,6 +11,7 @@ struct tiny_training {
     const char *engine;
     enum dtype dtype;
     int steps;
+    const char *method;       /* unlearns with it, the data to be retained as well; NULL: finetunes */
     const char *settings[12]; /* further flags and their values, NULL-ended */
     bool eager;               /* with --cuda_graphs: batches are padded, but nothing is captured */
     const char *model;        /* folder under the temporary one to start from; NULL: from scratch */
@@ -33,7 +34,7 @@ struct tiny_training {
 
 /* Group setup of cmocka: the temporary folder with the model's folder `seed` and data.jsonl. */
 int tiny_trainer_make(const char *directory);
-/* Finetunes, from random weights unless told otherwise, two rows per micro-batch and two of them per step, at a constant
+/* Trains, from random weights unless told otherwise, two rows per micro-batch and two of them per step, at a constant
  * rate of 1e-2 unless the settings say otherwise. Any failure and any warning ends the test. */
 void tiny_train(struct tiny_training *run, const char *directory);
 

@@ -9,9 +9,20 @@
 #include "../support/tiny_model.h"
 #include "../support/tiny_trainer.h"
 
+static void training_free(struct tiny_training *run)
+{
+    free(run->before);
+    free(run->after);
+}
+
 static int make(void **state)
 {
-    return temporary_make(state) || tiny_trainer_make(temporary) ? -1 : 0;
+    struct tiny_training base = {.engine = "cpu", .dtype = DTYPE_F32, .steps = 2, .save = "base"};
+    if (temporary_make(state) || tiny_trainer_make(temporary))
+        return -1;
+    tiny_train(&base, temporary);
+    training_free(&base);
+    return 0;
 }
 
 static void test_buckets(void **state)
@@ -174,12 +185,6 @@ static void test_cache(void **state)
     tiny_close(&tiny);
 }
 
-static void training_free(struct tiny_training *run)
-{
-    free(run->before);
-    free(run->after);
-}
-
 static void check_same(const struct tiny_training *a, const struct tiny_training *b)
 {
     for (int i = 0; i < a->steps; i++) {
@@ -213,7 +218,8 @@ static void check_training(struct tiny_training plain, double bound)
                   dtype_name(plain.dtype), most, (long long)graphs.captures, (long long)graphs.replays);
     assert_true(most <= bound);
     assert_int_equal(plain.replays + padded.replays, 0);
-    const int64_t passes = 2 * 2 * plain.steps; /* two micro-batches per step, forward and backward */
+    /* two micro-batches per step, forward and backward, and the reference's */
+    const int64_t passes = 2 * (plain.method ? 3 : 2) * plain.steps;
     assert_true(graphs.replays > passes / 2);
     const uint64_t launches = graphs.calls[graphs.steps - 1].graph_launches - graphs.start.graph_launches;
     assert_int_equal(launches, graphs.captures + graphs.replays);
@@ -231,15 +237,14 @@ static void test_training(void **state)
                                           .settings = {"--learning_rate", "1e-3"}}, 1e-5);
     check_training((struct tiny_training){.engine = "emu", .dtype = DTYPE_BF16, .steps = 10,
                                           .settings = {"--learning_rate", "1e-3"}}, 0.02);
+    check_training((struct tiny_training){.engine = "emu", .dtype = DTYPE_F32, .steps = 20, .method = "kl_min", .model = "base",
+                                          .settings = {"--learning_rate", "1e-3", "--retain_choice", "cycle"}}, 1e-5);
 }
 
 /* The same with adapters in a model that is computed again layer by layer. */
 static void test_training_lora(void **state)
 {
     (void)state;
-    struct tiny_training base = {.engine = "cpu", .dtype = DTYPE_F32, .steps = 2, .save = "base"};
-    tiny_train(&base, temporary);
-    training_free(&base);
     check_training((struct tiny_training){.engine = "emu", .dtype = DTYPE_F32, .steps = 10, .model = "base",
                                           .settings = {"--lora.r", "4", "--gradient_checkpointing", "full"}}, 1e-5);
 }

@@ -7,15 +7,20 @@
 
 #include "../support/tiny_trainer.h"
 
-static int make(void **state)
-{
-    return temporary_make(state) || tiny_trainer_make(temporary) ? -1 : 0;
-}
-
 static void training_free(struct tiny_training *run)
 {
     free(run->before);
     free(run->after);
+}
+
+static int make(void **state)
+{
+    struct tiny_training base = {.engine = "cpu", .dtype = DTYPE_F32, .steps = 2, .save = "base"};
+    if (temporary_make(state) || tiny_trainer_make(temporary))
+        return -1;
+    tiny_train(&base, temporary);
+    training_free(&base);
+    return 0;
 }
 
 /* After the first step nothing is allocated, and a step waits once: for its record. */
@@ -30,10 +35,18 @@ static void check_calls(const struct tiny_training *run)
 
 /* Losses of every step, and the gradient's norm of the first few: it moves with every weight, and later on what
  * rounding has done to them shows. */
-static void check_losses(enum dtype dtype, const char *rate, int steps, double loss_bound, double norm_bound)
+static void check_losses(enum dtype dtype, const char *method, const char *rate, int steps, double loss_bound,
+                         double norm_bound)
 {
     enum { NORM_STEPS = 6 };
-    struct tiny_training cpu = {.engine = "cpu", .dtype = DTYPE_F32, .steps = steps, .settings = {"--learning_rate", rate}};
+    struct tiny_training cpu = {.engine = "cpu", .dtype = DTYPE_F32, .steps = steps, .method = method,
+                                .model = method ? "base" : NULL,
+                                .settings = {"--learning_rate", rate}};
+    if (method) /* the reference's distributions, by KL and by UNDIAL's cross-entropy */
+        cpu.settings[2] = "--kl_positions", cpu.settings[3] = "real";
+    if (method && !strcmp(method, "undial"))
+        cpu.settings[4] = "--retain_loss", cpu.settings[5] = "kl", cpu.settings[6] = "--undial_positions",
+        cpu.settings[7] = "open_unlearning";
     struct tiny_training emu = cpu;
     emu.engine = "emu", emu.dtype = dtype;
     double loss_off = 0, norm_off = 0;
@@ -51,9 +64,10 @@ static void check_losses(enum dtype dtype, const char *rate, int steps, double l
             fail_msg("%s, step %d: gradient norm %.9g on emu, %.9g on cpu", dtype_name(dtype), i + 1, got->grad_norm,
                      expected->grad_norm);
     }
-    print_message("%s: loss %.4f to %.4f, within %.2g of the CPU's in %d steps, gradient norm within %.2g in %d\n",
-                  dtype_name(dtype), cpu.record[0].loss, cpu.record[steps - 1].loss, loss_off, steps, norm_off, NORM_STEPS);
-    assert_true(cpu.record[steps - 1].loss < 0.8 * cpu.record[0].loss);
+    print_message("%s%s%s: loss %.4f to %.4f, within %.2g of the CPU's in %d steps, gradient norm within %.2g in %d\n",
+                  method ? method : "", method ? ", " : "", dtype_name(dtype), cpu.record[0].loss, cpu.record[steps - 1].loss,
+                  loss_off, steps, norm_off, NORM_STEPS);
+    assert_true(method || cpu.record[steps - 1].loss < 0.8 * cpu.record[0].loss);
     check_calls(&emu);
     training_free(&cpu);
     training_free(&emu);
@@ -62,15 +76,18 @@ static void check_losses(enum dtype dtype, const char *rate, int steps, double l
 static void test_losses_float(void **state)
 {
     (void)state;
-    check_losses(DTYPE_F32, "1e-3", 30, 1e-5, 1e-5);
+    check_losses(DTYPE_F32, NULL, "1e-3", 30, 1e-5, 1e-5);
+    check_losses(DTYPE_F32, "kl_min", "1e-3", 12, 1e-5, 1e-4);
+    check_losses(DTYPE_F32, "undial", "1e-3", 12, 1e-5, 1e-3);
 }
 
 /* bf16 rounds activations and gradients at every op (2 to 3 digits). */
 static void test_losses_bf16(void **state)
 {
     (void)state;
-    check_losses(DTYPE_BF16, "1e-3", 30, 0.02, 0.05);
-    check_losses(DTYPE_BF16, "1e-2", 6, 0.02, 0.05);
+    check_losses(DTYPE_BF16, NULL, "1e-3", 30, 0.02, 0.05);
+    check_losses(DTYPE_BF16, NULL, "1e-2", 6, 0.02, 0.05);
+    check_losses(DTYPE_BF16, "kl_min", "1e-3", 12, 0.02, 0.05);
 }
 
 /* Six updates of 1e-7: less than a bf16 weight's spacing, but the master weights keep them. */
