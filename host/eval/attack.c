@@ -41,6 +41,8 @@ static int asking_open(struct asking *asking, const struct attack_setting *setti
                                                .max_length = setting->max_length < context ? setting->max_length : context,
                                                .context = context};
     status = dataset_read(&asking->data, path, keys ? keys : setting->dataset, DATASET_ANSWERS | DATASET_SOURCES, error);
+    if (!status) /* running text is asked piece by piece */
+        status = dataset_chunk(&asking->data, asking->model.tokenizer, asking->questions.max_length, error);
     asking->rows = setting->rows && setting->rows < asking->data.rows ? (int)setting->rows : asking->data.rows;
     return status;
 }
@@ -66,6 +68,8 @@ static int asking_ask(struct asking *asking, const struct attack_setting *settin
     int status = STATUS_OK;
     for (int i = 0; i < asking->rows && !status; i++) {
         const struct dataset_row *row = &asking->data.row[i];
+        if (max_new_tokens && !row->answer)
+            status = error_set(error, STATUS_INPUT, "running text has no question to ask; expected rows of question and answer");
         for (int k = 0; k < times && !status; k++)
             status = question_add(&asking->questions, 0, i, row, max_new_tokens, error);
         if (!status && !max_new_tokens)

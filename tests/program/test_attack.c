@@ -290,6 +290,23 @@ static void test_budgets(void **state)
     assert_false(file_exists(temporary_path("one/work/forget-unlearned")));
 }
 
+/* Running text is asked in pieces; it has no halves, and nothing to sample. */
+static void test_text(void **state)
+{
+    (void)state;
+    expect(program_line("attack --model %s/forgot --target_model %s/target --forget_data " EVAL "/text.txt --eval_max_length 32 "
+                        "--attacks relearn,quantize --attack_budget 1 --output_dir %s/text " COMMON, temporary, temporary, temporary));
+    cJSON *table = table_of("text");
+    assert_true(number(table, "K after 1 step on forget", "unlearned") > 0);
+    assert_true(number(table, "Q, nf4", "unlearned") > 0);
+    assert_int_equal(cJSON_GetArraySize(json_member(table, "rows")), 6);
+    cJSON_Delete(table);
+    struct program_result result = program_line("attack --model %s/forgot --forget_data " EVAL "/text.txt --attacks sample --output_dir "
+                                                "%s/text --eval_max_length 32 " COMMON, temporary, temporary);
+    program_expect_error(&result, STATUS_INPUT, "text.txt:1: running text has no question to ask");
+    program_free(&result);
+}
+
 static void test_refused(void **state)
 {
     (void)state;
@@ -325,7 +342,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_untouched), cmocka_unit_test(test_adapter), cmocka_unit_test(test_retain),  cmocka_unit_test(test_below_a_level),
-        cmocka_unit_test(test_run),       cmocka_unit_test(test_budgets), cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_run),       cmocka_unit_test(test_budgets), cmocka_unit_test(test_text),
+        cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, models_make, temporary_remove);
 }

@@ -307,6 +307,7 @@ static void test_refused(void **state)
         {"--eval_data a=" EVAL "/qa_facts.jsonl,a=" EVAL "/qa_facts.jsonl", "there are two sets named a", STATUS_USAGE},
         {"--eval_data a=none.jsonl", "none.jsonl", STATUS_INPUT},
         {"--suite harry_potter --forget_data " EVAL "/text.txt", "no passage of more than 200 words", STATUS_INPUT},
+        {"--forget_data " EVAL "/text.txt --eval_max_length 64", "running text has no answer to compare a continuation with", STATUS_INPUT},
         {"--suite none --forget_data x", "suite: expected one of", STATUS_USAGE},
         {"--from_logs x.json", "output_dir: figures of a log are written somewhere", STATUS_USAGE},
     };

@@ -230,17 +230,18 @@ static int data_relearn(struct attack *attack, const struct relearning *data, st
 
 /* ---- all of them ---- */
 
-/* The first half of the forget set as a file of its own. */
+/* The first half of the forget set as a file of its own; no rows of running text, whose pieces are not rows. */
 static int half_write(const struct attack *attack, char *path, int *rows, struct error *error)
 {
     struct dataset data;
     struct buffer text = {0};
     int status = dataset_read(&data, attack->options->forget_data, attack->setting.dataset, DATASET_ANSWERS | DATASET_SOURCES, error);
     *rows = status ? 0 : attack->before[UNLEARNED].rows / 2;
+    for (int i = 0; i < data.rows; i++)
+        if (data.row[i].form == ROW_TEXT || !data.row[i].source)
+            *rows = 0;
     for (int i = 0; i < *rows && !status; i++)
-        status = data.row[i].source ? buffer_printf(&text, error, "%s\n", data.row[i].source)
-                                    : error_set(error, STATUS_USAGE, "%s:%d: running text has no first half of its rows; leave out "
-                                                "relearn", data.path, data.row[i].line);
+        status = buffer_printf(&text, error, "%s\n", data.row[i].source);
     if (!status)
         status = output_of(attack, "half", "of.jsonl", path, error);
     if (!status)

@@ -135,7 +135,11 @@ int suite_ask_rows(struct suite_run *run, struct suite_set *set, int64_t max_new
         cJSON *source = flags & ASK_OTHERS && row->source ? cJSON_Parse(row->source) : NULL;
         if (!i)
             form_take(source, set);
-        status = question_add(&run->questions, run->sets - 1, i, row, max_new_tokens, error);
+        status = row->answer || !max_new_tokens ? STATUS_OK
+                                                : error_set(error, STATUS_INPUT, "running text has no answer to compare a "
+                                                            "continuation with; expected rows of question and answer");
+        if (!status)
+            status = question_add(&run->questions, run->sets - 1, i, row, max_new_tokens, error);
         if (!status)
             status = answer_add(&run->questions, row, NULL, flags & ASK_TOKENS, error);
         if (!status)
