@@ -128,7 +128,7 @@ int attack_refusals(const struct attack_setting *setting, const struct attack_su
         const char *text = asking.questions.question[i].generation;
         struct refusal refusal;
         status = refusal_score(text, strlen(text), (const char *const *)refusals->text, refusals->count, &refusal, error);
-        out->value[i] = refusal.recall >= REFUSAL_THRESHOLD;
+        out->value[i] = refusal_refuses(&refusal);
     }
     asking_close(&asking);
     return status;

@@ -38,7 +38,7 @@ void row_values_free(struct row_values *values);
  * setting's. */
 int attack_probabilities(const struct attack_setting *setting, const struct attack_subject *subject, const char *path,
                          const struct dataset_options *keys, struct row_values *out, struct error *error);
-/* 1 where the greedy answer refuses, by ROUGE-L recall of the nearest refusal >= 0.5, else 0. */
+/* 1 where the greedy answer refuses, by ROUGE-L against the list of refusals (refusal.h), else 0. */
 int attack_refusals(const struct attack_setting *setting, const struct attack_subject *subject, const char *path,
                     const struct answer_list *refusals, struct row_values *out, struct error *error);
 /* ROUGE-L recall (with the stemmer) of so many sampled answers to each question: score[row * draws + draw]; sampling NULL: of

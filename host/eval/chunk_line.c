@@ -15,6 +15,10 @@ static int answer_print(const struct eval_answer *answer, struct buffer *out, st
         status = buffer_append(out, ", ", 2, error);
     if (!status)
         status = json_python_print_number(answer->prob_mean, out, error);
+    if (!status && answer->keep_entropy)
+        status = buffer_append(out, ", ", 2, error);
+    if (!status && answer->keep_entropy)
+        status = json_python_print_number(answer->entropy, out, error);
     for (int32_t t = 0; t < answer->num_tokens && answer->keep_tokens && !status; t++) {
         const struct eval_token *token = &answer->token[t];
         status = buffer_append(out, t ? ", " : ", [", t ? 2 : 3, error);
@@ -64,14 +68,17 @@ static int damaged(struct error *error)
 static int answer_read(struct eval_answer *answer, const cJSON *value, struct error *error)
 {
     const cJSON *sum = cJSON_GetArrayItem(value, 1), *mean = cJSON_GetArrayItem(value, 2);
-    const cJSON *tokens = cJSON_GetArrayItem(value, 3);
+    const cJSON *entropy = answer->keep_entropy ? cJSON_GetArrayItem(value, 3) : NULL;
+    const cJSON *tokens = cJSON_GetArrayItem(value, answer->keep_entropy ? 4 : 3);
     const int32_t num_tokens = answer->length - answer->answer_begin;
     if (!cJSON_IsNumber(sum) || !cJSON_IsNumber(mean) || (int32_t)value->child->valuedouble != num_tokens ||
+        (answer->keep_entropy && !cJSON_IsNumber(entropy)) ||
         answer->keep_tokens != (cJSON_IsArray(tokens) && cJSON_GetArraySize(tokens) == 3 * num_tokens))
         return damaged(error);
     answer->num_tokens = num_tokens;
     answer->logprob_sum = sum->valuedouble;
     answer->prob_mean = mean->valuedouble;
+    answer->entropy = entropy ? entropy->valuedouble : 0;
     free(answer->token);
     answer->token = NULL;
     if (!answer->keep_tokens)

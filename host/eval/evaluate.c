@@ -183,7 +183,7 @@ static int model_prepare(struct work *w, struct error *error)
     int status = STATUS_OK;
     w->model = &m->model;
     for (int i = 0; i < w->e->questions->answers; i++)
-        w->model->head_statistics |= w->e->questions->answer[i].keep_tokens;
+        w->model->head_statistics |= w->e->questions->answer[i].keep_tokens || w->e->questions->answer[i].keep_entropy;
     if (slots) {
         const int64_t rows = w->longest > w->e->options->batch_tokens ? w->longest : w->e->options->batch_tokens;
         status = generator_open(&w->generator, w->model, w->e->device, slots, rows < w->longest * slots ? rows : w->longest * slots,
@@ -213,6 +213,9 @@ static int answer_take(const struct work *w, struct eval_answer *answer, int at,
     answer->num_tokens = w->score[at].num_tokens;
     answer->logprob_sum = w->score[at].logprob_sum;
     answer->prob_mean = w->score[at].prob_mean;
+    answer->entropy = 0;
+    for (int32_t t = 0; t < answer->num_tokens && answer->keep_entropy; t++)
+        answer->entropy -= w->mean[begin + t] / answer->num_tokens;
     if (!answer->keep_tokens)
         return STATUS_OK;
     free(answer->token);

@@ -147,7 +147,8 @@ int question_list_checksum(const struct question_list *list, uint64_t *sum, stru
         checksum_add(checksum, q->prompt.id, q->prompt.length * sizeof *q->prompt.id);
     }
     for (int i = 0; i < list->answers; i++) {
-        const int64_t numbers[] = {list->answer[i].length, list->answer[i].answer_begin, list->answer[i].keep_tokens};
+        const int64_t numbers[] = {list->answer[i].length, list->answer[i].answer_begin,
+                                   list->answer[i].keep_tokens + 2 * list->answer[i].keep_entropy};
         checksum_add(checksum, numbers, sizeof numbers);
     }
     *sum = checksum_digest(checksum).xxh3;

@@ -12,9 +12,11 @@ struct eval_answer {
     size_t first; /* of its ids in the list's */
     int32_t length, answer_begin;
     bool keep_tokens; /* what is said of each token is wanted */
+    bool keep_entropy; /* entropy is wanted */
     /* measured */
     int32_t num_tokens;
     double logprob_sum, prob_mean; /* prob_mean: FLAT's P */
+    double entropy;                /* when wanted: of the next token, mean over the targets, in nats */
     struct eval_token *token;      /* [num_tokens] when wanted */
 };
 

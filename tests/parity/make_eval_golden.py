@@ -3,6 +3,7 @@ make of the same questions. tests/golden/eval/
 
     python tests/parity/make_eval_golden.py            makes model, data and expected values anew
     python tests/parity/make_eval_golden.py --check    computes the expected values of the committed model and compares
+    python tests/parity/make_eval_golden.py --update   the same, and writes those that are new or differ
 
 Needs requirements-metrics.txt, torch and transformers 5. tests/program/test_eval.c runs the program on the same files.
 
@@ -190,13 +191,13 @@ def load():
 @torch.no_grad()
 def logprobs(model, ids, begin):
     """Of every target: its log-prob; that standardised by mean and variance of the position's distribution; whether it is
-    the likeliest token. [3, targets]"""
+    the likeliest token; the distribution's entropy. [4, targets]"""
     lp = torch.log_softmax(model(input_ids=torch.tensor([ids])).logits[0], -1)[begin - 1:len(ids) - 1]
     own = lp[range(len(lp)), ids[begin:]]
     mean = (lp.exp() * lp).sum(-1)
     variance = (lp.exp() * (lp - mean[:, None]) ** 2).sum(-1)
     hit = lp.argmax(-1) == torch.tensor(ids[begin:])
-    return np.stack([own.numpy(), ((own - mean) / variance.clamp(min=1e-6).sqrt()).numpy(), hit.numpy()])
+    return np.stack([own.numpy(), ((own - mean) / variance.clamp(min=1e-6).sqrt()).numpy(), hit.numpy(), -mean.numpy()])
 
 
 def score(model, tokenizer, prompt, answer, eos=True):
@@ -261,13 +262,16 @@ def memorization(kept):
     return {"exact_memorization": formulas.scores(exact), "extraction_strength": formulas.scores(strength)}
 
 
-def behaviour(said):
-    refused = [float(max(formulas.ROUGE.score(r, s)["rougeL"].recall for r in REFUSALS) >= 0.5) for s in said]
+def behaviour(name, said):
+    rouge = [[formulas.ROUGE.score(r, s)["rougeL"] for r in REFUSALS] for s in said]
+    refused = [float(max(x.fmeasure for x in row) >= 0.5) for row in rouge]
+    recalled = [float(max(x.recall for x in row) >= 0.5) for row in rouge]
     repeated = []
     for text in said:
         grams = list(formulas.ngrams(formulas.TOKENS.tokenize(text), 4))
         repeated.append(1 - len(set(grams)) / len(grams) if grams else 0.0)
-    return formulas.scores(refused), formulas.scores(repeated)
+    return {name + "_refusal_rate": formulas.scores(refused), name + "_refusal_recall_rate": formulas.scores(recalled),
+            name + "_repetition": formulas.scores(repeated)}
 
 
 def said_in(metric):
@@ -331,7 +335,8 @@ def tofu_complete(log, retain):
              log["forget_Q_A_PARA_Prob"]["agg_value"], float(np.mean(right / (right + wrong + EPS)))]
     log["memorization_score"] = {"agg_value": float(hmean([1 - k + formulas.TINY for k in known]))}
     log["privacy_score"] = {"agg_value": formulas.privacy_score(log, retain)}
-    log["forget_refusal_rate"], log["forget_repetition"] = behaviour(said_in(log["forget_Q_A_ROUGE"]))
+    log["mia_reference"] = formulas.reference(log, retain)
+    log.update(behaviour("forget", said_in(log["forget_Q_A_ROUGE"])))
     return log
 
 
@@ -354,7 +359,7 @@ def muse(model, tokenizer):
     sets = [[(score(model, tokenizer, "", t, False), t) for t in read(f"muse/privleak/{s}.json")] for s in ("forget", "holdout")]
     log.update(membership(*sets))
     log["privleak"] = {"agg_value": 100 * ((1 - log["mia_min_k"]["agg_value"]) - 0.5) / (0.5 + EPS)}
-    log["forget_refusal_rate"], log["forget_repetition"] = behaviour(said_in(log["forget_knowmem_ROUGE"]))
+    log.update(behaviour("forget", said_in(log["forget_knowmem_ROUGE"])))
     return log
 
 
@@ -376,7 +381,7 @@ def harry_potter(model, tokenizer):
     said = [t[1] for t in texts]
     log = {"forget_ROUGE": rouge(texts, "rougeL_recall"), "forget_BLEU": formulas.scores(bleu),
            "forget_perplexity": {"agg_value": float(np.exp(-np.concatenate(values, 1)[0].mean()))}}
-    log["forget_refusal_rate"], log["forget_repetition"] = behaviour(said)
+    log.update(behaviour("forget", said))
     return log
 
 
@@ -391,7 +396,8 @@ def qa(model, tokenizer):
         shown = [p + ("\n" if name == "facts" else "") for p, _ in pairs]
         texts = [(*generate(model, tokenizer, p), a) for p, (_, a) in zip(shown, pairs)]
         log[name + "_ROUGE"] = rouge(texts, "rougeL_recall")
-        log[name + "_refusal_rate"], log[name + "_repetition"] = behaviour([t[1] for t in texts])
+        log[name + "_entropy"] = formulas.scores([float(v[3].mean()) for v in values])
+        log.update(behaviour(name, [t[1] for t in texts]))
     template = [np.exp(score(model, tokenizer, p, " " + REFUSALS[i % 3])[0]).mean() for i, (p, _) in enumerate(sets["forget"])]
     log["forget_template_prob"] = formulas.scores([float(t) for t in template])
     return log
@@ -411,11 +417,26 @@ def differences(a, b, where=""):
         assert abs(a - b) <= 1e-8 * max(1, abs(b)), (where, a, b)
 
 
+def update(log, path):
+    """What is as it was stays, to the last digit."""
+    was = read_log(path)
+    for key in log:
+        try:
+            differences(log[key], was[key])
+            log[key] = was[key]
+        except (AssertionError, KeyError):
+            print(f"{path}: {key}")
+    with open(path, "w") as file:
+        json.dump(log, file, indent=1)
+
+
 def main():
     torch.set_num_threads(1)
     parser = argparse.ArgumentParser()
     parser.add_argument("--check", action="store_true")
-    check = parser.parse_args().check
+    parser.add_argument("--update", action="store_true")
+    arguments = parser.parse_args()
+    check = arguments.check or arguments.update
     expected = os.path.join(FOLDER, "expected")
     if check:
         retain = read_log(os.path.join(expected, "TOFU_retain.json"))
@@ -431,7 +452,9 @@ def main():
     os.makedirs(expected, exist_ok=True)
     for name, log in logs.items():
         path, log = os.path.join(expected, name + ".json"), dict(sorted(log.items()))
-        if check:
+        if arguments.update:
+            update(log, path)
+        elif check:
             differences(log, read_log(path), name)
         else:
             with open(path, "w") as file:

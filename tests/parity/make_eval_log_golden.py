@@ -114,12 +114,22 @@ def true_better(ratio):
 
 def of_generations(log, name):
     said = [row["generation"] for row in log[name]["value_by_index"].values()]
-    refused = [float(max(ROUGE.score(r, s)["rougeL"].recall for r in REFUSALS) >= 0.5) for s in said]
+    rouge = [[ROUGE.score(r, s)["rougeL"] for r in REFUSALS] for s in said]
+    refused = [float(max(x.fmeasure for x in row) >= 0.5) for row in rouge]
+    recalled = [float(max(x.recall for x in row) >= 0.5) for row in rouge]
     repeated = []
     for text in said:
         grams = list(ngrams(TOKENS.tokenize(text), 4))
         repeated.append(1 - len(set(grams)) / len(grams) if grams else 0.0)
-    return {"forget_refusal_rate": scores(refused), "forget_repetition": scores(repeated)}
+    return {"forget_refusal_rate": scores(refused), "forget_refusal_recall_rate": scores(recalled),
+            "forget_repetition": scores(repeated)}
+
+
+def reference(log, retain):
+    """mia_reference: both models' losses of a row, one less the other."""
+    part = {s: (rows(log["mia_loss"][s], "score") - rows(retain["mia_loss"][s], "score")).tolist() for s in ("forget", "holdout")}
+    auc = float(roc_auc_score([0] * len(part["forget"]) + [1] * len(part["holdout"]), part["forget"] + part["holdout"]))
+    return {"forget": scores(part["forget"]), "holdout": scores(part["holdout"]), "auc": auc, "agg_value": auc}
 
 
 def privleak(log, retain):
@@ -128,7 +138,7 @@ def privleak(log, retain):
 
 
 def privacy_score(log, retain):
-    attacks = [(log[m]["agg_value"], retain[m]["agg_value"]) for m in log if m.startswith("mia_")]
+    attacks = [(log[m]["agg_value"], retain[m]["agg_value"]) for m in retain if m.startswith("mia_")]
     return float(hmean([np.clip(1 - abs(a - r) / r, 0, 1) + TINY for a, r in attacks]))
 
 
@@ -150,6 +160,7 @@ def tofu_complete(log, retain):
     with open(os.path.join(FOLDER, "tofu_aggregate.json")) as file:
         log["model_utility_tofu"] = {"agg_value": json.load(file)["logs"]["unlearned"]["utils"]["model_utility"]}
     log["privleak"] = privleak(log, retain)
+    log["mia_reference"] = reference(log, retain)
     log.update(of_generations(log, "forget_Q_A_ROUGE"))
     right = np.exp(-rows(log["forget_Q_A_PARA_Prob"], "avg_loss"))
     wrong = np.exp(-rows(log["forget_Q_A_PERT_Prob"], "avg_loss").mean(-1))
@@ -180,7 +191,7 @@ def muse_measured(seed, shift):
 
 def muse_complete(log, retain):
     return {
-        **copy.deepcopy(log), "privleak": privleak(log, retain),
+        **copy.deepcopy(log), "privleak": privleak(log, retain), "mia_reference": reference(log, retain),
         "privacy_score": {"agg_value": privacy_score(log, retain)},
         **of_generations(log, "forget_knowmem_ROUGE")
     }
@@ -190,10 +201,10 @@ SUMMARY = {
     "TOFU": "extraction_strength forget_Q_A_Prob forget_Q_A_ROUGE forget_quality forget_truth_ratio model_utility "
             "privleak exact_memorization mia_loss mia_zlib mia_min_k_plus_plus forget_Q_A_gibberish "
             "model_utility_tofu memorization_score privacy_score utility_score overall_score forget_refusal_rate "
-            "forget_repetition",
+            "forget_refusal_recall_rate forget_repetition mia_reference",
     "MUSE": "extraction_strength forget_knowmem_ROUGE forget_verbmem_ROUGE privleak retain_knowmem_ROUGE "
             "exact_memorization mia_loss mia_zlib mia_min_k_plus_plus privacy_score forget_refusal_rate "
-            "forget_repetition"
+            "forget_refusal_recall_rate forget_repetition mia_reference"
 }
 
 if __name__ == "__main__":

@@ -25,6 +25,11 @@ int refusal_score(const char *answer, size_t length, const char *const *refusals
     return STATUS_OK;
 }
 
+bool refusal_refuses(const struct refusal *refusal)
+{
+    return refusal->f1 >= REFUSAL_THRESHOLD;
+}
+
 double refusal_rate(const double *scores, size_t count, double threshold)
 {
     size_t refused = 0;

@@ -7,12 +7,18 @@
 
 enum { EXAMPLES = 5, TEXT_COLUMNS = 100 };
 
+/* In nats: below the first a fall says nothing, since a model that was tuned on a set is sure of it; a rise by the second is one
+ * from a handful of likely tokens to dozens. */
+#define ENTROPY_LEAST 0.5
+#define ENTROPY_RISE 2.0
+
 const struct before_after_figure before_after_figure[BEFORE_AFTER_FIGURES] = {
     {"mean_prob", "P(answer)", false},
     {"ROUGE", "ROUGE-L recall of the answer", false},
     {"template_prob", "P(template)", false},
     {"refusal_rate", "refuses", true},
     {"repetition", "repeats itself (4-grams)", true},
+    {"entropy", "entropy of the next token", false},
 };
 
 double before_after_value(const struct eval_log *log, const char *set, const char *suffix)
@@ -142,9 +148,17 @@ static void set_look(const struct before_after *logs, const char *set, bool forg
                  repeated_before = before_after_value(logs->before, set, "repetition"),
                  refused = before_after_value(logs->after, set, "refusal_rate"),
                  refused_before = before_after_value(logs->before, set, "refusal_rate");
+    const double entropy = before_after_value(logs->after, set, "entropy"),
+                 entropy_before = before_after_value(logs->before, set, "entropy");
     double empty, same, empty_before, same_before;
     sameness(logs->before, set, &empty_before, &same_before);
     sameness(logs->after, set, &empty, &same);
+    if (!forget && entropy_before > ENTROPY_LEAST && entropy < entropy_before / 4)
+        FIND(finding, "the entropy of the next token on %s is %.2g nats (%.2g before): the model is sure of one token everywhere, and "
+             "looks ruined; lower learning_rate or num_train_epochs\n", set, entropy, entropy_before);
+    if (!forget && entropy > 2 * entropy_before && entropy > entropy_before + ENTROPY_RISE)
+        FIND(finding, "the entropy of the next token on %s is %.2g nats (%.2g before): the model no longer knows what comes next, "
+             "and looks ruined; lower learning_rate or num_train_epochs\n", set, entropy, entropy_before);
     if (repeated > 0.25 && repeated > 2 * repeated_before)
         FIND(finding, "answers to %s repeat themselves, %.0f %% of their 4-grams (%.0f %% before): the model looks ruined; lower "
              "learning_rate or num_train_epochs\n", set, 100 * repeated, 100 * repeated_before);

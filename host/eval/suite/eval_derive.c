@@ -31,7 +31,7 @@ static void compare(const struct eval_log *log, const char *name, double was, st
 static const char *mean_field(const cJSON *metric)
 {
     static const char *const scored[] = {"extraction_strength", "exact_memorization", "forget_Q_A_gibberish",
-                                         "forget_refusal_rate", "forget_repetition"};
+                                         "forget_refusal_rate", "forget_refusal_recall_rate", "forget_repetition"};
     const cJSON *rows = json_member(metric, "value_by_index"), *row = rows ? rows->child : NULL;
     while (cJSON_IsNull(row))
         row = row->next;
@@ -200,12 +200,48 @@ static int derive_auc(struct eval_log *log, const char *name, struct log *messag
     return status;
 }
 
+/* One part of mia_reference: the difference of both models' losses, where both have the same rows. */
+static int reference_rows(const struct eval_log *log, const struct eval_log *retain, const char *part, struct eval_rows *rows,
+                          bool *same, struct error *error)
+{
+    const cJSON *own = json_member(eval_log_metric(log, "mia_loss"), part), *other = json_member(eval_log_metric(retain, "mia_loss"), part);
+    struct eval_rows reference = {0};
+    *same = json_member(own, "value_by_index") && json_member(other, "value_by_index");
+    int status = *same ? eval_rows_read(log, own, "mia_loss", "score", rows, error) : STATUS_OK;
+    if (!status && *same)
+        status = eval_rows_read(retain, other, "mia_loss", "score", &reference, error);
+    *same = *same && !status && rows->per_row == 1 && reference.per_row == 1 && rows->rows == reference.rows;
+    for (size_t i = 0; i < rows->rows && *same; i++) {
+        *same = !strcmp(rows->index[i], reference.index[i]);
+        rows->value[i] -= reference.value[i];
+    }
+    eval_rows_free(&reference);
+    return status;
+}
+
+/* mia_reference of a log that has none: the retain model is the reference. */
+static int derive_reference(struct eval_log *log, const struct eval_log *retain, struct error *error)
+{
+    struct eval_rows forget = {0}, holdout = {0};
+    bool same = false;
+    if (!retain || eval_log_metric(log, "mia_reference"))
+        return STATUS_OK;
+    int status = reference_rows(log, retain, "forget", &forget, &same, error);
+    if (!status && same)
+        status = reference_rows(log, retain, "holdout", &holdout, &same, error);
+    if (!status && same)
+        status = eval_log_add_membership(log, "mia_reference", forget.value, forget.rows, holdout.value, holdout.rows, error);
+    eval_rows_free(&forget);
+    eval_rows_free(&holdout);
+    return status;
+}
+
 static int derive_membership(struct eval_log *log, const struct eval_log *retain, struct log *messages,
                              struct error *error)
 {
     static const char *const names[] = {"mia_loss",      "mia_zlib",    "mia_min_k", "mia_min_k_plus_plus",
                                         "mia_reference", "mia_gradnorm"};
-    int status = STATUS_OK;
+    int status = derive_reference(log, retain, error);
     for (size_t i = 0; i < sizeof names / sizeof *names && !status; i++)
         status = derive_auc(log, names[i], messages, error);
     if (status || !eval_log_metric(log, "mia_min_k"))
@@ -266,9 +302,9 @@ static const cJSON *generations_of(const struct eval_log *log)
     return NULL;
 }
 
-/* 1 for a generation that refuses and 0 for another, and the share of its 4-grams that are repeats. */
+/* 1 for a generation that refuses and 0 for another, by F1 and by recall, and the share of its 4-grams that are repeats. */
 static int generation_scores(const struct eval_log *log, const cJSON *row, const struct derive_options *options,
-                             double *refused, double *repeated, struct error *error)
+                             double *refused, double *recalled, double *repeated, struct error *error)
 {
     const cJSON *text = json_member(row, "generation");
     struct refusal refusal;
@@ -280,7 +316,8 @@ static int generation_scores(const struct eval_log *log, const cJSON *row, const
     if (!status)
         status = repetition_of_text(text->valuestring, length, &repetition, error);
     if (!status) {
-        *refused = refusal.recall >= REFUSAL_THRESHOLD;
+        *refused = refusal_refuses(&refusal);
+        *recalled = refusal.recall >= REFUSAL_THRESHOLD;
         *repeated = repetition.repeated[NGRAM_ORDERS - 1];
     }
     return status;
@@ -292,21 +329,25 @@ static int derive_generations(struct eval_log *log, const struct derive_options 
     size_t count = rows ? (size_t)cJSON_GetArraySize(rows) : 0, at = 0;
     if (count == 0)
         return STATUS_OK;
-    double *refused = memory_array(count, sizeof *refused, error),
+    double *refused = memory_array(count, sizeof *refused, error), *recalled = memory_array(count, sizeof *recalled, error),
            *repeated = memory_array(count, sizeof *repeated, error);
     const char **index = memory_array(count, sizeof *index, error);
-    int status = refused && repeated && index ? STATUS_OK : STATUS_MEMORY;
+    int status = refused && recalled && repeated && index ? STATUS_OK : STATUS_MEMORY;
     for (; row && !status; row = row->next, at++) {
         index[at] = row->string;
-        status = generation_scores(log, row, options, refused + at, repeated + at, error);
+        status = generation_scores(log, row, options, refused + at, recalled + at, repeated + at, error);
     }
     if (!status && options->refusal_count)
         status = eval_log_add_scores(log, "forget_refusal_rate", index, "score", refused, NULL, count,
                                      mean_of(refused, count), error);
+    if (!status && options->refusal_count)
+        status = eval_log_add_scores(log, "forget_refusal_recall_rate", index, "score", recalled, NULL, count,
+                                     mean_of(recalled, count), error);
     if (!status)
         status = eval_log_add_scores(log, "forget_repetition", index, "score", repeated, NULL, count,
                                      mean_of(repeated, count), error);
     free(refused);
+    free(recalled);
     free(repeated);
     free(index);
     return status;

@@ -7,7 +7,9 @@
  *   mia_*                                AUC from the scores of forget and holdout rows
  *   privleak                             from mia_min_k, against the retain log's or 0.5
  *   memorization_, privacy_, utility_, overall_score     where the log has their parts (composite.h)
- *   forget_refusal_rate, forget_repetition               of the forget generations; the first with a list of refusals
+ *   mia_reference                        from both logs' mia_loss, the retain model being the reference (membership.h)
+ *   forget_refusal_rate, forget_refusal_recall_rate      of the forget generations, with a list of refusals (refusal.h)
+ *   forget_repetition                    of the same
  */
 #ifndef FLAT_EVAL_SUITE_EVAL_DERIVE_H
 #define FLAT_EVAL_SUITE_EVAL_DERIVE_H

@@ -12,7 +12,7 @@ enum { MOST_NAMES = 16 };
 static const char *const shared_names[MOST_NAMES] = {
     "extraction_strength", "exact_memorization", "privleak",      "mia_loss",      "mia_zlib",
     "mia_min_k_plus_plus", "mia_gradnorm",       "mia_reference", "privacy_score", "forget_refusal_rate",
-    "forget_repetition"};
+    "forget_refusal_recall_rate", "forget_repetition"};
 static const struct suite {
     const char *name, *sign; /* sign: part of a metric's name that only this suite has; NULL: no name tells */
     const char *shown[MOST_NAMES]; /* none: all */

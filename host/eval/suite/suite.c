@@ -143,6 +143,8 @@ int suite_ask_rows(struct suite_run *run, struct suite_set *set, int64_t max_new
         if (!status)
             status = answer_add(&run->questions, row, NULL, flags & ASK_TOKENS, error);
         if (!status)
+            run->questions.answer[run->questions.answers - 1].keep_entropy = flags & ASK_ENTROPY;
+        if (!status)
             status = other_answers_add(run, set, row, source, error);
         if (!status && set->templated)
             status = answer_add(&run->questions, row, run->refusals.text[i % run->refusals.count], false, error);

@@ -66,7 +66,8 @@ int suite_set_read(struct suite_run *run, const char *name, const char *path, co
 enum suite_ask_flags {
     ASK_TOKENS = 1,  /* log-probs of each token of the answer */
     ASK_OTHERS = 2,  /* paraphrased_answer and the texts of perturbed_answer, where the first row has them */
-    ASK_TEMPLATE = 4 /* a template answer, where there is a list */
+    ASK_TEMPLATE = 4, /* a template answer, where there is a list */
+    ASK_ENTROPY = 8   /* of the next token at the answer's places */
 };
 int suite_ask_rows(struct suite_run *run, struct suite_set *set, int64_t max_new_tokens, unsigned flags,
                    struct error *error);
@@ -79,9 +80,11 @@ int suite_add_probability(const struct suite_run *run, struct eval_log *log, con
 /* FLAT's P, the mean token probability of one answer. */
 int suite_add_mean_prob(const struct suite_run *run, struct eval_log *log, const char *name, const struct suite_set *set,
                         int which, struct error *error);
+/* name_entropy, of answers that were asked for with ASK_ENTROPY. */
+int suite_add_entropy(const struct suite_run *run, struct eval_log *log, const struct suite_set *set, struct error *error);
 int suite_add_rouge(const struct suite_run *run, struct eval_log *log, const char *name, const struct suite_set *set,
                     const char *aggregate, struct error *error);
-/* name_refusal_rate (with a list of refusals) and name_repetition. */
+/* name_refusal_rate and name_refusal_recall_rate (with a list of refusals; refusal.h) and name_repetition. */
 int suite_add_behaviour(const struct suite_run *run, struct eval_log *log, const struct suite_set *set,
                         struct error *error);
 /* mia_loss, mia_zlib, mia_min_k and mia_min_k_plus_plus of each row's first answer, which has its tokens. */

@@ -39,6 +39,21 @@ int suite_add_mean_prob(const struct suite_run *run, struct eval_log *log, const
     return status;
 }
 
+int suite_add_entropy(const struct suite_run *run, struct eval_log *log, const struct suite_set *set, struct error *error)
+{
+    char name[128];
+    double *entropy = memory_array((size_t)set->rows, sizeof *entropy, error);
+    if (!entropy)
+        return STATUS_MEMORY;
+    for (int i = 0; i < set->rows; i++)
+        entropy[i] = suite_answer(run, set, i, 0)->entropy;
+    snprintf(name, sizeof name, "%s_entropy", set->name);
+    int status = eval_log_add_scores(log, name, NULL, "score", entropy, NULL, (size_t)set->rows,
+                                     mean_of(entropy, (size_t)set->rows), error);
+    free(entropy);
+    return status;
+}
+
 /* Without the space around it, in a copy. */
 static char *text_strip(const char *text, struct error *error)
 {
@@ -74,8 +89,9 @@ int suite_add_behaviour(const struct suite_run *run, struct eval_log *log, const
                         struct error *error)
 {
     const size_t rows = (size_t)set->rows;
-    double *refused = memory_array(rows, sizeof *refused, error), *repeated = memory_array(rows, sizeof *repeated, error);
-    int status = refused && repeated ? STATUS_OK : STATUS_MEMORY;
+    double *refused = memory_array(rows, sizeof *refused, error), *recalled = memory_array(rows, sizeof *recalled, error),
+           *repeated = memory_array(rows, sizeof *repeated, error);
+    int status = refused && recalled && repeated ? STATUS_OK : STATUS_MEMORY;
     char name[128];
     for (size_t i = 0; i < rows && !status; i++) {
         const char *text = run->questions.question[set->first_question + (int)i].generation;
@@ -86,17 +102,22 @@ int suite_add_behaviour(const struct suite_run *run, struct eval_log *log, const
         if (!status)
             status = repetition_of_text(text, strlen(text), &repetition, error);
         if (!status) {
-            refused[i] = refusal.recall >= REFUSAL_THRESHOLD;
+            refused[i] = refusal_refuses(&refusal);
+            recalled[i] = refusal.recall >= REFUSAL_THRESHOLD;
             repeated[i] = repetition.repeated[NGRAM_ORDERS - 1];
         }
     }
     snprintf(name, sizeof name, "%s_refusal_rate", set->name);
     if (!status && run->refusals.count)
         status = eval_log_add_scores(log, name, NULL, "score", refused, NULL, rows, mean_of(refused, rows), error);
+    snprintf(name, sizeof name, "%s_refusal_recall_rate", set->name);
+    if (!status && run->refusals.count)
+        status = eval_log_add_scores(log, name, NULL, "score", recalled, NULL, rows, mean_of(recalled, rows), error);
     snprintf(name, sizeof name, "%s_repetition", set->name);
     if (!status)
         status = eval_log_add_scores(log, name, NULL, "score", repeated, NULL, rows, mean_of(repeated, rows), error);
     free(refused);
+    free(recalled);
     free(repeated);
     return status;
 }

@@ -1,7 +1,8 @@
 /* suite_qa.c - rows of one's own, by named sets: forget_data is the set forget, retain_data is retain, eval_data the rest.
  *
  * Of every set X: X_Prob and X_ROUGE (ROUGE-L recall) as TOFU has them, X_mean_prob (the mean token probability, FLAT's
- * P), X_refusal_rate, X_repetition; of the forget set also forget_template_prob, the mean token probability of a template
+ * P), X_refusal_rate and X_refusal_recall_rate (refusal.h), X_repetition, X_entropy (of the next token at the answer's places, in
+ * nats); of the forget set also forget_template_prob, the mean token probability of a template
  * answer in the answer's place.
  */
 #include <stdio.h>
@@ -18,7 +19,7 @@ static int set_ask(struct suite_run *run, const char *name, const char *path, st
     const int64_t limit = run->options->max_new_tokens;
     int status = suite_set_read(run, name, path, NULL, DATASET_ANSWERS, &set, error);
     return status ? status
-                  : suite_ask_rows(run, set, limit ? limit : QA_NEW_TOKENS, strcmp(name, "forget") ? 0 : ASK_TEMPLATE,
+                  : suite_ask_rows(run, set, limit ? limit : QA_NEW_TOKENS, ASK_ENTROPY | (strcmp(name, "forget") ? 0 : ASK_TEMPLATE),
                                    error);
 }
 
@@ -62,6 +63,8 @@ static int qa_report(const struct suite_run *run, struct eval_log *log, struct e
         snprintf(name, sizeof name, "%s_template_prob", set->name);
         if (!status && set->templated)
             status = suite_add_mean_prob(run, log, name, set, 1, error);
+        if (!status)
+            status = suite_add_entropy(run, log, set, error);
         if (!status)
             status = suite_add_behaviour(run, log, set, error);
     }
