@@ -38,7 +38,7 @@ void announce_run(struct training *training)
     struct log *log = &training->run->log;
     log_info(log, "%s, %lld parameters, %d rows, %lld steps, %.1f MiB of device memory",
              trainer->model.config.family->model_type, (long long)trainer->model.elements, trainer->examples.data.rows,
-             (long long)trainer->total_steps, (double)memory_plan_total(&trainer->model.plan) / (1 << 20));
+             (long long)trainer->total_steps, (double)trainer_memory(trainer) / (1 << 20));
     for (int rank = 0; training->comm && rank < comm_size(training->comm); rank++)
         log_info(log, "%s", comm_describe(training->comm, rank));
     if (trainer->model.lora.modules)

@@ -75,6 +75,12 @@ static size_t arrays_layout(struct batch_arrays *a, int32_t *base, size_t rows, 
     return used;
 }
 
+size_t batch_bytes(int64_t max_rows, int64_t max_targets, int64_t max_sequences)
+{
+    struct batch_arrays unused;
+    return arrays_layout(&unused, NULL, (size_t)max_rows, (size_t)max_targets, (size_t)max_sequences) * sizeof(int32_t);
+}
+
 int batch_create(struct batch *batch, struct device *device, int64_t max_rows, int64_t max_targets, int64_t max_sequences,
                  struct error *error)
 {
@@ -82,11 +88,9 @@ int batch_create(struct batch *batch, struct device *device, int64_t max_rows, i
     if (max_rows < 1 || max_targets < 1 || max_sequences < 1 || max_rows > 1 << 28 || max_targets > 1 << 28)
         return error_set(error, STATUS_USAGE, "a batch of %lld rows cannot be packed; lower the batch size",
                          (long long)max_rows);
-    struct batch_arrays unused;
-    size_t count = arrays_layout(&unused, NULL, (size_t)max_rows, (size_t)max_targets, (size_t)max_sequences);
     batch->max_rows = max_rows, batch->max_targets = max_targets, batch->max_sequences = max_sequences;
-    batch->blob_bytes = count * sizeof(int32_t);
-    batch->host_blob = memory_array(count, sizeof(int32_t), error);
+    batch->blob_bytes = batch_bytes(max_rows, max_targets, max_sequences);
+    batch->host_blob = memory_array(batch->blob_bytes / sizeof(int32_t), sizeof(int32_t), error);
     if (!batch->host_blob)
         return STATUS_MEMORY;
     int status = device_alloc(device, &batch->device_blob, batch->blob_bytes, error);

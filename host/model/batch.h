@@ -74,6 +74,8 @@ void batch_group_size(const struct batch_sequence *sequences, int count, bool sh
  * and of 16. Beyond 256 that adds a sixteenth at most, and 2 % on average. */
 int64_t padded_size(int64_t n);
 
+/* Bytes of one with so much room, on the device. */
+size_t batch_bytes(int64_t max_rows, int64_t max_targets, int64_t max_sequences);
 /* Allocates room for at most so many rows, target rows, sequences and groups. */
 int batch_create(struct batch *batch, struct device *device, int64_t max_rows, int64_t max_targets, int64_t max_sequences,
                  struct error *error);

@@ -55,6 +55,13 @@ int frozen_plan(struct trainer *trainer, struct error *error)
     return status;
 }
 
+size_t frozen_memory(const struct frozen *frozen)
+{
+    return !frozen->needed ? 0
+                           : memory_plan_total(&frozen->model.plan) +
+                                 batch_bytes(frozen->max_rows, frozen->max_targets, frozen->max_sequences);
+}
+
 int frozen_allocate(struct trainer *trainer, struct error *error)
 {
     struct frozen *frozen = &trainer->frozen;

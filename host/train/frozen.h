@@ -34,6 +34,8 @@ void frozen_prepare(struct frozen *frozen, const struct method *method, const vo
 void frozen_row_size(const struct frozen *frozen, const struct epoch *epoch, int k, struct batch_size *size);
 /* Declares its memory, once the trainer's model is planned. */
 int frozen_plan(struct trainer *trainer, struct error *error);
+/* Bytes of it, with its batch; 0 where there is none. */
+size_t frozen_memory(const struct frozen *frozen);
 /* Allocates, after the trainer's model; copies the weights, once that has them. */
 int frozen_allocate(struct trainer *trainer, struct error *error);
 int frozen_copy(struct trainer *trainer, struct error *error);

@@ -196,6 +196,12 @@ int trainer_run(struct trainer *trainer, trainer_hook hook, void *user, void (*w
     return status;
 }
 
+size_t trainer_memory(const struct trainer *trainer)
+{
+    return memory_plan_total(&trainer->model.plan) + batch_bytes(trainer->max_rows, trainer->max_targets, trainer->max_sequences) +
+           frozen_memory(&trainer->frozen);
+}
+
 void trainer_free(struct trainer *trainer)
 {
     if (trainer->device.context) {

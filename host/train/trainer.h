@@ -88,6 +88,8 @@ int trainer_start(struct trainer *trainer, const struct device *device, struct e
 int trainer_run(struct trainer *trainer, trainer_hook hook, void *user, void (*warn)(void *user, const char *text),
                 struct error *error);
 void trainer_free(struct trainer *trainer);
+/* Bytes of device memory that a prepared trainer takes: its model's plan, the frozen model's, and the batches'. */
+size_t trainer_memory(const struct trainer *trainer);
 
 /* save.c: the whole model; with LoRA, the model with the adapters merged in or, for lora.output "adapter", a PEFT folder. Rank
  * 0 writes into `folder` (NULL on the others, who send it what they keep). run_id goes into the files' metadata (NULL: none),

@@ -67,11 +67,18 @@ static enum dtype planned_dtype(const struct train_options *options)
     return options->device.device == DEVICE_CUDA ? DTYPE_BF16 : DTYPE_F32;
 }
 
+/* The reference's forward passes over one epoch's rows. */
+static double frozen_flops(const struct trainer *trainer)
+{
+    const struct frozen *frozen = &trainer->frozen;
+    return frozen->needed ? model_flops(&frozen->model, &frozen->epoch_size).forward : 0;
+}
+
 /* Forward and backward of one epoch's rows. */
 static double epoch_flops(const struct trainer *trainer)
 {
     const struct model_flops flops = model_flops(&trainer->model, &trainer->epoch_size);
-    return flops.forward + flops.backward + flops.recompute;
+    return flops.forward + flops.backward + flops.recompute + frozen_flops(trainer);
 }
 
 /* The rank that keeps most, and what the buckets that complete last hold. */
@@ -116,6 +123,23 @@ static void scaling_print(const struct trainer *trainer, const struct cluster *c
            100 * t.efficiency);
 }
 
+/* The model that the run starts from, where it is kept: its weights, and what a pass over the largest micro-batch takes. */
+static void frozen_print(const struct trainer *trainer)
+{
+    const struct frozen *frozen = &trainer->frozen;
+    const struct memory_plan *plan = &frozen->model.plan;
+    const double mib = 1.0 / (1 << 20), all = mib * (double)frozen_memory(frozen);
+    const double weights = mib * (double)plan->bytes[MEMORY_PARAM]; /* with rotary tables */
+    const double logits = mib * (double)frozen->max_targets * (double)trainer->model.config.vocab_size *
+                          (double)dtype_size(frozen->model.logits_dtype);
+    printf("%-14s %12.1f MiB: the model that the run starts from, ", "reference", all);
+    if (frozen->model.weights_of && !frozen->model.lora.modules)
+        printf("the frozen base, no copy");
+    else
+        printf("a copy of %s %.1f", frozen->model.weights_of ? "its adapters" : "its weights", weights);
+    printf(", logits of %lld tokens %.1f, the rest %.1f\n", (long long)frozen->max_targets, logits, all - weights - logits);
+}
+
 static int plan_print(const struct trainer *trainer, struct error *error)
 {
     const struct model *model = &trainer->model;
@@ -142,10 +166,15 @@ static int plan_print(const struct trainer *trainer, struct error *error)
     for (int class = 0; class < MEMORY_CLASSES; class++)
         if (plan->bytes[class])
             printf("%-14s %12.1f MiB\n", memory_class_name((enum memory_class)class), mib * (double)plan->bytes[class]);
-    printf("%-14s %12.1f MiB of device memory%s\n", "total", mib * (double)memory_plan_total(plan),
+    if (trainer->frozen.needed)
+        frozen_print(trainer);
+    printf("%-14s %12.1f MiB of device memory%s\n", "total", mib * (double)trainer_memory(trainer),
            trainer->parallel.ranks > 1 ? ", of the rank that keeps most" : "");
-    printf("work           %.4g flops per step on average: matrix products and attention, forward and backward\n",
+    printf("work           %.4g flops per step on average: matrix products and attention, forward and backward",
            epoch_flops(trainer) / steps);
+    if (trainer->frozen.needed)
+        printf("; %.1f %% of it the reference's forward pass", 100 * frozen_flops(trainer) / epoch_flops(trainer));
+    printf("\n");
     printf("optimizer      %.4g bytes per step: gradient norm and AdamW\n",
            (double)kept * optimizer_bytes(model->dtype, model->grad_dtype));
     char line[400];
