@@ -49,11 +49,29 @@ static int models_make(void **state)
     return 0;
 }
 
+/* The one table of a folder. */
+static void path_of(const char *out, const char *ending, char path[700])
+{
+    char directory[400];
+    struct file_list list;
+    struct error error = {0};
+    snprintf(directory, sizeof directory, "%s/%s", temporary, out);
+    *path = 0;
+    if (file_list_read(&list, directory, &error))
+        fail_msg("%s", error.text);
+    for (size_t i = 0; i < list.count; i++)
+        if (!strncmp(list.name[i], "attack", 6) && strstr(list.name[i], ending)) {
+            assert_false(*path);
+            snprintf(path, 700, "%s/%.200s", directory, list.name[i]);
+        }
+    file_list_free(&list);
+}
+
 static cJSON *table_of(const char *out)
 {
-    char path[600];
+    char path[700];
     struct error error = {0};
-    snprintf(path, sizeof path, "%s/%s/attack.json", temporary, out);
+    path_of(out, ".json", path);
     cJSON *json = json_read(path, &error);
     if (!json)
         fail_msg("%s", error.text);
@@ -235,10 +253,10 @@ static void test_below_a_level(void **state)
 
 static char *markdown_of(const char *out)
 {
-    char path[600], *text;
+    char path[700], *text;
     size_t length;
     struct error error = {0};
-    snprintf(path, sizeof path, "%s/%s/attack.md", temporary, out);
+    path_of(out, ".md", path);
     if (file_read(path, 1 << 20, &text, &length, &error))
         fail_msg("%s", error.text);
     return text;
@@ -258,6 +276,7 @@ static void test_run(void **state)
     char *first = markdown_of("forgot/attacks");
     assert_string_equal(result.out, first);
     program_free(&result);
+    assert_true(file_exists(temporary_path("forgot/attacks/attack-sample-probe.md")));
     cJSON *table = table_of("forgot/attacks");
     assert_non_null(strstr(json_member(json_member(table, "models"), "target")->valuestring, "/target"));
     assert_true(number(table, "K, short (2)", "target") > 0);

@@ -54,6 +54,7 @@ struct attack {
     struct device device;
     struct attack_setting setting;
     char output_dir[4096];
+    char stem[80];                                /* of the files' names: "attack", or "attack-quantize-sample" of these alone */
     char target[4096], target_adapter[4096];      /* of the run's own record, or as given; "": none */
     struct attack_subject subject[ATTACK_MODELS];
     bool there[ATTACK_MODELS];
@@ -76,7 +77,7 @@ int attack_add(struct attack *attack, enum attack_part part, const char *measure
 /* A line with an interval that was worked out elsewhere. */
 int attack_add_score(struct attack *attack, enum attack_part part, const char *measure, double value, struct interval interval,
                      struct error *error);
-/* attack.json and attack.md; *markdown (may be NULL) gets the second as text. */
+/* STEM.json and STEM.md; *markdown (may be NULL) gets the second as text. */
 int attack_table_write(const struct attack *attack, struct buffer *markdown, struct error *error);
 void attack_table_free(struct attack *attack);
 

@@ -131,15 +131,17 @@ static int json_table(const struct attack *attack, const char *path, struct erro
 
 int attack_table_write(const struct attack *attack, struct buffer *markdown, struct error *error)
 {
-    char path[4096];
+    char path[4096], name[100];
     struct buffer text = {0};
-    int status = file_join(path, sizeof path, attack->output_dir, "attack.json", error);
+    snprintf(name, sizeof name, "%s.json", attack->stem);
+    int status = file_join(path, sizeof path, attack->output_dir, name, error);
     if (!status)
         status = json_table(attack, path, error);
     if (!status)
         status = markdown_print(attack, &text, error);
+    snprintf(name, sizeof name, "%s.md", attack->stem);
     if (!status)
-        status = file_join(path, sizeof path, attack->output_dir, "attack.md", error);
+        status = file_join(path, sizeof path, attack->output_dir, name, error);
     if (!status)
         status = file_write(path, text.data, text.length, error);
     if (!status && markdown)

@@ -12,7 +12,8 @@ static const struct option option_rows[] = {
     {.name = "attacks", OPTION_LIST_FIELD(struct attack_options, attacks), .operand = "NAME,...",
      .help = "which of relearn, quantize, sample, probe, disrupt; unless given, all that there are data for"},
     {.name = "output_dir", .letter = 'o', OPTION_FIELD(struct attack_options, output_dir), .local = true, .operand = "DIR",
-     .help = "folder for attack.md, attack.json and what is kept; of a run its folder attacks"},
+     .help = "folder for attack.md and attack.json, attack-NAME.md and .json of attacks that were named, and what is kept; of a run its "
+             "folder attacks"},
     {.name = "target_model", OPTION_FIELD(struct attack_options, target_model), .local = true, .operand = "DIR",
      .help = "the model before unlearning; of a run the one that it began with"},
     {.name = "target_adapter", OPTION_FIELD(struct attack_options, target_adapter), .local = true, .operand = "DIR",
@@ -114,7 +115,8 @@ static int part_find(const char *name, size_t length, int *part, struct error *e
                      length < 60 ? (int)length : 60, name);
 }
 
-static int parts_choose(const struct attack *attack, bool chosen[PARTS], struct error *error)
+/* What was done alone has files of its own, so that it does not take the place of the rest. */
+static int parts_choose(struct attack *attack, bool chosen[PARTS], struct error *error)
 {
     const char *list = attack->options->attacks;
     for (int part = 0; part < PARTS; part++)
@@ -129,9 +131,16 @@ static int parts_choose(const struct attack *attack, bool chosen[PARTS], struct 
         chosen[part] = true;
         name += length + (name[length] == ',');
     }
-    for (int part = 0; part < PARTS; part++)
-        if (chosen[part])
-            return STATUS_OK;
+    bool any = false;
+    snprintf(attack->stem, sizeof attack->stem, "attack");
+    for (int part = 0; part < PARTS; part++) {
+        const size_t used = strlen(attack->stem);
+        any = any || chosen[part];
+        if (chosen[part] && *list)
+            snprintf(attack->stem + used, sizeof attack->stem - used, "-%s", attack_part_names[part]);
+    }
+    if (any)
+        return STATUS_OK;
     return error_set(error, STATUS_USAGE, "forget_data: needed for relearn, quantize and sample");
 }
 
