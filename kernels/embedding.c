@@ -1,10 +1,19 @@
 /* embedding.c - CPU: gather rows of a table, and add gradients back into it. */
-#include "engine/cpu.h"
+#include "engine/gemm.h"
+
+static void row_read(const struct embedding_args *args, const real *table, int32_t id, real *to)
+{
+    if (args->form != LINEAR_PLAIN)
+        gemm_packed_row(table, args->form, args->table_rows, args->cols, id, to);
+    else
+        memcpy(to, table + id * args->cols, (size_t)args->cols * sizeof *to);
+}
 
 int embedding_forward(struct engine_context *context, const struct embedding_args *args)
 {
     REQUIRE_CONTRACT(embedding_forward, args);
     REQUIRE_REAL(args->dtype);
+    REQUIRE(args->form == LINEAR_PLAIN || gemm_packs, "this engine knows plain tables only");
     int64_t rows = args->rows, cols = args->cols;
     const real *table = args->table, *position_table = args->position_table;
     const int32_t *ids = args->ids, *positions = args->positions;
@@ -12,15 +21,13 @@ int embedding_forward(struct engine_context *context, const struct embedding_arg
 
 #pragma omp parallel for schedule(static) num_threads(engine_threads(context, rows *cols))
     for (int64_t i = 0; i < rows; i++) {
-        const real *token = table + ids[i] * cols;
         real *to = out + i * cols;
-        if (!position_table) {
-            memcpy(to, token, (size_t)cols * sizeof *to);
+        row_read(args, table, ids[i], to);
+        if (!position_table)
             continue;
-        }
         const real *position = position_table + positions[i] * cols;
         for (int64_t j = 0; j < cols; j++)
-            to[j] = token[j] + position[j];
+            to[j] += position[j];
     }
     return OP_OK;
 }

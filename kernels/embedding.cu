@@ -174,6 +174,7 @@ cudaError_t backward_launch_aligned(cudaStream_t stream, const struct embedding_
 int embedding_forward(struct engine_context *context, const struct embedding_args *args)
 {
     REQUIRE_CONTRACT(embedding_forward, args);
+    REQUIRE(args->form == LINEAR_PLAIN, "this engine knows plain tables only");
     REQUIRE_DTYPE(args->dtype);
     if (args->rows == 0)
         return OP_OK;

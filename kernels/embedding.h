@@ -18,6 +18,7 @@
 #ifndef FLAT_KERNELS_EMBEDDING_H
 #define FLAT_KERNELS_EMBEDDING_H
 #include "engine/op.h"
+#include "linear.h"
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -26,6 +27,8 @@ struct embedding_args {
     enum dtype dtype;
     int64_t rows, cols;
     const void *table;
+    enum linear_form form; /* of the table, a tied head's; the engine that packed it knows it */
+    int64_t table_rows;    /* read only where the table is packed */
     const int32_t *ids;
     const void *position_table; /* NULL: none */
     const int32_t *positions;
@@ -49,6 +52,8 @@ static inline const char *embedding_forward_check(const struct embedding_args *a
         return NULL;
     if (!(args->table && args->ids && args->out))
         return "table, ids or out is NULL";
+    if (enum_value(&args->form) > LINEAR_PACKED_BF16 || (args->form != LINEAR_PLAIN && args->table_rows <= 0))
+        return "form is none of a table, or a packed one has no table_rows";
     return args->position_table && !args->positions ? "position_table without positions" : NULL;
 }
 

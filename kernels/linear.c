@@ -6,14 +6,19 @@
 /* From this many rows on a packed product beats dot products. */
 enum { DOT_ROWS = 8, DOT_BLOCK = 64 };
 
-/* The product on all threads, and `bias` [n] added to every row of it if given. */
-static int product_compute(struct engine_context *context, const struct gemm *product, const real *bias)
+/* The product on all threads, and `bias` [n] added to every row of it if given. form: of b. */
+static int product_compute(struct engine_context *context, const struct gemm *product, enum linear_form form, const real *bias)
 {
     int threads = engine_threads(context, product->m * product->n * product->k);
-    void *scratch = engine_scratch(context, 1, gemm_scratch(product->m, product->n, product->k, threads));
+    const bool packed = form != LINEAR_PLAIN;
+    void *scratch = engine_scratch(context, 1, packed ? gemm_packed_scratch(product->m, product->k, threads)
+                                                      : gemm_scratch(product->m, product->n, product->k, threads));
     if (!scratch)
         return OP_MEMORY;
-    gemm_compute(product, threads, scratch);
+    if (packed)
+        gemm_packed_compute(product, form, threads, scratch);
+    else
+        gemm_compute(product, threads, scratch);
     if (!bias)
         return OP_OK;
 #pragma omp parallel for schedule(static) num_threads(engine_threads(context, product->m *product->n))
@@ -79,13 +84,14 @@ int linear_forward(struct engine_context *context, const struct linear_args *arg
     const int64_t out = args->out, stride = linear_stride(args->y_stride, args->out);
     if (args->rows == 0)
         return OP_OK;
-    if (args->rows > DOT_ROWS)
+    REQUIRE(args->form == LINEAR_PLAIN || gemm_packs, "this engine knows plain weights only");
+    if (args->rows > DOT_ROWS || args->form != LINEAR_PLAIN)
         return product_compute(context,
                                &(struct gemm){.m = args->rows, .n = out, .k = args->in, .a = args->x,
                                               .a_stride = args->in, .b = args->weight, .b_stride = args->in,
                                               .b_transposed = true, .c = args->y, .c_stride = stride,
                                               .scale = (real)args->scale, .accumulate = args->accumulate},
-                               args->bias);
+                               args->form, args->bias);
 #pragma omp parallel for schedule(static) num_threads(engine_threads(context, out *args->in))
     for (int64_t o = 0; o < out; o += DOT_BLOCK)
         dots_compute(args, o, min_i64(out, o + DOT_BLOCK));
@@ -104,7 +110,7 @@ int linear_backward_input(struct engine_context *context, const struct linear_ba
                                           .a_stride = stride, .b = args->weight, .b_stride = args->in, .c = args->dx,
                                           .c_stride = args->in, .scale = (real)args->scale,
                                           .accumulate = args->accumulate},
-                           NULL);
+                           LINEAR_PLAIN, NULL);
 }
 
 int linear_backward_weight(struct engine_context *context, const struct linear_backward_weight_args *args)
@@ -122,7 +128,7 @@ int linear_backward_weight(struct engine_context *context, const struct linear_b
                                                 .a_transposed = true, .b = args->x, .b_stride = in,
                                                 .c = args->dweight, .c_stride = in, .scale = 1,
                                                 .accumulate = args->accumulate},
-                                 NULL);
+                                 LINEAR_PLAIN, NULL);
     if (status || !args->dbias)
         return status;
     const real *dy = args->dy;

@@ -153,6 +153,7 @@ int linear_forward(struct engine_context *context, const struct linear_args *arg
 {
     REQUIRE_CONTRACT(linear_forward, args);
     REQUIRE_DTYPE(args->dtype);
+    REQUIRE(args->form == LINEAR_PLAIN, "this engine knows plain weights only");
     const int64_t stride = linear_stride(args->y_stride, args->out);
     if (args->rows == 0)
         return OP_OK;

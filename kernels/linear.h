@@ -10,7 +10,8 @@
  * BYTES     each operand once
  * FLOPS     2 rows in out each
  * HOW       CPU: gemm.c, whose bits depend on neither the number of threads nor that of rows; few rows: dot
- *           products. CUDA: cuBLASLt with a pinned plan per shape
+ *           products. Forward with a packed weight: gemm_packed.c, for any number of rows, and the bits of gemm.c.
+ *           CUDA: cuBLASLt with a pinned plan per shape
  * NUMERICS  accumulates in float (double for DTYPE_F64); |error| <= 2 sqrt(k) eps sum |a b|
  * SAME BITS yes
  * NEEDS     y and dy dense where there is a bias or dbias
@@ -23,10 +24,14 @@
 extern "C" {
 #endif
 
+/* How a weight lies in memory: as the contract says, or as engine->linear_pack has left it. */
+enum linear_form { LINEAR_PLAIN, LINEAR_PACKED, LINEAR_PACKED_BF16 };
+
 struct linear_args {
     enum dtype dtype, out_dtype;
     int64_t rows, in, out;
     const void *x, *weight;
+    enum linear_form form; /* of weight */
     const void *bias; /* NULL: none */
     void *y;
     bool accumulate;
@@ -74,6 +79,8 @@ static inline const char *linear_forward_check(const struct linear_args *args)
         return broken;
     if (args->out_dtype != args->dtype && args->out_dtype != DTYPE_F32)
         return "out_dtype is neither dtype nor float32";
+    if (enum_value(&args->form) > LINEAR_PACKED_BF16)
+        return "form is none of a weight";
     return args->rows && !(args->x && args->weight && args->y) ? "x, weight or y is NULL" : NULL;
 }
 

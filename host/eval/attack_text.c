@@ -64,6 +64,8 @@ static int models_load(struct comparing *c, struct error *error)
             status = model_allocate(model, c->setting->device, error);
         if (!status)
             status = weights_load(&c->model[i].weights, model, error);
+        if (!status)
+            status = model_pack(model, error);
     }
     if (!status)
         status = batch_create(&c->batch, c->setting->device, rows, rows, PIECES_AT_ONCE, error);

@@ -203,7 +203,9 @@ static int model_prepare(struct work *w, struct error *error)
         status = STATUS_MEMORY;
     w->mean = w->values + 2 * w->limits.targets;
     w->variance = w->mean + w->limits.targets;
-    return status ? status : weights_load(&m->weights, w->model, error);
+    if (!status)
+        status = weights_load(&m->weights, w->model, error);
+    return status ? status : model_pack(w->model, error);
 }
 
 /* Sequence `at` of the batch that was scored is this answer. */

@@ -79,6 +79,8 @@ static int scorer_room(struct scorer *s, int64_t rows, int64_t targets, int64_t 
     if (!status)
         status = weights_load(s->weights, model, error);
     if (!status)
+        status = model_pack(model, error);
+    if (!status)
         status = batch_create(&s->batch, s->device, rows, targets, sequences, error);
     if (!status && !(s->score = memory_array((size_t)sequences, sizeof *s->score, error)))
         status = STATUS_MEMORY;

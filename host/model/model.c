@@ -142,6 +142,48 @@ void model_free(struct model *model)
     *model = (struct model){0};
 }
 
+/* The slot whose place a slot's weights have: a tied head's are the embedding's. */
+static enum slot slot_of(const struct model *model, enum slot slot)
+{
+    return slot == SLOT_HEAD_WEIGHT && !model->config.untied ? SLOT_EMBEDDING : slot;
+}
+
+static int slot_pack(struct model *model, int layer, enum slot slot, struct error *error)
+{
+    struct param_range *place = place_of(model, layer, slot_of(model, slot));
+    if (!place->rows || place->form != LINEAR_PLAIN)
+        return STATUS_OK;
+    return device_status(model->device, "linear_pack",
+                         model->device->engine->linear_pack(model->device->context, model_param(model, layer, slot),
+                                                            place->cols, place->rows, &place->form), error);
+}
+
+int model_pack(struct model *model, struct error *error)
+{
+    static const enum slot packed[] = {SLOT_QKV_WEIGHT, SLOT_O_WEIGHT, SLOT_UP_WEIGHT, SLOT_DOWN_WEIGHT};
+    if (!model->device->engine->linear_pack)
+        return STATUS_OK;
+    int status = slot_pack(model, 0, SLOT_HEAD_WEIGHT, error);
+    for (int layer = 0; layer < model->config.num_hidden_layers; layer++)
+        for (size_t i = 0; i < sizeof packed / sizeof *packed && !status; i++)
+            status = slot_pack(model, layer, packed[i], error);
+    return status || !model->reinforced ? status : model_pack(model->reinforced, error);
+}
+
+void model_forms_reset(struct model *model)
+{
+    for (int slot = 0; slot < SLOT_LAYER; slot++)
+        model->global[slot].form = LINEAR_PLAIN;
+    for (int64_t i = 0; i < model->config.num_hidden_layers * SLOTS; i++)
+        model->layer[i].form = LINEAR_PLAIN;
+}
+
+enum linear_form model_form(const struct model *model, int layer, enum slot slot)
+{
+    slot = slot_of(model, slot);
+    return slot < SLOT_LAYER ? model->global[slot].form : model->layer[(size_t)layer * SLOTS + slot].form;
+}
+
 struct model_trainable model_trainable(const struct model *model)
 {
     const struct lora *lora = &model->lora;
@@ -157,10 +199,9 @@ enum dtype model_arena_dtype(const struct model *model, const void *arena)
 
 static void *slot_address(const struct model *model, void *base, enum dtype dtype, int layer, enum slot slot)
 {
-    if (slot == SLOT_HEAD_WEIGHT && !model->config.untied)
-        slot = SLOT_EMBEDDING;
     if (slot == SLOTS)
         return NULL;
+    slot = slot_of(model, slot);
     const struct param_range *place =
         slot < SLOT_LAYER ? &model->global[slot] : &model->layer[(size_t)layer * SLOTS + slot];
     return place->rows && base ? (char *)base + (size_t)place->offset * dtype_size(dtype) : NULL;

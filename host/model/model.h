@@ -15,6 +15,7 @@
 /* Where one slot lies in the parameter arena (and, at the same offset, in the gradient arena), in elements. */
 struct param_range {
     int64_t offset, rows, cols; /* cols 0: a vector of `rows`; rows 0: the model has no such slot */
+    enum linear_form form;      /* of a matrix: plain but after model_pack */
 };
 
 /* A tensor of the state dict: which rows of which slot. */
@@ -120,6 +121,15 @@ int model_allocate(struct model *model, struct device *device, struct error *err
 /* Gives the memory back, weights and all; model_plan can be called anew. Not with LoRA. */
 void model_release(struct model *model);
 void model_free(struct model *model);
+
+/* Puts the weights that rows are multiplied with into the order that the engine likes best, in place; for inference. Passes
+ * forward read them then and nothing else: no gradients, no weights_read_back. weights_load makes them plain again. With a
+ * reinforced model, that too. Cost: the weights once. */
+int model_pack(struct model *model, struct error *error);
+/* Says that all weights are plain, before they are written anew. */
+void model_forms_reset(struct model *model);
+/* How the weight of a slot lies in memory. */
+enum linear_form model_form(const struct model *model, int layer, enum slot slot);
 
 /* What the optimizer works on: the adapters with LoRA, otherwise everything. The first `decayed` elements are matrices. */
 struct model_trainable {

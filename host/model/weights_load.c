@@ -106,6 +106,7 @@ static int arena_load(const struct weights *weights, struct model *model, struct
     int status = load_list(&load, error);
     if (!status)
         status = read_ahead_open(&reader, load.pieces, WEIGHTS_PIECE * sizeof(float), load_fill, &load, error);
+    model_forms_reset(model);
     /* the padding between tensors takes part in the arena-wide update: it must be zero */
     if (!status)
         status = device_zero(model->device, model->param, (size_t)model->elements * dtype_size(model->dtype), error);

@@ -2,7 +2,7 @@
  *
  * "Device" memory is ordinary memory and every call is finished when it returns.
  */
-#include "cpu.h"
+#include "gemm.h"
 
 #include <errno.h>
 #include <omp.h>
@@ -353,6 +353,17 @@ static void cpu_graph_free(struct engine_context *context, struct engine_graph *
     (void)context, (void)graph;
 }
 
+static int cpu_linear_pack(struct engine_context *context, void *weight, int64_t in, int64_t out, enum linear_form *form)
+{
+    REQUIRE_ARGS(weight && form && in > 0 && out > 0);
+    const int threads = engine_threads(context, in * out);
+    void *scratch = engine_scratch(context, 1, gemm_pack_scratch(in, threads));
+    if (!scratch)
+        return OP_MEMORY;
+    *form = gemm_pack(weight, out, in, threads, scratch);
+    return OP_OK;
+}
+
 static const struct engine cpu_engine = {
     .abi = ENGINE_ABI,
     .name = DTYPE_REAL == DTYPE_F64 ? "cpu64" : "cpu",
@@ -378,6 +389,7 @@ static const struct engine cpu_engine = {
     .capture_end = cpu_capture_end,
     .graph_launch = cpu_graph_launch,
     .graph_free = cpu_graph_free,
+    .linear_pack = gemm_packs ? cpu_linear_pack : NULL,
 #define X(op, args) .op = op,
     ENGINE_OPS(X)
 #undef X

@@ -29,7 +29,7 @@
 extern "C" {
 #endif
 
-#define ENGINE_ABI 8
+#define ENGINE_ABI 9
 
 /* Slots of mark. */
 enum { ENGINE_MARKS = 1024 };
@@ -125,6 +125,10 @@ struct engine {
     int (*capture_end)(struct engine_context *context, struct engine_graph **graph);
     int (*graph_launch)(struct engine_context *context, struct engine_graph *graph);
     void (*graph_free)(struct engine_context *context, struct engine_graph *graph);
+
+    /* Rearranges a weight [out, in] in place for linear_forward, and says how (linear_args.form); the gradients' products
+     * and whatever else reads the weight know the plain form only. NULL: this engine reads weights as they are. */
+    int (*linear_pack)(struct engine_context *context, void *weight, int64_t in, int64_t out, enum linear_form *form);
 
 #define X(op, args) int (*op)(struct engine_context * context, const struct args *arguments);
     ENGINE_OPS(X)

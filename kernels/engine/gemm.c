@@ -52,18 +52,7 @@ void gemm_compute(const struct gemm *g, int threads, void *scratch)
 
 #include "gemm_panel.h"
 
-/* Rows and vectors of the sums, which with a row of b and an element of a fill the registers. */
-#if defined __AVX512F__
-enum { PANEL_ROWS = 14, VECTORS = 2 };
-#elif defined __AVX__
-enum { PANEL_ROWS = 6, VECTORS = 2 };
-#else
-enum { PANEL_ROWS = 4, VECTORS = 3 };
-#endif
-enum { PANEL_COLS = VECTORS * LANES };
-
 enum {
-    DEPTH = 640,       /* a pair of panels, 115 KB, and the strips at work fit the second-level cache */
     BLOCK_ROWS = 12,   /* panels of a that stay there for all of a strip's panels of b */
     STRIP_ROWS = 8,    /* panels of the larger operand at a time, when it is a, */
     STRIP_COLS = 3     /* or b */
@@ -140,8 +129,7 @@ struct cut {
 static struct cut cut_make(int64_t m, int64_t n, int64_t k, int threads)
 {
     int64_t rows = (m + PANEL_ROWS - 1) / PANEL_ROWS, cols = (n + PANEL_COLS - 1) / PANEL_COLS;
-    int64_t pieces = (k + DEPTH - 1) / DEPTH;
-    struct cut cut = {.a_smaller = m <= n, .depth = pieces ? (k + pieces - 1) / pieces : 0};
+    struct cut cut = {.a_smaller = m <= n, .depth = piece_depth(k)};
     cut.smaller = cut.a_smaller ? rows : cols;
     cut.larger = cut.a_smaller ? cols : rows;
     /* Every thread gets a few strips. */

@@ -13,6 +13,26 @@ enum { LANES = 8 };
 enum { LANES = 4 };
 #endif
 
+/* Rows and vectors of the sums, which with a row of b and an element of a fill the registers. */
+#if defined __AVX512F__
+enum { PANEL_ROWS = 14, VECTORS = 2 };
+#elif defined __AVX__
+enum { PANEL_ROWS = 6, VECTORS = 2 };
+#else
+enum { PANEL_ROWS = 4, VECTORS = 3 };
+#endif
+enum { PANEL_COLS = VECTORS * LANES };
+
+/* A pair of panels of so many elements of the inner dimension, 115 KB, and the strips at work fit the second-level cache. */
+enum { DEPTH = 640 };
+
+/* Elements of the inner dimension that are summed up at a time: even pieces of at most DEPTH. The sums' bits hang on them. */
+static inline int64_t piece_depth(int64_t k)
+{
+    const int64_t pieces = (k + DEPTH - 1) / DEPTH;
+    return pieces ? (((k + pieces - 1) / pieces) + 1) & ~(int64_t)1 : 0;
+}
+
 typedef float vector __attribute__((vector_size(4 * LANES)));
 typedef float vector_unaligned __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef int32_t vector_index __attribute__((vector_size(4 * LANES)));

@@ -1,5 +1,5 @@
 /* test_linear.c - the matrix products against naive sums in double, over sizes that cross every border of the
- * blocking; finite differences; same bits; on CUDA float results from bf16 operands, odd addresses, counted bytes and
+ * blocking; packed weights; finite differences; same bits; on CUDA float results from bf16 operands, odd addresses, counted bytes and
  * the file of plans.
  */
 #include "../support/op_test.h"
@@ -234,6 +234,74 @@ static void test_same_bits_of_a_row(void **state)
     op_test_close(t);
 }
 
+/* y with the weight packed, in the rows' own sums: of floats, or of values that are bf16. */
+static double *packed_run(struct op_test *t, const struct shape *s, bool bf16, bool packed, bool accumulate)
+{
+    double *values = values_random(t, s->out * s->in, 2);
+    if (bf16)
+        values_round(DTYPE_BF16, values, s->out * s->in);
+    void *x = array_new(t, t->dtype, s->rows * s->in, 1, 0), *weight = device_from(t, t->dtype, values, s->out * s->in);
+    void *bias = array_new(t, t->dtype, s->out, 3, 0), *y = array_new(t, t->dtype, s->rows * s->out, 5, 0);
+    enum linear_form form = LINEAR_PLAIN;
+    if (packed) {
+        assert_int_equal(t->engine->linear_pack(t->context, weight, s->in, s->out, &form), OP_OK);
+        const bool whole = s->out >= 64; /* a panel at the least, of any engine */
+        assert_true(form == (bf16 ? LINEAR_PACKED_BF16 : LINEAR_PACKED) || !whole);
+    }
+    OP_CALL(t, linear_forward, linear_args, .dtype = t->dtype, .out_dtype = t->dtype, .rows = s->rows, .in = s->in,
+            .out = s->out, .x = x, .weight = weight, .form = form, .bias = bias, .y = y, .scale = 1, .accumulate = accumulate);
+    return values_from(t, t->dtype, y, s->rows * s->out);
+}
+
+/* A packed weight gives the bits of the plain one, for any number of rows; few rows of a plain one are summed in another order,
+ * and are compared as part of many. */
+static void test_packed(void **state)
+{
+    (void)state;
+    for (int i = 0; i < SHAPES; i++)
+        for (int kind = 0; kind < 4; kind++) {
+            const bool bf16 = kind & 1, accumulate = kind & 2;
+            struct op_test *t = op_test_open("cpu", 2);
+            struct shape many = shapes[i];
+            many.rows = many.rows > 8 ? many.rows : 9;
+            double *plain = packed_run(t, &many, bf16, false, accumulate);
+            assert_same("packed", packed_run(t, &shapes[i], bf16, true, accumulate), plain, shapes[i].rows * shapes[i].out);
+            op_test_close(t);
+        }
+    struct op_test *t = op_test_open("cpu", 2);
+    const struct shape whole = {40, 1301, 99};
+    double *y = packed_run(t, &whole, true, true, false);
+    for (int64_t rows = 1; rows < whole.rows; rows++) { /* all sizes of a panel of rows */
+        const struct shape some = {rows, whole.in, whole.out};
+        assert_same("some rows", packed_run(t, &some, true, true, false), y, rows * whole.out);
+    }
+    op_test_close(t);
+}
+
+/* Rows of a table that is packed, because it is a tied head's, are those of the plain one. */
+static void test_packed_table(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < 4; kind++) {
+        struct op_test *t = op_test_open("cpu", 2);
+        const int64_t table_rows = 75, cols = kind & 2 ? 33 : 16;
+        double *values = values_random(t, table_rows * cols, 9);
+        values_round(kind & 1 ? DTYPE_BF16 : t->dtype, values, table_rows * cols);
+        void *table = device_from(t, t->dtype, values, table_rows * cols), *out = device_new(t, t->dtype, table_rows * cols);
+        int32_t ids[75];
+        for (int i = 0; i < 75; i++)
+            ids[i] = 74 - i;
+        enum linear_form form;
+        assert_int_equal(t->engine->linear_pack(t->context, table, cols, table_rows, &form), OP_OK);
+        OP_CALL(t, embedding_forward, embedding_args, .dtype = t->dtype, .rows = table_rows, .cols = cols, .table = table,
+                .form = form, .table_rows = table_rows, .ids = device_bytes(t, ids, sizeof ids), .out = out);
+        double *read = values_from(t, t->dtype, out, table_rows * cols);
+        for (int i = 0; i < 75; i++)
+            assert_same("row", read + i * cols, values + ids[i] * cols, cols);
+        op_test_close(t);
+    }
+}
+
 /* The products move each operand once by definition; the gradient of the bias reads dy once more, and the sums of its
  * blocks of rows are the 5 %. */
 static void test_bytes(void **state)
@@ -372,6 +440,11 @@ static void test_contract(void **state)
                    .out = 2, .x = a, .weight = a, .y = a, .y_stride = 1);
         OP_REFUSES(t, linear_forward, linear_args, .dtype = t->dtype, .out_dtype = t->dtype, .rows = 1, .in = 1,
                    .out = 2, .x = a, .weight = a, .bias = a, .y = a, .y_stride = 3);
+        OP_REFUSES(t, linear_forward, linear_args, .dtype = t->dtype, .out_dtype = t->dtype, .rows = 1, .in = 1,
+                   .out = 1, .x = a, .weight = a, .y = a, .form = (enum linear_form)3);
+        if (!t->engine->linear_pack)
+            OP_REFUSES(t, linear_forward, linear_args, .dtype = t->dtype, .out_dtype = t->dtype, .rows = 1, .in = 1,
+                       .out = 1, .x = a, .weight = a, .y = a, .form = LINEAR_PACKED);
         OP_REFUSES(t, linear_backward_input, linear_backward_input_args, .dtype = t->dtype, .rows = 1, .in = 0,
                    .out = 1, .dy = a, .weight = a, .dx = a);
         OP_REFUSES(t, linear_backward_weight, linear_backward_weight_args, .dtype = t->dtype, .grad_dtype = t->dtype,
@@ -390,6 +463,7 @@ int main(void)
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_products), cmocka_unit_test(test_float_from_bf16),
                                        cmocka_unit_test(test_odd_addresses), cmocka_unit_test(test_strides_and_scale),
                                        cmocka_unit_test(test_same_bits), cmocka_unit_test(test_same_bits_of_a_row),
+                                       cmocka_unit_test(test_packed), cmocka_unit_test(test_packed_table),
                                        cmocka_unit_test(test_bytes), cmocka_unit_test(test_plans),
                                        cmocka_unit_test(test_finite_differences), cmocka_unit_test(test_contract)};
     return cmocka_run_group_tests(tests, NULL, NULL);

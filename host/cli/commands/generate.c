@@ -230,6 +230,8 @@ static int generator_room(struct generation *g, struct error *error)
                                 g->prompt_rows, g->positions, NULL, &g->options->generate, error);
     if (!status)
         status = weights_load(&g->model.weights, &g->model.model, error);
+    if (!status)
+        status = model_pack(&g->model.model, error);
     g->generator.rules = &g->model.rules;
     g->generator.advanced = step_done;
     g->generator.advanced_user = g;
