@@ -1,8 +1,10 @@
 /* attention.c - CPU: causal attention over a packed batch in which branches share a prefix.
  *
- * A block of queries of one head sees two ranges of keys, the shared prefix and its own branch. Their scores
+ * A block of queries sees two ranges of keys, the shared prefix and its own branch. Their scores
  * stand side by side in one scratch matrix, so each step is at most two products and one pass over the rows.
- * Forward runs one piece of work a (segment, head), backward one a (group, key/value head): whatever is added to
+ * Forward runs one piece of work per (segment, key/value head): the queries of all heads that read the same keys stand below
+ * each other, so that a single new token brings as many rows as there are such heads. Backward runs one per
+ * (group, key/value head), head by head: whatever is added to
  * a row of dk or dv is added by one thread, segment by segment, block by block, head by head. Forward gives a row
  * the same bits whether its keys are a prefix and a branch or one range. With a window both ranges lose the keys that
  * no query of the block sees, so that the work is linear in the window.
@@ -11,7 +13,7 @@
 
 #include <omp.h>
 
-enum { QUERY_BLOCK = 64 };
+enum { QUERY_BLOCK = 64 }; /* rows of a score matrix; in the forward pass queries times heads, and one query at the least */
 
 /* One block of queries of a segment, and the keys it sees. */
 struct block {
@@ -21,10 +23,10 @@ struct block {
     int64_t keys;                /* of both ranges: the row length of the score matrix */
 };
 
-static struct block block_make(const struct attention_segment *segment, int64_t begin, int window)
+static struct block block_make(const struct attention_segment *segment, int64_t begin, int64_t most, int window)
 {
     struct block block = {.query = segment->query_begin + begin,
-                          .count = min_i64(QUERY_BLOCK, segment->query_count - begin),
+                          .count = min_i64(most, segment->query_count - begin),
                           .prefix = segment->prefix_begin,
                           .prefix_keys = segment->prefix_count,
                           .own = segment->key_begin};
@@ -55,11 +57,11 @@ static void scores_cap(real *row, int64_t first, int64_t visible, double cap)
         row[j] = outer * tanh_real(inner * row[j]);
 }
 
-/* scores = alpha x k^T, with x [count, head_dim]: both ranges. */
-static void scores_compute(const struct block *b, int64_t head_dim, real alpha, const real *x, int64_t x_stride,
+/* scores = alpha x k^T, with x [rows, head_dim]: both ranges. */
+static void scores_compute(const struct block *b, int64_t rows, int64_t head_dim, real alpha, const real *x, int64_t x_stride,
                            const real *k, int64_t k_stride, real *scores)
 {
-    struct gemm product = {.b_transposed = true, .m = b->count, .n = b->prefix_keys, .k = head_dim, .scale = alpha,
+    struct gemm product = {.b_transposed = true, .m = rows, .n = b->prefix_keys, .k = head_dim, .scale = alpha,
                            .a = x, .a_stride = x_stride, .b = k + b->prefix * k_stride, .b_stride = k_stride,
                            .c = scores, .c_stride = b->keys};
     if (b->prefix_keys)
@@ -70,11 +72,11 @@ static void scores_compute(const struct block *b, int64_t head_dim, real alpha, 
     gemm_small(&product);
 }
 
-/* out [count, head_dim] = weights v over both ranges. */
-static void rows_gather(const struct block *b, int64_t head_dim, const real *weights, const real *v, int64_t v_stride,
-                        real *out, int64_t out_stride)
+/* out [rows, head_dim] = weights v over both ranges. */
+static void rows_gather(const struct block *b, int64_t rows, int64_t head_dim, const real *weights, const real *v,
+                        int64_t v_stride, real *out, int64_t out_stride)
 {
-    struct gemm product = {.m = b->count, .n = head_dim, .k = b->prefix_keys, .scale = 1, .a = weights,
+    struct gemm product = {.m = rows, .n = head_dim, .k = b->prefix_keys, .scale = 1, .a = weights,
                            .a_stride = b->keys, .b = v + b->prefix * v_stride, .b_stride = v_stride, .c = out,
                            .c_stride = out_stride};
     if (b->prefix_keys)
@@ -120,31 +122,43 @@ static double row_softmax(real *row, int64_t first, int64_t visible, int64_t key
     return (double)most + log((double)sum);
 }
 
-static void segment_forward(const struct attention_args *args, const struct attention_segment *segment, int head,
-                            real *scores)
+/* Queries of a block in the forward pass, for so many heads that read the same keys. */
+static int64_t block_queries(int64_t heads) { return max_i64(1, QUERY_BLOCK / heads); }
+
+/* Row h * count + r of q, out and the scores is query r of the block's and head h of those that read key/value head kv_head.
+ * scratch: q and out [rows, head_dim], then the scores. */
+static void segment_forward(const struct attention_args *args, const struct attention_segment *segment, int64_t kv_head,
+                            real *scratch)
 {
-    int64_t head_dim = args->head_dim, kv_head = head / (args->heads / args->kv_heads);
+    const int64_t head_dim = args->head_dim, heads = args->heads / args->kv_heads, most = block_queries(heads);
     const real *k = (const real *)args->k + kv_head * head_dim, *v = (const real *)args->v + kv_head * head_dim;
-    for (int64_t begin = 0; begin < segment->query_count; begin += QUERY_BLOCK) {
-        struct block block = block_make(segment, begin, args->window);
-        const real *q = (const real *)args->q + block.query * args->q_stride + head * head_dim;
-        real *out = (real *)args->out + block.query * args->out_stride + head * head_dim, normalise[QUERY_BLOCK];
-        real *lse = args->lse ? (real *)args->lse + head * args->rows + block.query : NULL;
-        scores_compute(&block, head_dim, (real)args->scale, q, args->q_stride, k, args->kv_stride, scores);
-        for (int64_t r = 0; r < block.count; r++) {
-            real *row = scores + r * block.keys;
+    real *q = scratch, *out = q + most * heads * head_dim, *scores = out + most * heads * head_dim;
+    for (int64_t begin = 0; begin < segment->query_count; begin += most) {
+        const struct block block = block_make(segment, begin, most, args->window);
+        const int64_t rows = heads * block.count;
+        for (int64_t i = 0; i < rows; i++)
+            memcpy(q + i * head_dim, (const real *)args->q + (block.query + i % block.count) * args->q_stride +
+                                         (kv_head * heads + i / block.count) * head_dim, (size_t)head_dim * sizeof *q);
+        scores_compute(&block, rows, head_dim, (real)args->scale, q, head_dim, k, args->kv_stride, scores);
+        real *normalise = q; /* the queries are done with */
+        for (int64_t i = 0; i < rows; i++) {
+            const int64_t r = i % block.count, head = kv_head * heads + i / block.count;
+            real *row = scores + i * block.keys;
             const int64_t first = block_first(&block, r, args->window), visible = block_visible(&block, r);
             if (args->cap > 0)
                 scores_cap(row, first, visible, args->cap);
-            double row_lse = row_softmax(row, first, visible, block.keys, &normalise[r]);
-            if (lse)
-                lse[r] = (real)row_lse;
+            const double lse = row_softmax(row, first, visible, block.keys, &normalise[i]);
+            if (args->lse)
+                ((real *)args->lse)[head * args->rows + block.query + r] = (real)lse;
         }
-        rows_gather(&block, head_dim, scores, v, args->kv_stride, out, args->out_stride);
-        for (int64_t r = 0; r < block.count; r++) {
+        rows_gather(&block, rows, head_dim, scores, v, args->kv_stride, out, head_dim);
+        for (int64_t i = 0; i < rows; i++) {
+            const real *from = out + i * head_dim;
+            real *to = (real *)args->out + (block.query + i % block.count) * args->out_stride +
+                       (kv_head * heads + i / block.count) * head_dim;
 #pragma omp simd
             for (int64_t j = 0; j < head_dim; j++)
-                out[r * args->out_stride + j] *= normalise[r];
+                to[j] = from[j] * normalise[i];
         }
     }
 }
@@ -193,17 +207,17 @@ static void segment_backward(const struct attention_backward_args *args, const s
     const real *k = (const real *)forward->k + kv_column, *v = (const real *)forward->v + kv_column;
     real *dk = (real *)args->dk + kv_column, *dv = (real *)args->dv + kv_column;
     for (int64_t begin = 0; begin < segment->query_count; begin += QUERY_BLOCK) {
-        struct block block = block_make(segment, begin, forward->window);
+        struct block block = block_make(segment, begin, QUERY_BLOCK, forward->window);
         int64_t q_offset = block.query * q_stride + head * head_dim;
         int64_t out_offset = block.query * forward->out_stride + head * head_dim;
         const real *q = (const real *)forward->q + q_offset, *dout = (const real *)args->dout + out_offset;
         const real *lse = (const real *)forward->lse + head * forward->rows + block.query;
-        scores_compute(&block, head_dim, (real)forward->scale, q, q_stride, k, kv_stride, scores);
-        scores_compute(&block, head_dim, 1, dout, forward->out_stride, v, kv_stride, dscores);
+        scores_compute(&block, block.count, head_dim, (real)forward->scale, q, q_stride, k, kv_stride, scores);
+        scores_compute(&block, block.count, head_dim, 1, dout, forward->out_stride, v, kv_stride, dscores);
         block_softmax_backward(forward, &block, lse, (const real *)forward->out + out_offset, dout, scores, dscores);
         rows_scatter(&block, head_dim, scores, dout, forward->out_stride, dv, kv_stride);
         rows_scatter(&block, head_dim, dscores, q, q_stride, dk, kv_stride);
-        rows_gather(&block, head_dim, dscores, k, kv_stride, (real *)args->dq + q_offset, q_stride);
+        rows_gather(&block, block.count, head_dim, dscores, k, kv_stride, (real *)args->dq + q_offset, q_stride);
     }
 }
 
@@ -244,13 +258,13 @@ static int segments_check(struct engine_context *context, const struct attention
     return OP_OK;
 }
 
-/* Elements of the largest score matrix. */
-static int64_t scores_size(const struct attention_args *args)
+/* Elements of the largest score matrix with so many queries of a head. */
+static int64_t scores_size(const struct attention_args *args, int64_t queries)
 {
     int64_t most = 0;
     for (int s = 0; s < args->segments; s++) {
         const struct attention_segment *segment = &args->segment[s];
-        const int64_t count = min_i64(QUERY_BLOCK, segment->query_count);
+        const int64_t count = min_i64(queries, segment->query_count);
         int64_t keys = (int64_t)segment->prefix_count + segment->key_cached + segment->query_count;
         if (args->window)
             keys = min_i64(keys, (int64_t)args->window - 1 + count);
@@ -266,7 +280,8 @@ int attention_forward(struct engine_context *context, const struct attention_arg
     int status = args->segments ? segments_check(context, args) : OP_OK;
     if (status || args->segments == 0)
         return status;
-    int64_t size = scores_size(args), tasks = (int64_t)args->segments * args->heads;
+    const int64_t heads = args->heads / args->kv_heads, queries = block_queries(heads);
+    int64_t size = heads * (scores_size(args, queries) + 2 * queries * args->head_dim), tasks = (int64_t)args->segments * args->kv_heads;
     int threads = engine_threads(context, size * tasks * args->head_dim);
     size_t bytes = (size_t)size * sizeof(real), stride = scratch_stride(bytes);
     char *scratch = engine_scratch(context, threads, bytes);
@@ -275,7 +290,7 @@ int attention_forward(struct engine_context *context, const struct attention_arg
 
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
     for (int64_t task = 0; task < tasks; task++)
-        segment_forward(args, &args->segment[task / args->heads], (int)(task % args->heads),
+        segment_forward(args, &args->segment[task / args->kv_heads], task % args->kv_heads,
                         (real *)(scratch + (size_t)omp_get_thread_num() * stride));
     return OP_OK;
 }
@@ -311,7 +326,7 @@ int attention_backward(struct engine_context *context, const struct attention_ba
         status = groups_check(context, forward);
     if (status)
         return status;
-    int64_t size = scores_size(forward), tasks = (int64_t)forward->groups * forward->kv_heads;
+    int64_t size = scores_size(forward, QUERY_BLOCK), tasks = (int64_t)forward->groups * forward->kv_heads;
     int threads = engine_threads(context, size * tasks * forward->head_dim);
     size_t bytes = (size_t)size * sizeof(real), stride = scratch_stride(bytes);
     char *scratch = engine_scratch(context, 2 * (int64_t)threads, bytes);

@@ -109,12 +109,12 @@ static void scored_cut(struct work *w)
         const struct eval_question *q = &list->question[w->scored[i]];
         struct batch_size with = size;
         sequences_of(list, q, w->sequence);
-        batch_group_size(w->sequence, q->answers, true, &with);
+        batch_group_size(w->sequence, q->answers, BATCH_TRUNK, &with);
         if (!chunk || with.rows > w->e->options->batch_tokens) {
             chunk = chunk_next(w, false, i);
             with = (struct batch_size){0};
             sequences = 0;
-            batch_group_size(w->sequence, q->answers, true, &with);
+            batch_group_size(w->sequence, q->answers, BATCH_TRUNK, &with);
         }
         size = with;
         chunk->questions++;
@@ -386,7 +386,8 @@ static int round_run(struct work *w, int *next, struct error *error)
     }
     status = comm_agree(e->comm, status, error);
     for (int i = 0; i < count && !status; i++)
-        status = line_share(w, i, taken[i], &line, error);
+        if ((status = line_share(w, i, taken[i], &line, error)) && size > 1) /* the others are in the middle of it */
+            comm_abort(e->comm, error->text);
     buffer_free(&line);
     return status;
 }
@@ -394,7 +395,7 @@ static int round_run(struct work *w, int *next, struct error *error)
 static int work_run(struct work *w, struct error *error)
 {
     struct evaluation *e = w->e;
-    int status = work_plan(w, error);
+    int status = comm_agree(e->comm, work_plan(w, error), error);
     if (!status)
         status = done_share(w, error);
     if (status || w->chunks_done == w->chunks)

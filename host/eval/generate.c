@@ -59,6 +59,9 @@ int generator_open(struct generator *generator, struct model *model, struct devi
         status = model_allocate(model, device, error);
     if (!status)
         status = batch_create(&generator->batch, device, rows, slots, slots, error);
+    generator->graphs = !status && device->engine->graphs;
+    if (generator->graphs)
+        status = batch_create(&generator->step, device, slots, slots, slots, error);
     generator->live = memory_array((size_t)slots, sizeof *generator->live, error);
     generator->free_slot = memory_array((size_t)slots, sizeof(int32_t), error);
     generator->ids = memory_array((size_t)slots, sizeof(int32_t), error);
@@ -71,8 +74,11 @@ int generator_open(struct generator *generator, struct model *model, struct devi
 
 void generator_close(struct generator *generator)
 {
-    if (generator->model && generator->model->device)
+    if (generator->model && generator->model->device) {
         batch_free(&generator->batch, generator->model->device);
+        batch_free(&generator->step, generator->model->device);
+        graph_cache_free(&generator->graph_cache, generator->model->device);
+    }
     free(generator->live);
     free(generator->free_slot);
     free(generator->ids);
@@ -95,7 +101,7 @@ static int cache_move(const struct generator *g, const struct model *model, void
     *keys = (struct layer_keys){cache, cache + (size_t)key_cols(c) * s, kv};
     return device_run(model->device, error, cache_write,
                       &((struct cache_args){.dtype = model->dtype,
-                                            .rows = g->batch.rows,
+                                            .rows = g->now->rows,
                                             .cols = kv,
                                             .in_stride = q + kv,
                                             .out_stride = kv,
@@ -116,8 +122,8 @@ static int reinforced_hook(void *user, int layer, const void *qkv, struct layer_
     return cache_move(g, g->model->reinforced, g->reinforced_cache, layer, qkv, keys, error);
 }
 
-/* The rules of generation_config.json, on the host. The logits must be float or double. */
-static int rules_apply(struct generator *g, const struct token_list *prompts, const struct token_list *out,
+/* The rules of generation_config.json on the rows of the live sequences, on the host. The logits must be float or double. */
+static int rules_apply(struct generator *g, const struct token_list *prompts, const struct token_list *out, int live,
                        struct error *error)
 {
     const struct model *model = g->model;
@@ -130,7 +136,7 @@ static int rules_apply(struct generator *g, const struct token_list *prompts, co
                      !(g->wide = memory_array(vocab_size, sizeof *g->wide, error)) ||
                      !(g->seen = memory_array(vocab_size, 1, error))))
         return STATUS_MEMORY;
-    for (int i = 0; i < g->batch.sequences && !status; i++) {
+    for (int i = 0; i < live && !status; i++) {
         char *row = (char *)model->head.logits + (size_t)i * bytes;
         status = device_copy_out(model->device, g->logits, row, bytes, error);
         for (size_t j = 0; j < vocab_size; j++)
@@ -145,52 +151,78 @@ static int rules_apply(struct generator *g, const struct token_list *prompts, co
     return status;
 }
 
-/* Runs the packed batch, picks one id per sequence into ids[0 .. sequences). */
-static int batch_next_ids(struct generator *g, int64_t first_index, const struct token_list *prompts,
-                          const struct token_list *out, int32_t *ids, struct error *error)
+static bool has_rules(const struct generator *g) { return g->rules && generation_rules_any(g->rules); }
+
+/* An id for each of the batch's sequences, of which the logits are there. */
+static int ids_pick(struct generator *g, struct error *error)
 {
+    const struct model *model = g->model;
+    return device_run(model->device, error, sample,
+                      &((struct sample_args){.dtype = model->logits_dtype,
+                                             .rows = g->now->sequences,
+                                             .cols = model->config.vocab_size,
+                                             .stride = model->config.vocab_size,
+                                             .logits = model->head.logits,
+                                             .temperature = g->options.temperature,
+                                             .top_p = g->options.top_p,
+                                             .seed = g->options.seed,
+                                             .counters = g->options.temperature == 0 ? NULL : g->device_counters,
+                                             .ids = g->device_ids}));
+}
+
+/* All that a step queues on the device and that depends on the number of rows alone; rules, if any, come between the logits
+ * and the ids. */
+static int step_queue(void *user, struct error *error)
+{
+    struct generator *g = user;
     struct model *model = g->model;
-    struct batch *batch = &g->batch;
-    const int count = batch->sequences;
-    const bool greedy = g->options.temperature == 0;
-    int status = device_copy_in(model->device, batch->device_blob, batch->host_blob, batch->blob_bytes, error);
-    if (!status)
-        status = device_copy_in(model->device, g->device_places, g->places, (size_t)batch->rows * sizeof *g->places, error);
-    if (!status)
-        status = model_forward_body(model, batch, error);
+    const struct batch *batch = g->now;
+    int status = model_forward_body(model, batch, error);
     for (int layer = 0; layer < model->config.num_hidden_layers && !status; layer++)
         status = model_forward_layer(model, batch, layer, cache_hook, g, error);
     if (!status)
         status = model_forward_head(model, batch->device.target_row, batch->targets, error);
     if (!status)
         status = model_combine_reinforced(model, batch, reinforced_hook, g, error);
-    if (!status && g->rules && generation_rules_any(g->rules))
-        status = rules_apply(g, prompts, out, error);
-    for (int i = 0; i < count; i++)
-        g->counters[i] = (first_index + g->live[i].prompt) * (int64_t)(1 << 24) + g->live[i].cached;
-    if (!status && !greedy)
-        status = device_copy_in(model->device, g->device_counters, g->counters, (size_t)count * sizeof(int64_t), error);
+    return status || has_rules(g) ? status : ids_pick(g, error);
+}
+
+static int step_copy_in(struct generator *g, int64_t first_index, int live, struct error *error)
+{
+    struct device *device = g->model->device;
+    const struct batch *batch = g->now;
+    int status = device_copy_in(device, batch->device_blob, batch->host_blob, batch->blob_bytes, error);
     if (!status)
-        status = device_run(model->device, error, sample,
-                            &((struct sample_args){.dtype = model->logits_dtype,
-                                                   .rows = count,
-                                                   .cols = model->config.vocab_size,
-                                                   .stride = model->config.vocab_size,
-                                                   .logits = model->head.logits,
-                                                   .temperature = g->options.temperature,
-                                                   .top_p = g->options.top_p,
-                                                   .seed = g->options.seed,
-                                                   .counters = greedy ? NULL : g->device_counters,
-                                                   .ids = g->device_ids}));
-    if (!status)
-        status = device_copy_out(model->device, ids, g->device_ids, (size_t)count * sizeof(int32_t), error);
+        status = device_copy_in(device, g->device_places, g->places, (size_t)batch->rows * sizeof *g->places, error);
+    for (int i = 0; i < batch->sequences; i++)
+        g->counters[i] = i < live ? (first_index + g->live[i].prompt) * (int64_t)(1 << 24) + g->live[i].cached : 0;
+    if (!status && g->options.temperature != 0)
+        status = device_copy_in(device, g->device_counters, g->counters, (size_t)batch->sequences * sizeof(int64_t), error);
     return status;
+}
+
+/* Runs the packed batch, picks one id per live sequence into ids[0 .. live). */
+static int batch_next_ids(struct generator *g, int64_t first_index, const struct token_list *prompts,
+                          const struct token_list *out, int live, int32_t *ids, struct error *error)
+{
+    struct device *device = g->model->device;
+    const struct graph_key key = {0, g->now->rows, g->now->targets};
+    int status = model_accepts(g->model, g->now, error); /* a replay cannot ask */
+    if (!status)
+        status = step_copy_in(g, first_index, live, error);
+    if (!status)
+        status = g->now == &g->step ? graph_cache_run(&g->graph_cache, device, key, step_queue, g, error) : step_queue(g, error);
+    if (!status && has_rules(g))
+        status = rules_apply(g, prompts, out, live, error);
+    if (!status && has_rules(g))
+        status = ids_pick(g, error);
+    return status ? status : device_copy_out(device, ids, g->device_ids, (size_t)live * sizeof(int32_t), error);
 }
 
 /* Adds ids[0 .. count) at the positions behind what is cached of a sequence; they will be in the cache after the pass. */
 static void rows_append(struct generator *g, struct live_sequence *live, const int32_t *ids, int32_t count)
 {
-    struct batch *batch = &g->batch;
+    struct batch *batch = g->now;
     struct batch_arrays *a = &batch->host;
     const int32_t sequence = batch->sequences++;
     a->segment[sequence] =
@@ -207,20 +239,38 @@ static void rows_append(struct generator *g, struct live_sequence *live, const i
     batch->targets = batch->groups = batch->segments = batch->sequences;
 }
 
-/* The last id of every live sequence, and then as many waiting prompts as there are free slots and rows for. */
-static void step_pack(struct generator *g, const struct token_list *prompts, int count, int *waiting, int *live)
+static void batch_begin(struct batch *batch)
 {
-    struct batch *batch = &g->batch;
     batch->rows = batch->targets = batch->groups = batch->segments = batch->sequences = batch->max_position = 0;
     batch->host.group_begin[0] = 0;
+}
+
+/* Rows of a step that is replayed: few different numbers, so that there are few graphs. */
+static int step_rows(int live, int slots)
+{
+    int rows = 1;
+    while (rows < live)
+        rows *= 2;
+    return rows < slots ? rows : slots;
+}
+
+/* The last id of every live sequence, and then as many waiting prompts as there are free slots and rows for; or, without any,
+ * rows in free slots up to a number that is replayed. */
+static void step_pack(struct generator *g, const struct token_list *prompts, int count, int *waiting, int *live)
+{
+    const bool fits = *waiting < count && *live < g->slots && *live + (int64_t)prompts[*waiting].length <= g->batch.max_rows;
+    struct batch *batch = g->now = g->graphs && !fits ? &g->step : &g->batch;
+    batch_begin(batch);
     for (int i = 0; i < *live; i++)
         rows_append(g, &g->live[i], &g->live[i].last, 1);
-    while (*waiting < count && *live < g->slots &&
+    while (batch == &g->batch && *waiting < count && *live < g->slots &&
            batch->rows + (int64_t)prompts[*waiting].length <= batch->max_rows) {
         g->live[*live] = (struct live_sequence){.slot = g->free_slot[g->slots - 1 - *live], .prompt = *waiting};
         rows_append(g, &g->live[*live], prompts[*waiting].id, (int32_t)prompts[*waiting].length);
         ++*waiting, ++*live;
     }
+    for (int i = *live; batch == &g->step && i < step_rows(*live, g->slots); i++)
+        rows_append(g, &(struct live_sequence){.slot = g->free_slot[g->slots - 1 - i]}, &(int32_t){0}, 1);
 }
 
 static bool is_end(int32_t id, const int32_t *eos, int eos_count)
@@ -281,15 +331,27 @@ static int prompts_check(const struct generator *g, const struct token_list *pro
     return STATUS_OK;
 }
 
+/* Graphs that were captured with other settings of the sampling go. */
+static void graphs_renew(struct generator *g)
+{
+    const struct generate_options *now = &g->options, *then = &g->captured;
+    if (then->temperature != now->temperature || then->top_p != now->top_p || then->seed != now->seed ||
+        g->captured_rules != has_rules(g))
+        graph_cache_free(&g->graph_cache, g->model->device);
+    g->captured = g->options;
+    g->captured_rules = has_rules(g);
+}
+
 int generator_run(struct generator *generator, const struct token_list *prompts, int count, int64_t first_index,
                   const int32_t *eos, int eos_count, struct token_list *out, struct error *error)
 {
     int status = prompts_check(generator, prompts, count, error), live = 0, waiting = 0;
+    graphs_renew(generator);
     for (int i = 0; i < generator->slots; i++)
         generator->free_slot[i] = generator->slots - 1 - i;
     while (!status && (live || waiting < count)) {
         step_pack(generator, prompts, count, &waiting, &live);
-        status = batch_next_ids(generator, first_index, prompts, out, generator->ids, error);
+        status = batch_next_ids(generator, first_index, prompts, out, live, generator->ids, error);
         if (!status)
             status = live_update(generator, generator->ids, eos, eos_count, out, &live, error);
         int first = waiting;

@@ -1,11 +1,16 @@
 /* generate.h - continue prompts token by token, with cached keys and values; many prompts side by side.
  *
- * A step feeds one row per live sequence and, into the places of those that have ended, whole prompts that wait; nothing is
- * padded. The result of a prompt does not depend on its neighbours beyond the rounding of matrix products.
+ * A step feeds one row per live sequence and, into the places of those that have ended, whole prompts that wait. The result of
+ * a prompt does not depend on its neighbours beyond the rounding of matrix products; on the CPU, with a model that is packed,
+ * not at all.
+ * Where the device has graphs, a step without a new prompt has a power of two of rows, or all places, and is replayed as one
+ * launch: two copies in (with sampling three), one launch, one copy out. The rows beyond the live ones are sequences of one
+ * token in parts of the cache that are free. Elsewhere nothing is padded.
  * Cost of a step: the weights once, the cache of every live sequence once.
  */
 #ifndef FLAT_EVAL_GENERATE_H
 #define FLAT_EVAL_GENERATE_H
+#include "../device/graph_cache.h"
 #include "../io/tokenizer/tokenizer.h"
 #include "../model/model.h"
 #include "../util/options.h"
@@ -29,7 +34,13 @@ struct generator {
     int slots;              /* sequences side by side */
     int64_t max_positions;  /* prompt and continuation of one sequence */
     struct generate_options options;
-    struct batch batch;
+    struct batch batch;     /* with new prompts, or any where there are no graphs */
+    struct batch step;      /* without, rounded up; not created where there are no graphs */
+    struct batch *now;      /* which of them runs */
+    bool graphs;            /* set by generator_open; may be cleared before generator_run */
+    struct graph_cache graph_cache;
+    struct generate_options captured; /* what the graphs pick ids by */
+    bool captured_rules;
     void *cache;            /* [layers][slots * max_positions][2 * kv_heads * head_dim] */
     void *reinforced_cache; /* the same of model->reinforced; NULL without */
     int32_t *device_ids;    /* [slots] */

@@ -38,7 +38,7 @@ static void largest_batch(const struct batch_sequence *sequences, const struct p
         int to = from + batch_size < parts->count ? from + batch_size : parts->count;
         struct batch_size size = {0};
         for (int p = from; p < to; p++)
-            batch_group_size(sequences + first[p], first[p + 1] - first[p], true, &size);
+            batch_group_size(sequences + first[p], first[p + 1] - first[p], BATCH_TRUNK, &size);
         *rows = size.rows > *rows ? size.rows : *rows;
         *targets = size.targets > *targets ? size.targets : *targets;
         *count = first[to] - first[from] > *count ? first[to] - first[from] : *count;
@@ -147,9 +147,9 @@ int score_batch(struct model *model, struct batch *batch, const struct batch_seq
 {
     struct batch_size size = {0};
     for (int g = 0; g < groups; g++)
-        batch_group_size(sequences + group_first[g], group_first[g + 1] - group_first[g], true, &size);
+        batch_group_size(sequences + group_first[g], group_first[g + 1] - group_first[g], BATCH_TRUNK, &size);
     batch->padded = size.rows < ROWS_MIN || size.targets < ROWS_MIN;
-    int status = batch_pack(batch, model->device, sequences, group_first, groups, true, model->config.vocab_size, error);
+    int status = batch_pack(batch, model->device, sequences, group_first, groups, BATCH_TRUNK, model->config.vocab_size, error);
     if (!status)
         status = model_forward(model, batch, error);
     if (!status)

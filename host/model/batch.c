@@ -19,19 +19,55 @@ static int32_t shared_prefix(const struct batch_sequence *sequences, int count)
     return count > 1 ? prefix : 0;
 }
 
+/* Ids that a sequence begins with like the first `rows` of another, and that it feeds. */
+static int32_t common_ids(const struct batch_sequence *sequence, const int32_t *ids, int32_t rows)
+{
+    const int32_t limit = sequence->length - 1 < rows ? sequence->length - 1 : rows;
+    int32_t n = 0;
+    while (n < limit && sequence->ids[n] == ids[n])
+        n++;
+    return n;
+}
+
+/* What a group's first segment holds: rows that others may begin with. */
+struct trunk {
+    const int32_t *ids;
+    int32_t rows;
+};
+
+static struct trunk trunk_choose(const struct batch_sequence *sequences, int count, enum batch_sharing sharing)
+{
+    if (sharing != BATCH_TRUNK)
+        return (struct trunk){sequences[0].ids, sharing == BATCH_PREFIX ? shared_prefix(sequences, count) : 0};
+    struct trunk best = {sequences[0].ids, 0};
+    int64_t most = -1;
+    for (int t = 0; t < count; t++) {
+        const int32_t rows = sequences[t].length - 1;
+        int64_t common = 0;
+        for (int s = 0; s < count; s++)
+            common += common_ids(&sequences[s], sequences[t].ids, rows);
+        common -= rows; /* its own */
+        if (common > most) {
+            most = common;
+            best = (struct trunk){sequences[t].ids, rows};
+        }
+    }
+    return best;
+}
+
 /* Keys that the rows of a segment see: the whole prefix and their own part, causally. */
 static int64_t segment_visible_keys(int64_t count, int64_t prefix)
 {
     return count * prefix + count * (count + 1) / 2;
 }
 
-void batch_group_size(const struct batch_sequence *sequences, int count, bool shared, struct batch_size *size)
+void batch_group_size(const struct batch_sequence *sequences, int count, enum batch_sharing sharing, struct batch_size *size)
 {
-    int32_t prefix = shared ? shared_prefix(sequences, count) : 0;
-    size->rows += prefix;
-    size->visible_keys += segment_visible_keys(prefix, 0);
+    const struct trunk trunk = trunk_choose(sequences, count, sharing);
+    size->rows += trunk.rows;
+    size->visible_keys += segment_visible_keys(trunk.rows, 0);
     for (int s = 0; s < count; s++) {
-        int64_t own = sequences[s].length - 1 - prefix;
+        const int64_t prefix = common_ids(&sequences[s], trunk.ids, trunk.rows), own = sequences[s].length - 1 - prefix;
         size->rows += own;
         size->targets += sequences[s].length - sequences[s].answer_begin;
         size->visible_keys += segment_visible_keys(own, prefix);
@@ -128,14 +164,15 @@ static void segment_append(struct batch *batch, const int32_t *ids, int32_t from
     batch->visible_keys += segment_visible_keys(count, prefix_count);
 }
 
-static void group_append(struct batch *batch, const struct batch_sequence *sequences, int count, bool shared)
+static void group_append(struct batch *batch, const struct batch_sequence *sequences, int count, enum batch_sharing sharing)
 {
     struct batch_arrays *a = &batch->host;
-    int32_t prefix = shared ? shared_prefix(sequences, count) : 0, prefix_begin = batch->rows;
-    segment_append(batch, sequences[0].ids, 0, prefix, 0, 0);
+    const struct trunk trunk = trunk_choose(sequences, count, sharing);
+    const int32_t prefix_begin = batch->rows;
+    segment_append(batch, trunk.ids, 0, trunk.rows, 0, 0);
     for (int s = 0; s < count; s++) {
         const struct batch_sequence *sequence = &sequences[s];
-        int32_t branch_begin = batch->rows;
+        const int32_t branch_begin = batch->rows, prefix = common_ids(sequence, trunk.ids, trunk.rows);
         segment_append(batch, sequence->ids, prefix, sequence->length - 1, prefix ? prefix_begin : 0, prefix);
         for (int32_t t = sequence->answer_begin; t < sequence->length; t++) {
             a->target_row[batch->targets] = t - 1 < prefix ? prefix_begin + t - 1 : branch_begin + t - 1 - prefix;
@@ -144,10 +181,10 @@ static void group_append(struct batch *batch, const struct batch_sequence *seque
         a->role[batch->sequences] = sequence->role;
         a->reference[batch->sequences] = sequence->reference;
         a->sequence_begin[++batch->sequences] = batch->targets;
-        if (!shared)
+        if (sharing == BATCH_SEPARATE)
             a->group_begin[++batch->groups] = batch->segments;
     }
-    if (shared)
+    if (sharing != BATCH_SEPARATE)
         a->group_begin[++batch->groups] = batch->segments;
 }
 
@@ -252,14 +289,14 @@ static void pack_begin(struct batch *batch)
 }
 
 int batch_pack(struct batch *batch, struct device *device, const struct batch_sequence *sequences,
-               const int32_t *group_first, int groups, bool shared, int64_t vocab_size, struct error *error)
+               const int32_t *group_first, int groups, enum batch_sharing sharing, int64_t vocab_size, struct error *error)
 {
     int status = sequences_check(sequences, group_first[groups], vocab_size, error);
     if (status)
         return status;
     pack_begin(batch);
     for (int g = 0; g < groups; g++)
-        group_append(batch, sequences + group_first[g], group_first[g + 1] - group_first[g], shared);
+        group_append(batch, sequences + group_first[g], group_first[g + 1] - group_first[g], sharing);
     const int64_t rows = padded_size(batch->rows), targets = padded_size(batch->targets);
     return pack_finish(batch, device, rows < batch->max_rows ? rows : batch->max_rows,
                        targets < batch->max_targets ? targets : batch->max_targets, error);

@@ -2,8 +2,9 @@
  * share the prompt's rows.
  *
  * A group is the sequences of one prompt. Its shared prefix is their longest common prefix of ids, at most up to the
- * position that predicts the first answer token of any member. Rows: prefix, then the rest of each sequence in turn;
- * the last id of a sequence is only a target and never fed. The row at position t-1 predicts target ids[t]; target rows
+ * position that predicts the first answer token of any member. Rows: prefix, then the rest of each sequence in turn.
+ * Or, for scores: one sequence whole, that which has most in common with the others, and of each other what it does not begin
+ * with like that one, answers too. The last id of a sequence is only a target and never fed. The row at position t-1 predicts target ids[t]; target rows
  * (one per target) are listed sequence by sequence and may name a prefix row more than once.
  *
  * Padded, a batch has one of few shapes, so that what was captured for one can be replayed for others: rows and head
@@ -67,8 +68,12 @@ struct batch_size {
     int64_t visible_keys; /* sum over rows of the keys they see: attention's cost */
 };
 
-/* Adds what a group will take to *size, without packing it. shared false: as separate sequences. */
-void batch_group_size(const struct batch_sequence *sequences, int count, bool shared, struct batch_size *size);
+/* Which rows the sequences of a group have in common: none; their prefix; or all that each begins with like one of them. A
+ * row's results are the same bits on the CPU. */
+enum batch_sharing { BATCH_SEPARATE, BATCH_PREFIX, BATCH_TRUNK };
+
+/* Adds what a group will take to *size, without packing it. */
+void batch_group_size(const struct batch_sequence *sequences, int count, enum batch_sharing sharing, struct batch_size *size);
 
 /* The smallest padded size that n rows or target rows fit in: a multiple of a sixteenth of the power of two at or below n,
  * and of 16. Beyond 256 that adds a sixteenth at most, and 2 % on average. */
@@ -81,10 +86,10 @@ int batch_create(struct batch *batch, struct device *device, int64_t max_rows, i
                  struct error *error);
 void batch_free(struct batch *batch, struct device *device);
 
-/* Packs `groups` groups; group g is sequences group_first[g] .. group_first[g+1]-1. shared false packs each sequence
- * on its own (the plain form that the shared one is tested against). Ids must be below vocab_size. */
+/* Packs `groups` groups; group g is sequences group_first[g] .. group_first[g+1]-1. BATCH_SEPARATE packs each sequence
+ * on its own (the plain form that the shared ones are tested against). Ids must be below vocab_size. */
 int batch_pack(struct batch *batch, struct device *device, const struct batch_sequence *sequences,
-               const int32_t *group_first, int groups, bool shared, int64_t vocab_size, struct error *error);
+               const int32_t *group_first, int groups, enum batch_sharing sharing, int64_t vocab_size, struct error *error);
 /* Nothing but padding, as large as there is room for. */
 int batch_pack_padding(struct batch *batch, struct device *device, struct error *error);
 

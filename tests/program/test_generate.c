@@ -3,8 +3,11 @@
  */
 #include "../support/temporary.h"
 
+#include <dlfcn.h>
+
 #include "../../host/eval/generate.h"
 #include "../../kernels/sample.h"
+#include "../emulation/emulation_control.h"
 #include "../support/tiny_model.h"
 
 #define PROMPTS 5
@@ -131,6 +134,86 @@ static void test_cuda(void **state)
     }
 }
 
+/* Steps that are replayed give the ids of those that are not, greedy and drawn, over several runs of one generator; a replayed
+ * step is one launch, waits once and allocates nothing. */
+static void graphs_check(const char *engine, struct generate_options options)
+{
+    struct token_list prompt[PROMPTS], out[2][2][PROMPTS] = {{{{0}}}};
+    int32_t store[PROMPTS][16];
+    struct error error = {0};
+    tiny_config(temporary, "");
+    prompts_make(prompt, store);
+    for (int graphs = 0; graphs < 2; graphs++) {
+        struct made made;
+        open_generator(&made, engine, 3, &options);
+        assert_true(made.generator.graphs);
+        made.generator.graphs = graphs;
+        for (int run = 0; run < 2; run++) {
+            made.generator.options.seed = 4 + run; /* other draws: what was captured is not replayed */
+            assert_int_equal(generator_run(&made.generator, prompt, PROMPTS, 0, NULL, 0, out[graphs][run], &error), STATUS_OK);
+        }
+        assert_true(!graphs || made.generator.graph_cache.replays > 0);
+        void *symbol = dlsym(made.device.library, "emu_calls_read");
+        struct emu_calls (*calls_read)(void) = NULL, before = {0};
+        memcpy(&calls_read, &symbol, sizeof symbol);
+        if (calls_read)
+            before = calls_read();
+        struct token_list again = {0};
+        made.generator.options.max_new_tokens = 9;
+        assert_int_equal(generator_run(&made.generator, &prompt[1], 1, 1, NULL, 0, &again, &error), STATUS_OK);
+        if (calls_read) {
+            const struct emu_calls after = calls_read();
+            assert_int_equal(after.waits - before.waits, 9);
+            /* the prompt's step; one row: maybe run once and captured before */
+            assert_true(graphs ? after.graph_launches - before.graph_launches >= 7 : after.graph_launches == before.graph_launches);
+            assert_true(graphs || after.allocations == before.allocations);
+        }
+        free(again.id);
+        close_generator(&made);
+    }
+    for (int run = 0; run < 2; run++)
+        for (int i = 0; i < PROMPTS; i++) {
+            assert_int_equal(out[0][run][i].length, out[1][run][i].length);
+            assert_memory_equal(out[0][run][i].id, out[1][run][i].id, out[0][run][i].length * sizeof(int32_t));
+        }
+    for (int i = 0; i < 4 * PROMPTS; i++)
+        free(out[i / PROMPTS / 2][i / PROMPTS % 2][i % PROMPTS].id);
+}
+
+static void test_graphs(void **state)
+{
+    (void)state;
+    graphs_check("emu-f32", (struct generate_options){.max_new_tokens = 6});
+    graphs_check("emu-bf16", (struct generate_options){.max_new_tokens = 6});
+    graphs_check("emu-f32", (struct generate_options){.max_new_tokens = 6, .temperature = 1.5, .top_p = 0.9});
+}
+
+/* With packed weights the CPU's logits of a row have the same bits whatever its neighbours are: in float, too, texts do not
+ * depend on how many prompts are continued side by side. */
+static void test_packed(void **state)
+{
+    (void)state;
+    const struct generate_options options = {.max_new_tokens = 12, .temperature = 1.0, .top_p = 0.9};
+    struct token_list prompt[PROMPTS], out[3][PROMPTS] = {{{0}}};
+    int32_t store[PROMPTS][16];
+    struct error error = {0};
+    tiny_config(temporary, "\"tie_word_embeddings\": true,");
+    prompts_make(prompt, store);
+    for (int run = 0; run < 3; run++) {
+        struct made made;
+        open_generator(&made, "cpu", (int[]){PROMPTS, 2, 1}[run], &options);
+        assert_int_equal(model_pack(&made.model, &error), STATUS_OK);
+        assert_true(model_form(&made.model, 0, SLOT_UP_WEIGHT) != LINEAR_PLAIN);
+        assert_int_equal(generator_run(&made.generator, prompt, PROMPTS, 0, NULL, 0, out[run], &error), STATUS_OK);
+        close_generator(&made);
+    }
+    for (int run = 1; run < 3; run++)
+        for (int i = 0; i < PROMPTS; i++)
+            assert_memory_equal(out[0][i].id, out[run][i].id, 12 * sizeof(int32_t));
+    for (int i = 0; i < 3 * PROMPTS; i++)
+        free(out[i / PROMPTS][i % PROMPTS].id);
+}
+
 /* A prompt's sample depends on the seed and its number, not on its neighbours; another seed gives another text. */
 static void test_batches_and_seeds(void **state)
 {
@@ -204,6 +287,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cache_equals_plain),
         cmocka_unit_test(test_cuda),
+        cmocka_unit_test(test_graphs),
+        cmocka_unit_test(test_packed),
         cmocka_unit_test(test_batches_and_seeds),
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_position_limit),

@@ -160,10 +160,10 @@ void tiny_close(struct tiny *tiny)
     device_close(&tiny->device);
 }
 
-void tiny_pack(struct tiny *tiny, bool shared)
+void tiny_pack(struct tiny *tiny, enum batch_sharing sharing)
 {
     struct error error = {0};
-    OK(batch_pack(&tiny->batch, &tiny->device, tiny->sequence, tiny->group_first, tiny->groups, shared,
+    OK(batch_pack(&tiny->batch, &tiny->device, tiny->sequence, tiny->group_first, tiny->groups, sharing,
                   tiny->model.config.vocab_size, &error));
 }
 

@@ -35,7 +35,7 @@ struct tiny_options {
 void tiny_remake(struct tiny *tiny, const struct tiny_options *options);
 void tiny_close(struct tiny *tiny);
 /* Packs the groups, shared or not. */
-void tiny_pack(struct tiny *tiny, bool shared);
+void tiny_pack(struct tiny *tiny, enum batch_sharing sharing);
 /* Forward, FLAT loss (divergence, pair averages) and, when training, backward into zeroed gradients. The loss; what it is
  * made of stays in tiny->totals. */
 double tiny_step(struct tiny *tiny, int divergence);

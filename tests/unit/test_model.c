@@ -74,16 +74,56 @@ static void test_packing(void **state)
     tiny_close(&tiny);
 }
 
-static void check_shared(const char *engine, double logprob_bound, double gradient_bound)
+/* The same as one trunk: the first of "7 8 2", "7 8 9 2" and "7 2" that has most in common with the others, which then have what
+ * they do not begin with like it. */
+static void test_packing_trunk(void **state)
+{
+    (void)state;
+    struct tiny tiny;
+    struct error error = {0};
+    tiny_config(temporary, "\"tie_word_embeddings\": true,");
+    tiny_open(&tiny, temporary, "cpu", 1, false, 1);
+    const int32_t a[] = {5, 6, 7, 2}, b[] = {5, 6, 7, 8, 9, 2}, c[] = {5, 6, 7, 8, 2}, d[] = {9, 9, 2};
+    const struct batch_sequence sequence[] = {{a, 4, 2}, {b, 6, 2}, {c, 5, 2}, {d, 3, 1}};
+    const int32_t first[] = {0, 3, 4};
+    struct batch_size size = {0};
+    batch_group_size(sequence, 3, BATCH_TRUNK, &size);
+    assert_int_equal(batch_pack(&tiny.batch, &tiny.device, sequence, first, 2, BATCH_TRUNK, 61, &error), STATUS_OK);
+    const struct batch *batch = &tiny.batch;
+    const int32_t ids[] = {5, 6, 7, 8, 9, 9, 9}, target[] = {7, 2, 7, 8, 9, 2, 7, 8, 2, 9, 2};
+    const int32_t target_row[] = {1, 2, 1, 2, 3, 4, 1, 2, 3, 5, 6}, begin[] = {0, 2, 6, 9, 11};
+    assert_int_equal(batch->rows, 7);
+    assert_int_equal(size.rows, 5);
+    assert_int_equal(batch->targets, 11);
+    assert_int_equal(batch->segments, 2);
+    assert_memory_equal(batch->host.ids, ids, sizeof ids);
+    assert_memory_equal(batch->host.target_row, target_row, sizeof target_row);
+    assert_memory_equal(batch->host.target, target, sizeof target);
+    assert_memory_equal(batch->host.sequence_begin, begin, sizeof begin);
+
+    const int32_t e[] = {5, 6, 1, 8, 2}; /* a branch behind the prompt: rows of its own */
+    const struct batch_sequence two[] = {{b, 6, 2}, {e, 5, 2}};
+    const int32_t pair[] = {0, 2};
+    assert_int_equal(batch_pack(&tiny.batch, &tiny.device, two, pair, 1, BATCH_TRUNK, 61, &error), STATUS_OK);
+    const struct attention_segment segment[] = {{0, 5, 0, 0, 0, 0}, {5, 2, 5, 0, 0, 2}};
+    const int32_t rows[] = {1, 2, 3, 4, 1, 5, 6}, positions[] = {0, 1, 2, 3, 4, 2, 3};
+    assert_memory_equal(batch->host.segment, segment, sizeof segment);
+    assert_memory_equal(batch->host.target_row, rows, sizeof rows);
+    assert_memory_equal(batch->host.positions, positions, sizeof positions);
+    tiny_close(&tiny);
+}
+
+static void check_shared(const char *engine, enum batch_sharing sharing, double logprob_bound, double gradient_bound)
 {
     struct tiny tiny;
     tiny_config(temporary, "\"attention_bias\": true, \"mlp_bias\": true,");
     tiny_open(&tiny, temporary, engine, 2, true, 8);
+    tiny_pack(&tiny, sharing);
     double loss_shared = tiny_step(&tiny, DIVERGENCE_kl);
     int32_t rows_shared = tiny.batch.rows;
     double *logprob_shared = tiny_read(&tiny, tiny.model.head.logprob, tiny.batch.targets);
     double *gradient_shared = tiny_read(&tiny, tiny.model.grad, tiny.model.elements);
-    tiny_pack(&tiny, false);
+    tiny_pack(&tiny, BATCH_SEPARATE);
     double loss = tiny_step(&tiny, DIVERGENCE_kl);
     double *logprob = tiny_read(&tiny, tiny.model.head.logprob, tiny.batch.targets);
     double *gradient = tiny_read(&tiny, tiny.model.grad, tiny.model.elements);
@@ -105,8 +145,10 @@ static void check_shared(const char *engine, double logprob_bound, double gradie
 static void test_shared_prefix(void **state)
 {
     (void)state;
-    check_shared("cpu", 1e-5, 1e-5);
-    check_shared("cpu64", 1e-12, 1e-12);
+    for (enum batch_sharing sharing = BATCH_PREFIX; sharing <= BATCH_TRUNK; sharing++) {
+        check_shared("cpu", sharing, 1e-5, 1e-5);
+        check_shared("cpu64", sharing, 1e-12, 1e-12);
+    }
 }
 
 static double loss_at(struct tiny *tiny, void *address, double value, int divergence)
@@ -244,6 +286,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_packing),
+        cmocka_unit_test(test_packing_trunk),
         cmocka_unit_test(test_shared_prefix),
         cmocka_unit_test(test_gradient_by_differences),
         cmocka_unit_test(test_float_against_double),

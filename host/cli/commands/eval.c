@@ -194,7 +194,7 @@ static int look_run(struct looking *look, cJSON **summary, struct error *error)
         status = comm_agree(look->comm, eval_model_checksum(&look->model, &options->model, &look->evaluation.model_checksum,
                                                             error), error);
     if (!status)
-        status = eval_log_open(&look->log, options->model.model_name_or_path, error);
+        status = comm_agree(look->comm, eval_log_open(&look->log, options->model.model_name_or_path, error), error);
     if (!status)
         status = suite_measure(look->suite, &look->suite_run, &look->evaluation, &look->log, error);
     if (status || comm_rank(look->comm))

@@ -1,5 +1,4 @@
 /* tokenize.c - `flat tokenize`: text lines on stdin to JSON lists of ids on stdout; --decode the other way. */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +8,7 @@
 #include "../../io/tokenizer/tokenizer.h"
 #include "../../model/model_options.h"
 #include "../../util/file.h"
+#include "../../util/memory.h"
 #include "../command.h"
 
 struct tokenize_options {
@@ -78,36 +78,73 @@ static int line_decode(const struct tokenizer *tokenizer, const char *text, size
     return status;
 }
 
+enum { LINE_BYTES_MAX = 64 << 20, PIECE_BYTES = 1 << 16 };
+
+/* The standard input by lines. */
+struct line_reader {
+    char *data;
+    size_t capacity, begin, end; /* what was read and not taken yet */
+    bool ended;
+};
+
+/* The next line, zero-terminated and without its end; false, or a status, at the end of the input. A last line need not have an end of its own. */
+static bool line_next(struct line_reader *in, int number, char **line, size_t *length, int *status, struct error *error)
+{
+    size_t looked = in->begin;
+    char *end = NULL;
+    *status = STATUS_OK;
+    while (!(end = looked < in->end ? memchr(in->data + looked, '\n', in->end - looked) : NULL) && !in->ended) {
+        looked = in->end;
+        if (looked - in->begin > LINE_BYTES_MAX) {
+            *status = error_set(error, STATUS_INPUT, "stdin:%d: a line of more than %d MB; break it into several", number,
+                                LINE_BYTES_MAX >> 20);
+            return false;
+        }
+        if (in->begin) {
+            memmove(in->data, in->data + in->begin, in->end - in->begin);
+            looked -= in->begin, in->end -= in->begin, in->begin = 0;
+        }
+        size_t got = 0;
+        *status = memory_grow(&in->data, &in->capacity, in->end + PIECE_BYTES + 1, 1, error);
+        if (!*status)
+            *status = file_read_some(STDIN_FILENO, "stdin", in->data + in->end, PIECE_BYTES, &got, error);
+        if (*status)
+            return false;
+        in->end += got;
+        in->ended = !got;
+    }
+    if (!end && in->begin == in->end)
+        return false;
+    *line = in->data + in->begin;
+    *length = (size_t)((end ? end : in->data + in->end) - *line);
+    in->begin += *length + (end != NULL);
+    (*line)[*length] = 0;
+    return true;
+}
+
 static int tokenize_run(struct invocation *run, struct error *error)
 {
     const struct tokenize_options *options = run->options;
     struct tokenizer *tokenizer = NULL;
-    char *line = NULL, name[64];
-    size_t capacity = 0;
+    struct line_reader in = {0};
+    char *line, name[64];
+    size_t length;
     int status = file_check_ends(STDIN_FILENO, "stdin", error);
     if (!status)
         status = tokenizer_load(&tokenizer, options->model.model_name_or_path, error);
     if (!status)
         log_warnings(&run->log, tokenizer_warnings(tokenizer));
-    for (int number = 1; !status && !ferror(stdout); number++) {
-        ssize_t length = getline(&line, &capacity, stdin);
-        if (length < 0) {
-            if (ferror(stdin))
-                status = error_set(error, STATUS_INPUT, "stdin: cannot be read: %s", strerror(errno));
-            break;
-        }
-        if (length && line[length - 1] == '\n')
-            length--;
+    for (int number = 1; !status && !ferror(stdout) && line_next(&in, number, &line, &length, &status, error); number++) {
         snprintf(name, sizeof name, "stdin:%d", number);
         if (options->decode) {
-            status = line_decode(tokenizer, line, (size_t)length, name, options->no_special, error);
+            status = line_decode(tokenizer, line, length, name, options->no_special, error);
         } else {
-            status = line_encode(tokenizer, line, (size_t)length, !options->no_special, error);
+            status = line_encode(tokenizer, line, length, !options->no_special, error);
             if (status)
                 error_prefix(error, "%s", name);
         }
     }
-    free(line);
+    free(in.data);
     tokenizer_free(tokenizer);
     return status ? status : stdout_finish(error);
 }
