@@ -14,8 +14,9 @@
 static const struct option option_rows[] = {
     {.name = "batch_size", OPTION_FIELD(struct evaluate_options, batch_size), .initial = "32", .min = 1, .max = 65536,
      .help = "prompts that are continued side by side"},
-    {.name = "batch_tokens", OPTION_FIELD(struct evaluate_options, batch_tokens), .initial = "2048", .min = 1,
-     .max = OPTION_COUNT_MAX, .help = "tokens of a batch of answers that is scored; memory grows with it"},
+    {.name = "batch_tokens", OPTION_FIELD(struct evaluate_options, batch_tokens), .initial = "0", .max = OPTION_COUNT_MAX,
+     .help = "tokens of a batch of answers that is scored; memory grows with it; 0 is 512 on the CPU, whose caches then hold "
+             "more of it, and 2048 elsewhere"},
 };
 const struct option_group evaluate_option_group = {OPTION_GROUP("Evaluation", option_rows, struct evaluate_options)};
 
@@ -23,6 +24,7 @@ enum { CHUNK_ROUNDS = 8 };
 
 struct work {
     struct evaluation *e;
+    int64_t batch_tokens;
     int *scored, scored_count;       /* questions with answers, longest first */
     int *continued, continued_count; /* questions to continue: by limit, then longest first */
     struct eval_chunk *chunk;
@@ -110,7 +112,7 @@ static void scored_cut(struct work *w)
         struct batch_size with = size;
         sequences_of(list, q, w->sequence);
         batch_group_size(w->sequence, q->answers, BATCH_TRUNK, &with);
-        if (!chunk || with.rows > w->e->options->batch_tokens) {
+        if (!chunk || with.rows > w->batch_tokens) {
             chunk = chunk_next(w, false, i);
             with = (struct batch_size){0};
             sequences = 0;
@@ -185,7 +187,7 @@ static int model_prepare(struct work *w, struct error *error)
     for (int i = 0; i < w->e->questions->answers; i++)
         w->model->head_statistics |= w->e->questions->answer[i].keep_tokens || w->e->questions->answer[i].keep_entropy;
     if (slots) {
-        const int64_t rows = w->longest > w->e->options->batch_tokens ? w->longest : w->e->options->batch_tokens;
+        const int64_t rows = w->longest > w->batch_tokens ? w->longest : w->batch_tokens;
         status = generator_open(&w->generator, w->model, w->e->device, slots, rows < w->longest * slots ? rows : w->longest * slots,
                                 w->positions, &w->limits, sampling, error);
         w->generator.rules = &m->rules;
@@ -306,7 +308,7 @@ static int work_checksum(const struct work *w, uint64_t *sum, struct error *erro
     if (status)
         return status;
     snprintf(text, sizeof text, "%016llx %016llx %lld %lld %s %d", (unsigned long long)e->model_checksum,
-             (unsigned long long)*sum, (long long)e->options->batch_size, (long long)e->options->batch_tokens,
+             (unsigned long long)*sum, (long long)e->options->batch_size, (long long)w->batch_tokens,
              e->device->engine->name, (int)e->model->model.dtype);
     if (e->sampling) {
         const size_t used = strlen(text);
@@ -418,7 +420,8 @@ static int work_run(struct work *w, struct error *error)
 
 int evaluate(struct evaluation *evaluation, struct error *error)
 {
-    struct work w = {.e = evaluation};
+    const int64_t given = evaluation->options->batch_tokens;
+    struct work w = {.e = evaluation, .batch_tokens = given ? given : evaluation->device->engine->graphs ? 2048 : 512};
     int status = work_run(&w, error);
     generator_close(&w.generator);
     if (w.model)
