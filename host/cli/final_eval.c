@@ -30,7 +30,7 @@ static int model_look(const struct train_options *train, const struct final_eval
                                        .world_facts_data = "", .holdout_data = "", .data_dir = "",
                                        .eval_data = eval_data, .eval_rows = options->rows,
                                        .eval_max_length = train->examples.max_length, .max_new_tokens = FINAL_NEW_TOKENS};
-    const struct evaluate_options sizes = {.batch_size = 32, .batch_tokens = 2048};
+    const struct evaluate_options sizes = {.batch_size = 32};
     struct evaluation evaluation = {.options = &sizes, .device = device, .log = log, .label = label};
     struct eval_model model;
     struct suite_run run;
