@@ -468,6 +468,8 @@ static void test_names(void **state)
         {".out.new-12-0123456789abcdef", true, FOLDER_TEMPORARY},
         {".run-12-0123456789abcdef", true, FOLDER_TEMPORARY}, {".lock", false, FOLDER_TEMPORARY},
         {"README.md", false, FOLDER_FOREIGN},              {"notes.tmp-work.txt", false, FOLDER_FOREIGN},
+        {"evals", true, FOLDER_RUN},                       {"evals", false, FOLDER_FOREIGN},
+        {"attacks", true, FOLDER_RUN},                     {"report.html", false, FOLDER_RUN},
         {"config", true, FOLDER_FOREIGN},                  {".gitignore", false, FOLDER_FOREIGN},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)

@@ -63,6 +63,7 @@ enum folder_item folder_item(const char *name, bool is_directory)
     static const char *const run[] = {"metrics.jsonl", "run.json", "trainer_state.json", "trainer_log.jsonl",
                                       "all_results.json", "train_results.json", "eval_results.json", "curves.svg", "report.html",
                                       NULL};
+    static const char *const run_folder[] = {"trainer", "evals", "attacks", NULL};
     static const char *const model[] = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
                                         "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt",
                                         "merges.txt", "chat_template.json", "preprocessor_config.json",
@@ -71,9 +72,9 @@ enum folder_item folder_item(const char *name, bool is_directory)
     if (!strcmp(name, ".lock") || is_temporary(name) || (is_directory && !strncmp(name, FOLDER_RUN_PREFIX, strlen(FOLDER_RUN_PREFIX))))
         return FOLDER_TEMPORARY;
     if (is_directory)
-        return folder_checkpoint(name) >= 0 || !strcmp(name, "trainer") || !strcmp(name, "evals") ? FOLDER_RUN
-               : !strcmp(name, "additional_chat_templates")             ? FOLDER_MODEL
-                                                                        : FOLDER_FOREIGN;
+        return folder_checkpoint(name) >= 0 || is_one_of(name, run_folder) ? FOLDER_RUN
+               : !strcmp(name, "additional_chat_templates") ? FOLDER_MODEL
+                                                            : FOLDER_FOREIGN;
     if (!strcmp(name, "adapter_config.json"))
         return FOLDER_ADAPTER;
     if (is_one_of(name, run) || begins_with(name, optimizer) || !strncmp(name, "events.out.tfevents", 19))
