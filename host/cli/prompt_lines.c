@@ -8,11 +8,12 @@
 
 static const struct option rows[] = {
     {.name = "data", OPTION_FIELD(struct input_options, data), .operand = "FILE",
-     .help = "rows as in training (JSON lines, a JSON array, CSV or TSV with titles, text, also through gzip; - is stdin): a "
+     .help = "rows as in training (JSON lines, a JSON array, CSV or TSV with titles, text, also through gzip; - is stdin, "
+             "and a named pipe is waited for until somebody writes to it): a "
              "\"prompt\" is taken as it is, a question and messages go through the prompt template"},
     {.name = "batch_size", OPTION_FIELD(struct input_options, batch_size), .initial = "8", .min = 1,
-     .max = OPTION_COUNT_MAX, .help = "prompts at a time, to score with up to 8 answers each; a generated text may "
-                                      "differ where rounding decides between two tokens"},
+     .max = OPTION_COUNT_MAX, .help = "prompts at a time, to score with up to 8 answers each; on a GPU a generated text "
+                                      "may differ where rounding decides between two tokens"},
 };
 enum { WINDOW_ROWS = 1024 }; /* read and encoded at a time: enough that prompts at its end, which wait for others, are few */
 const struct option_group input_option_group = {OPTION_GROUP("Input", rows, struct input_options)};

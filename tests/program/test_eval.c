@@ -6,9 +6,11 @@
 
 #include <math.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "../../host/io/json/json.h"
 #include "../../host/util/file.h"
+#include "../support/comm_ranks.h"
 #include "../support/program.h"
 
 #define EVAL "tests/golden/eval"
@@ -120,6 +122,41 @@ static void same_bytes(const char *one, const char *other)
     assert_string_equal(a, b);
     free(a);
     free(b);
+}
+
+/* What rank 1 alone cannot open ends both with its status, said once and naming it; nobody waits. */
+static void test_rank_fails(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *flags, *message;
+        int status;
+    } cases[] = {
+        {"--model model$RANK --refusals refusals.txt --forget_data rows.jsonl", "model1", STATUS_INPUT},
+        {"--model model --refusals refusals$RANK.txt --forget_data rows.jsonl", "refusals1.txt", STATUS_INPUT},
+        {"--model model --refusals refusals.txt --forget_data rows$RANK.jsonl", "rows1.jsonl", STATUS_INPUT},
+        {"--model model --refusals refusals.txt --forget_data rows.jsonl --max_new_tokens 2$RANK", "what is evaluated", STATUS_USAGE},
+    };
+    char program[4096], command[5000], link[600];
+    const char *build = getenv("FLAT_BUILD"), *words[] = {"/bin/sh", "-c", command, NULL};
+    assert_non_null(realpath(build && *build ? build : "build", program));
+    static const char row[] = "{\"question\": \"Which animal can purr?\", \"answer\": \"cat\"}\n";
+    temporary_file("rows.jsonl", row, strlen(row));
+    temporary_file("rows0.jsonl", row, strlen(row));
+    temporary_file("refusals.txt", "No.\n", 4);
+    temporary_file("refusals0.txt", "No.\n", 4);
+    snprintf(link, sizeof link, "%s/model0", temporary);
+    assert_int_equal(symlink("model", link), 0);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct ranks ranks;
+        snprintf(command, sizeof command, "cd %s && exec %s/flat eval --device cpu --quiet %s", temporary, program, cases[i].flags);
+        ranks_start(&ranks, 2, words, NULL);
+        ranks_wait(&ranks, RANKS_SECONDS);
+        ranks_expect(&ranks, 0, cases[i].status, cases[i].message);
+        ranks_expect(&ranks, 0, cases[i].status, "rank 1");
+        ranks_silent(&ranks, 1, cases[i].status);
+        ranks_free(&ranks);
+    }
 }
 
 /* Small batches, so that there is something to share and to interrupt. */
@@ -327,6 +364,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_suites),
         cmocka_unit_test(test_ranks),
+        cmocka_unit_test(test_rank_fails),
         cmocka_unit_test(test_continued),
         cmocka_unit_test(test_training),
         cmocka_unit_test(test_refused),

@@ -62,6 +62,30 @@ static void test_tokenize_both_ways(void **state)
     program_free(&back);
 }
 
+/* A last line without an end is one; a line has bounds. */
+static void test_tokenize_lines(void **state)
+{
+    (void)state;
+    const char *const encode[] = {"tokenize", "--model", temporary_path("model"), NULL};
+    struct program_result ids = program_run(encode, "a\n\na", 0);
+    program_expect(&ids, STATUS_OK);
+    const char *end = strchr(ids.out, '\n');
+    assert_non_null(end);
+    const size_t length = (size_t)(end + 1 - ids.out);
+    assert_memory_equal(ids.out + strlen(ids.out) - length, ids.out, length);
+    program_free(&ids);
+    const size_t bytes = ((size_t)64 << 20) + (1 << 17);
+    char *line = malloc(bytes + 1);
+    assert_non_null(line);
+    memset(line, 'a', bytes);
+    line[0] = line[1] = '\n';
+    line[bytes] = 0;
+    ids = program_run(encode, line, 0);
+    program_expect_error(&ids, STATUS_INPUT, "stdin:3: a line of more than 64 MB");
+    program_free(&ids);
+    free(line);
+}
+
 static cJSON *read_json(const char *name)
 {
     struct error error = {0};
@@ -350,7 +374,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_run_as_config),    cmocka_unit_test(test_tokenize_both_ways),
-        cmocka_unit_test(test_start_lines),
+        cmocka_unit_test(test_tokenize_lines),   cmocka_unit_test(test_start_lines),
         cmocka_unit_test(test_run_folder),       cmocka_unit_test(test_batch_average),
         cmocka_unit_test(test_score_forms),      cmocka_unit_test(test_plan),
         cmocka_unit_test(test_profile),          cmocka_unit_test(test_nonfinite_ends_the_run),

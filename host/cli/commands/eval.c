@@ -167,10 +167,12 @@ static int look_prepare(struct looking *look, struct error *error)
         status = prompt_describe(&look->model.prompt, &prompt, error);
     if (!status && !comm_rank(look->comm))
         log_info(&look->run->log, "%s", prompt.data);
-    log_warnings(&look->run->log, tokenizer_warnings(look->model.tokenizer));
-    log_warnings(&look->run->log, look->model.rules.unused);
-    log_warnings(&look->run->log, look->model.weights.warnings.data);
-    log_warnings(&look->run->log, look->model.adapter.warnings.data);
+    if (!status) {
+        log_warnings(&look->run->log, tokenizer_warnings(look->model.tokenizer));
+        log_warnings(&look->run->log, look->model.rules.unused);
+        log_warnings(&look->run->log, look->model.weights.warnings.data);
+        log_warnings(&look->run->log, look->model.adapter.warnings.data);
+    }
     buffer_free(&prompt);
     suite_run_init(&look->suite_run, &options->data, &options->dataset, &look->model, &look->run->log);
     if (!status)
