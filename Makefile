@@ -191,6 +191,8 @@ need_cpu64 := $(BUILD)/libflat_cpu64.so
 need_emu := $(BUILD)/libflat_emu.so
 need_fault := $(BUILD)/libfault.so
 need_selftest := emu-selftest
+# What tools/gpu rehearse runs.
+need_rehearsal := $(ENGINES) $(BUILD)/tests/test_engine $(BUILD)/tests/test_cast $(BUILD)/tests/test_row_scale
 need_nvcc := $(if $(NVCC),$(BUILD)/ptxas.txt $(patsubst kernels/%.cu,$(BUILD)/ptx/%.ptx,$(CUDA_SOURCES)))
 # Preloaded into the program by tests: see tests/support/fault/fault.h.
 $(BUILD)/libfault.so: tests/support/fault/fault.c tests/support/fault/fault.h

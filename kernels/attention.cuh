@@ -182,7 +182,7 @@ template <typename T, int DIM> constexpr int row_pitch = DIM + 16 / (int)sizeof(
 /* Starts to copy ROWS rows of head_dim columns to shared memory; row(i) is the row in global memory that comes i-th,
  * or negative for zeros. Columns head_dim .. DIM - 1 are zeros. All threads of the block call it. */
 template <int ROWS, int DIM, typename T, typename F>
-DEVICE void rows_load(T *to, const T *from, int64_t stride, int head_dim, bool aligned, F row)
+DEVICE void rows_load_lane(T *to, const T *from, int64_t stride, int head_dim, bool aligned, F row)
 {
     constexpr int width = vector16<T>::count, vectors = DIM / width, rows_at_once = ATTENTION_THREADS / vectors;
     const int column = (int)threadIdx.x % vectors * width, first = (int)threadIdx.x / vectors;
@@ -205,6 +205,14 @@ DEVICE void rows_load(T *to, const T *from, int64_t stride, int head_dim, bool a
         const bool valid = source_row >= 0 && column < head_dim;
         async_copy_16(to + i * row_pitch<T, DIM> + column, from + (valid ? source_row * stride + column : 0), valid);
     }
+}
+
+/* Lanes take part in a different number of copies, and what follows (ldmatrix, mma) is for whole warps. */
+template <int ROWS, int DIM, typename T, typename F>
+DEVICE void rows_load(T *to, const T *from, int64_t stride, int head_dim, bool aligned, F row)
+{
+    rows_load_lane<ROWS, DIM>(to, from, stride, head_dim, aligned, row);
+    __syncwarp();
 }
 
 /* ---- readers of a tile of keys (backward) ----------------------------------------------------------------------- */

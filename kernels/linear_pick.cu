@@ -170,6 +170,16 @@ static cublasStatus_t alignment_set(struct linear_plans *plans, uint32_t alignme
     return status;
 }
 
+/* Moves the proposals that the library itself marks as usable to the front; how many they are. */
+static int proposals_usable(cublasLtMatmulHeuristicResult_t *proposal, int proposals)
+{
+    int usable = 0;
+    for (int i = 0; i < proposals; i++)
+        if (proposal[i].state == CUBLAS_STATUS_SUCCESS)
+            proposal[usable++] = proposal[i];
+    return usable;
+}
+
 int linear_pick_choose(struct engine_context *context, const char *op, struct linear_plan *plan,
                        const struct linear_product *product)
 {
@@ -190,7 +200,8 @@ int linear_pick_choose(struct engine_context *context, const char *op, struct li
         return linear_status(context, op, status);
     status = cublasLtMatmulAlgoGetHeuristic(plans->handle, &plan->operation, &plan->a, &plan->b, &plan->d, &plan->d,
                                             plans->preference, timed ? PROPOSALS : 1, proposal, &proposals);
-    plan->possible = status == CUBLAS_STATUS_SUCCESS && proposals > 0;
+    proposals = status == CUBLAS_STATUS_SUCCESS ? proposals_usable(proposal, proposals) : 0;
+    plan->possible = proposals > 0;
     if (!plan->possible)
         return status == CUBLAS_STATUS_NOT_SUPPORTED ? OP_OK : linear_status(context, op, status);
     const int best = timed && proposals > 1 ? fastest(context, plan, product, proposal, proposals) : 0;

@@ -14,6 +14,7 @@ linear_forward, logprob_forward with gradient, linear_backward_input, row_scale 
 """
 import argparse
 import json
+import os
 import statistics
 import sys
 import time
@@ -74,10 +75,10 @@ def attention_of(case, dtype, device):
     return lambda: [randn((batch, heads, rows, dim), dtype, device) for _ in range(3)]
 
 
-def references_of(case, dtype, device):
+def references_of(case, dtype, device, may_compile=True):
     """(program, arrays, call, expected) of a case; expected() is what call must give, or expected is None."""
     op, rows, cols, depth = case["op"], case["rows"], case["cols"], case["depth"]
-    can_compile = hasattr(torch, "compile") and device == "cuda"
+    can_compile = may_compile and hasattr(torch, "compile") and device == "cuda"
     out = []
 
     def add(name, arrays, call, reference=None, compile_too=False):
@@ -213,11 +214,29 @@ def measure(arrays, call, samples, budget, device):
             "samples": len(seconds)}
 
 
+def context_of(args):
+    context = {"torch": torch.__version__, "device": torch.cuda.get_device_name() if args.device == "cuda" else "cpu",
+               "threads": torch.get_num_threads(), "command": " ".join(sys.argv)}
+    for module in ("liger_kernel", "flash_attn", "quack", "cut_cross_entropy", "triton"):
+        found = optional(module)
+        context[module] = getattr(found, "__version__", "present") if found else None
+    return context
+
+
+def write(path, context, cases):
+    """After every case: a run that is cut short leaves what it has measured."""
+    with open(path + ".part", "w") as file:
+        json.dump({"context": context, "cases": cases}, file, indent=1)
+        file.write("\n")
+    os.rename(path + ".part", path)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--cases", required=True, help="what flat bench kernels --json wrote")
     parser.add_argument("--json", required=True)
-    parser.add_argument("--filter", default="")
+    parser.add_argument("--filter", default="", help="parts of names, with commas between; all where there are none")
+    parser.add_argument("--no_compile", action="store_true", help="without torch.compile, which takes seconds per case")
     parser.add_argument("--samples", type=int, default=50)
     parser.add_argument("--time_budget", type=float, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -225,7 +244,7 @@ def main():
     args = parser.parse_args()
     with open(args.cases) as file:
         cases = json.load(file)["cases"]
-    out = []
+    out, context = [], context_of(args)
 
     def add(name, program, arrays, call, reference):
         try:
@@ -242,24 +261,18 @@ def main():
             print("%-66s %-18s not measured: %s" % (name, program, str(error).splitlines()[:1]), file=sys.stderr)
         if args.device == "cuda":
             torch.cuda.empty_cache()
+        write(args.json, context, out)
 
     for case in cases:
-        if args.filter in case["name"]:
-            for program, arrays, call, reference in references_of(case, getattr(torch, case["dtype"]), args.device):
+        if any(part in case["name"] for part in args.filter.split(",")):
+            for program, arrays, call, reference in references_of(case, getattr(torch, case["dtype"]), args.device, not args.no_compile):
                 add(case["name"], program, arrays, call, reference)
     if args.head:
         shapes = [(512, 2048, 128256), (2560, 2048, 51200), (2560, 4096, 32000), (8192, 4096, 128256)]
         dtype = torch.bfloat16 if args.device == "cuda" else torch.float32
         for name, program, arrays, call in head_cases(shapes if args.device == "cuda" else [(256, 576, 49152)], dtype, args.device):
             add(name, program, arrays, call, None)
-    context = {"torch": torch.__version__, "device": torch.cuda.get_device_name() if args.device == "cuda" else "cpu",
-               "threads": torch.get_num_threads(), "command": " ".join(sys.argv)}
-    for module in ("liger_kernel", "flash_attn", "quack", "cut_cross_entropy", "triton"):
-        found = optional(module)
-        context[module] = getattr(found, "__version__", "present") if found else None
-    with open(args.json, "w") as file:
-        json.dump({"context": context, "cases": out}, file, indent=1)
-        file.write("\n")
+    write(args.json, context, out)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,13 @@
 
     python benches/pytorch/steps.py --model DIR --way packed --pairs 32 --samples 10
 
---model is a folder with weights. The way is one of models.py's, with suffixes: +compile (torch.compile), +liger
+--model is a folder with weights, or with a config.json alone: random weights then, made on the device. The way is one of models.py's, with suffixes: +compile (torch.compile), +liger
 (Liger-Kernel's norms, rope and SwiGLU). A step is zero_grad, forward, loss, backward, clipping and AdamW over batches that
 already lie on the device: of ours packing is part of the step, of theirs it is not. --check prints the loss alone.
 """
 import argparse
 import json
+import os
 import statistics
 import sys
 import time
@@ -33,7 +34,8 @@ def available(way, device):
 
 
 def prepared(folder, way, dtype, device):
-    model = models.load_model(folder, dtype, device)
+    has_weights = any(name.endswith((".safetensors", ".bin")) for name in os.listdir(folder))
+    model = (models.load_model if has_weights else models.make_model)(folder, dtype, device)
     if "+liger" in way:
         from liger_kernel.transformers import monkey_patch
         monkey_patch._apply_liger_kernel_to_instance(model=model)

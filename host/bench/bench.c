@@ -21,7 +21,8 @@ static const struct option bench_rows[] = {
 };
 static const struct option case_rows[] = {
     {.name = "list", OPTION_FIELD(struct bench_options, list), .help = "print the names of what would be measured"},
-    {.name = "filter", OPTION_FIELD(struct bench_options, filter), .help = "measure only what has this in its name"},
+    {.name = "filter", OPTION_FIELD(struct bench_options, filter),
+     .help = "measure only what has this in its name; several with commas"},
     {.name = "quick", OPTION_FIELD(struct bench_options, quick),
      .help = "the fewest rows of every shape; half a second per case unless --time_budget says otherwise"},
     {.name = "time_budget", OPTION_FIELD(struct bench_options, time_budget), .initial = "0", .max = HUGE_VAL,
@@ -31,6 +32,7 @@ static const struct option json_rows[] = {
     {.name = "json", OPTION_FIELD(struct bench_options, json), .operand = "FILE", .help = "also write the figures there"},
 };
 static const struct option kernels_rows[] = {
+    {.name = "float32", OPTION_FIELD(struct bench_options, float32), .help = "of a GPU's kernels also those in float32"},
     {.name = "csv", OPTION_FIELD(struct bench_options, csv), .operand = "FILE",
      .help = "also write the figures there, one line per case"},
     {.name = "baseline", OPTION_FIELD(struct bench_options, baseline), .operand = "FILE",
@@ -90,7 +92,8 @@ static int case_run(struct bench *bench, struct bench_case *c, struct error *err
     bench->record[bench->records++] = record;
     bench_print_record(bench, &record, stdout);
     fflush(stdout);
-    return STATUS_OK;
+    /* as they come: a run that is cut short leaves what it has measured */
+    return *bench->options->json ? bench_write_json(bench, bench->options->json, error) : STATUS_OK;
 }
 
 /* Runs, or lists, one case if it is not too large for this run. */
@@ -99,7 +102,7 @@ static int case_visit(struct bench *bench, const struct bench_op *op, const stru
 {
     struct bench_case c;
     int status = bench_case_make(&c, op, shape, rows, dtype, bench->normal, error);
-    if (!status && !strstr(c.name, bench->options->filter))
+    if (!status && !bench_filter_takes(bench->options->filter, c.name))
         ;
     else if (!status && ((double)bench_case_bytes(&c) > bench->max_bytes || c.flops > bench->max_flops))
         bench->left_out++;
@@ -118,7 +121,7 @@ static int cases_visit(struct bench *bench, struct error *error)
     const int64_t end[] = {0}; /* a quick run takes the fewest rows of each shape only */
     int status = STATUS_OK;
     for (const struct bench_op *const *op = bench_ops; *op; op++)
-        for (int d = 0; d < (bench->gpu ? 2 : 1); d++)
+        for (int d = 0; d < (bench->options->float32 && dtypes[0] != DTYPE_F32 ? 2 : 1); d++)
             for (int s = 0; s < (*op)->shapes; s++)
                 for (const int64_t *rows = (*op)->shape[s].rows ? end : (*op)->rows; *rows && !status; rows = bench->options->quick ? end : rows + 1)
                     status = case_visit(bench, *op, &(*op)->shape[s], *rows, dtypes[d], error);
@@ -156,7 +159,7 @@ static int bench_open(struct bench *bench, struct error *error)
     int status = device_open_chosen(&bench->device, &options->device, 0, error);
     if (status)
         return status;
-    bench->gpu = strcmp(bench->device.engine->name, "cpu") != 0;
+    bench->gpu = bench_is_gpu(&bench->device);
     bench->cache_bytes = bench->gpu ? CACHE_GPU : last_cache();
     size_t available;
     status = device_status(&bench->device, "memory_free",
@@ -206,9 +209,7 @@ int bench_kernels(const struct bench_options *options, struct log *log, struct e
     if (!status && !options->list) {
         bench.baseline_missing = bench_baseline_count_missing(&bench);
         bench_print_summary(&bench, stdout);
-        if (*options->json)
-            status = bench_write_json(&bench, options->json, error);
-        if (!status && *options->csv)
+        if (*options->csv)
             status = bench_write_csv(&bench, options->csv, error);
         if (!status)
             status = verdict(&bench, error);

@@ -14,6 +14,7 @@
 #define FLAT_BENCHES_BENCH_H
 #include <cjson/cJSON.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "../device/device.h"
 #include "../util/log.h"
@@ -148,8 +149,8 @@ struct bench_limits {
 /* What all measurements are told. */
 struct bench_options {
     struct device_options device;
-    bool list, quick;
-    const char *filter;
+    bool list, quick, float32;
+    const char *filter; /* "": everything; otherwise parts of names between commas */
     int64_t samples;    /* 0: the measurement's own */
     double time_budget; /* seconds per case; 0: none */
     const char *json, *csv, *baseline, *reference; /* files; "" when not given */
@@ -178,8 +179,13 @@ struct bench {
     cJSON *baseline, *reference;  /* NULL: none */
 };
 
-/* `flat bench kernels`: runs what --filter leaves, prints the table, writes --json and --csv. STATUS_RUNTIME when a
- * result is wrong or, with --baseline, a case has become slower. */
+/* Whether a case of that name is asked for. */
+bool bench_filter_takes(const char *filter, const char *name);
+/* A device with a GPU's sizes of work: not a CPU, nor the emulation that the tests open in a GPU's place. */
+static inline bool bench_is_gpu(const struct device *device) { return !strcmp(device->engine->name, "cuda"); }
+
+/* `flat bench kernels`: runs what --filter leaves, prints the table, writes --json (anew after every case) and --csv.
+ * STATUS_RUNTIME when a result is wrong or, with --baseline, a case has become slower. */
 int bench_kernels(const struct bench_options *options, struct log *log, struct error *error);
 
 /* bench_case.c: the arrays of a case on a device, in copies that are used in turn. */

@@ -77,7 +77,7 @@ int bench_baseline_count_missing(const struct bench *bench)
     const cJSON *item;
     cJSON_ArrayForEach(item, json_member(bench->baseline, "cases")) {
         const char *name = json_member(item, "name")->valuestring;
-        bool measured = !strstr(name, bench->options->filter);
+        bool measured = !bench_filter_takes(bench->options->filter, name);
         for (size_t i = 0; i < bench->records && !measured; i++)
             measured = !strcmp(bench->record[i].name, name);
         missing += !measured;

@@ -128,12 +128,14 @@ int bench_tensor_fill(struct device *device, const struct bench_case *bench_case
         return STATUS_MEMORY;
     for (int64_t i = 0; i < period; i++)
         value_store(stored, tile, i, bench_input(bench_case, number, i));
-    int status = STATUS_OK;
-    for (int64_t first = 0; first < tensor->count && !status; first += period) {
-        int64_t count = tensor->count - first < period ? tensor->count - first : period;
-        status = device_copy_in(device, (char *)to + (size_t)first * s, tile, (size_t)count * s, error);
-    }
+    /* the first period comes from the host, and twice as much from the device at every turn */
+    int status = device_copy_in(device, to, tile, (size_t)period * s, error);
     free(tile);
+    for (int64_t done = period, count; done < tensor->count && !status; done += count) {
+        count = tensor->count - done < done ? tensor->count - done : done;
+        status = device_status(device, "copy", device->engine->copy(device->context, (char *)to + (size_t)done * s, to,
+                                                                    (size_t)count * s), error);
+    }
     return status;
 }
 
@@ -184,6 +186,19 @@ void bench_arrays_free(struct bench_arrays *arrays, struct bench *bench)
         device_free(&bench->device, arrays->pointer[i]);
     free(arrays->pointer);
     *arrays = (struct bench_arrays){0};
+}
+
+bool bench_filter_takes(const char *filter, const char *name)
+{
+    if (!*filter)
+        return true;
+    for (const char *part = filter; *part; part += *part == ',') {
+        const size_t length = strcspn(part, ",");
+        if (length && memmem(name, strlen(name), part, length))
+            return true;
+        part += length;
+    }
+    return false;
 }
 
 int bench_case_make(struct bench_case *bench_case, const struct bench_op *op, const struct bench_shape *shape, int64_t rows,

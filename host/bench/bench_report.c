@@ -25,11 +25,12 @@ void bench_print_header(const struct bench *bench, FILE *stream)
     const struct bench_limits *limits = &bench->limits;
     const struct device *device = &bench->device;
     fprintf(stream, "%s: %s\n", device->engine->name, device->engine->describe(device->context));
-    fprintf(stream, "limits, measured now: copy %.1f, scale %.1f, read %.1f GB/s; matrix product float32 %.1f%s", 1e-9 * limits->copy,
-            1e-9 * limits->scale, 1e-9 * limits->read, 1e-9 * limits->product[DTYPE_F32],
-            limits->product[DTYPE_BF16] > 0 ? "" : " GFLOP/s\n");
-    if (limits->product[DTYPE_BF16] > 0)
-        fprintf(stream, ", bfloat16 %.1f GFLOP/s\n", 1e-9 * limits->product[DTYPE_BF16]);
+    fprintf(stream, "limits, measured now: copy %.1f, scale %.1f, read %.1f GB/s; matrix product", 1e-9 * limits->copy,
+            1e-9 * limits->scale, 1e-9 * limits->read);
+    for (int dtype = 0; dtype < 4; dtype++)
+        if (limits->product[dtype] > 0)
+            fprintf(stream, " %s %.1f GFLOP/s", dtype_name((enum dtype)dtype), 1e-9 * limits->product[dtype]);
+    fprintf(stream, "\n");
     fprintf(stream, "arrays rotate over at least 2 copies and %.0f MB; samples: %d", 4e-6 * (double)bench->cache_bytes,
             bench->options->samples ? (int)bench->options->samples : BENCH_SAMPLES);
     if (bench->options->time_budget > 0)

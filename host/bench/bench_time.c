@@ -90,8 +90,8 @@ int bench_time(struct bench *bench, const struct bench_case *bench_case, const s
     const struct bench_options *options = bench->options;
     struct timed_case timed = {bench, bench_case, arrays};
     const int samples = options->samples ? (int)options->samples : BENCH_SAMPLES;
-    return calls_time(bench, bench_case->op->name, case_call, &timed, samples, options->quick ? 0.02 : 0.2,
-                      options->time_budget, timing, error);
+    const double warm_up = options->quick ? 0.02 : options->time_budget > 0 ? fmin(0.2, options->time_budget) : 0.2;
+    return calls_time(bench, bench_case->op->name, case_call, &timed, samples, warm_up, options->time_budget, timing, error);
 }
 
 /* ---- limits ---- */
@@ -183,10 +183,11 @@ int bench_limits_measure(struct bench *bench, struct error *error)
     device_free(&bench->device, call.a);
     device_free(&bench->device, call.b);
     device_free(&bench->device, call.c);
+    const enum dtype own = bench->device.engine->dtype;
     if (!status)
+        status = product_measure(bench, own, error);
+    if (!status && bench->options->float32 && own != DTYPE_F32)
         status = product_measure(bench, DTYPE_F32, error);
-    if (!status && bench->gpu)
-        status = product_measure(bench, DTYPE_BF16, error);
     return status;
 }
 

@@ -195,7 +195,7 @@ static int stepper_start(struct stepper *s, struct bench *bench, const struct st
     if (!status)
         status = optimizer_start(trainer, error);
     if (!status)
-        status = *own_weights ? weights_load(&trainer->weights, model, error) : weights_random(model, SEED, error);
+        status = *own_weights ? weights_load(&trainer->weights, model, error) : weights_random_repeated(model, SEED, error);
     return status;
 }
 

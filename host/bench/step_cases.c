@@ -36,7 +36,7 @@ static int case_visit(struct step_bench *step, const char *folder, const char *m
     struct step_result result = {.workload = workload, .variant = variant, .pairs = bench->step->pairs ? (int)bench->step->pairs : usual};
     snprintf(result.model, sizeof result.model, "%s", model);
     snprintf(result.name, sizeof result.name, "%s/%s/%d/%s", result.model, workload, result.pairs, step_variant_name(variant));
-    if (!strstr(result.name, options->filter))
+    if (!bench_filter_takes(options->filter, result.name))
         return STATUS_OK;
     if (options->list) {
         step->results++;
@@ -61,9 +61,10 @@ static int case_visit(struct step_bench *step, const char *folder, const char *m
         printf("    WRONG: the loss is %.9g, and %.9g in the variant above\n", result.loss, last->loss);
     }
     status = memory_grow(&step->result, &step->capacity, step->results + 1, sizeof *step->result, error);
-    if (!status)
-        step->result[step->results++] = result;
-    return status;
+    if (status)
+        return status;
+    step->result[step->results++] = result;
+    return *options->json ? step_write_json(bench, step->result, step->results, options->json, error) : STATUS_OK;
 }
 
 static int model_visit(struct step_bench *step, const char *folder, const char *model, struct error *error)
@@ -113,7 +114,7 @@ static int step_open(struct bench *bench, struct error *error)
     int status = device_open_chosen(&bench->device, &options->device, 0, error);
     if (status)
         return status;
-    bench->gpu = strcmp(bench->device.engine->name, "cpu") != 0;
+    bench->gpu = bench_is_gpu(&bench->device);
     bench->dtype = bench->device.engine->dtype;
     bench->graphs = bench->device.engine->graphs;
     return STATUS_OK;
@@ -155,8 +156,6 @@ int bench_step(const struct step_options *step_options, struct log *log, struct 
                            "all", options->filter);
     if (!status && step.left_out)
         printf("%d cases left out: they do not fit, or a step takes a CPU long; --filter asks for them\n", step.left_out);
-    if (!status && !options->list && *options->json)
-        status = step_write_json(bench, step.result, step.results, options->json, error);
     if (!status && step.disagree)
         status = error_set(error, STATUS_RUNTIME, "%d losses disagree, see WRONG above", step.disagree);
     free(step.result);

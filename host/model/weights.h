@@ -36,6 +36,9 @@ int weights_load(const struct weights *weights, struct model *model, struct erro
  * the padding 0; GPT-2's projections into the residual stream divided by sqrt(2 num_hidden_layers).
  * The numbers depend on the seed and the tensor's place only. */
 int weights_random(struct model *model, uint64_t seed, struct error *error);
+/* For benchmarks, in a fraction of the time: of about a million draws every matrix is made by copies on the device, all
+ * with the deviation of the first, and the padding has weights too. */
+int weights_random_repeated(struct model *model, uint64_t seed, struct error *error);
 /* As PEFT initialises: A uniform in +-1 / sqrt(in) (Kaiming with a = sqrt 5), B zero. Depends on the seed and the
  * place in the arena only. */
 int weights_random_lora(struct model *model, uint64_t seed, struct error *error);

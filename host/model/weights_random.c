@@ -7,6 +7,8 @@
 #include "../util/memory.h"
 
 #define PIECE (1 << 20) /* elements moved at a time */
+#define PERIOD 1048573  /* of repeated draws: a prime, which no row length divides */
+#define SHIFT 99991     /* elements that tensors begin apart in them */
 #define LORA_STREAM 0x6c6f7261ull
 
 /* Standard normal of (seed, index): Box-Muller over two counter-based draws. */
@@ -62,6 +64,67 @@ int weights_random(struct model *model, uint64_t seed, struct error *error)
             int64_t count = elements - first < PIECE ? elements - first : PIECE;
             piece_fill(model, tensor, seed, first, count, piece);
             status = weights_write(model, model->param, tensor->offset + first, count, piece, error);
+        }
+    }
+    free(piece);
+    return status;
+}
+
+/* The elements of a tensor, as copies of those of a matrix that are filled already. */
+static int matrix_copy(struct model *model, const struct model_tensor *from, const struct model_tensor *to, int64_t shift,
+                       struct error *error)
+{
+    const size_t size = dtype_size(model->dtype);
+    const int64_t source = from->rows * from->cols, elements = to->rows * to->cols;
+    char *param = model->param;
+    int status = STATUS_OK;
+    for (int64_t done = 0, count; done < elements && !status; done += count, shift = 0) {
+        count = elements - done < source - shift ? elements - done : source - shift;
+        status = device_status(model->device, "copy",
+                               model->device->engine->copy(model->device->context, param + (size_t)(to->offset + done) * size,
+                                                           param + (size_t)(from->offset + shift) * size,
+                                                           (size_t)count * size), error);
+    }
+    return status;
+}
+
+/* Draws the first elements of a matrix, and fills the rest with copies of them. */
+static int matrix_repeat(struct model *model, const struct model_tensor *tensor, uint64_t seed, float *piece,
+                         struct error *error)
+{
+    const size_t size = dtype_size(model->dtype);
+    const int64_t elements = tensor->rows * tensor->cols, drawn = elements < PERIOD ? elements : PERIOD;
+    char *first = (char *)model->param + (size_t)tensor->offset * size;
+    piece_fill(model, tensor, seed, 0, drawn, piece);
+    int status = weights_write(model, model->param, tensor->offset, drawn, piece, error);
+    for (int64_t done = drawn, count; done < elements && !status; done += count) {
+        count = elements - done < done ? elements - done : done;
+        status = device_status(model->device, "copy",
+                               model->device->engine->copy(model->device->context, first + (size_t)done * size, first,
+                                                           (size_t)count * size), error);
+    }
+    return status;
+}
+
+int weights_random_repeated(struct model *model, uint64_t seed, struct error *error)
+{
+    float *piece = memory_array(PIECE, sizeof *piece, error);
+    const struct model_tensor *drawn = NULL;
+    if (!piece)
+        return STATUS_MEMORY;
+    int status = device_zero(model->device, model->param, (size_t)model->elements * dtype_size(model->dtype), error);
+    for (int t = 0; t < model->tensors && !status; t++) {
+        const struct model_tensor *tensor = &model->tensor[t];
+        if (tensor->cols && drawn) {
+            status = matrix_copy(model, drawn, tensor, (int64_t)t * SHIFT % (drawn->rows * drawn->cols), error);
+        } else if (tensor->cols) {
+            status = matrix_repeat(model, drawn = tensor, seed, piece, error);
+        } else {
+            for (int64_t first = 0, count; first < tensor->rows && !status; first += count) {
+                count = tensor->rows - first < PIECE ? tensor->rows - first : PIECE;
+                piece_fill(model, tensor, seed, first, count, piece);
+                status = weights_write(model, model->param, tensor->offset + first, count, piece, error);
+            }
         }
     }
     free(piece);

@@ -34,6 +34,7 @@ struct engine_context {
     struct nccl_plane *nccl; /* NULL without other ranks */
     cudaEvent_t mark[ENGINE_MARKS]; /* NULL until first marked */
     bool capturing;
+    bool synchronous; /* FLAT_SYNC=1: every call waits for the device, so that an error has the name of its op */
     int graphs; /* that exist */
     char error[320], describe[256];
 };
@@ -56,7 +57,8 @@ int cuda_capture_end(struct engine_context *context, struct engine_graph **graph
 int cuda_graph_launch(struct engine_context *context, struct engine_graph *graph);
 void cuda_graph_free(struct engine_context *context, struct engine_graph *graph);
 
-/* Turns a CUDA error into OP_DEVICE (OP_MEMORY for cudaErrorMemoryAllocation) with a line "op: text". */
+/* Turns a CUDA error into OP_DEVICE (OP_MEMORY for cudaErrorMemoryAllocation) with a line "op: text". A kernel runs later
+ * than its launch returns, so that its fault comes back from a later op, under that name, unless FLAT_SYNC is 1. */
 int engine_launched(struct engine_context *context, const char *op, cudaError_t error);
 
 /* linear_plan.cu, called by engine.cu when a context opens and closes. `file` is that of engine_options.plans. */

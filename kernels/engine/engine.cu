@@ -2,13 +2,15 @@
  * from the same source, in the tests).
  *
  * One context is one device, one stream and one host thread. Everything is queued on the stream; the host waits in
- * copy_out and synchronize only, and in copy_in when it runs more than STAGING_HALF bytes ahead of the device.
+ * copy_out and synchronize only, and in copy_in when it runs more than STAGING_HALF bytes ahead of the device; with
+ * FLAT_SYNC=1 in the environment, in every call.
  */
 #include "cuda.cuh"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #ifdef EMU
 #define ENGINE_NAME "emu"
@@ -29,6 +31,8 @@ int engine_fail(struct engine_context *context, int status, const char *format, 
 
 int engine_launched(struct engine_context *context, const char *op, cudaError_t error)
 {
+    if (error == cudaSuccess && context->synchronous && !context->capturing)
+        error = cudaStreamSynchronize(context->stream);
     if (error == cudaSuccess)
         return OP_OK;
     cudaGetLastError(); /* what was refused here is not the next launch's error */
@@ -170,7 +174,9 @@ static int cuda_open(struct engine_context **context, const struct engine_option
         snprintf(error, error_bytes, "CUDA engine: no %s", context ? "memory for the context" : "context");
         return context ? OP_MEMORY : OP_CONTRACT;
     }
+    const char *synchronous = getenv("FLAT_SYNC");
     opened->device = options ? options->device_index : 0;
+    opened->synchronous = synchronous && strcmp(synchronous, "1") == 0;
     int status = device_check(opened, opened->device);
     if (status == OP_OK)
         status = device_start(opened);

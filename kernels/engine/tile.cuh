@@ -54,10 +54,18 @@ template <typename T> DEVICE vector16<T> load_vector_streaming(const T *pointer)
     return vector_from_bits<T>(__ldcs(reinterpret_cast<const uint4 *>(pointer)));
 }
 
+/* One store: an assignment may come out as four, and __stwb is a store for other threads to see. */
 template <typename T> DEVICE void store_vector(T *pointer, const vector16<T> &vector)
 {
     NOTE_WRITE(pointer, 16);
-    __stwb(reinterpret_cast<uint4 *>(pointer), vector_bits(vector)); /* an assignment may come out as four stores */
+    const uint4 bits = vector_bits(vector);
+#ifdef EMU
+    *reinterpret_cast<uint4 *>(pointer) = bits;
+#else
+    asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(pointer)), "r"(bits.x),
+                 "r"(bits.y), "r"(bits.z), "r"(bits.w)
+                 : "memory");
+#endif
 }
 
 template <typename T> DEVICE void store_vector_streaming(T *pointer, const vector16<T> &vector)

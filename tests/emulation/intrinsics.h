@@ -29,7 +29,6 @@ EMU_LOAD(__ldlu)
     }
 EMU_STORE(__stcg)
 EMU_STORE(__stcs)
-EMU_STORE(__stwb)
 EMU_STORE(__stwt)
 #undef EMU_STORE
 

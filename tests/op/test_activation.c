@@ -82,7 +82,7 @@ static void test_naive(void **state)
     (void)state;
     static const int64_t sizes[][2] = {{1, 1}, {1, 17}, {3, 8}, {9, 33}, {40, 1001}, {2, 4104}};
     enum { SIZES = sizeof sizes / sizeof *sizes };
-    for (int e = 0; e < OP_TEST_VARIANTS; e++)
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++)
         for (int kind = 0; kind < KINDS; kind++)
             for (int i = 0; i < SIZES * 3; i++) {
                 struct op_test *t = op_test_open(op_test_engines[e], 2);
@@ -100,7 +100,7 @@ static void test_extremes(void **state)
     const double extremes[] = {0,   -0.0, 1e-30, -1e-30, 1e-4, -1e-4, 5,    -5,   12,   -12,   20,
                                -20, 80,   -80,   87.5,   -87.5, 89,   -89,  100,  -100, 1000,  -1000};
     enum { EXTREMES = sizeof extremes / sizeof *extremes };
-    for (int e = 0; e < OP_TEST_VARIANTS; e++)
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++)
         for (int kind = 0; kind < KINDS; kind++) {
             struct op_test *t = op_test_open(op_test_engines[e], 1);
             struct problem p = problem_make(t, kind, 1, EXTREMES);
@@ -122,7 +122,7 @@ static void bits_run(struct op_test *t, void *user, double *out)
 static void test_same_bits(void **state)
 {
     (void)state;
-    for (int e = 0; e < OP_TEST_VARIANTS; e++)
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++)
         for (int kind = 0; kind < KINDS; kind++)
             op_test_same_bits(op_test_engines[e], 101 * 501 * (ACTIVATION_GATED(kind) ? 3 : 2), bits_run, &kind);
 }
@@ -149,6 +149,7 @@ static void test_bytes(void **state)
 static double problem_loss(void *user)
 {
     struct problem *p = user;
+    op_test_cpu_only();
     struct op_test *t = op_test_open("cpu64", 1);
     double loss = dot_product(problem_run(t, p).y, p->dy, p->rows * p->cols);
     op_test_close(t);
@@ -159,6 +160,7 @@ static void test_finite_differences(void **state)
 {
     (void)state;
     for (int kind = 0; kind < KINDS; kind++) {
+        op_test_cpu_only();
         struct op_test *t = op_test_open("cpu64", 1);
         struct problem p = problem_make(t, kind, 5, 12);
         for (int64_t i = 0; kind == ACTIVATION_RELU && i < 5 * 12; i++)
@@ -171,7 +173,7 @@ static void test_finite_differences(void **state)
 static void test_contract(void **state)
 {
     (void)state;
-    for (int e = 0; e < OP_TEST_VARIANTS; e++) {
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++) {
         struct op_test *t = op_test_open(op_test_engines[e], 1);
         void *a = device_new(t, t->dtype, 4);
         OP_REFUSES(t, activation_forward, activation_args, .dtype = DTYPE_F16, .rows = 1, .cols = 2, .x = a, .y = a);

@@ -110,7 +110,7 @@ static void test_torch(void **state)
 {
     (void)state;
     static const int64_t sizes[] = {1, 7, 100, 16384, 50001};
-    for (int e = 0; e < OP_TEST_VARIANTS; e++)
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++)
         for (int i = 0; i < 60; i++) {
             struct op_test *t = op_test_open(op_test_engines[e], 2);
             struct mode mode = {i / 15 & 1, i / 15 & 2};
@@ -124,7 +124,7 @@ static void test_torch(void **state)
 static void test_odd_addresses(void **state)
 {
     (void)state;
-    for (int e = 0; e < OP_TEST_VARIANTS; e++) {
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++) {
         struct op_test *t = op_test_open(op_test_engines[e], 2);
         const int64_t n = 5000, size = (int64_t)dtype_size(t->dtype);
         struct state even = state_make(t, &(struct mode){0}, n), odd = state_make(t, &(struct mode){0}, n);
@@ -150,7 +150,7 @@ static void test_odd_addresses(void **state)
 static void test_nonfinite(void **state)
 {
     (void)state;
-    for (int e = 0; e < OP_TEST_VARIANTS; e++)
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++)
         for (int i = 0; i < 3; i++) {
             struct op_test *t = op_test_open(op_test_engines[e], 2);
             int64_t n = 40000;
@@ -179,7 +179,7 @@ static void test_nonfinite(void **state)
 static void test_state(void **state)
 {
     (void)state;
-    for (int e = 0; e < OP_TEST_VARIANTS; e++) {
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++) {
         struct op_test *t = op_test_open(op_test_engines[e], 1);
         struct state s = state_make(t, &(struct mode){0}, 1);
         const struct adamw_state before = {.updates = 41};
@@ -206,7 +206,7 @@ static void test_state(void **state)
 static void test_accumulate(void **state)
 {
     (void)state;
-    for (int e = 0; e < OP_TEST_VARIANTS; e++) {
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++) {
         struct op_test *t = op_test_open(op_test_engines[e], 1);
         const double g[] = {3, -4, 12}, start = 0.5;
         double *sum_squares = device_from(t, DTYPE_F64, &start, 1), expected = 169.5;
@@ -234,7 +234,7 @@ static void test_same_bits(void **state)
 {
     (void)state;
     int64_t n = 5 * 16384 + 77;
-    for (int e = 0; e < OP_TEST_VARIANTS; e++)
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++)
         op_test_same_bits(op_test_engines[e], n + 1, bits_run, &n);
 }
 
@@ -260,7 +260,7 @@ static void test_bytes(void **state)
 static void test_contract(void **state)
 {
     (void)state;
-    for (int e = 0; e < OP_TEST_VARIANTS; e++) {
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++) {
         struct op_test *t = op_test_open(op_test_engines[e], 1);
         struct state s = state_make(t, &(struct mode){0}, 4);
         struct adamw_args good = {.dtype = t->dtype, .grad_dtype = t->dtype, .n = 4, .param = s.param, .grad = s.param,

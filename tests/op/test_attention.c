@@ -216,7 +216,7 @@ static const struct {
 static void test_forms(void **state)
 {
     (void)state;
-    for (int e = 0; e < OP_TEST_VARIANTS; e++)
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++)
         for (int i = 0; i < CASES; i++)
             for (int f = i % 2; f < (int)(sizeof forms / sizeof *forms); f += 2) {
                 struct op_test *t = op_test_open(op_test_engines[e], 2);
@@ -230,7 +230,7 @@ static void test_forms(void **state)
 static void test_naive(void **state)
 {
     (void)state;
-    for (int e = 0; e < OP_TEST_VARIANTS; e++)
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++)
         for (int i = 0; i < CASES; i++) {
             struct op_test *t = op_test_open(op_test_engines[e], 2);
             struct problem p = case_make(t, i);
@@ -244,7 +244,7 @@ static void test_prefix_lengths(void **state)
 {
     (void)state;
     const int prefixes[] = {1, 2, 15, 16, 31, 33, 63, 64, 65, 127, 128, 129, 130};
-    for (int e = 0; e < OP_TEST_VARIANTS; e++)
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++)
         for (int i = 0; i < (int)(sizeof prefixes / sizeof *prefixes); i++) {
             int prefix = prefixes[i];
             struct op_test *t = op_test_open(op_test_engines[e], 2);
@@ -311,7 +311,7 @@ static void packed_check(const char *engine, int window)
 static void test_packed_equals_separate(void **state)
 {
     (void)state;
-    for (int e = 0; e < OP_TEST_VARIANTS; e++) {
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++) {
         packed_check(op_test_engines[e], 0);
         packed_check(op_test_engines[e], 40);
     }
@@ -342,7 +342,7 @@ static void test_decoding(void **state)
 {
     (void)state;
     const int lengths[] = {150, 0, -1}, fresh[] = {1, 2, 40, 100};
-    for (int e = 0; e < OP_TEST_VARIANTS; e++) {
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++) {
         struct op_test *t = op_test_open(op_test_engines[e], 2);
         struct problem p = problem_make(t, 6, 2, 48, 8, lengths);
         for (p.window = 0; p.window <= 100; p.window += 50) {
@@ -359,6 +359,7 @@ static void test_decoding(void **state)
 static double problem_loss(void *user)
 {
     struct problem *p = user;
+    op_test_cpu_only();
     struct op_test *t = op_test_open("cpu64", 1);
     int64_t n = p->rows * out_stride(p);
     void *out = device_new(t, t->dtype, n);
@@ -377,6 +378,7 @@ static void test_finite_differences(void **state)
     (void)state;
     const int small[] = {4, 3, 2, 5, 0, 3, 0, 1, 2, 0, -1}, long_prefix[] = {65, 2, 66, 0, -1};
     for (int i = 0; i < 4; i++) {
+        op_test_cpu_only();
         struct op_test *t = op_test_open("cpu64", 1);
         struct problem p = problem_make(t, 4, 2, 8, 8, i % 2 ? long_prefix : small);
         p.window = i >= 2 ? 4 : 0, p.cap = i >= 2 ? 0.7 : 0;
@@ -403,7 +405,7 @@ static void same_bits_run(struct op_test *t, void *user, double *out)
 static void test_same_bits(void **state)
 {
     (void)state;
-    for (int e = 0; e < OP_TEST_VARIANTS; e++)
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++)
         for (int i = CASES_LARGE; i < CASES; i++) {
             struct op_test *t = op_test_open(op_test_engines[e], 1);
             struct problem p = case_make(t, i);
@@ -471,7 +473,7 @@ static void test_contract(void **state)
 {
     (void)state;
     const int lengths[] = {4, 3, 0, 2, 0, -1};
-    for (int e = 0; e < OP_TEST_VARIANTS; e++) {
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++) {
         struct op_test *t = op_test_open(op_test_engines[e], 1);
         struct problem p = problem_make(t, 2, 1, 8, 8, lengths);
         void *a = device_new(t, t->dtype, p.rows * qkv_stride(&p));

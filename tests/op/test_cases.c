@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "../../host/bench/bench.h"
+#include "../support/op_test.h"
 #include "../support/tiny_model.h"
 
 /* The cases of an op that are for the tests; how many there are. */
@@ -58,6 +59,7 @@ static void engine_check(const char *name, enum dtype dtype)
 static void test_cpu(void **state)
 {
     (void)state;
+    op_test_cpu_only();
     engine_check("cpu", DTYPE_F32);
 }
 

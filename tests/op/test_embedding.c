@@ -73,7 +73,7 @@ enum { SIZES = sizeof sizes / sizeof *sizes };
 static void test_naive(void **state)
 {
     (void)state;
-    for (int e = 0; e < OP_TEST_VARIANTS; e++)
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++)
         for (int i = 0; i < SIZES * 8; i++) {
             struct op_test *t = op_test_open(op_test_engines[e], 2);
             struct problem p = problem_make(t, sizes[i / 8][0], sizes[i / 8][1]);
@@ -103,7 +103,7 @@ static void test_naive(void **state)
 static void test_empty_buckets(void **state)
 {
     (void)state;
-    for (int e = 0; e < OP_TEST_VARIANTS; e++)
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++)
         for (int accumulate = 0; accumulate < 2; accumulate++) {
             struct op_test *t = op_test_open(op_test_engines[e], 2);
             struct problem p = problem_make(t, 90, 264);
@@ -129,7 +129,7 @@ static void bits_run(struct op_test *t, void *user, double *out)
 static void test_same_bits(void **state)
 {
     (void)state;
-    for (int e = 0; e < OP_TEST_VARIANTS; e++)
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++)
         op_test_same_bits(op_test_engines[e], (700 + TABLE) * 64, bits_run, NULL);
 }
 
@@ -158,6 +158,7 @@ static void test_bytes(void **state)
 static double problem_loss(void *user)
 {
     struct problem *p = user;
+    op_test_cpu_only();
     struct op_test *t = op_test_open("cpu64", 1);
     double loss = dot_product(forward_run(t, p, true), p->dout, p->rows * p->cols);
     op_test_close(t);
@@ -167,6 +168,7 @@ static double problem_loss(void *user)
 static void test_finite_differences(void **state)
 {
     (void)state;
+    op_test_cpu_only();
     struct op_test *t = op_test_open("cpu64", 1);
     struct problem p = problem_make(t, 60, 6);
     double *dtable = backward_run(t, &p, false), *touched = values_new(t, TABLE * p.cols);
@@ -180,7 +182,7 @@ static void test_finite_differences(void **state)
 static void test_contract(void **state)
 {
     (void)state;
-    for (int e = 0; e < OP_TEST_VARIANTS; e++) {
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++) {
         struct op_test *t = op_test_open(op_test_engines[e], 1);
         void *a = device_new(t, t->dtype, 4);
         const int32_t *index = a;

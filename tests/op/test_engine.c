@@ -2,6 +2,8 @@
  * come with a text. */
 #include "../support/op_test.h"
 
+#include "../emulation/emulation_control.h"
+
 #include <dlfcn.h>
 #include <math.h>
 #include <stdint.h>
@@ -14,7 +16,7 @@
 static void test_table(void **state)
 {
     (void)state;
-    for (int e = 0; e < OP_TEST_VARIANTS; e++) {
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++) {
         struct op_test *t = op_test_open(op_test_engines[e], 2);
 #define X(op, args)                                                                                           \
     assert_non_null(t->engine->op);                                                                           \
@@ -31,7 +33,7 @@ static void test_table(void **state)
 static void test_open(void **state)
 {
     (void)state;
-    for (int e = 0; e < OP_TEST_VARIANTS; e++) {
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++) {
         struct op_test *t = op_test_open(op_test_engines[e], 0);
         struct engine_context *context = NULL;
         char error[64] = "";
@@ -50,7 +52,7 @@ static void test_open(void **state)
 static void test_memory(void **state)
 {
     (void)state;
-    for (int e = 0; e < OP_TEST_VARIANTS; e++) {
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++) {
         struct op_test *t = op_test_open(op_test_engines[e], 1);
         size_t free_bytes = 0;
         op_test_status(t, "memory_free", t->engine->memory_free(t->context, &free_bytes));
@@ -78,7 +80,7 @@ static void test_memory(void **state)
 static void test_fill_zero_of_much(void **state)
 {
     (void)state;
-    for (int e = 0; e < OP_TEST_ENGINES; e++) {
+    for (int e = op_test_first(); e < OP_TEST_ENGINES; e++) {
         struct op_test *t = op_test_open(op_test_engines[e], 3);
         const size_t bytes = ((size_t)5 << 20) + 7;
         unsigned char *host = malloc(bytes + 1);
@@ -98,7 +100,7 @@ static void test_fill_zero_of_much(void **state)
 static void test_copies(void **state)
 {
     (void)state;
-    for (int e = 0; e < OP_TEST_VARIANTS; e++) {
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++) {
         struct op_test *t = op_test_open(op_test_engines[e], 1);
         unsigned char bytes[60], back[60], rows[60];
         for (int i = 0; i < 60; i++)
@@ -132,7 +134,7 @@ static void test_copy_in_reuse(void **state)
 {
     (void)state;
     enum { PIECE = 1234567, PIECES = 11 };
-    for (int e = 0; e < OP_TEST_VARIANTS; e++) {
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++) {
         struct op_test *t = op_test_open(op_test_engines[e], 1);
         unsigned char *bytes = malloc(PIECE);
         char *device;
@@ -157,7 +159,7 @@ static void test_copy_in_reuse(void **state)
 static void test_marks(void **state)
 {
     (void)state;
-    for (int e = 0; e < OP_TEST_VARIANTS; e++) {
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++) {
         struct op_test *t = op_test_open(op_test_engines[e], 1);
         double seconds[3] = {NAN, NAN, NAN};
         void *a = device_new(t, DTYPE_F32, 1000);
@@ -198,7 +200,7 @@ static void test_graphs(void **state)
 {
     (void)state;
     const int64_t n = 100000, rows = 8, cols = 32768;
-    for (int e = 0; e < OP_TEST_VARIANTS; e++) {
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++) {
         struct op_test *t = op_test_open(op_test_engines[e], 1);
         struct engine_graph *graph = NULL;
         if (!t->engine->graphs) {
@@ -252,6 +254,38 @@ static void test_graphs(void **state)
         op_test_refused(t, "graph_launch", t->engine->graph_launch(t->context, NULL));
         op_test_close(t);
     }
+}
+
+/* With FLAT_SYNC=1 every call waits, but inside a capture, and results are as before. */
+static void test_sync(void **state)
+{
+    (void)state;
+    assert_int_equal(setenv("FLAT_SYNC", "1", 1), 0);
+    struct op_test *t = op_test_open("emu-f32", 1);
+    assert_int_equal(unsetenv("FLAT_SYNC"), 0);
+    struct emu_calls (*calls_read)(void);
+    *(void **)&calls_read = dlsym(t->library, "emu_calls_read");
+    const double ones[4] = {1, 1, 1, 1}, zero = 0, four = 4;
+    void *grad = device_from(t, DTYPE_F32, ones, 4);
+    double *sum = device_from(t, DTYPE_F64, &zero, 1), *copy = device_from(t, DTYPE_F64, &zero, 1);
+    struct engine_graph *graph = NULL;
+    uint64_t waits = calls_read ? calls_read().waits : 0;
+    work_queue(t, grad, 4, sum, copy);
+    if (calls_read)
+        assert_int_equal(calls_read().waits, waits + 3); /* the norm, the zeros and the copy */
+    assert_same("at once", values_from(t, DTYPE_F64, copy, 1), &four, 1);
+    device_set(t, DTYPE_F32, grad, ones, 4);
+    device_set(t, DTYPE_F64, sum, &zero, 1);
+    op_test_status(t, "capture_begin", t->engine->capture_begin(t->context));
+    waits = calls_read ? calls_read().waits : 0;
+    work_queue(t, grad, 4, sum, copy);
+    if (calls_read)
+        assert_int_equal(calls_read().waits, waits);
+    op_test_status(t, "capture_end", t->engine->capture_end(t->context, &graph));
+    op_test_status(t, "graph_launch", t->engine->graph_launch(t->context, graph));
+    assert_same("replayed", values_from(t, DTYPE_F64, copy, 1), &four, 1);
+    t->engine->graph_free(t->context, graph);
+    op_test_close(t);
 }
 
 /* Where it was built: the CUDA engine opens, or says in one line why it does not. */
@@ -332,6 +366,6 @@ int main(void)
                                        cmocka_unit_test(test_memory), cmocka_unit_test(test_fill_zero_of_much),
                                        cmocka_unit_test(test_copies), cmocka_unit_test(test_copy_in_reuse),
                                        cmocka_unit_test(test_marks),
-                                       cmocka_unit_test(test_graphs), cmocka_unit_test(test_no_gpu)};
+                                       cmocka_unit_test(test_graphs), cmocka_unit_test(test_sync), cmocka_unit_test(test_no_gpu)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -167,7 +167,7 @@ static void modes_check(const char *engine, const struct mode *mode)
 static void test_products(void **state)
 {
     (void)state;
-    for (int e = 0; e < OP_TEST_VARIANTS; e++)
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++)
         for (int accumulate = 0; accumulate < 2; accumulate++)
             modes_check(op_test_engines[e], &(struct mode){.scale = 1, .accumulate = accumulate});
 }
@@ -189,7 +189,7 @@ static void test_odd_addresses(void **state)
 static void test_strides_and_scale(void **state)
 {
     (void)state;
-    for (int e = 0; e < OP_TEST_VARIANTS; e++)
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++)
         for (int accumulate = 0; accumulate < 2; accumulate++)
             for (int zero = 0; zero < 2; zero++) /* a scale of 0 is 0 */
                 modes_check(op_test_engines[e], &(struct mode){.gap = 3 + 5 * accumulate, .scale = zero ? 0 : -0.75,
@@ -209,7 +209,7 @@ static void bits_run(struct op_test *t, void *user, double *out)
 static void test_same_bits(void **state)
 {
     (void)state;
-    for (int e = 0; e < OP_TEST_VARIANTS; e++)
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++)
         for (int i = 0; i < SHAPES; i++) {
             struct shape s = shapes[i];
             op_test_same_bits(op_test_engines[e], s.rows * s.out + s.rows * s.in + s.out * s.in + s.out, bits_run, &s);
@@ -222,6 +222,7 @@ static void test_same_bits_of_a_row(void **state)
 {
     (void)state;
     const int64_t rows = 301, in = 1300, out = 333, first = 100, some = 31;
+    op_test_cpu_only();
     struct op_test *t = op_test_open("cpu", 2);
     float *x = array_new(t, t->dtype, rows * in, 1, 0), *weight = array_new(t, t->dtype, out * in, 2, 0);
     void *all = device_new(t, t->dtype, rows * out), *part = device_new(t, t->dtype, some * out);
@@ -393,6 +394,7 @@ struct problem {
 static double problem_loss(void *user)
 {
     struct problem *p = user;
+    op_test_cpu_only();
     struct op_test *t = op_test_open("cpu64", 1);
     int64_t rows = p->s.rows, in = p->s.in, out = p->s.out;
     void *y = device_new(t, t->dtype, rows * out);
@@ -410,6 +412,7 @@ static void test_finite_differences(void **state)
     (void)state;
     const struct shape sizes[] = {{3, 10, 9}, {9, 12, 20}};
     for (int i = 0; i < 2; i++) {
+        op_test_cpu_only();
         struct op_test *t = op_test_open("cpu64", 1);
         struct shape s = sizes[i];
         struct problem p = {.t = t, .s = s, .x = values_random(t, s.rows * s.in, 1),
@@ -426,7 +429,7 @@ static void test_finite_differences(void **state)
 static void test_contract(void **state)
 {
     (void)state;
-    for (int e = 0; e < OP_TEST_VARIANTS; e++) {
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++) {
         struct op_test *t = op_test_open(op_test_engines[e], 1);
         void *a = device_new(t, t->dtype, 4), *zero = device_new(t, t->dtype, 4);
         const double zeros[4] = {0};

@@ -129,7 +129,7 @@ static void test_naive(void **state)
                                        {18, 33, 40},      {18, 1025, 1025},  {20, 2999, 3000},  {9, 2999, 2999},
                                        {4, 16384, 16384}, {3, 20001, 20001}, {2, 32000, 32000}, {3, 50257, 50257},
                                        {2, 50272, 50272}, {3, 114001, 114005}, {2, 151936, 151936}};
-    for (int e = 0; e < OP_TEST_VARIANTS; e++)
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++)
         for (int i = 0; i < (int)(sizeof sizes / sizeof *sizes); i++) {
             struct op_test *t = op_test_open(op_test_engines[e], 2);
             struct problem p = problem_make(t, sizes[i][0], sizes[i][1], sizes[i][2]);
@@ -155,7 +155,7 @@ static void test_naive(void **state)
 static void test_extremes(void **state)
 {
     (void)state;
-    for (int e = 0; e < OP_TEST_VARIANTS; e++) {
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++) {
         struct op_test *t = op_test_open(op_test_engines[e], 1);
         const double rows[][3] = {{60, 0, 0}, {-60, 0, 0}, {3, 3, 3}, {-300, 0, 1}, {300, 0, 1}, {-2000, 0, 1}};
         struct problem p = {6, 3, 3, {0}, values_new(t, 18), values_random(t, 6, 1)};
@@ -186,7 +186,7 @@ static void test_ties(void **state)
 {
     (void)state;
     enum { ROWS = 32, COLS = 77 };
-    for (int e = 0; e < OP_TEST_VARIANTS; e++) {
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++) {
         struct op_test *t = op_test_open(op_test_engines[e], 1);
         struct problem p = problem_make(t, ROWS, COLS, COLS);
         for (int64_t k = 0; k < ROWS * COLS; k++)
@@ -206,6 +206,7 @@ static void test_ties(void **state)
 /* Every case of the golden file in double: log p, mean and variance within 1e-10, the likeliest token of its logits. */
 static void check_minkpp(const cJSON *golden)
 {
+    op_test_cpu_only();
     struct op_test *t = op_test_open("cpu64", 1);
     const cJSON *record;
     cJSON_ArrayForEach(record, expected_list(golden, "cases"))
@@ -240,6 +241,7 @@ GOLDEN_TEST(minkpp, "minkpp.json")
 static double problem_loss(void *user)
 {
     struct problem *p = user;
+    op_test_cpu_only();
     struct op_test *t = op_test_open("cpu64", 1);
     double loss = dot_product(forward_run(t, p, PLAIN).logprob, p->weight, p->rows);
     op_test_close(t);
@@ -250,6 +252,7 @@ static double problem_loss(void *user)
 static void test_finite_differences(void **state)
 {
     (void)state;
+    op_test_cpu_only();
     struct op_test *t = op_test_open("cpu64", 1);
     struct problem p = problem_make(t, 9, 13, 13);
     struct results r = forward_run(t, &p, GRADIENT);
@@ -276,7 +279,7 @@ static void test_same_bits(void **state)
 {
     (void)state;
     static const int64_t sizes[][3] = {{37, 2050, 2064}, {2, 30001, 30001}, {1, 121000, 121000}};
-    for (int e = 0; e < OP_TEST_VARIANTS; e++)
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++)
         for (int i = 0; i < 3; i++)
             op_test_same_bits(op_test_engines[e], sizes[i][0] * sizes[i][2] + 6 * sizes[i][0], problem_fill, (void *)sizes[i]);
 }
@@ -313,7 +316,7 @@ static void test_bytes(void **state)
 static void test_contract(void **state)
 {
     (void)state;
-    for (int e = 0; e < OP_TEST_VARIANTS; e++) {
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++) {
         struct op_test *t = op_test_open(op_test_engines[e], 1);
         void *a = device_new(t, t->dtype, 4);
         OP_REFUSES(t, logprob_forward, logprob_args, .dtype = DTYPE_F16, .rows = 1, .cols = 2, .stride = 2,

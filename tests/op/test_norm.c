@@ -110,7 +110,7 @@ enum { SIZES = sizeof sizes / sizeof *sizes };
 static void test_naive(void **state)
 {
     (void)state;
-    for (int e = 0; e < OP_TEST_VARIANTS; e++)
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++)
         for (int i = 0; i < SIZES * 8; i++) {
             if (sizes[i / 8][0] > 100 && i % 8 != 2 && i % 8 != 5)
                 continue; /* long enough for two cases */
@@ -166,7 +166,7 @@ static void test_odd_addresses(void **state)
 static void test_frozen(void **state)
 {
     (void)state;
-    for (int e = 0; e < OP_TEST_VARIANTS; e++)
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++)
         for (int i = 0; i < 4; i++) {
             struct op_test *t = op_test_open(op_test_engines[e], 1);
             enum norm_kind kind = i & 1 ? NORM_LAYER : NORM_RMS;
@@ -199,7 +199,7 @@ static void bits_run(struct op_test *t, void *user, double *out)
 static void test_same_bits(void **state)
 {
     (void)state;
-    for (int e = 0; e < OP_TEST_VARIANTS; e++)
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++)
         for (int i = 0; i < 6; i++) {
             int64_t shape[] = {i & 1 ? NORM_LAYER : NORM_RMS, 67, (int64_t[]){577, 576, 64}[i / 2]};
             op_test_same_bits(op_test_engines[e], 2 * shape[1] * shape[2] + 2 * shape[2], bits_run, shape);
@@ -246,6 +246,7 @@ static void test_bytes(void **state)
 static double problem_loss(void *user)
 {
     struct problem *p = user;
+    op_test_cpu_only();
     struct op_test *t = op_test_open("cpu64", 1);
     struct results r = problem_run(t, p);
     int64_t n = p->rows * p->cols;
@@ -258,6 +259,7 @@ static void test_finite_differences(void **state)
 {
     (void)state;
     for (int i = 0; i < 4; i++) {
+        op_test_cpu_only();
         struct op_test *t = op_test_open("cpu64", 1);
         struct problem p = problem_make(t, i & 1 ? NORM_LAYER : NORM_RMS, 4, 11, i & 2, false);
         struct results r = problem_run(t, &p);
@@ -279,7 +281,7 @@ static void test_finite_differences(void **state)
 static void test_contract(void **state)
 {
     (void)state;
-    for (int e = 0; e < OP_TEST_VARIANTS; e++) {
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++) {
         struct op_test *t = op_test_open(op_test_engines[e], 1);
         void *a = device_new(t, t->dtype, 4);
         OP_REFUSES(t, norm_forward, norm_args, .dtype = DTYPE_F16, .rows = 1, .cols = 4, .x = a, .weight = a, .y = a,

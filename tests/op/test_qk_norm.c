@@ -76,6 +76,7 @@ static struct results problem_run(struct op_test *t, const struct problem *p)
 static double problem_loss(void *user)
 {
     const struct problem *p = user;
+    op_test_cpu_only();
     struct op_test *t = op_test_open("cpu64", 1);
     const struct qk_norm_args args = problem_args(t, p);
     op_test_status(t, "qk_norm_forward", t->engine->qk_norm_forward(t->context, &args));
@@ -90,6 +91,7 @@ static void test_finite_differences(void **state)
 {
     (void)state;
     for (int i = 0; i < 4; i++) {
+        op_test_cpu_only();
         struct op_test *t = op_test_open("cpu64", 1);
         struct problem p = problem_make(t, 5, 10, i < 2 ? 6 : i == 2 ? 0 : 10, i % 2);
         struct results r = problem_run(t, &p);
@@ -120,7 +122,7 @@ static void same_bits_run(struct op_test *t, void *user, double *out)
 static void test_same_bits(void **state)
 {
     (void)state;
-    for (int e = 0; e < OP_TEST_VARIANTS; e++)
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++)
         for (int wide = 0; wide < 2; wide++) {
             bool is_wide = wide;
             op_test_same_bits(op_test_engines[e], 2 * 45 * 7 * 40 + (wide ? 5 : 2) * 40, same_bits_run, &is_wide);
@@ -142,7 +144,7 @@ static void test_bytes(void **state)
 static void test_contract(void **state)
 {
     (void)state;
-    for (int e = 0; e < OP_TEST_VARIANTS; e++) {
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++) {
         struct op_test *t = op_test_open(op_test_engines[e], 1);
         struct problem p = problem_make(t, 3, 16, 8, false);
         for (int i = 0; i < 7; i++) {

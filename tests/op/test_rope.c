@@ -67,7 +67,7 @@ static void problem_naive(const struct problem *p, double *x, const double *cosi
 static void test_naive_and_inverse(void **state)
 {
     (void)state;
-    for (int e = 0; e < OP_TEST_VARIANTS; e++)
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++)
         for (int i = 0; i < PROBLEMS; i++) {
             const struct problem *p = &problems[i];
             struct op_test *t = op_test_open(op_test_engines[e], 2);
@@ -90,6 +90,7 @@ static void test_transpose(void **state)
     (void)state;
     for (int i = 0; i < PROBLEMS; i++) {
         const struct problem *p = &problems[i];
+        op_test_cpu_only();
         struct op_test *t = op_test_open("cpu64", 1);
         int64_t n = p->rows * p->stride;
         double *x = values_random(t, n, 1), *g = values_random(t, n, 2);
@@ -107,6 +108,7 @@ struct difference {
 static double difference_loss(void *user)
 {
     struct difference *d = user;
+    op_test_cpu_only();
     struct op_test *t = op_test_open("cpu64", 1);
     double loss = dot_product(problem_run(t, d->p, d->x, 1), d->g, d->p->rows * d->p->stride);
     op_test_close(t);
@@ -116,6 +118,7 @@ static double difference_loss(void *user)
 static void test_finite_differences(void **state)
 {
     (void)state;
+    op_test_cpu_only();
     struct op_test *t = op_test_open("cpu64", 1);
     const struct problem *p = &problems[3];
     int64_t n = p->rows * p->stride;
@@ -135,7 +138,7 @@ static void test_same_bits(void **state)
 {
     (void)state;
     struct problem p = problems[PROBLEMS - 1];
-    for (int e = 0; e < OP_TEST_VARIANTS; e++)
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++)
         op_test_same_bits(op_test_engines[e], p.rows * p.stride, bits_run, &p);
 }
 
@@ -160,7 +163,7 @@ static void test_bytes(void **state)
 static void test_contract(void **state)
 {
     (void)state;
-    for (int e = 0; e < OP_TEST_VARIANTS; e++) {
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++) {
         struct op_test *t = op_test_open(op_test_engines[e], 1);
         void *a = device_new(t, t->dtype, 64);
         struct rope_args good = {.dtype = t->dtype, .rows = 1, .row_stride = 16, .heads = 2, .head_dim = 8,

@@ -22,7 +22,7 @@ static void product_check(struct op_test *t, int64_t rows, int64_t cols, int64_t
 static void test_row_scale(void **state)
 {
     (void)state;
-    for (int e = 0; e < OP_TEST_VARIANTS; e++)
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++)
         for (int threads = 1; threads <= 3; threads++) {
             struct op_test *t = op_test_open(op_test_engines[e], threads);
             product_check(t, 91, 517, 0, 0, false);
@@ -51,7 +51,7 @@ static void test_bytes(void **state)
 static void test_contract(void **state)
 {
     (void)state;
-    for (int e = 0; e < OP_TEST_VARIANTS; e++) {
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++) {
         struct op_test *t = op_test_open(op_test_engines[e], 1);
         void *a = device_new(t, t->dtype, 4);
         OP_REFUSES(t, row_scale, row_scale_args, .dtype = t->dtype, .rows = 1, .cols = 2, .x = a, .y = a);

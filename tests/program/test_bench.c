@@ -81,6 +81,10 @@ static void test_list_and_filter(void **state)
     struct program_result some = program_line("bench kernels --list --device cpu --filter flat.pair/1728");
     program_expect(&some, STATUS_OK);
     assert_string_equal(some.out, SMALL "\n");
+    struct program_result two = program_line("bench kernels --list --device cpu --filter no_such_op,,flat.pair/1728,adamw_norm/float32/arena/4194304");
+    program_expect(&two, STATUS_OK);
+    assert_string_equal(two.out, SMALL "\nadamw_norm/float32/arena/4194304\n");
+    program_free(&two);
     struct program_result none = program_line("bench kernels --list --device cpu --filter no_such_op");
     program_expect_error(&none, STATUS_USAGE, "--filter: no case has 'no_such_op' in its name");
     program_free(&all);

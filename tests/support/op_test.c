@@ -13,6 +13,18 @@ enum { CANARY_BYTES = 256, CANARY = 0xA5 };
 
 const char *const op_test_engines[] = {"cpu", "cpu64", "emu-f32", "emu-bf16"};
 
+int op_test_first(void)
+{
+    const char *engines = getenv("FLAT_TEST_ENGINES");
+    return engines && !strcmp(engines, "cuda") ? OP_TEST_ENGINES : 0;
+}
+
+void op_test_cpu_only(void)
+{
+    if (op_test_first())
+        skip();
+}
+
 /* One allocation of a test, on the host or on the device. */
 struct op_test_owned {
     struct op_test_owned *next;

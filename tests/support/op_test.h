@@ -34,6 +34,10 @@ struct op_test {
  * "emu-bf16", the CUDA kernels in a dtype. */
 extern const char *const op_test_engines[];
 enum { OP_TEST_ENGINES = 2, OP_TEST_VARIANTS = 4 };
+/* The first of them to test: 0, or OP_TEST_ENGINES where FLAT_TEST_ENGINES is "cuda", for a machine whose time counts. */
+int op_test_first(void);
+/* Skips a test that is for the CPU engine alone, there. */
+void op_test_cpu_only(void);
 
 /* Loads libflat_<name>.so from $FLAT_BUILD (default: build) and opens it. threads 0: its default; GPUs ignore it. */
 struct op_test *op_test_open(const char *name, int threads);

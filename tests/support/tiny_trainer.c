@@ -135,6 +135,7 @@ void tiny_train(struct tiny_training *run, const char *directory)
         fail_msg("%s: %s", run->engine, error.text);
     void *symbol = dlsym(trainer.device.library, "emu_calls_read");
     memcpy(&run->calls_read, &symbol, sizeof symbol);
+    assert_true(run->calls_read || strcmp(trainer.device.engine->name, "emu"));
     trainer.graphs = trainer.graphs && !run->eager;
     run->done = 0;
     run->trainer = &trainer;

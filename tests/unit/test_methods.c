@@ -284,7 +284,7 @@ static int file_check(const char *path)
         const struct method *method = record_method(record);
         if (!method)
             print_message("%s: not checked\n", json_member(record, "method")->valuestring);
-        for (int e = 0; method && e < OP_TEST_VARIANTS; e++)
+        for (int e = op_test_first(); method && e < OP_TEST_VARIANTS; e++)
             record_check(op_test_engines[e], &p, record, method);
         checked += method != NULL;
     }

@@ -90,8 +90,50 @@ static void test_transformers(void **state)
     cJSON_Delete(rows);
 }
 
+/* Repeated draws: every matrix has the mean and deviation of the draws, norms are 1, and no two layers are the same. */
+static void test_repeated(void **state)
+{
+    (void)state;
+    struct error error = {0};
+    struct model_config config;
+    struct model model;
+    struct device device = {0};
+    const char text[] = "{\"model_type\": \"llama\", \"vocab_size\": 9000, \"hidden_size\": 128, \"intermediate_size\": 200, "
+                        "\"num_hidden_layers\": 2, \"num_attention_heads\": 4, \"max_position_embeddings\": 64, "
+                        "\"initializer_range\": 0.05, \"tie_word_embeddings\": false}";
+    temporary_file("config.json", text, strlen(text));
+    OK(model_config_read(&config, temporary, &error));
+    OK(device_open(&device, "cpu", 0, 1, &error));
+    OK(model_create(&model, &config, DTYPE_F32, &error));
+    OK(model_plan(&model, false, 8, 1, 1, &error));
+    OK(model_allocate(&model, &device, &error));
+    OK(weights_random_repeated(&model, 5, &error));
+    float first[128], begin[128];
+    for (int t = 0; t < model.tensors; t++) {
+        const struct model_tensor *tensor = &model.tensor[t];
+        const int64_t count = tensor->rows * (tensor->cols ? tensor->cols : 1);
+        float *value = memory_array((size_t)count, sizeof *value, &error);
+        double sum = 0, square = 0;
+        OK(weights_read_back(&model, model.param, tensor->offset, count, value, &error));
+        for (int64_t i = 0; i < count; i++)
+            sum += value[i], square += value[i] * value[i];
+        const double mean = sum / (double)count, share = 1 / sqrt((double)count);
+        const double deviation = sqrt(square / (double)count - mean * mean);
+        if (tensor->cols ? fabs(mean) > 5 * 0.05 * share || fabs(deviation - 0.05) > 5 * 0.05 * share
+                         : mean != 1 || deviation != 0)
+            fail_msg("%s: mean %g, deviation %g", tensor->name, mean, deviation);
+        memcpy(begin, value, sizeof begin);
+        if (tensor->cols && t)
+            assert_memory_not_equal(begin, first, sizeof begin);
+        memcpy(first, begin, sizeof first);
+        free(value);
+    }
+    model_free(&model);
+    device_close(&device);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_transformers)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_transformers), cmocka_unit_test(test_repeated)};
     return cmocka_run_group_tests(tests, temporary_make, temporary_remove);
 }
