@@ -31,14 +31,35 @@ void announce_options(struct training *training)
     buffer_free(&table);
 }
 
+/* What is allocated, by class. */
+static void memory_announce(const struct trainer *trainer, struct log *log)
+{
+    const struct memory_plan *plan = &trainer->model.plan;
+    const size_t total = trainer_memory(trainer), planned = memory_plan_total(plan);
+    const double mib = 1.0 / (1 << 20);
+    struct buffer table = {0};
+    struct error unused;
+    int status = buffer_printf(&table, &unused, "device memory, MiB");
+    for (int class = 0; class < MEMORY_CLASSES && !status; class++)
+        if (plan->bytes[class])
+            status = buffer_printf(&table, &unused, "\n  %-14s %12.1f", memory_class_name((enum memory_class)class),
+                                   mib * (double)plan->bytes[class]);
+    if (!status && total > planned)
+        status = buffer_printf(&table, &unused, "\n  %-14s %12.1f", trainer->frozen.needed ? "batch, frozen" : "batch",
+                               mib * (double)(total - planned));
+    if (!status && !buffer_printf(&table, &unused, "\n  %-14s %12.1f", "total", mib * (double)total))
+        log_info(log, "%s", table.data);
+    buffer_free(&table);
+}
+
 void announce_run(struct training *training)
 {
     struct trainer *trainer = &training->trainer;
     const struct train_options *options = training->options;
     struct log *log = &training->run->log;
-    log_info(log, "%s, %lld parameters, %d rows, %lld steps, %.1f MiB of device memory",
-             trainer->model.config.family->model_type, (long long)trainer->model.elements, trainer->examples.data.rows,
-             (long long)trainer->total_steps, (double)trainer_memory(trainer) / (1 << 20));
+    log_info(log, "%s, %lld parameters, %d rows, %lld steps", trainer->model.config.family->model_type,
+             (long long)trainer->model.elements, trainer->examples.data.rows, (long long)trainer->total_steps);
+    memory_announce(trainer, log);
     for (int rank = 0; training->comm && rank < comm_size(training->comm); rank++)
         log_info(log, "%s", comm_describe(training->comm, rank));
     if (trainer->model.lora.modules)
@@ -76,12 +97,15 @@ void training_show(struct training *training, const struct step_record *record)
 {
     const double rate = record->seconds > 0 ? (double)record->tokens / record->seconds : 0;
     const struct trainer *trainer = &training->trainer;
-    struct progress_metric metric[METHOD_LOGGED + 2] = {{"loss", record->loss, NULL}};
+    const double sol = step_record_sol(record, trainer);
+    struct progress_metric metric[METHOD_LOGGED + 3] = {{"loss", record->loss, NULL}};
     int metrics = 1;
     for (int i = 0; i < trainer->logged_count; i++)
         if (trainer->logged[i].label)
             metric[metrics++] = (struct progress_metric){trainer->logged[i].label, record->logged[i], NULL};
     metric[metrics++] = (struct progress_metric){NULL, rate, "tok/s"};
+    if (sol > 0)
+        metric[metrics++] = (struct progress_metric){"sol", 100 * sol, "%"};
     progress_step(&training->progress, record->step, metric, metrics);
 }
 

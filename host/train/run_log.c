@@ -34,12 +34,19 @@ static cJSON *record_json(const struct step_record *record, const struct trainer
 }
 
 /* Time is kept apart: two runs of one seed differ in nothing else. */
-static bool timing_add(cJSON *json, const struct step_record *record)
+static bool timing_add(cJSON *json, const struct step_record *record, const struct trainer *trainer)
 {
+    const double sol = step_record_sol(record, trainer);
     return json_add_number(json, "seconds", record->seconds) &&
            json_add_number(json, "tokens_per_second",
                            record->seconds > 0 ? (double)record->tokens / record->seconds : 0) &&
-           json_add_number(json, "time", (double)time(NULL));
+           (sol <= 0 || json_add_number(json, "sol", sol)) && json_add_number(json, "time", (double)time(NULL));
+}
+
+double step_record_sol(const struct step_record *record, const struct trainer *trainer)
+{
+    const double least = trainer->peak_flops > 0 ? record->flops / trainer->peak_flops : 0;
+    return record->seconds > 0 ? least / record->seconds : 0;
 }
 
 int step_record_print(const struct step_record *record, const struct trainer *trainer, struct buffer *out,
@@ -76,7 +83,7 @@ static void window_add(struct run_log *log, const struct step_record *record)
     sum->step = record->step, sum->total_steps = record->total_steps, sum->epoch = record->epoch;
     sum->learning_rate = record->learning_rate;
     sum->pairs += record->pairs, sum->tokens += record->tokens, sum->answer_tokens += record->answer_tokens;
-    sum->seconds += record->seconds;
+    sum->seconds += record->seconds, sum->flops += record->flops;
     log->in_window++;
     log->skipped_in_window += record->skipped;
     log->pairs += record->pairs;
@@ -121,7 +128,7 @@ static int window_write(struct run_log *log, const struct trainer *trainer, cons
         status = buffer_append(&log->history, ",", 1, error);
     if (!status)
         status = json_print(json, &log->history, error);
-    if (!status && !timing_add(json, mean))
+    if (!status && !timing_add(json, mean, trainer))
         status = error_set(error, STATUS_MEMORY, "out of host memory while logging a step");
     if (!status)
         status = json_print(json, &line, error);

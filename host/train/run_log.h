@@ -23,6 +23,8 @@ struct run_log {
     int64_t steps, pairs, pairs_before; /* before: of the run that this one goes on with */
 };
 
+/* Share of the peak of the devices' matrix units that a step's arithmetic took; 0 where the peak is not known. */
+double step_record_sol(const struct step_record *record, const struct trainer *trainer);
 /* One line of JSON and a newline; names as in the README. */
 int step_record_print(const struct step_record *record, const struct trainer *trainer, struct buffer *out,
                       struct error *error);

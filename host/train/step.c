@@ -242,6 +242,8 @@ static struct loss_scope step_measure(const struct trainer *trainer, const struc
         micro_batch_size(trainer, epoch, i, &rows);
     record->pairs = to - from;
     record->tokens = rows.rows;
+    const struct model_flops flops = model_flops(&trainer->model, &rows);
+    record->flops = flops.forward + flops.backward;
     return (struct loss_scope){.average = trainer->options->loss.loss_average,
                                .step = epoch->sequence + from * epoch->per_row,
                                .step_sequences = (to - from) * epoch->per_row,

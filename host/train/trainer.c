@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../device/peak.h"
 #include "../util/file.h"
 #include "../util/memory.h"
 
@@ -169,6 +170,7 @@ int trainer_start(struct trainer *trainer, const struct device *device, struct e
                                     : weights_random_lora(model, (uint64_t)options->trainer.seed, error);
     if (!status)
         status = frozen_copy(trainer, error);
+    trainer->peak_flops = trainer->parallel.ranks * peak_flops(device->engine->describe(device->context));
     if (!status && trainer->device.engine->graphs)
         status = warm_up(trainer, error);
     return status;

@@ -29,6 +29,7 @@ struct step_record {
     double loss, logged[METHOD_LOGGED]; /* logged: as trainer->logged */
     double grad_norm, learning_rate, share_low, share_high;
     int64_t pairs, tokens, answer_tokens; /* tokens: rows fed */
+    double flops;              /* forward and backward of these tokens, without padding and what is computed again */
     double seconds;
     bool skipped; /* non-finite: weights and moments untouched */
 };
@@ -58,6 +59,7 @@ struct trainer {
 
     struct device device;
     struct batch batch;
+    double peak_flops;             /* per second, of the matrix units of all ranks' devices; 0: unknown */
     bool graphs;                   /* passes over a micro-batch are captured and replayed */
     struct graph_cache graph_cache;
     void *m, *v;                   /* AdamW moments */

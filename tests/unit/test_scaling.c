@@ -5,6 +5,8 @@
 
 #include <math.h>
 
+#include "../../host/device/peak.h"
+#include "../../host/train/run_log.h"
 #include "../../host/train/scaling.h"
 #include "../support/program.h"
 
@@ -167,11 +169,30 @@ static void test_plan(void **state)
     program_free(&result);
 }
 
+/* Names as CUDA prints them, at the head of what the engine says of its device; a share of the peak from flops and time. */
+static void test_share_of_the_peak(void **state)
+{
+    (void)state;
+    assert_true(peak_flops("NVIDIA H200, compute capability 9.0, 139.8 GiB") == 989e12);
+    assert_true(peak_flops("NVIDIA H200 NVL, compute capability 9.0") == 835e12);
+    assert_true(peak_flops("NVIDIA H100 80GB HBM3") == 989e12 && peak_flops("NVIDIA H100 PCIe") == 756e12);
+    assert_true(peak_flops("NVIDIA L40S") == 362e12 && peak_flops("NVIDIA L4") == 121e12);
+    assert_true(peak_flops("2 threads, OpenBLAS") == 0 && peak_flops("") == 0);
+    struct trainer trainer = {.peak_flops = 2e12};
+    struct step_record record = {.flops = 1e12, .seconds = 2};
+    assert_true(step_record_sol(&record, &trainer) == 0.25);
+    record.seconds = 0;
+    assert_true(step_record_sol(&record, &trainer) == 0);
+    record.seconds = 2, trainer.peak_flops = 0;
+    assert_true(step_record_sol(&record, &trainer) == 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one),     cmocka_unit_test(test_host),         cmocka_unit_test(test_hosts),
         cmocka_unit_test(test_thousand), cmocka_unit_test(test_cluster_file), cmocka_unit_test(test_plan),
+        cmocka_unit_test(test_share_of_the_peak),
     };
     return cmocka_run_group_tests(tests, temporary_make, temporary_remove);
 }
