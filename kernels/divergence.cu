@@ -14,7 +14,7 @@
 
 namespace {
 
-constexpr int THREADS = 512, VECTORS = 4, PAIRS = 2;
+constexpr int THREADS = 256, VECTORS = 4, PAIRS = 2;
 
 /* Calls f(column, logits) for what is this thread's of a row: vectors THREADS apart, and at most one single. */
 template <typename T, typename F> DEVICE void row_walk(const T *row, int cols, F f)
@@ -170,7 +170,7 @@ DEVICE void target_write(const struct divergence_args &args, const distribution 
 }
 
 template <typename T, bool CROSS_ENTROPY>
-__global__ void __launch_bounds__(THREADS, 2) divergence_kernel(struct divergence_args args)
+__global__ void __launch_bounds__(THREADS, 3) divergence_kernel(struct divergence_args args)
 {
     SHARED(row_scratch, scratch, [2]);
     SHARED(double, scratch_value, [THREADS / WARP_SIZE]);
