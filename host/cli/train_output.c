@@ -9,23 +9,29 @@
 #include "../util/file.h"
 #include "training.h"
 
-int resume_find(struct training *training, struct error *error)
+/* Rank 0's choice. What a killed save has left comes first: checkpoints may be on their way from an old folder into the new. */
+static int resume_choose(struct training *training, struct error *error)
 {
     const struct output_options *output = &training->options->output;
     char state[FOLDER_PATH_BYTES];
-    int status = STATUS_OK;
-    if (!*output->resume_from_checkpoint)
-        return status;
-    if (comm_rank(training->comm))
-        status = STATUS_OK;
-    else if (!strcmp(output->resume_from_checkpoint, "last"))
+    int status = run_folder_recover(output->output_dir, error);
+    if (!status && !strcmp(output->resume_from_checkpoint, "last"))
         status = checkpoint_find_last(output->output_dir, training->resume, error);
-    else
+    else if (!status)
         snprintf(training->resume, sizeof training->resume, "%s", output->resume_from_checkpoint);
-    if (!status && *training->resume && !(status = file_join(state, sizeof state, training->resume, "trainer/state.json", error)) &&
-        !file_exists(state))
-        status = error_set(error, STATUS_USAGE, "resume_from_checkpoint: %s is no checkpoint: it has no trainer/state.json",
-                           training->resume);
+    if (status || !*training->resume)
+        return status;
+    status = file_join(state, sizeof state, training->resume, "trainer/state.json", error);
+    return status || file_exists(state) ? status
+                                        : error_set(error, STATUS_USAGE, "resume_from_checkpoint: %s is no checkpoint: it has "
+                                                    "no trainer/state.json", training->resume);
+}
+
+int resume_find(struct training *training, struct error *error)
+{
+    if (!*training->options->output.resume_from_checkpoint)
+        return STATUS_OK;
+    int status = comm_rank(training->comm) ? STATUS_OK : resume_choose(training, error);
     status = training_agree(training, status, error);
     return status ? status : comm_broadcast_host(training->comm, training->resume, sizeof training->resume, 0, error);
 }

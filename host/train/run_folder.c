@@ -122,6 +122,18 @@ static int aside_make(struct run_folder *folder, struct error *error)
     return status;
 }
 
+int run_folder_recover(const char *output_dir, struct error *error)
+{
+    struct folder_lock lock = {.fd = -1};
+    if (!file_is_directory(output_dir))
+        return STATUS_OK;
+    int status = folder_lock_take(&lock, output_dir, error);
+    if (!status)
+        status = folder_recover(output_dir, error);
+    folder_lock_release(&lock);
+    return status;
+}
+
 int run_folder_open(struct run_folder *folder, const char *output_dir, bool overwrite, mode_t mode, const char *checkpoint,
                     struct error *error)
 {

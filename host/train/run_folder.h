@@ -21,6 +21,9 @@ struct run_folder {
     bool made;                          /* output_dir was not there */
 };
 
+/* Finishes, or takes back, what a killed process has left in output_dir and beside it; nothing where there is no such folder.
+ * A folder that another run writes into is refused. */
+int run_folder_recover(const char *output_dir, struct error *error);
 /* Refuses an output_dir that is no folder, that holds one of the inputs or is one (by whatever path), or that holds a model or a
  * run when overwrite is not asked for. STATUS_USAGE. */
 int run_folder_check(const char *output_dir, bool overwrite, const struct run_input *inputs, int count, struct error *error);

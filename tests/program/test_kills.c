@@ -109,7 +109,10 @@ static void goes_on(const struct run_form *form, const char *out, const char *mo
     file_list_free(&list);
 }
 
-static void check(const char *what, const char *more, bool over)
+/* What stands in the folder before the run: nothing, another model, or all that the same run has left when it ended. */
+enum before { NOTHING, ANOTHER, SAME };
+
+static void check(const char *what, const char *more, enum before over)
 {
     long stopped = 0, done = 0;
     char faults[64];
@@ -126,7 +129,7 @@ static void check(const char *what, const char *more, bool over)
     for (long n = 1; n <= calls; n += step) {
         directory_remove(temporary_path("out"));
         if (over) {
-            result = run("out", NULL, "--seed 7 --save_strategy no");
+            result = run("out", NULL, over == SAME ? more : "--seed 7 --save_strategy no");
             program_expect(&result, STATUS_OK);
             program_free(&result);
         }
@@ -135,7 +138,7 @@ static void check(const char *what, const char *more, bool over)
         const uint64_t found = weights_of("out");
         if (result.status != 128 + SIGKILL && (result.status == 5 || result.status > 6))
             fail_msg("%s: exit code %d: %s", faults, result.status, result.err);
-        if (found && found != whole && (!over || found != before))
+        if (found && found != whole && (over != ANOTHER || found != before))
             fail_msg("%s: other weights", faults);
         if (over && !found)
             fail_msg("%s: the old model is gone", faults);
@@ -147,7 +150,7 @@ static void check(const char *what, const char *more, bool over)
     directory_remove(temporary_path("whole"));
     directory_remove(temporary_path("old"));
     print_message("%s%s: %ld runs stopped at one of %ld calls, %ld not; every restart ends with the same weights\n", what,
-                  over ? " over another model" : "", stopped, calls, done);
+                  over == SAME ? " going on from the end" : over ? " over another model" : "", stopped, calls, done);
 }
 
 static void test_killed(void **state)
@@ -158,15 +161,16 @@ static void test_killed(void **state)
         "--save_dtype float32 --quiet", temporary, temporary, temporary);
     program_expect(&made, STATUS_OK);
     program_free(&made);
-    check("kill", "", false);
-    check("kill", "--overwrite_output_dir", true);
+    check("kill", "", NOTHING);
+    check("kill", "--overwrite_output_dir", ANOTHER);
+    check("kill", "", SAME);
 }
 
 static void test_failing(void **state)
 {
     (void)state;
-    check("EIO", "", false);
-    check("ENOSPC", "--overwrite_output_dir", true);
+    check("EIO", "", NOTHING);
+    check("ENOSPC", "--overwrite_output_dir", ANOTHER);
 }
 
 /* Every form of training, all its processes killed at a call that is drawn, and again on the way back: 2 points of each
