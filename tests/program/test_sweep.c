@@ -359,6 +359,13 @@ static void test_refused(void **state)
             fail_msg("case %zu: status %d: %s", i, result.status, result.err);
         program_free(&result);
     }
+    char many[8000] = "{\"model_name_or_path\": \"none\", \"seed\": 1, \"eval\": {";
+    for (int i = 0; i < 200; i++)
+        snprintf(many + strlen(many), sizeof many - strlen(many), "%s\"o%d\": 1", i ? ", " : "", i);
+    strcat(many, "}}");
+    struct program_result too_many = sweep(temporary_file("many.json", many, strlen(many)), "many", "");
+    program_expect_error(&too_many, STATUS_USAGE, "eval: more than 160 options");
+    program_free(&too_many);
     const char *config = config_make("other.json", "\"seed\": [1], ");
     struct program_result result = sweep(config, "other", "");
     program_expect(&result, STATUS_OK);

@@ -85,8 +85,9 @@ static int flags_add(const cJSON *eval, const char *prefix, char **flag, int *co
             status = flags_add(item, name, flag, count, error);
             continue;
         }
-        status = *count == FLAGS_MAX ? error_set(error, STATUS_USAGE, "eval: more than %d options", FLAGS_MAX)
-                                     : buffer_printf(&text, error, "--%s%s", cJSON_IsFalse(item) ? "no_" : "", name);
+        if (*count == FLAGS_MAX)
+            return error_set(error, STATUS_USAGE, "eval: more than %d options", FLAGS_MAX);
+        status = buffer_printf(&text, error, "--%s%s", cJSON_IsFalse(item) ? "no_" : "", name);
         if (!status && !cJSON_IsBool(item))
             status = buffer_append(&text, "=", 1, error);
         if (!status && cJSON_IsString(item))
@@ -95,7 +96,7 @@ static int flags_add(const cJSON *eval, const char *prefix, char **flag, int *co
             status = json_print(item, &text, error);
         if (!status && cJSON_IsArray(item))
             cJSON_ArrayForEach(each, item) if (!status && cJSON_IsString(each)) status =
-                buffer_printf(&text, error, "%s%s", each->prev && each != item->child ? "," : "", each->valuestring);
+                buffer_printf(&text, error, "%s%s", each == item->child ? "" : ",", each->valuestring);
         flag[(*count)++] = text.data;
     }
     return status;
