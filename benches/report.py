@@ -3,7 +3,7 @@ draws the charts).
 
 A folder of benches/results is a machine; its files are what the benchmarks wrote:
     kernels.json (flat bench kernels), reference.json (pytorch/kernels.py), step*.json (flat bench step), compare*.json
-    (pytorch/compare.py), run_time*.json (pytorch/run_time.py), io*.json (flat bench io)
+    (pytorch/compare.py), run_time*.json (pytorch/run_time.py), io*.json (flat bench io), methods.json (methods/methods.py)
 predicted/step.json is flat bench step --predict, predicted/bytes.txt the lines that the kernels' tests print about the bytes
 they moved in the emulation. Nothing here measures anything: the same files give the same page.
 """
@@ -199,6 +199,26 @@ def race_part(folder, page):
     page.append("![race](%s/race.svg)\n" % os.path.basename(folder))
 
 
+def methods_part(folder, page):
+    path = os.path.join(folder, "methods.json")
+    if not os.path.exists(path):
+        return
+    data, rows = load(path), []
+    flat = data["cases"]["flat"]
+    for name, case in data["cases"].items():
+        planned, measured = case["planned"], case["measured"]
+        rows.append((name, "%.0f" % measured["tokens"], "%.0f" % measured["answer_tokens"], "%.2f" % measured["seconds"],
+                     "%.2f" % (measured["seconds"] / flat["measured"]["seconds"]),
+                     "%.2f" % (planned["flops"] / flat["planned"]["flops"]), "%.0f" % measured["mib"],
+                     "%.0f" % planned["mib"], "%+.1f %%" % (100 * (planned["mib"] / measured["mib"] - 1))))
+    context = data["context"]
+    page.append("### Methods beside FLAT\n\n`benches/methods/methods.py` (how, is in its head), SmolLM2-135M on TOFU forget01, float32, %d rows per "
+                "step, %s, %s, %d thread, load %.0f\n" % (context["batch"], context["date"], context["version"], context["threads"],
+                                                       context["load"]))
+    page.append(table(("method", "tokens", "answer tokens", "processor s per step", "of FLAT's", "by plan's flops", "peak, MiB",
+                       "plan, MiB", "plan off by"), rows))
+
+
 def runs_part(folder, page):
     for path in sorted(glob.glob(os.path.join(folder, "run_time*.json"))):
         data = load(path)
@@ -265,7 +285,7 @@ def main():
         if os.path.exists(note):
             page[-1] += open(note).read().strip()
         page[-1] += "\n"
-        for part in (race_part, compare_part, steps_part, kernels_part, runs_part):
+        for part in (race_part, compare_part, steps_part, methods_part, kernels_part, runs_part):
             part(folder, page)
     predicted_part(page)
     write(os.path.join(RESULTS, "README.md"), "\n".join(page))

@@ -108,6 +108,19 @@ static int answers_collect(struct reference *reference, struct trainer *trainer,
     return status;
 }
 
+int reference_measure(struct trainer *trainer, int64_t *answers, struct batch_size *size, struct error *error)
+{
+    struct reference reference = {0};
+    *answers = 0;
+    *size = (struct batch_size){0};
+    int status = trainer->method->reference_sums ? answers_collect(&reference, trainer, error) : STATUS_OK;
+    for (size_t i = 0; i < reference.count && !status; i++)
+        batch_group_size(&reference.entry[i].sequence, 1, false, size);
+    *answers = (int64_t)reference.count;
+    reference_free(&reference);
+    return status;
+}
+
 /* ---- computing ---------------------------------------------------------------------------------------------------- */
 
 /* Entries from `first` on that fit into a batch, each a group of its own; the first behind them. */

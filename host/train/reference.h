@@ -37,6 +37,8 @@ struct trainer;
 /* Collects the answers of all epochs and finds or computes their sums; called by all ranks, after trainer_start. Does nothing
  * for a method that needs none. Its failure is that of all ranks. */
 int reference_prepare(struct trainer *trainer, struct error *error);
+/* What they take, of a prepared trainer: how many answers, and the rows of their forward passes. */
+int reference_measure(struct trainer *trainer, int64_t *answers, struct batch_size *size, struct error *error);
 /* Puts the sums into an epoch's sequences. */
 void reference_apply(const struct reference *reference, struct epoch *epoch);
 void reference_free(struct reference *reference);

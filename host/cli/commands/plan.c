@@ -140,7 +140,20 @@ static void frozen_print(const struct trainer *trainer)
     printf(", logits of %lld tokens %.1f, the rest %.1f\n", (long long)frozen->max_targets, logits, all - weights - logits);
 }
 
-static int plan_print(const struct trainer *trainer, struct error *error)
+/* The answers whose log-probabilities under that model are computed before the first step, where the method needs them. */
+static int reference_print(struct trainer *trainer, struct error *error)
+{
+    int64_t answers;
+    struct batch_size size;
+    int status = reference_measure(trainer, &answers, &size, error);
+    if (!status && answers)
+        printf("reference      sums of %lld answers, once or from the cache: %.4g flops, as much as %.2g steps\n", (long long)answers,
+               model_flops(&trainer->model, &size).forward,
+               model_flops(&trainer->model, &size).forward / (epoch_flops(trainer) / trainer->steps_per_epoch));
+    return status;
+}
+
+static int plan_print(struct trainer *trainer, struct error *error)
 {
     const struct model *model = &trainer->model;
     const struct memory_plan *plan = &model->plan;
@@ -177,10 +190,11 @@ static int plan_print(const struct trainer *trainer, struct error *error)
     printf("\n");
     printf("optimizer      %.4g bytes per step: gradient norm and AdamW\n",
            (double)kept * optimizer_bytes(model->dtype, model->grad_dtype));
+    status = reference_print(trainer, error);
     char line[400];
     for (int next = 0; example_counts_line(&trainer->examples.counts, &next, line, sizeof line);)
         printf("warning        %s\n", line);
-    return STATUS_OK;
+    return status;
 }
 
 static int plan_run(struct invocation *run, struct error *error)
