@@ -1,7 +1,8 @@
 /* dump.c - the first step as safetensors, so that anyone can check it against autograd.
  *
  *   batch-<i>.safetensors  of micro-batch i: ids, positions, target_row, target, sequence_begin and, for every answer
- *                          token, logprob, p and token_weight (c = dL/dlogprob)
+ *                          token, logprob, p and token_weight (c = dL/dlogprob; where distributions are compared, minus
+ *                          what p - t of the row is scaled by)
  *   gradients.safetensors  dL/d(parameter) of the whole step under the parameters' names (PEFT's with LoRA), before
  *                          clipping
  *   step.json              loss, gradient norm and what else the log holds of this step
