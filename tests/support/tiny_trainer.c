@@ -158,6 +158,9 @@ void tiny_train(struct tiny_training *run, const char *directory)
         if (checkpoint_load_weights(&trainer, path, &error))
             fail_msg("%s", error.text);
     }
+    run->shares_weights = trainer.frozen.model.weights_of != NULL;
+    if (run->look)
+        run->look(&trainer);
     run->after = weights_copy(&trainer, run->count);
     if (run->save && trainer_save(&trainer, out, &error))
         fail_msg("%s", error.text);

@@ -20,11 +20,13 @@ struct tiny_training {
     int checkpoint_at;
     const char *resume;       /* such a folder to go on from; NULL: from the beginning */
     bool restore;             /* bring the weights of `checkpoint` back at the end */
+    void (*look)(struct trainer *trainer); /* at the end, while all is there; NULL: nobody does */
     /* what came of it */
     struct step_record record[TINY_STEPS_MAX];
     struct emu_calls start, calls[TINY_STEPS_MAX]; /* before and at the end of each step; zeros outside the emulation */
     float *before, *after;                  /* [count] trainable weights as float; free() */
     int64_t count, captures, replays;
+    bool shares_weights;                    /* of the frozen model: they are the trained one's */
     /* private */
     int done;
     struct trainer *trainer;
