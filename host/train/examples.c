@@ -298,6 +298,26 @@ void epoch_row_size(const struct epoch *epoch, int k, struct batch_size *size)
     epoch_row_part_size(epoch, k, true, size);
 }
 
+int examples_retain_longest(struct examples *examples, struct batch_size *size, struct error *error)
+{
+    struct example_counts unused = {0};
+    struct token_list ids = {0};
+    int status = STATUS_OK;
+    *size = (struct batch_size){0};
+    for (int row = 0; row < examples->retain.rows && !status; row++) {
+        struct batch_sequence sequence = {0};
+        ids.length = 0;
+        status = answer_append(examples, &examples->retain, &examples->retain.row[row], NULL, &ids, &sequence, &unused, error);
+        if (!status)
+            status = positions_widen(examples, examples->positions[ROLE_RETAIN], &ids, &sequence, error);
+        const int64_t rows = sequence.length - 1, targets = sequence.length - sequence.answer_begin;
+        size->rows = rows > size->rows ? rows : size->rows;
+        size->targets = targets > size->targets ? targets : size->targets;
+    }
+    free(ids.id);
+    return status;
+}
+
 void epoch_free(struct epoch *epoch)
 {
     free(epoch->row);

@@ -78,5 +78,7 @@ int epoch_build_answer(struct epoch *epoch, struct examples *examples, int answe
 void epoch_row_size(const struct epoch *epoch, int k, struct batch_size *size);
 void epoch_row_part_size(const struct epoch *epoch, int k, bool retain, struct batch_size *size);
 void epoch_free(struct epoch *epoch);
+/* The most rows and the most targets that any row of the retain set takes; 0 where there is none. Cost: encoding all of them. */
+int examples_retain_longest(struct examples *examples, struct batch_size *size, struct error *error);
 
 #endif

@@ -2,7 +2,8 @@
  *
  * Cost: every epoch is built once where that is at most ROWS_MEASURED rows in all, and the sizes are exact. Longer runs are
  * not waited for: every row is built with every template answer, and the largest micro-batch is taken to be the largest
- * rows together, each with its largest template answer; what is drawn is taken to be as long as it may be. No epoch can be larger, and a million epochs begin as soon as one.
+ * rows together, each with its largest template answer and the longest retained row; the answer of another row is taken to be
+ * as long as it may be. No epoch can be larger, and a million epochs begin as soon as one.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -64,23 +65,22 @@ static int rows_measure(struct trainer *trainer, bool frozen, int64_t *rows, int
 {
     struct examples *examples = &trainer->examples;
     const int answers = examples->answers.count ? examples->answers.count : 1;
-    const int drawn = frozen ? trainer->frozen.use[ROLE_RETAIN].used
-                             : !!(examples->roles & WITH(ROLE_RETAIN)) + !!(examples->roles & WITH(ROLE_RANDOM));
+    const bool own = !frozen || trainer->frozen.use[ROLE_ANSWER].used, drawn = !frozen && examples->roles & WITH(ROLE_RANDOM);
     const int affordable = ROWS_MEASURED / examples->data.rows + 1;
-    int status = STATUS_OK;
+    struct batch_size retained = {0};
+    int status = frozen && !trainer->frozen.use[ROLE_RETAIN].used ? STATUS_OK
+                                                                  : examples_retain_longest(examples, &retained, error);
     for (int answer = 0; answer < answers && answer < affordable && !status; answer++) {
         struct epoch epoch;
         status = epoch_build_answer(&epoch, examples, answer, error);
         for (int k = 0; k < examples->data.rows && !status; k++) {
             struct batch_size size = {0};
-            if (frozen)
-                frozen_row_size(&trainer->frozen, &epoch, k, &size);
-            else
-                epoch_row_size(&epoch, k, &size);
+            if (own)
+                epoch_row_part_size(&epoch, k, false, &size);
             /* what has not been tried is at most as long as a sequence may be */
-            const int64_t untried = (drawn + (answers > affordable)) * examples->max_length;
-            rows[k] = larger(rows[k], size.rows + untried);
-            targets[k] = larger(targets[k], size.targets + untried);
+            const int64_t untried = (drawn + (own && answers > affordable)) * examples->max_length;
+            rows[k] = larger(rows[k], size.rows + untried + retained.rows);
+            targets[k] = larger(targets[k], size.targets + untried + retained.targets);
         }
         epoch_free(&epoch);
     }
