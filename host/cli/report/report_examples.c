@@ -29,9 +29,9 @@ static bool has_answers(const struct report_run *run)
     return run->before.metrics || run->after.metrics;
 }
 
-static void example_row(struct html *html, const struct report *report, const char *set, const cJSON *row)
+static void example_row(struct html *html, const struct report *report, const char *set, const cJSON *row, const char *input)
 {
-    const char *input = text_of(row, "input"), *truth = text_of(row, "ground_truth");
+    const char *truth = text_of(row, "ground_truth");
     html_markup(html, "<tr>");
     html_words(html, input);
     html_words(html, truth ? truth : "");
@@ -59,9 +59,11 @@ static void set_table(struct html *html, const struct report *report, const char
         html_element(html, "th", NULL, report->runs > 1 ? report->run[i].name : "After");
     }
     html_markup(html, "</tr></thead>\n<tbody>\n");
-    for (const cJSON *row = rows->child; row && left > 0; row = row->next)
-        if (row->string && text_of(row, "input") && left--)
-            example_row(html, report, set, row);
+    for (const cJSON *row = rows->child; row && left > 0; row = row->next) {
+        const char *input = text_of(row, "input");
+        if (row->string && input && left--)
+            example_row(html, report, set, row, input);
+    }
     html_markup(html, "</tbody></table></div>\n");
 }
 
