@@ -6,7 +6,7 @@
     X(qk_norm_backward) X(cache_write) X(attention_forward)                                                   \
     X(attention_backward) X(linear_forward) X(linear_backward_input) X(linear_backward_weight)                \
     X(activation_forward) X(activation_backward) X(logits_combine) X(row_statistics) X(logprob_forward)       \
-    X(divergence_forward) X(row_scale)                                                                        \
+    X(divergence_forward) X(logit_margin) X(hidden_target) X(row_scale)                                       \
     X(cast) X(sequence_loss) X(adamw_norm) X(adamw_step) X(sample)
 
 #define X(op) extern const struct bench_op bench_##op;

@@ -36,6 +36,7 @@ struct loss_scope {
     const struct batch_sequence *micro_batch, *step;
     int micro_batch_sequences, step_sequences;
     int micro_batches; /* of the step */
+    double multiplier; /* of a method that has one */
 };
 
 /* What a sum over a micro-batch is multiplied by, so that the sums of a step add up to the mean over the targets of some
@@ -99,6 +100,22 @@ extern const char *const retain_loss_names[], *const kl_positions_names[];
 struct loss_term retain_term(const struct retain_options *retain, const struct loss_scope *scope);
 struct loss_term retain_kl_term(const struct retain_options *retain, const struct loss_scope *scope);
 
+/* A factor of its loss that a method moves from step to step, as PDU does the weight of its constraint. Its values are those of
+ * all ranks, and of a run that goes on from a checkpoint. */
+struct multiplier {
+    double value;
+    double sum;   /* of what it follows, over the steps since it was moved last */
+    int64_t steps;
+};
+struct multiplier_rule {
+    double (*begin)(const void *options);
+    /* After a step whose totals (sequence.h) are those of all ranks. epoch: epochs that are over, with a fraction; ends: one
+     * has just ended. */
+    void (*move)(const void *options, const double *totals, double epoch, bool ends, struct multiplier *multiplier);
+    /* What the loss has besides its terms. */
+    double (*constant)(const void *options, double multiplier);
+};
+
 struct method {
     const char *name, *summary;
     bool for_finetune;   /* offered by finetune; otherwise by unlearn */
@@ -107,6 +124,8 @@ struct method {
     bool retains_by_kl;  /* they begin with KL_ROWS, and ROLE_RETAIN is in roles */
     bool alternates;     /* template answers are the rows' own alternates, not those of a list */
     bool rest_entropy;   /* the row_value of its terms is the cross-entropy without the target (row_statistics.h) */
+    bool logit_margin;   /* the terms of ROLE_ANSWER are TOKEN_GIVEN, of the margin of its logits (kernels/logit_margin.h) */
+    const struct multiplier_rule *multiplier; /* NULL: none */
     bool reference_sums; /* needs the log-probabilities of answers and templates under the model that it starts from */
     struct distribution_use (*distribution)(const void *options); /* of ROLE_ANSWER, then its only role beside ROLE_RETAIN;
                                                                    * NULL: none */

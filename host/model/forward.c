@@ -432,8 +432,9 @@ static void *entry(void *array, enum dtype dtype, int64_t i)
     return array ? (char *)array + (size_t)i * dtype_size(dtype) : NULL;
 }
 
-/* Log-probabilities of target rows [begin, end), and p - onehot. */
-static int rows_logprob(struct model *model, const struct batch *batch, int32_t begin, int32_t end, struct error *error)
+/* Log-probabilities of target rows [begin, end) and, where it is asked for, p - onehot. */
+static int rows_logprob(struct model *model, const struct batch *batch, int32_t begin, int32_t end, bool write_gradient,
+                        struct error *error)
 {
     const int64_t vocab = model->config.vocab_size;
     const enum dtype stat = dtype_stat(model->dtype);
@@ -451,7 +452,7 @@ static int rows_logprob(struct model *model, const struct batch *batch, int32_t 
                                               .p = entry(h->p, stat, begin),
                                               .q = entry(h->q, stat, begin),
                                               .lse = entry(h->lse, stat, begin),
-                                              .write_gradient = model->training,
+                                              .write_gradient = write_gradient,
                                               .mean = entry(h->logprob_mean, stat, begin),
                                               .variance = entry(h->logprob_variance, stat, begin),
                                               .argmax = h->argmax ? h->argmax + begin : NULL}));
@@ -483,6 +484,37 @@ static int rows_diverge(struct model *model, const struct batch *batch, const st
                                                  .value = entry(h->row_value, stat, begin)}));
 }
 
+/* The same of a run of rows whose largest logit is to come down to the mean. */
+static int rows_margin(struct model *model, const struct batch *batch, int32_t begin, int32_t end, struct error *error)
+{
+    const int64_t vocab = model->config.vocab_size;
+    const enum dtype stat = dtype_stat(model->dtype);
+    struct head_activations *h = &model->head;
+    void *logits = entry(h->logits, model->logits_dtype, begin * vocab);
+    int status = device_run(model->device, error, row_statistics,
+                            &((struct row_statistics_args){.dtype = model->logits_dtype,
+                                                           .rows = end - begin,
+                                                           .cols = vocab,
+                                                           .stride = vocab,
+                                                           .logits = logits,
+                                                           .most = entry(h->most, stat, begin),
+                                                           .mean = entry(h->logits_mean, stat, begin),
+                                                           .argmax = h->most_column + begin}));
+    if (!status)
+        status = rows_logprob(model, batch, begin, end, false, error);
+    return status ? status
+                  : device_run(model->device, error, logit_margin,
+                               &((struct logit_margin_args){.dtype = model->logits_dtype,
+                                                            .rows = end - begin,
+                                                            .cols = vocab,
+                                                            .stride = vocab,
+                                                            .most = entry(h->most, stat, begin),
+                                                            .mean = entry(h->logits_mean, stat, begin),
+                                                            .argmax = h->most_column + begin,
+                                                            .logits = logits,
+                                                            .value = entry(h->row_value, stat, begin)}));
+}
+
 int model_forward_targets(struct model *model, const struct batch *batch, const struct head_divergence *part, int parts,
                           struct error *error)
 {
@@ -500,13 +532,14 @@ int model_forward_targets(struct model *model, const struct batch *batch, const 
                                                            .rest = h->row_value}));
     int32_t done = 0;
     for (int i = 0; i < parts && !status; i++) {
-        status = rows_logprob(model, batch, done, part[i].begin, error);
+        status = rows_logprob(model, batch, done, part[i].begin, model->training, error);
         if (!status)
-            status = rows_diverge(model, batch, &part[i], error);
+            status = part[i].reference ? rows_diverge(model, batch, &part[i], error)
+                                       : rows_margin(model, batch, part[i].begin, part[i].end, error);
         done = part[i].end;
     }
     if (!status)
-        status = rows_logprob(model, batch, done, batch->targets, error);
+        status = rows_logprob(model, batch, done, batch->targets, model->training, error);
     if (!status && model->training && h->dlogits != h->logits)
         status = device_run(model->device, error, cast,
                             &((struct cast_args){model->logits_dtype, model->dtype, batch->targets * c->vocab_size,

@@ -53,6 +53,8 @@ struct head_activations {
     void *logprob_mean, *logprob_variance; /* of log p under p, and the likeliest token: only with head_statistics */
     int32_t *argmax;
     void *row_value;            /* with model->row_values: what sequence.h takes for TOKENS */
+    void *most, *logits_mean;   /* with model->logit_margin: what row_statistics.h says of rows, and the largest logit's column */
+    int32_t *most_column;
     double *logprob_sum, *prob_sum, *slope_prob, *slope_logprob; /* [sequences] */
 };
 
@@ -92,6 +94,7 @@ struct model {
     bool head_statistics;        /* forward leaves them too; set before model_plan, which is not for training then */
     bool row_values;             /* there is head.row_value; set before model_plan, as the next two */
     bool rest_entropy;           /* forward leaves the cross-entropy without the target there (row_statistics.h) */
+    bool logit_margin;           /* rows may be given the gradient of their margin (logit_margin.h) */
     const struct model *weights_of; /* the parameters are this model's, which is allocated first; NULL: its own */
     int64_t max_rows, max_targets, max_sequences;
     struct layer_activations *activations; /* [layers] in training, 1 otherwise */
@@ -173,10 +176,10 @@ int model_forward_by_layer(struct model *model, const struct batch *batch, model
 int model_forward_logits(struct model *model, const struct batch *batch, model_layer_hook hook, void *user,
                          struct error *error);
 /* Target rows [begin, end) of a batch that are held against the distribution of a reference: their logits become p - t, and
- * head.row_value is theirs (kernels/divergence.h). */
+ * head.row_value is theirs (kernels/divergence.h). Without a reference both are those of the margin (kernels/logit_margin.h). */
 struct head_divergence {
     int32_t begin, end;
-    const void *reference;  /* [end - begin, vocab] logits of logits_dtype */
+    const void *reference;  /* [end - begin, vocab] logits of logits_dtype; NULL: none, with model->logit_margin */
     const int32_t *lowered; /* [end - begin], NULL: none */
     double penalty;
     bool cross_entropy;

@@ -199,6 +199,15 @@ static bool stopping_add(cJSON *json, const struct early_stopping *stopping)
     return !*stopping->set || (object && early_stopping_add_state(stopping, object));
 }
 
+static bool multiplier_add(cJSON *json, const struct trainer *trainer)
+{
+    const struct multiplier *multiplier = &trainer->multiplier;
+    cJSON *object = trainer->method->multiplier ? cJSON_AddObjectToObject(json, "multiplier") : NULL;
+    return !trainer->method->multiplier ||
+           (object && json_add_number(object, "value", multiplier->value) && json_add_number(object, "sum", multiplier->sum) &&
+            json_add_int(object, "steps", multiplier->steps));
+}
+
 int checkpoint_save_state(const struct trainer *trainer, const struct run_log *log, const struct early_stopping *stopping,
                           int64_t step, struct folder *folder, struct error *error)
 {
@@ -210,7 +219,7 @@ int checkpoint_save_state(const struct trainer *trainer, const struct run_log *l
                     json_add_int(json, "nonfinite", trainer->nonfinite) &&
                     json_add_int(json, "nonfinite_in_row", trainer->nonfinite_in_row) &&
                     json_add_int(json, "tokens_seen", trainer->tokens_seen) && json_add_string(json, "layout", layout) &&
-                    stopping_add(json, stopping) && log_add(json, log);
+                    multiplier_add(json, trainer) && stopping_add(json, stopping) && log_add(json, log);
     int status = ok ? json_print_pretty(json, &text, error)
                     : error_set(error, STATUS_MEMORY, "out of host memory while writing a checkpoint");
     if (!status)
@@ -236,6 +245,20 @@ static int count_get(const cJSON *json, const char *directory, const char *key, 
     return error_set(error, STATUS_INPUT, "%s/trainer/state.json: %s: expected a count", directory, key);
 }
 
+static int multiplier_load(struct trainer *trainer, const cJSON *json, const char *directory, struct error *error)
+{
+    const cJSON *object = json_member(json, "multiplier");
+    const cJSON *value = json_member(object, "value"), *sum = json_member(object, "sum");
+    struct multiplier *multiplier = &trainer->multiplier;
+    if (!trainer->method->multiplier)
+        return STATUS_OK;
+    if (!cJSON_IsNumber(value) || !cJSON_IsNumber(sum))
+        return error_set(error, STATUS_INPUT, "%s/trainer/state.json: multiplier: expected the method's", directory);
+    multiplier->value = value->valuedouble;
+    multiplier->sum = sum->valuedouble;
+    return count_get(object, directory, "steps", &multiplier->steps, error);
+}
+
 /* What state.json says of the run, but for its log. */
 static int counters_load(struct trainer *trainer, struct early_stopping *stopping, const char *directory, struct error *error)
 {
@@ -254,6 +277,8 @@ static int counters_load(struct trainer *trainer, struct early_stopping *stoppin
         status = count_get(json, directory, "nonfinite_in_row", &nonfinite_in_row, error);
     if (!status)
         status = count_get(json, directory, "tokens_seen", &trainer->tokens_seen, error);
+    if (!status)
+        status = multiplier_load(trainer, json, directory, error);
     if (!status)
         status = json_get_string(json, directory, "layout", &written, error);
     layout_print(trainer, layout);

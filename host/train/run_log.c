@@ -18,6 +18,8 @@ static cJSON *record_json(const struct step_record *record, const struct trainer
               json_add_number(json, "loss", record->loss);
     for (int i = 0; i < trainer->logged_count; i++)
         ok = ok && json_add_number(json, trainer->logged[i].key, record->logged[i]);
+    if (trainer->method->multiplier)
+        ok = ok && json_add_number(json, "multiplier", record->multiplier);
     ok = ok && json_add_number(json, "grad_norm", record->grad_norm) &&
          json_add_number(json, "learning_rate", record->learning_rate) &&
          json_add_number(json, "share_low", record->share_low) &&
@@ -82,6 +84,7 @@ static void window_add(struct run_log *log, const struct step_record *record)
         *to[i] += *from[i];
     sum->step = record->step, sum->total_steps = record->total_steps, sum->epoch = record->epoch;
     sum->learning_rate = record->learning_rate;
+    sum->multiplier = record->multiplier;
     sum->pairs += record->pairs, sum->tokens += record->tokens, sum->answer_tokens += record->answer_tokens;
     sum->seconds += record->seconds, sum->flops += record->flops;
     log->in_window++;

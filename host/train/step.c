@@ -45,11 +45,17 @@ static int loss_run(struct trainer *trainer, const struct loss_scope *scope, str
 
 enum pass { PASS_FORWARD, PASS_BACKWARD, PASS_FROZEN };
 
-/* Where distributions are compared up to the logits: what is made of them then depends on where the retained rows begin. */
+/* Whether the target rows of a batch are not all treated alike. */
+static bool splits_targets(const struct trainer *trainer)
+{
+    return trainer->frozen.needed || trainer->model.logit_margin;
+}
+
+/* Where rows are not treated alike up to the logits: what is made of them then depends on where the retained rows begin. */
 static int forward_pass(void *user, struct error *error)
 {
     struct trainer *trainer = user;
-    return trainer->frozen.needed ? model_forward_logits(&trainer->model, &trainer->batch, NULL, NULL, error)
+    return splits_targets(trainer) ? model_forward_logits(&trainer->model, &trainer->batch, NULL, NULL, error)
                                   : model_forward(&trainer->model, &trainer->batch, error);
 }
 
@@ -92,7 +98,7 @@ static int first_forward(struct trainer *trainer, struct error *error)
     if (!trainer->shards.sharded)
         return pass_run(trainer, PASS_FORWARD, error);
     if (!trainer->graphs)
-        return trainer->frozen.needed
+        return splits_targets(trainer)
                    ? model_forward_logits(&trainer->model, &trainer->batch, layer_needed, trainer, error)
                    : model_forward_by_layer(&trainer->model, &trainer->batch, layer_needed, trainer, error);
     int status = shards_gather_finish(&trainer->shards, &trainer->model, error);
@@ -112,7 +118,10 @@ static int micro_batch_forward(struct trainer *trainer, const struct epoch *epoc
         status = pass_run(trainer, PASS_FROZEN, error);
     if (!status)
         status = first ? first_forward(trainer, error) : pass_run(trainer, PASS_FORWARD, error);
-    if (!status && frozen->needed)
+    const struct head_divergence margin = {.end = trainer->batch.host.sequence_begin[(to - from) * epoch->own]};
+    if (!status && trainer->model.logit_margin)
+        status = model_forward_targets(&trainer->model, &trainer->batch, &margin, 1, error);
+    else if (!status && frozen->needed)
         status = model_forward_targets(&trainer->model, &trainer->batch, frozen->part, frozen->parts, error);
     device_range_pop(&trainer->device);
     return status;
@@ -177,7 +186,10 @@ static int record_read(struct trainer *trainer, struct step_record *record, stru
     double totals[STEP_TOTALS] = {0};
     int status = device_copy_out(&trainer->device, totals, trainer->totals, sizeof totals, error);
     const double sum_squares = totals[SUM_SQUARES];
+    const struct multiplier_rule *rule = trainer->method->multiplier;
     record->loss = totals[TOTAL_LOSS];
+    if (rule)
+        record->loss += rule->constant(trainer->method_options, record->multiplier);
     for (int i = 0; i < trainer->logged_count; i++)
         record->logged[i] = logged_value(&trainer->logged[i], totals);
     const double targets = all_roles(totals, ROLE_TOKENS);
@@ -186,6 +198,7 @@ static int record_read(struct trainer *trainer, struct step_record *record, stru
     record->answer_tokens = (int64_t)targets;
     record->grad_norm = sqrt(sum_squares);
     record->skipped = !isfinite(sum_squares) || !isfinite(record->loss);
+    memcpy(trainer->step_totals, totals, sizeof totals);
     return status;
 }
 
@@ -247,7 +260,8 @@ static struct loss_scope step_measure(const struct trainer *trainer, const struc
     return (struct loss_scope){.average = trainer->options->loss.loss_average,
                                .step = epoch->sequence + from * epoch->per_row,
                                .step_sequences = (to - from) * epoch->per_row,
-                               .micro_batches = step.last - step.first};
+                               .micro_batches = step.last - step.first,
+                               .multiplier = trainer->multiplier.value};
 }
 
 static int step_gradients(struct trainer *trainer, const struct epoch *epoch, struct micro_batch_range step,
@@ -320,6 +334,7 @@ int step_run(struct trainer *trainer, const struct epoch *epoch, int number, int
     int64_t step = (int64_t)number * trainer->steps_per_epoch + step_in_epoch;
     struct step_record record = {.step = step + 1, .total_steps = trainer->total_steps,
                                  .epoch = number + (double)(step_in_epoch + 1) / trainer->steps_per_epoch,
+                                 .multiplier = trainer->multiplier.value,
                                  .learning_rate = schedule_rate(&trainer->options->schedule, step, trainer->total_steps)};
     int status = step_compute(trainer, epoch, range, &record, error);
     if (status)
@@ -337,6 +352,9 @@ int step_run(struct trainer *trainer, const struct epoch *epoch, int number, int
     } else {
         trainer->updates++;
         trainer->nonfinite_in_row = 0;
+        if (trainer->method->multiplier)
+            trainer->method->multiplier->move(trainer->method_options, trainer->step_totals, record.epoch,
+                                              step_in_epoch + 1 == trainer->steps_per_epoch, &trainer->multiplier);
     }
     trainer->tokens_seen += record.tokens;
     record.seconds = clock_seconds() - start;

@@ -118,7 +118,10 @@ int trainer_prepare(struct trainer *trainer, const struct train_options *options
         status = run_size(trainer, error);
     trainer->model.recompute = options->form.gradient_checkpointing;
     trainer->model.rest_entropy = !status && trainer->method->rest_entropy;
-    trainer->model.row_values = trainer->model.rest_entropy || trainer->frozen.needed;
+    trainer->model.logit_margin = !status && trainer->method->logit_margin;
+    trainer->model.row_values = trainer->model.rest_entropy || trainer->model.logit_margin || trainer->frozen.needed;
+    if (!status && trainer->method->multiplier)
+        trainer->multiplier.value = trainer->method->multiplier->begin(trainer->method_options);
     trainer->model.wide_logits = options->form.logits_dtype == LOGITS_FLOAT32;
     if (!status)
         status = memory_declare(trainer, world, error);

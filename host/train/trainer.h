@@ -28,6 +28,7 @@ struct step_record {
     double epoch;              /* fractional */
     double loss, logged[METHOD_LOGGED]; /* logged: as trainer->logged */
     double grad_norm, learning_rate, share_low, share_high;
+    double multiplier; /* that the step was made with; of methods that have one */
     int64_t pairs, tokens, answer_tokens; /* tokens: rows fed */
     double flops;              /* forward and backward of these tokens, without padding and what is computed again */
     double seconds;
@@ -65,8 +66,10 @@ struct trainer {
     void *m, *v;                   /* AdamW moments */
     struct adamw_state *adamw;     /* on the device */
     double *totals;                /* [STEP_TOTALS] on the device */
+    double step_totals[STEP_TOTALS]; /* of the last step, on the host */
     void *staging;                 /* optimizer state between ranks, when it is saved */
     int64_t first_step;            /* steps made before this process began: by the checkpoint that it goes on from */
+    struct multiplier multiplier;  /* of the step to come; of methods that have one */
     int64_t updates;               /* optimizer updates made */
     int nonfinite_in_row;
     int64_t nonfinite;

@@ -13,7 +13,9 @@
 #include "../cast.h"
 #include "../divergence.h"
 #include "../embedding.h"
+#include "../hidden_target.h"
 #include "../linear.h"
+#include "../logit_margin.h"
 #include "../logits_combine.h"
 #include "../logprob.h"
 #include "../norm.h"
@@ -56,6 +58,8 @@ struct engine_graph;
     X(activation_backward, activation_backward_args)                                                          \
     X(logprob_forward, logprob_args)                                                                          \
     X(logits_combine, logits_combine_args)                                                                    \
+    X(logit_margin, logit_margin_args)                                                                        \
+    X(hidden_target, hidden_target_args)                                                                      \
     X(row_statistics, row_statistics_args)                                                                    \
     X(divergence_forward, divergence_args)                                                                    \
     X(row_scale, row_scale_args)                                                                              \

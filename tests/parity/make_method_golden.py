@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 
 B, T, V = 2, 6, 9
+PDU = {"gamma": 0.5, "alpha": 2, "retain_loss_eps": 0.25, "dual_step_size": 0.75, "dual_warmup_epochs": 0}
 PATH = os.path.join(os.path.dirname(__file__), "..", "golden", "methods.json")
 
 
@@ -110,6 +111,13 @@ def undial(f, beta, positions):
     return (loss * mask).sum() / mask.sum()
 
 
+def margin(f):
+    """Squared distance of the largest logit from their mean: mean over the positions that predict the answer."""
+    z = f["z"][:, :-1]
+    mask = f["labels"][:, 1:] >= 0
+    return (((z.max(dim=-1).values - z.mean(dim=-1)) ** 2) * mask).sum() / mask.sum()
+
+
 def records(f, e, r):
     yield "grad_ascent", {}, lambda: -nll(f)
     yield "grad_diff", {"gamma": 0.7, "alpha": 1.5}, lambda: -0.7 * nll(f) + 1.5 * nll(r)
@@ -140,6 +148,7 @@ def records(f, e, r):
     yield "undial", {"beta": 2, "undial_positions": "open_unlearning"}, lambda: undial(f, 2, "open_unlearning")
     yield "undial", {"retain_loss": "kl", "gamma": 0.5}, lambda: 0.5 * undial(f, 10, "answer") + divergence(r, "answer")
     yield "undial", {"retain_loss": "nll"}, lambda: undial(f, 10, "answer") + nll(r)
+    yield "pdu", PDU, lambda: 0.5 * margin(f) + r.get("multiplier", PDU["alpha"]) * (nll(r) - PDU["retain_loss_eps"])
 
 
 def make():

@@ -87,6 +87,7 @@ class Subject:
         load = (lambda: reference.load_adapter(base, adapter)[0]) if adapted else (lambda: reference.load(base)[0])
         self.model, self.start = load(), load()
         self.tokenizer = Tokenizer.from_file(os.path.join(DEMO, "tokenizer.json"))
+        self.multiplier, self.retained = losses.PDU["alpha"], 0  # of pdu: lambda, and the loss on retained rows
 
     def encode(self, prompt, answer):
         ids, begin = self.tokenizer.encode(prompt + answer).ids + [EOS], self.tokenizer.encode(prompt).ids
@@ -112,6 +113,7 @@ class Subject:
         forget = self.set_of([(FORGET[r]["prompt"], FORGET[r]["answer"]) for r in rows])
         second = self.set_of([(FORGET[r]["prompt"], second_answer(method, epoch, r)) for r in rows])
         retain = self.set_of([(row["prompt"], row["answer"]) for row in (RETAIN[r % len(RETAIN)] for r in rows)])
+        retain["multiplier"], self.retained = self.multiplier, losses.nll(retain).item()
         return next(itertools.islice(losses.records(forget, second, retain), number, None))[2]()
 
 
@@ -131,6 +133,8 @@ def case_make(subject, number, method, hyper):
         if epoch == 0:
             tensors = [[rounded(p.grad.norm()), rounded(p.grad.flatten() @ signs(p.numel()))] for p in named.values()]
         optimizer.step()
+        above = subject.retained - losses.PDU["retain_loss_eps"]
+        subject.multiplier = max(0, subject.multiplier + losses.PDU["dual_step_size"] * above)
     return {"method": method, "hyper": hyper, "steps": steps, "tensors": tensors}
 
 

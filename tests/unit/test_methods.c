@@ -44,6 +44,16 @@ static double log_prob(const cJSON *logits, int target)
     return number_at(logits, target) - log(sum);
 }
 
+/* Of the set to forget the positions where answer tokens are fed, in place of those that predict them. */
+static void positions_move(struct problem *p)
+{
+    for (int row = 0; row < p->rows; row++)
+        for (int v = 0; v < p->cols && !p->set[row]; v++)
+            p->logits[row * p->cols + v] = number_at(row_at(p->sets[0], "z", p->at[row][0], p->at[row][1] + 1), v);
+    for (int row = 0; row < p->rows; row++)
+        p->at[row][1] += !p->set[row];
+}
+
 /* Sequence s of a set, in a role, with the targets that the method reads. */
 static void sequence_add(struct problem *p, int set, int s, enum role role, bool referred, struct distribution_use use)
 {
@@ -99,6 +109,7 @@ static const struct alias aliases[] = {
     {"npo_kl", "npo", {"retain_loss", "kl_positions"}, {"kl", "real"}},
     {"kl_min", "kl_min", {"kl_positions"}, {"real"}},
     {"llmu", "llmu", {"kl_positions"}, {"real"}},
+    {"pdu_forget", "pdu", {"alpha"}, {"0"}},
     {"undial_all_positions", "undial", {"undial_positions"}, {"real"}},
 };
 static const char *const option_aliases[][2] = {{"bad", "gamma"}, {"random", "random_weight"}, {"normal", "alpha"}};
@@ -148,18 +159,27 @@ static void *options_make(const struct method *method, const cJSON *record, stru
 }
 
 /* Rows [begin, end): their log-probabilities, and the gradient in place of the logits. */
-static void rows_run(struct op_test *t, const struct problem *p, int begin, int end, struct distribution_use use, void *logits,
-                     const int32_t *target, void *const stat[6])
+static void rows_run(struct op_test *t, const struct problem *p, int begin, int end, struct distribution_use use, bool margin,
+                     void *logits, const int32_t *target, void *const stat[6])
 {
+    const int32_t zeros[ROWS_MAX] = {0};
+    void *most = device_new(t, t->stat, p->rows), *mean = device_new(t, t->stat, p->rows);
+    int32_t *argmax = device_bytes(t, zeros, sizeof zeros);
     const size_t s = dtype_size(t->dtype), word = dtype_size(t->stat);
     void *row[6], *z = (char *)logits + (size_t)(begin * p->cols) * s;
     for (int i = 0; i < 6; i++)
         row[i] = (char *)stat[i] + (size_t)begin * word;
+    if (margin)
+        OP_CALL(t, row_statistics, row_statistics_args, .dtype = t->dtype, .rows = end - begin, .cols = p->cols,
+                .stride = p->cols, .logits = z, .most = most, .mean = mean, .argmax = argmax);
     if (!use.used)
         OP_CALL(t, logprob_forward, logprob_args, .dtype = t->dtype, .rows = end - begin, .cols = p->cols, .stride = p->cols,
                 .logits = z, .targets = target + begin, .logprob = row[0], .p = row[1], .q = row[2], .lse = row[3],
-                .write_gradient = true);
-    else
+                .write_gradient = !margin);
+    if (margin)
+        OP_CALL(t, logit_margin, logit_margin_args, .dtype = t->dtype, .rows = end - begin, .cols = p->cols,
+                .stride = p->cols, .most = most, .mean = mean, .argmax = argmax, .logits = z, .value = row[5]);
+    if (use.used)
         OP_CALL(t, divergence_forward, divergence_args, .dtype = t->dtype, .cross_entropy = use.cross_entropy,
                 .rows = end - begin, .cols = p->cols, .stride = p->cols, .reference_stride = p->cols, .logits = z,
                 .reference = device_from(t, t->dtype, p->reference_logits + begin * p->cols, (end - begin) * p->cols),
@@ -172,8 +192,10 @@ static void rows_run(struct op_test *t, const struct problem *p, int begin, int 
 static double *problem_run(struct op_test *t, const struct problem *p, const struct method *method, const void *options,
                            double *loss)
 {
+    const struct multiplier_rule *rule = method->multiplier;
+    const double multiplier = rule ? rule->begin(options) : 0;
     const struct loss_scope scope = {.micro_batch = p->sequence, .step = p->sequence, .micro_batch_sequences = p->sequences,
-                                     .step_sequences = p->sequences, .micro_batches = 1};
+                                     .step_sequences = p->sequences, .micro_batches = 1, .multiplier = multiplier};
     const double zeros[SEQUENCE_TOTALS] = {0};
     void *logits = device_from(t, t->dtype, p->logits, p->rows * p->cols);
     void *target = device_bytes(t, p->target, sizeof p->target), *stat[6], *sums[4];
@@ -187,8 +209,9 @@ static double *problem_run(struct op_test *t, const struct problem *p, const str
     int retained = 0;
     while (retained < p->rows && p->set[retained] != 2)
         retained++;
-    rows_run(t, p, 0, retained, method_distribution(method, options, ROLE_ANSWER), logits, target, stat);
-    rows_run(t, p, retained, p->rows, method_distribution(method, options, ROLE_RETAIN), logits, target, stat);
+    rows_run(t, p, 0, retained, method_distribution(method, options, ROLE_ANSWER), method->logit_margin, logits,
+             target, stat);
+    rows_run(t, p, retained, p->rows, method_distribution(method, options, ROLE_RETAIN), false, logits, target, stat);
     struct sequence_args args = {.dtype = t->stat, .sequences = p->sequences, .rows = p->rows,
                                  .begin = device_bytes(t, p->begin, sizeof p->begin),
                                  .role = device_bytes(t, p->role, sizeof p->role),
@@ -203,7 +226,7 @@ static double *problem_run(struct op_test *t, const struct problem *p, const str
     const double *scale = values_from(t, t->stat, stat[4], p->rows);
     for (int i = 0; i < p->rows * p->cols; i++)
         gradient[i] *= scale[i / p->cols];
-    *loss = values_from(t, DTYPE_F64, args.totals, SEQUENCE_TOTALS)[TOTAL_LOSS];
+    *loss = values_from(t, DTYPE_F64, args.totals, SEQUENCE_TOTALS)[TOTAL_LOSS] + (rule ? rule->constant(options, multiplier) : 0);
     return gradient;
 }
 
@@ -216,8 +239,8 @@ static double *gradient_expected(struct op_test *t, const struct problem *p, con
         const cJSON *grad = json_member(json_member(record, "grad"), set_names[p->set[row]]);
         const cJSON *values = cJSON_GetArrayItem(cJSON_GetArrayItem(grad, p->at[row][0]), p->at[row][1]);
         for (int v = 0; v < p->cols; v++) {
-            expected[row * p->cols + v] = number_at(values, v);
-            here += fabs(number_at(values, v));
+            expected[row * p->cols + v] = grad ? number_at(values, v) : 0; /* a record without it: weight 0 */
+            here += fabs(expected[row * p->cols + v]);
         }
     }
     const cJSON *set, *sequence, *position, *value;
@@ -234,6 +257,8 @@ static void record_check(const char *engine, struct problem *p, const cJSON *rec
     void *options = options_make(method, record, &set);
     double loss, difference = 0, size = 0;
     problem_fill(p, method, options);
+    if (!strcmp(json_member(record, "method")->valuestring, "pdu_forget"))
+        positions_move(p);
     const double *got = problem_run(t, p, method, options, &loss), *expected = gradient_expected(t, p, record);
     for (int i = 0; i < p->rows * p->cols; i++) {
         if (t->dtype == DTYPE_F64 && !(fabs(got[i] - expected[i]) <= 1e-12))
@@ -310,7 +335,7 @@ static void test_shared(void **state)
         skip();
     }
     fclose(file);
-    assert_true(file_check(path) >= 17);
+    assert_true(file_check(path) >= 19);
 }
 
 /* Every method of unlearn has a record. */
