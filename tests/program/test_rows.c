@@ -8,6 +8,7 @@
 
 #include <unistd.h>
 
+#include "../../host/io/json/json.h"
 #include "../../host/util/error.h"
 #include "../../host/util/file.h"
 #include "../support/program.h"
@@ -141,6 +142,47 @@ static void test_resume(void **state)
         skip();
     interrupted("score --quiet", "--resume --tokens");
     interrupted("generate --quiet --max_new_tokens 3 --temperature 1", "--resume --seed 7");
+    interrupted("generate --quiet --max_new_tokens 3 --temperature 1 --num_return_sequences 3",
+                "--resume --num_return_sequences 2");
+}
+
+/* Several continuations of a row follow each other, are drawn apart, and do not depend on how many go at a time. */
+static void test_sequences(void **state)
+{
+    (void)state;
+    enum { SEQUENCES = 4, PROMPTS = 3 };
+    static const char data[] = "{\"prompt\": \"Once upon a time\", \"id\": 0}\n{\"prompt\": \"Lily\", \"id\": 1}\n"
+                               "{\"prompt\": \"Once upon a time\", \"id\": 2}\n";
+    expect_error(program_line("generate --model x --prompt y --num_return_sequences 2"), STATUS_USAGE,
+                 "2 times the same greedy text; give a --temperature");
+    if (!model)
+        skip();
+    const char *path = temporary_file("three.jsonl", data, sizeof data - 1);
+    struct program_result results[2];
+    for (int i = 0; i < 2; i++) {
+        results[i] = program_line("generate --model %s --data %s --quiet --device cpu --max_new_tokens 12 --temperature 1 "
+                                  "--num_return_sequences %d --batch_size %d", model, path, SEQUENCES, i ? 5 : 2);
+        program_expect(&results[i], STATUS_OK);
+    }
+    assert_string_equal(results[0].out, results[1].out);
+    cJSON *line[PROMPTS * SEQUENCES];
+    char *at = results[0].out;
+    for (int i = 0; i < PROMPTS * SEQUENCES; i++) {
+        char *end = strchr(at, '\n');
+        struct error error;
+        assert_non_null(end);
+        line[i] = json_parse(at, (size_t)(end - at), "output", &error);
+        assert_non_null(line[i]);
+        assert_int_equal(json_member(line[i], "id")->valueint, i / SEQUENCES);
+        for (int k = 0; k < i; k++)
+            assert_string_not_equal(json_member(line[i], "text")->valuestring, json_member(line[k], "text")->valuestring);
+        at = end + 1;
+    }
+    assert_int_equal(*at, 0);
+    for (int i = 0; i < PROMPTS * SEQUENCES; i++)
+        cJSON_Delete(line[i]);
+    program_free(&results[0]);
+    program_free(&results[1]);
 }
 
 static void test_output_options(void **state)
@@ -237,7 +279,7 @@ static int prepare(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_bits), cmocka_unit_test(test_resume), cmocka_unit_test(test_output_options),
+        cmocka_unit_test(test_same_bits), cmocka_unit_test(test_resume), cmocka_unit_test(test_sequences), cmocka_unit_test(test_output_options),
         cmocka_unit_test(test_closed_pipe), cmocka_unit_test(test_address_space),
     };
     return cmocka_run_group_tests(tests, prepare, temporary_remove);

@@ -20,6 +20,7 @@ struct generate_command_options {
     struct device_options device;
     struct log_options log;
     const char *prompt;
+    int64_t num_return_sequences;
 };
 
 static const struct option option_rows[] = {
@@ -27,6 +28,12 @@ static const struct option option_rows[] = {
      .help = "text to continue, instead of a file; may be empty"},
 };
 static const struct option_group prompt_text_group = {OPTION_GROUP("Input", option_rows, struct generate_command_options)};
+
+static const struct option sequence_rows[] = {
+    {.name = "num_return_sequences", OPTION_FIELD(struct generate_command_options, num_return_sequences), .initial = "1", .min = 1,
+     .max = 4096, .help = "continuations of each prompt, sampled apart from each other, one row after the other"},
+};
+static const struct option_group sequence_group = {OPTION_GROUP("Generation", sequence_rows, struct generate_command_options)};
 
 static const struct command_group groups[] = {
     {&model_option_group, offsetof(struct generate_command_options, model)},
@@ -38,6 +45,7 @@ static const struct command_group groups[] = {
     {&prompt_text_group, 0},
     {&row_output_option_group, offsetof(struct generate_command_options, output)},
     {&generate_option_group, offsetof(struct generate_command_options, generate)},
+    {&sequence_group, 0},
     {&device_option_group, offsetof(struct generate_command_options, device)},
     {&log_option_group, offsetof(struct generate_command_options, log)},
     {NULL, 0},
@@ -59,11 +67,23 @@ struct generation {
     int64_t positions, prompt_rows; /* what the generator has room for */
     int64_t rows, limited;          /* so far; of them at the model's last position */
     struct buffer line;
-    /* of the window: the rows that are not in the output yet, from `begin` on */
+    /* of the window, whose rows count num_return_sequences times: those that are not in the output yet, from `begin` on */
     int begin, count, written, shown;
     struct token_list *ids, *out;   /* [count] */
     struct progress progress;
 };
+
+/* Number of the row of the window that entry i goes with. */
+static int row_of(const struct generation *g, int i)
+{
+    return (int)((g->begin + i) / g->options->num_return_sequences);
+}
+
+/* How many entries lie in front of the window's first that is not in the output. */
+static int64_t entries_before(const struct generation *g)
+{
+    return g->lines.first * g->options->num_return_sequences + g->begin;
+}
 
 /* A prompt of no token begins with that of a beginning of sequence, or else of an end, as texts do in training. */
 static int begin_append(struct generation *g, struct token_list *ids, struct error *error)
@@ -78,7 +98,7 @@ static int begin_append(struct generation *g, struct token_list *ids, struct err
 static int prompt_take(struct generation *g, int i, struct error *error)
 {
     const bool file = *g->options->input.data;
-    const struct prompt_text *text = file ? &g->lines.text[g->begin + i] : &g->one;
+    const struct prompt_text *text = file ? &g->lines.text[row_of(g, i)] : &g->one;
     const int64_t context = context_length(&g->model.config);
     int status = prompt_encode(g->model.tokenizer, text->text.data, text->text.length, text->special, &g->ids[i], error);
     if (!status)
@@ -86,8 +106,8 @@ static int prompt_take(struct generation *g, int i, struct error *error)
     const int64_t length = (int64_t)g->ids[i].length;
     if (!status && (length < 1 || length >= context))
         status = error_set(error, STATUS_INPUT, "prompt %lld: %lld tokens; expected 1 to %lld for this model",
-                           (long long)(g->lines.first + g->begin + i + 1), (long long)length, (long long)context - 1);
-    return status && file ? error_prefix(error, "%s:%d", g->lines.data.path, g->lines.data.row[g->begin + i].line) : status;
+                           (long long)(g->lines.first + row_of(g, i) + 1), (long long)length, (long long)context - 1);
+    return status && file ? error_prefix(error, "%s:%d", g->lines.data.path, g->lines.data.row[row_of(g, i)].line) : status;
 }
 
 static void window_free(struct generation *g)
@@ -104,7 +124,7 @@ static void window_free(struct generation *g)
     g->count = 0;
 }
 
-/* `count` prompts from lines.data.row[begin] on, or the one of --prompt. */
+/* `count` prompts from entry `begin` of the window on, or the one of --prompt. */
 static int prompts_take(struct generation *g, int count, struct error *error)
 {
     window_free(g);
@@ -124,10 +144,14 @@ static int prompts_take(struct generation *g, int count, struct error *error)
 static int window_read(struct generation *g, struct error *error)
 {
     int status = prompt_lines_next(&g->lines, g->model.tokenizer, 0, error);
+    const int64_t entries = g->lines.data.rows * g->options->num_return_sequences;
     bool kept = true;
-    for (g->begin = 0; !status && kept && g->begin < g->lines.data.rows; g->begin += kept)
-        status = row_output_keeps(&g->output, &g->lines.data.row[g->begin], g->lines.data.path, results, &kept, error);
-    return status ? status : prompts_take(g, g->lines.data.rows - g->begin, error);
+    if (!status && entries > INT32_MAX)
+        status = error_set(error, STATUS_USAGE, "num_return_sequences: more than 2^31 continuations of what is read at a time; "
+                           "lower it");
+    for (g->begin = 0; !status && kept && g->begin < entries; g->begin += kept)
+        status = row_output_keeps(&g->output, &g->lines.data.row[row_of(g, 0)], g->lines.data.path, results, &kept, error);
+    return status ? status : prompts_take(g, (int)entries - g->begin, error);
 }
 
 /* The continuation is what the whole text has beyond the prompt's, so that spaces at the seam are kept. */
@@ -168,7 +192,7 @@ static int line_make(struct generation *g, int i, const char *text, const char *
     const bool ok = members && json_add_string(members, results[0], text) &&
                     json_add_int(members, results[1], (int64_t)g->out[i].length) &&
                     json_add_string(members, results[2], reason);
-    int status = ok ? prompt_line_make(&g->lines.data.row[g->begin + i], members, &g->line, error)
+    int status = ok ? prompt_line_make(&g->lines.data.row[row_of(g, i)], members, &g->line, error)
                     : error_set(error, STATUS_MEMORY, "out of host memory");
     cJSON_Delete(members);
     return status;
@@ -199,7 +223,7 @@ static int step_done(void *user, int done, int done_first, struct error *error)
     int status = STATUS_OK;
     const bool more = g->written < done_first;
     if (g->count > 1 && done > g->shown)
-        progress_step(&g->progress, g->lines.first + g->begin + done, NULL, 0);
+        progress_step(&g->progress, entries_before(g) + done, NULL, 0);
     g->shown = done;
     while (g->written < done_first && !status)
         status = result_write(g, g->written++, error);
@@ -240,7 +264,7 @@ static int generator_room(struct generation *g, struct error *error)
 
 static int prompts_run(struct generation *g, struct error *error)
 {
-    const int64_t first = g->lines.first + g->begin;
+    const int64_t first = entries_before(g);
     int status = generator_room(g, error);
     if (status)
         return status;
@@ -276,7 +300,7 @@ static int prompt_continue(struct generation *g, struct error *error)
         log_info(g->log, "%s", text.data);
     buffer_free(&text);
     if (!status)
-        status = prompts_take(g, 1, error);
+        status = prompts_take(g, (int)options->num_return_sequences, error);
     return status ? status : prompts_run(g, error);
 }
 
@@ -322,6 +346,9 @@ static int generate_check(struct invocation *run, struct error *error)
     const struct generate_command_options *options = run->options;
     if (option_given(&run->set, "prompt") == !!*options->input.data)
         return error_set(error, STATUS_USAGE, "--prompt: 'flat generate' needs either --prompt TEXT or --data FILE");
+    if (options->num_return_sequences > 1 && options->generate.temperature == 0)
+        return error_set(error, STATUS_USAGE, "--num_return_sequences: %lld times the same greedy text; give a --temperature",
+                         (long long)options->num_return_sequences);
     if (*options->output.output && !*options->input.data)
         return error_set(error, STATUS_USAGE, "--output: goes with --data FILE; the text of --prompt is on standard output");
     return STATUS_OK;
