@@ -98,26 +98,6 @@ static int others_check(const struct dataset *data, struct error *error)
     return STATUS_OK;
 }
 
-int examples_open(struct examples *examples, const struct examples_source *source, const char *model,
-                  struct tokenizer *tokenizer, int32_t model_eos, int64_t max_positions, struct error *error)
-{
-    const int64_t max_length = source->examples->max_length;
-    *examples = (struct examples){.tokenizer = tokenizer, .roles = source->roles, .seed = source->seed};
-    memcpy(examples->positions, source->positions, sizeof examples->positions);
-    examples->eos = tokenizer_eos(tokenizer) >= 0 ? tokenizer_eos(tokenizer) : model_eos;
-    examples->max_length = max_length < max_positions ? max_length : max_positions;
-    if (examples->eos < 0)
-        return error_set(error, STATUS_INPUT, "%s: neither the tokenizer nor config.json names an eos_token", model);
-    int status = prompt_open(&examples->prompt, source->prompt, model, tokenizer, error);
-    if (!status)
-        status = data_read(examples, source, error);
-    if (!status && source->roles & WITH(ROLE_RANDOM))
-        status = others_check(&examples->data, error);
-    if (status)
-        examples_close(examples);
-    return status;
-}
-
 void examples_close(struct examples *examples)
 {
     for (int i = 0; examples->alternate && i < examples->data.rows; i++)
@@ -126,6 +106,7 @@ void examples_close(struct examples *examples)
     dataset_free(&examples->data);
     dataset_free(&examples->retain);
     answer_list_free(&examples->answers);
+    forget_noise_close(&examples->noise);
     prompt_close(&examples->prompt);
     *examples = (struct examples){0};
 }
@@ -170,6 +151,63 @@ static int answer_append(struct examples *examples, const struct dataset *data, 
         error_prefix(error, "%s:%d", data->path, row->line);
     sequence->length = (int32_t)(ids->length - begin);
     return status;
+}
+
+/* Tokens of an answer but its end: of the last sequence in the list. */
+static size_t answer_tokens(const struct examples *examples, const struct token_list *ids, const struct batch_sequence *sequence,
+                            int32_t **first)
+{
+    const size_t count = (size_t)(sequence->length - sequence->answer_begin);
+    *first = ids->id + ids->length - count;
+    return count - (count && (*first)[count - 1] == examples->eos);
+}
+
+/* What rewritten tokens are drawn from: the answers of all rows. */
+static int noise_open(struct examples *examples, const struct forget_noise_options *options, struct error *error)
+{
+    struct example_counts unused = {0};
+    int status = forget_noise_open(&examples->noise, options, examples->tokenizer, error);
+    for (int i = 0; i < examples->data.rows && examples->noise.options && !status; i++) {
+        struct token_list ids = {0};
+        struct batch_sequence sequence = {0};
+        int32_t *first;
+        status = answer_append(examples, &examples->data, &examples->data.row[i], NULL, &ids, &sequence, &unused, error);
+        if (!status) {
+            const size_t count = answer_tokens(examples, &ids, &sequence, &first);
+            status = forget_noise_add(&examples->noise, first, count, error);
+        }
+        free(ids.id);
+    }
+    return status;
+}
+
+int examples_open(struct examples *examples, const struct examples_source *source, const char *model,
+                  struct tokenizer *tokenizer, int32_t model_eos, int64_t max_positions, struct error *error)
+{
+    const int64_t max_length = source->examples->max_length;
+    *examples = (struct examples){.tokenizer = tokenizer, .roles = source->roles, .seed = source->seed};
+    memcpy(examples->positions, source->positions, sizeof examples->positions);
+    examples->eos = tokenizer_eos(tokenizer) >= 0 ? tokenizer_eos(tokenizer) : model_eos;
+    examples->max_length = max_length < max_positions ? max_length : max_positions;
+    if (examples->eos < 0)
+        return error_set(error, STATUS_INPUT, "%s: neither the tokenizer nor config.json names an eos_token", model);
+    int status = prompt_open(&examples->prompt, source->prompt, model, tokenizer, error);
+    if (!status)
+        status = data_read(examples, source, error);
+    if (!status && source->roles & WITH(ROLE_RANDOM))
+        status = others_check(&examples->data, error);
+    if (!status)
+        status = noise_open(examples, &source->examples->noise, error);
+    if (status)
+        examples_close(examples);
+    return status;
+}
+
+static void noise_apply(struct examples *examples, int32_t row, struct token_list *ids, const struct batch_sequence *sequence)
+{
+    int32_t *first;
+    const size_t count = answer_tokens(examples, ids, sequence, &first);
+    forget_noise_apply(&examples->noise, row, first, count);
 }
 
 /* Makes the other positions of a sequence targets, too. The last one predicts nothing: what follows it is made up. */
@@ -233,6 +271,8 @@ static int row_fill(struct epoch *epoch, struct examples *examples, int number, 
         status = answer_append(examples, data, &data->row[row],
                                is_own ? NULL : answer_pick(examples, epoch, number, answer, k, order[i]), ids, sequence,
                                &epoch->counts, error);
+        if (!status && order[i] == ROLE_ANSWER)
+            noise_apply(examples, row, ids, sequence);
         if (!status)
             status = positions_widen(examples, examples->positions[order[i]], ids, sequence, error);
         sequence++->role = (int32_t)order[i];

@@ -7,6 +7,7 @@
 #include "../io/data/example.h"
 #include "../loss/method.h"
 #include "../model/batch.h"
+#include "forget_noise.h"
 
 /* Which row of the retain set goes with a row: one drawn anew in every epoch, or always row (number mod size). */
 enum retain_choice { RETAIN_RANDOM, RETAIN_CYCLE };
@@ -17,6 +18,7 @@ struct examples_options {
     const char *alternate_key;
     enum retain_choice retain_choice;
     int64_t max_length;
+    struct forget_noise_options noise;
 };
 extern const struct option_group forget_data_option_group, train_data_option_group, retain_data_option_group,
     max_length_option_group;
@@ -49,6 +51,7 @@ struct examples {
     uint64_t seed;
     int32_t eos;
     int64_t max_length;
+    struct forget_noise noise;
     struct example_counts counts; /* of the first epoch */
 };
 

@@ -31,6 +31,7 @@ static const struct command_group groups[] = {
     {&model_option_group, offsetof(struct plan_options, train.model)},
     {&forget_data_option_group, offsetof(struct plan_options, train.examples)},
     {&retain_data_option_group, offsetof(struct plan_options, train.examples)},
+    {&forget_noise_option_group, offsetof(struct plan_options, train.examples.noise)},
     {&train_data_option_group, offsetof(struct plan_options, train.examples)},
     {&output_option_group, offsetof(struct plan_options, train.output)},
     {&adapter_option_group, offsetof(struct plan_options, train.model)},

@@ -5,6 +5,7 @@ static const struct command_group groups[] = {
     {&model_option_group, offsetof(struct train_command_options, train.model)},
     {&forget_data_option_group, offsetof(struct train_command_options, train.examples)},
     {&retain_data_option_group, offsetof(struct train_command_options, train.examples)},
+    {&forget_noise_option_group, offsetof(struct train_command_options, train.examples.noise)},
     {&output_option_group, offsetof(struct train_command_options, train.output)},
     {&adapter_option_group, offsetof(struct train_command_options, train.model)},
     {&dataset_option_group, offsetof(struct train_command_options, train.dataset)},
