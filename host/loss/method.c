@@ -57,6 +57,21 @@ double mean_of_sequences(const struct loss_scope *scope, enum role role)
     return mean_of(scope, WITH(role), 0, false);
 }
 
+double mean_of_inverse_lengths(const struct loss_scope *scope, enum role role)
+{
+    const bool step = scope->average == LOSS_AVERAGE_STEP;
+    const struct batch_sequence *sequence = step ? scope->step : scope->micro_batch;
+    const int sequences = step ? scope->step_sequences : scope->micro_batch_sequences;
+    double sum = 0;
+    int n = 0;
+    for (int s = 0; s < sequences; s++)
+        if (sequence[s].role == (int)role) {
+            sum += 1.0 / (sequence[s].length - sequence[s].answer_begin);
+            n++;
+        }
+    return n ? sum / n : 0;
+}
+
 const char *const retain_loss_names[] = {[RETAIN_NONE] = "none", [RETAIN_NLL] = "nll", [RETAIN_KL] = "kl", NULL};
 const char *const kl_positions_names[] = {[KL_ANSWER] = "answer", [KL_REAL] = "real", [KL_TOFU] = "tofu", NULL};
 
@@ -86,6 +101,8 @@ unsigned method_roles(const struct method *method, const void *options)
 struct distribution_use method_distribution(const struct method *method, const void *options, enum role role)
 {
     const struct retain_options *retain = options;
+    if (role == ROLE_RETAIN && method->hidden)
+        return (struct distribution_use){.used = true, .hidden = true};
     if (role == ROLE_ANSWER && method->distribution)
         return method->distribution(options);
     if (!options || role != ROLE_RETAIN || !(method->retains_by_kl || (method->retains && retain->retain_loss == RETAIN_KL)))

@@ -43,6 +43,8 @@ struct loss_scope {
  * roles (WITH(...) | ...; of a sequence all but the first `skip`), or over the sequences of one. 0 where there are none. */
 double mean_of_tokens(const struct loss_scope *scope, unsigned roles, int skip);
 double mean_of_sequences(const struct loss_scope *scope, enum role role);
+/* The mean over such sequences of 1 / their targets, which is no weight in itself. */
+double mean_of_inverse_lengths(const struct loss_scope *scope, enum role role);
 
 /* A number that is logged of every step: the sum of one total of a role over the sum of another. ROLE_TOTALS: over nothing.
  * Logged while the role has sequences. */
@@ -65,9 +67,17 @@ enum positions {
  * or by a cross-entropy. Their terms are TOKENS with TOKEN_GIVEN. */
 struct distribution_use {
     bool used, cross_entropy;
+    bool hidden;           /* not distributions: the hidden states of both (struct hidden_use) */
     enum positions positions;
     double penalty;        /* that the reference's logit of the target is lowered by */
     bool penalises_prompt; /* where the target is none of the answer, column vocab - 100 is lowered in its place */
+};
+
+/* A loss of hidden states: those of forget answers are to be one vector, of length `coefficient` in a direction that is drawn from
+ * the run's seed, and those of retained ones the starting model's. All terms are TOKENS with TOKEN_GIVEN. */
+struct hidden_use {
+    int64_t layer; /* whose output: the last layer that is run and trained */
+    double coefficient;
 };
 
 /* Options of methods that may keep a retain set beside what they forget: the struct of their options begins with these, and
@@ -126,6 +136,7 @@ struct method {
     bool rest_entropy;   /* the row_value of its terms is the cross-entropy without the target (row_statistics.h) */
     bool logit_margin;   /* the terms of ROLE_ANSWER are TOKEN_GIVEN, of the margin of its logits (kernels/logit_margin.h) */
     const struct multiplier_rule *multiplier; /* NULL: none */
+    struct hidden_use (*hidden)(const void *options); /* with ROLE_ANSWER and ROLE_RETAIN; NULL: the loss is one of tokens */
     bool reference_sums; /* needs the log-probabilities of answers and templates under the model that it starts from */
     struct distribution_use (*distribution)(const void *options); /* of ROLE_ANSWER, then its only role beside ROLE_RETAIN;
                                                                    * NULL: none */

@@ -75,6 +75,25 @@ static int head_bias_backward(struct model *model, const struct batch *batch, st
     return status;
 }
 
+/* The gradient of the target rows into dresidual, which is 0 elsewhere. */
+static int targets_scatter(struct model *model, const struct batch *batch, const void *dout, struct error *error)
+{
+    const int64_t cols = model->config.hidden_size;
+    int status = device_zero(model->device, model->dresidual, (size_t)(batch->rows * cols) * dtype_size(model->dtype), error);
+    return status ? status
+                  : device_run(model->device, error, embedding_backward,
+                               &((struct embedding_backward_args){.dtype = model->dtype,
+                                                                  .grad_dtype = model->dtype,
+                                                                  .rows = batch->targets,
+                                                                  .buckets = batch->device.by_row.count,
+                                                                  .cols = cols,
+                                                                  .bucket_id = batch->device.by_row.key,
+                                                                  .bucket_begin = batch->device.by_row.begin,
+                                                                  .bucket_rows = batch->device.by_row.row,
+                                                                  .dout = dout,
+                                                                  .dtable = model->dresidual}));
+}
+
 /* lm_head and final norm; scatters the gradient of the answer rows into dresidual. */
 static int head_backward(struct model *model, const struct batch *batch, struct error *error)
 {
@@ -106,22 +125,15 @@ static int head_backward(struct model *model, const struct batch *batch, struct 
                                                           .dweight = model_grad(model, 0, SLOT_FINAL_NORM_WEIGHT),
                                                           .dbias = model_grad(model, 0, SLOT_FINAL_NORM_BIAS),
                                                           .offset = c->family->norm_offset}));
-    if (!status)
-        status = device_zero(model->device, model->dresidual,
-                             (size_t)(batch->rows * c->hidden_size) * dtype_size(model->dtype), error);
-    if (!status)
-        status = device_run(model->device, error, embedding_backward,
-                            &((struct embedding_backward_args){.dtype = model->dtype,
-                                                               .grad_dtype = model->dtype,
-                                                               .rows = batch->targets,
-                                                               .buckets = batch->device.by_row.count,
-                                                               .cols = c->hidden_size,
-                                                               .bucket_id = batch->device.by_row.key,
-                                                               .bucket_begin = batch->device.by_row.begin,
-                                                               .bucket_rows = batch->device.by_row.row,
-                                                               .dout = h->input,
-                                                               .dtable = model->dresidual}));
-    return status;
+    return status ? status : targets_scatter(model, batch, h->input, error);
+}
+
+/* The same where the loss is of the last layer's output itself: head.sum holds its gradient, unweighted. */
+static int hidden_backward(struct model *model, const struct batch *batch, struct error *error)
+{
+    struct head_activations *h = &model->head;
+    int status = scale_rows(model, batch->targets, h->sum, h->input, error);
+    return status ? status : targets_scatter(model, batch, h->input, error);
 }
 
 static int norm_half(struct model *model, const struct batch *batch, int layer, bool second, struct error *error)
@@ -244,11 +256,11 @@ static int layer_backward(struct model *model, const struct batch *batch, int la
 int model_backward_by_layer(struct model *model, const struct batch *batch, model_layer_hook hook, void *user,
                             struct error *error)
 {
-    const int layers = (int)model->config.num_hidden_layers;
-    int status = head_backward(model, batch, error);
-    if (!status && hook)
-        status = hook(user, layers, error);
-    for (int layer = layers - 1; layer >= 0 && !status; layer--) {
+    const int last = model_last_layer(model);
+    int status = model->layers_run ? hidden_backward(model, batch, error) : head_backward(model, batch, error);
+    for (int layer = (int)model->config.num_hidden_layers; layer > last && hook && !status; layer--)
+        status = hook(user, layer, error);
+    for (int layer = last; layer >= 0 && !status; layer--) {
         char name[32];
         snprintf(name, sizeof name, "layer %d", layer);
         device_range_push(model->device, name);

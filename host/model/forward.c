@@ -265,7 +265,7 @@ int model_forward_layer(struct model *model, const struct batch *batch, int laye
 int model_recompute(struct model *model, const struct batch *batch, int layer, struct error *error)
 {
     const struct layer_activations *a = activations_of(model, layer);
-    if (model->recompute == RECOMPUTE_NONE || layer == model->config.num_hidden_layers - 1)
+    if (model->recompute == RECOMPUTE_NONE || layer == model_last_layer(model))
         return STATUS_OK;
     int status = norm(model, batch, layer, false, a->input, NULL, NULL, error);
     if (status || model->recompute == RECOMPUTE_FULL)
@@ -323,21 +323,33 @@ int model_forward_body(struct model *model, const struct batch *batch, struct er
     return status ? status : model_scale_embedded(model, batch->rows, activations_of(model, 0)->input, error);
 }
 
-int model_forward_head(struct model *model, const int32_t *device_target_row, int32_t targets, struct error *error)
+int model_last_layer(const struct model *model)
 {
-    const struct model_config *c = &model->config;
-    struct head_activations *h = &model->head;
-    const void *from[2] = {model_branch(model), model_stream(model, (int)c->num_hidden_layers - 1)};
-    void *to[2] = {h->branch, h->input};
+    return (model->layers_run ? model->layers_run : (int)model->config.num_hidden_layers) - 1;
+}
+
+int model_gather_targets(struct model *model, int layer, const int32_t *device_target_row, int32_t targets,
+                         struct error *error)
+{
+    const void *from[2] = {model_branch(model), model_stream(model, layer)};
+    void *to[2] = {model->head.branch, model->head.input};
     int status = STATUS_OK;
     for (int i = 0; i < 2 && !status; i++)
         status = device_run(model->device, error, embedding_forward,
                             &((struct embedding_args){.dtype = model->dtype,
                                                       .rows = targets,
-                                                      .cols = c->hidden_size,
+                                                      .cols = model->config.hidden_size,
                                                       .table = from[i],
                                                       .ids = device_target_row,
                                                       .out = to[i]}));
+    return status;
+}
+
+int model_forward_head(struct model *model, const int32_t *device_target_row, int32_t targets, struct error *error)
+{
+    const struct model_config *c = &model->config;
+    struct head_activations *h = &model->head;
+    int status = model_gather_targets(model, (int)c->num_hidden_layers - 1, device_target_row, targets, error);
     if (!status)
         status = device_run(model->device, error, norm_forward,
                             &((struct norm_args){.kind = c->norm,

@@ -94,6 +94,8 @@ struct model {
     bool head_statistics;        /* forward leaves them too; set before model_plan, which is not for training then */
     bool row_values;             /* there is head.row_value; set before model_plan, as the next two */
     bool rest_entropy;           /* forward leaves the cross-entropy without the target there (row_statistics.h) */
+    int layers_run;              /* 0: all. Otherwise passes of training end at the output of this many layers, and so does the
+                                  * whole of an inference model, which then has no logits; set before model_plan */
     bool logit_margin;           /* rows may be given the gradient of their margin (logit_margin.h) */
     const struct model *weights_of; /* the parameters are this model's, which is allocated first; NULL: its own */
     int64_t max_rows, max_targets, max_sequences;
@@ -187,6 +189,19 @@ struct head_divergence {
 /* `parts` runs in ascending order; the rows between them are as in model_forward. */
 int model_forward_targets(struct model *model, const struct batch *batch, const struct head_divergence *part, int parts,
                           struct error *error);
+/* Up to the output of the last layer that is run (layers_run): its two parts for the target rows, as of a head's, into head.branch
+ * and head.input. hidden.c. */
+int model_forward_hidden(struct model *model, const struct batch *batch, model_layer_hook hook, void *user,
+                         struct error *error);
+/* Target rows [begin, end) of a batch whose hidden states are to be others': kernels/hidden_target.h. */
+struct hidden_part {
+    int32_t begin, end;
+    const void *target, *target_residual; /* of the model's type; NULL residual: one vector for all rows */
+};
+/* What is made of them: gradients into head.sum, values into head.row_value. Log-probabilities are not known: they, p and 1 - p
+ * become 0. */
+int model_hidden_targets(struct model *model, const struct batch *batch, const struct hidden_part *part, int parts,
+                         struct error *error);
 /* Adds dL/d(parameters) to the gradient arena, given head.row_scale = -dL/dlogprob of every target row. */
 int model_backward(struct model *model, const struct batch *batch, struct error *error);
 /* The same, telling when the gradients of a layer are complete: in the opposite order. */
@@ -236,6 +251,11 @@ void *model_branch(const struct model *model);
  * keys are those of the reinforced model. Nothing without one. */
 int model_combine_reinforced(struct model *model, const struct batch *batch, layer_keys_hook hook, void *user,
                              struct error *error);
+/* Rows target_row[0 .. targets) of the two parts of a layer's output, into head.branch and head.input. */
+int model_gather_targets(struct model *model, int layer, const int32_t *device_target_row, int32_t targets,
+                         struct error *error);
+/* The last layer that passes of training run. */
+int model_last_layer(const struct model *model);
 /* Final norm and lm_head on rows target_row[0 .. targets): logits into head.logits. */
 int model_forward_head(struct model *model, const int32_t *device_target_row, int32_t targets, struct error *error);
 

@@ -91,7 +91,7 @@ static int head_plan(struct model *model, struct error *error)
         {"head norm", hidden, s, &h->norm},
         {"head rstd", targets, stat, &h->rstd},
         {"head mean", c->norm == NORM_LAYER ? targets : 0, stat, &h->mean},
-        {"logits", targets * c->vocab_size, dtype_size(model->logits_dtype), &h->logits},
+        {"logits", !model->layers_run || model->training ? targets * c->vocab_size : 0, dtype_size(model->logits_dtype), &h->logits},
         {"d logits", copy ? targets * c->vocab_size : 0, s, &h->dlogits},
         {"logprob", targets, stat, &h->logprob},
         {"p", targets, stat, &h->p},

@@ -42,6 +42,7 @@ int frozen_plan(struct trainer *trainer, struct error *error)
     int status = model_create(&frozen->model, &trained->config, trained->dtype, error);
     if (status)
         return status;
+    frozen->model.layers_run = trained->layers_run;
     frozen->model.wide_logits = trained->wide_logits;
     frozen->model.weights_of = trained->lora.options.rank ? trained : NULL;
     if (adapter->options.rank)
@@ -105,7 +106,8 @@ int frozen_warm_up(struct trainer *trainer, struct error *error)
     frozen->batch.padded = true;
     int status = batch_pack_padding(&frozen->batch, &trainer->device, error);
     if (!status)
-        status = model_forward_logits(&frozen->model, &frozen->batch, NULL, NULL, error);
+        status = frozen->model.layers_run ? model_forward_hidden(&frozen->model, &frozen->batch, NULL, NULL, error)
+                                          : model_forward_logits(&frozen->model, &frozen->batch, NULL, NULL, error);
     frozen->batch.padded = trainer->graphs;
     return status;
 }

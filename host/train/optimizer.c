@@ -99,8 +99,8 @@ int optimizer_gradient_norm(struct trainer *trainer, struct error *error)
     return status ? status : comm_wait(shards->world.comm, error);
 }
 
-/* Elements [from, to) of the arena, whose state begins at `state`. */
-static int range_update(struct trainer *trainer, int64_t from, int64_t to, int64_t state, double weight_decay,
+/* Elements [from, to) of the arena, all trained, whose state begins at `state`. */
+static int run_update(struct trainer *trainer, int64_t from, int64_t to, int64_t state, double weight_decay,
                         struct error *error)
 {
     const struct optimizer_options *options = &trainer->options->optimizer;
@@ -123,6 +123,58 @@ static int range_update(struct trainer *trainer, int64_t from, int64_t to, int64
                                             .beta2 = options->adam_beta2,
                                             .eps = options->adam_epsilon,
                                             .weight_decay = weight_decay}));
+}
+
+static bool lies_in(const struct param_range *range, int64_t at, int64_t *end)
+{
+    const int64_t last = range->offset + ((range->rows * (range->cols ? range->cols : 1) + 15) & ~(int64_t)15);
+    if (!range->rows || at < range->offset || at >= last)
+        return false;
+    *end = last;
+    return true;
+}
+
+/* Whether no pass reads the element: of the head, or of a layer above the last that is run. *end: where the run of such
+ * elements, or else of the others, is known to go on to. */
+static bool is_idle(const struct model *model, int64_t at, int64_t *end)
+{
+    const int first = model_last_layer(model) + 1, layers = (int)model->config.num_hidden_layers;
+    const struct lora *lora = &model->lora;
+    if (lora->options.rank) { /* layer after layer */
+        const int64_t idle = lora->layer_begin[first] < lora->modules ? lora->module[lora->layer_begin[first]].a : lora->elements;
+        *end = at < idle ? idle : lora->elements;
+        return at >= idle;
+    }
+    for (int slot = SLOT_FINAL_NORM_WEIGHT; slot < SLOT_LAYER; slot++)
+        if (lies_in(&model->global[slot], at, end))
+            return true;
+    for (int l = 0; l < layers; l++)
+        for (int slot = SLOT_LAYER; slot < SLOTS; slot++)
+            if (lies_in(&model->layer[(size_t)l * SLOTS + (size_t)slot], at, end))
+                return l >= first;
+    for (int slot = 0; slot < SLOT_FINAL_NORM_WEIGHT; slot++)
+        if (lies_in(&model->global[slot], at, end))
+            return false;
+    *end = at + 1;
+    return false;
+}
+
+/* Elements [from, to) of the arena but for those that no pass reads, which decay would move too. */
+static int range_update(struct trainer *trainer, int64_t from, int64_t to, int64_t state, double weight_decay,
+                        struct error *error)
+{
+    if (!trainer->model.layers_run)
+        return run_update(trainer, from, to, state, weight_decay, error);
+    int status = STATUS_OK;
+    for (int64_t at = from, begin = from, end; at < to && !status; at = end) {
+        const bool idle = is_idle(&trainer->model, at, &end);
+        end = end < to ? end : to;
+        if (!idle && end < to)
+            continue;
+        status = run_update(trainer, begin, idle ? at : end, state + (begin - from), weight_decay, error);
+        begin = end;
+    }
+    return status;
 }
 
 int optimizer_step(struct trainer *trainer, double rate, struct error *error)

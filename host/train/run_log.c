@@ -22,8 +22,9 @@ static cJSON *record_json(const struct step_record *record, const struct trainer
         ok = ok && json_add_number(json, "multiplier", record->multiplier);
     ok = ok && json_add_number(json, "grad_norm", record->grad_norm) &&
          json_add_number(json, "learning_rate", record->learning_rate) &&
-         json_add_number(json, "share_low", record->share_low) &&
-         json_add_number(json, "share_high", record->share_high) && json_add_int(json, "pairs", record->pairs) &&
+         (trainer->method->hidden || (json_add_number(json, "share_low", record->share_low) &&
+                                      json_add_number(json, "share_high", record->share_high))) &&
+         json_add_int(json, "pairs", record->pairs) &&
          json_add_int(json, "answer_tokens", record->answer_tokens) && json_add_int(json, "tokens", record->tokens);
     if (ok && record->skipped)
         ok = json_add_bool(json, "skipped", true);

@@ -45,6 +45,14 @@ static int loss_run(struct trainer *trainer, const struct loss_scope *scope, str
 
 enum pass { PASS_FORWARD, PASS_BACKWARD, PASS_FROZEN };
 
+/* Up to what is made into a loss: logits, or hidden states. */
+static int forward_up_to(struct trainer *trainer, struct model *model, const struct batch *batch, model_layer_hook hook,
+                         struct error *error)
+{
+    return model->layers_run ? model_forward_hidden(model, batch, hook, trainer, error)
+                             : model_forward_logits(model, batch, hook, trainer, error);
+}
+
 /* Whether the target rows of a batch are not all treated alike. */
 static bool splits_targets(const struct trainer *trainer)
 {
@@ -55,14 +63,14 @@ static bool splits_targets(const struct trainer *trainer)
 static int forward_pass(void *user, struct error *error)
 {
     struct trainer *trainer = user;
-    return splits_targets(trainer) ? model_forward_logits(&trainer->model, &trainer->batch, NULL, NULL, error)
+    return splits_targets(trainer) ? forward_up_to(trainer, &trainer->model, &trainer->batch, NULL, error)
                                   : model_forward(&trainer->model, &trainer->batch, error);
 }
 
 static int frozen_pass(void *user, struct error *error)
 {
     struct trainer *trainer = user;
-    return model_forward_logits(&trainer->frozen.model, &trainer->frozen.batch, NULL, NULL, error);
+    return forward_up_to(trainer, &trainer->frozen.model, &trainer->frozen.batch, NULL, error);
 }
 
 static int backward_pass(void *user, struct error *error)
@@ -99,10 +107,19 @@ static int first_forward(struct trainer *trainer, struct error *error)
         return pass_run(trainer, PASS_FORWARD, error);
     if (!trainer->graphs)
         return splits_targets(trainer)
-                   ? model_forward_logits(&trainer->model, &trainer->batch, layer_needed, trainer, error)
+                   ? forward_up_to(trainer, &trainer->model, &trainer->batch, layer_needed, error)
                    : model_forward_by_layer(&trainer->model, &trainer->batch, layer_needed, trainer, error);
     int status = shards_gather_finish(&trainer->shards, &trainer->model, error);
     return status ? status : pass_run(trainer, PASS_FORWARD, error);
+}
+
+/* Hidden states of the first `own` target rows against one vector, of the others against the starting model's. */
+static int hidden_compare(struct trainer *trainer, int32_t own, struct error *error)
+{
+    const struct head_activations *start = &trainer->frozen.model.head;
+    const struct hidden_part part[] = {{0, own, trainer->control, NULL},
+                                       {own, trainer->batch.real_targets, start->branch, start->input}};
+    return model_hidden_targets(&trainer->model, &trainer->batch, part, 2, error);
 }
 
 /* Packs rows [from, to) of an epoch and runs them forward, up to what a loss takes. */
@@ -119,7 +136,9 @@ static int micro_batch_forward(struct trainer *trainer, const struct epoch *epoc
     if (!status)
         status = first ? first_forward(trainer, error) : pass_run(trainer, PASS_FORWARD, error);
     const struct head_divergence margin = {.end = trainer->batch.host.sequence_begin[(to - from) * epoch->own]};
-    if (!status && trainer->model.logit_margin)
+    if (!status && trainer->model.layers_run)
+        status = hidden_compare(trainer, margin.end, error);
+    else if (!status && trainer->model.logit_margin)
         status = model_forward_targets(&trainer->model, &trainer->batch, &margin, 1, error);
     else if (!status && frozen->needed)
         status = model_forward_targets(&trainer->model, &trainer->batch, frozen->part, frozen->parts, error);

@@ -8,12 +8,16 @@
 
 #include "../device/peak.h"
 #include "../util/file.h"
+#include "../../kernels/sample.h"
 #include "../util/memory.h"
 
 /* Buckets of gradients. Within a host a sum of 25 MB runs at full speed; between hosts a call costs more than its bytes
  * until it moves some hundreds of MB. */
 #define BUCKET_MB 25
 #define BUCKET_MB_BETWEEN_HOSTS 256
+
+/* Keeps the draw of the vector that hidden states are to become apart from what else the seed of a run decides. */
+enum { CONTROL_DRAW = 16 };
 
 /* Whether the folder holds more than a config. */
 static bool weights_present(const char *folder)
@@ -67,9 +71,45 @@ static int memory_declare(struct trainer *trainer, const struct world *world, st
     int status = shards_create(&trainer->shards, model, world, options->shards.zero, (int64_t)(mb * 1e6), error);
     if (!status)
         status = model_plan(model, true, trainer->max_rows, trainer->max_targets, trainer->max_sequences, error);
+    if (!status && trainer->method->hidden)
+        status = memory_plan_add(&model->plan, MEMORY_PARAM, "control vector", model->config.hidden_size,
+                                 dtype_size(model->dtype), &trainer->control, error);
     if (!status)
         status = optimizer_plan(trainer, error);
     return status ? status : frozen_plan(trainer, error);
+}
+
+/* Where the loss is one of hidden states, passes end at their layer. */
+static int hidden_prepare(struct trainer *trainer, struct error *error)
+{
+    const int64_t layers = trainer->model.config.num_hidden_layers;
+    if (!trainer->method->hidden)
+        return STATUS_OK;
+    const struct hidden_use use = trainer->method->hidden(trainer->method_options);
+    if (use.layer >= layers)
+        return error_set(error, STATUS_USAGE, "layer: expected 0 to %lld for this model, found %lld", (long long)layers - 1,
+                         (long long)use.layer);
+    trainer->model.layers_run = (int)use.layer + 1;
+    return STATUS_OK;
+}
+
+/* The vector that hidden states are to become: the same for all ranks, and for a run that goes on. */
+static int control_upload(struct trainer *trainer, struct error *error)
+{
+    const int64_t cols = trainer->model.config.hidden_size;
+    float *values = trainer->method->hidden ? memory_array((size_t)cols, sizeof *values, error) : NULL;
+    double squares = 0;
+    if (!values)
+        return trainer->method->hidden ? STATUS_MEMORY : STATUS_OK;
+    const struct hidden_use use = trainer->method->hidden(trainer->method_options);
+    const uint64_t seed = (uint64_t)trainer->options->trainer.seed + 0x9E3779B97F4A7C15u * CONTROL_DRAW;
+    for (int64_t i = 0; i < cols; i++)
+        squares += pow(sample_uniform(seed, (uint64_t)i), 2);
+    for (int64_t i = 0; i < cols; i++)
+        values[i] = (float)(sample_uniform(seed, (uint64_t)i) / sqrt(squares) * use.coefficient);
+    int status = weights_write(&trainer->model, trainer->control, 0, cols, values, error);
+    free(values);
+    return status;
 }
 
 int trainer_prepare(struct trainer *trainer, const struct train_options *options, bool finetune, enum dtype dtype,
@@ -118,6 +158,8 @@ int trainer_prepare(struct trainer *trainer, const struct train_options *options
         status = run_size(trainer, error);
     trainer->model.recompute = options->form.gradient_checkpointing;
     trainer->model.rest_entropy = !status && trainer->method->rest_entropy;
+    if (!status)
+        status = hidden_prepare(trainer, error);
     trainer->model.logit_margin = !status && trainer->method->logit_margin;
     trainer->model.row_values = trainer->model.rest_entropy || trainer->model.logit_margin || trainer->frozen.needed;
     if (!status && trainer->method->multiplier)
@@ -142,7 +184,8 @@ static int warm_up(struct trainer *trainer, struct error *error)
     if (!status)
         status = batch_pack_padding(&trainer->batch, &trainer->device, error);
     if (!status)
-        status = model_forward(model, &trainer->batch, error);
+        status = model->layers_run ? model_forward_hidden(model, &trainer->batch, NULL, NULL, error)
+                                   : model_forward(model, &trainer->batch, error);
     if (!status)
         status = model_backward(model, &trainer->batch, error);
     trainer->batch.padded = trainer->graphs;
@@ -171,6 +214,8 @@ int trainer_start(struct trainer *trainer, const struct device *device, struct e
     if (!status && model->lora.options.rank)
         status = *options->model.adapter ? adapter_upload(&trainer->adapter, model, error)
                                     : weights_random_lora(model, (uint64_t)options->trainer.seed, error);
+    if (!status)
+        status = control_upload(trainer, error);
     if (!status)
         status = frozen_copy(trainer, error);
     trainer->peak_flops = trainer->parallel.ranks * peak_flops(device->engine->describe(device->context));

@@ -49,6 +49,7 @@ struct trainer {
     bool from_scratch;
     struct examples examples;
     struct reference reference;    /* sums under the starting model; empty where the method needs none */
+    void *control;                 /* [hidden_size] what hidden states of forget answers are to become; of methods of them */
     struct frozen frozen;          /* the starting model itself, where the method compares distributions */
     struct data_parallel parallel;
     struct shards shards;

@@ -108,8 +108,32 @@ class Subject:
                 out["ref"].append(torch.cat([self.start(torch.tensor([ids])).logits[0], fill]))
         return {key: torch.stack(value) if isinstance(value, list) else value for key, value in out.items()}
 
-    def loss(self, number, method, epoch, rows):
+    def hidden(self, texts, layer):
+        """Of each text the output of a layer where the answer is predicted, by the model and by the one at the start."""
+        for text in texts:
+            ids, begin = self.encode(*text)
+            yield [model(torch.tensor([ids]), output_hidden_states=True).hidden_states[layer + 1][0, begin - 1:len(ids) - 1]
+                   for model in (self.model, self.start)]
+
+    def rmu(self, hyper, rows):
+        """Squared distances of hidden states from one vector, and of retained rows from the start's."""
+        forget = list(self.hidden([(FORGET[r]["prompt"], FORGET[r]["answer"]) for r in rows], hyper["layer"]))
+        retain = list(self.hidden([(row["prompt"], row["answer"]) for row in (RETAIN[r % len(RETAIN)] for r in rows)],
+                                  hyper["layer"]))
+        u = torch.tensor([uniform(SEED + 0x9E3779B97F4A7C15 * 16, i) for i in range(forget[0][0].shape[1])])
+        u = hyper["steering_coeff"] * u / u.norm()
+
+        def mean(distances):
+            if "rmu_average" not in hyper:
+                return sum(d.sum() for d in distances) / sum(len(d) for d in distances)
+            return sum(d.sum() for d in distances) / len(distances) * sum(1 / len(d) for d in distances) / len(distances)
+        return mean([((h - u) ** 2).mean(dim=-1) for h, _ in forget]) + \
+            hyper["alpha"] * mean([((h - start.detach()) ** 2).mean(dim=-1) for h, start in retain])
+
+    def loss(self, number, method, hyper, epoch, rows):
         """The loss of record `number` over some rows."""
+        if method == "rmu":
+            return self.rmu(hyper, rows)
         forget = self.set_of([(FORGET[r]["prompt"], FORGET[r]["answer"]) for r in rows])
         second = self.set_of([(FORGET[r]["prompt"], second_answer(method, epoch, r)) for r in rows])
         retain = self.set_of([(row["prompt"], row["answer"]) for row in (RETAIN[r % len(RETAIN)] for r in rows)])
@@ -126,12 +150,13 @@ def case_make(subject, number, method, hyper):
         if hyper.get("loss_average") == "micro_batch":
             parts = [rows[k:k + BATCH] for k in range(0, len(rows), BATCH)]
         optimizer.zero_grad()
-        loss = sum(subject.loss(number, method, epoch, part) for part in parts) / len(parts)
+        loss = sum(subject.loss(number, method, hyper, epoch, part) for part in parts) / len(parts)
         loss.backward()
-        norm = sum(parameter.grad.norm() ** 2 for parameter in named.values()) ** 0.5
+        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in named.values()]
+        norm = sum(grad.norm() ** 2 for grad in grads) ** 0.5
         steps.append([rounded(loss.item()), rounded(norm)])
         if epoch == 0:
-            tensors = [[rounded(p.grad.norm()), rounded(p.grad.flatten() @ signs(p.numel()))] for p in named.values()]
+            tensors = [[rounded(grad.norm()), rounded(grad.flatten() @ signs(grad.numel()))] for grad in grads]
         optimizer.step()
         above = subject.retained - losses.PDU["retain_loss_eps"]
         subject.multiplier = max(0, subject.multiplier + losses.PDU["dual_step_size"] * above)
@@ -145,6 +170,9 @@ def records():
         yield number, method, hyper
         if method in ("preference", "npo", "ceu", "kl_min", "undial"):
             yield number, method, {**hyper, "loss_average": "micro_batch"}
+    yield None, "rmu", {"layer": 0, "steering_coeff": 3, "alpha": 2}
+    yield None, "rmu", {"layer": 0, "steering_coeff": 3, "alpha": 2, "rmu_average": "open_unlearning",
+                        "loss_average": "micro_batch"}
 
 
 def steps_make():

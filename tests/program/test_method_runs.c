@@ -91,6 +91,7 @@ static const struct method_run runs[] = {
     {"wga", false, true, {{"prob_forget", FALLS}}},
     {"satimp", false, true, {{"prob_forget", FALLS}}},
     {"ceu", false, false, {{"prob_forget", FALLS}}},
+    {"rmu --layer 1 --steering_coeff 6", false, true, {{"loss_forget", FALLS}, {"loss", FALLS}}},
     {"pdu --alpha 1 --dual_warmup_epochs 2", false, true, {{"prob_forget", FALLS}, {"loss_forget", FALLS}}},
     {"kl_min", false, true, {{"prob_forget", FALLS}, {"loss_forget", FALLS}}},
     {"llmu", false, true, {{"prob_random", RISES}, {"loss_random", FALLS}}},

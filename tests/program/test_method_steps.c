@@ -88,8 +88,12 @@ static void compare_gradients_file(const cJSON *names, const cJSON *expected, co
             squares += value[i] * value[i];
             signed_sum += parity_sign((uint64_t)i) * value[i];
         }
-        worst_note(&tensor_error, fabs(sqrt(squares) - norm) / norm, title);
-        worst_note(&tensor_error, fabs(signed_sum - sum) / norm, title);
+        if (norm > 0) {
+            worst_note(&tensor_error, fabs(sqrt(squares) - norm) / norm, title);
+            worst_note(&tensor_error, fabs(signed_sum - sum) / norm, title);
+        } else if (squares != 0) {
+            fail_msg("%s: a gradient of %s", title, name->valuestring);
+        }
         free(value);
         pair = pair->next;
     }

@@ -483,7 +483,10 @@ static void test_methods(void **state)
         {"llmu --kl_positions tofu", false, true},
         {"npo --retain_loss kl", false, true},
         {"undial --undial_positions open_unlearning", false, false},
-        {"undial --retain_loss kl --loss_average micro_batch", false, true}};
+        {"undial --retain_loss kl --loss_average micro_batch", false, true},
+        {"pdu --alpha 1 --dual_warmup_epochs 0", false, true},
+        {"rmu --layer 0", false, true},
+        {"rmu --layer 1 --lora.r 2 --rmu_average open_unlearning", false, true}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const char *name = cases[i].options;
         char line[1400], templates[420] = "", retained[420] = "", cached[1900];
