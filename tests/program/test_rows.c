@@ -160,7 +160,7 @@ static void test_sequences(void **state)
     const char *path = temporary_file("three.jsonl", data, sizeof data - 1);
     struct program_result results[2];
     for (int i = 0; i < 2; i++) {
-        results[i] = program_line("generate --model %s --data %s --quiet --device cpu --max_new_tokens 12 --temperature 1 "
+        results[i] = program_line("generate --model %s --data %s --quiet --device cpu --max_new_tokens 12 --temperature 2 "
                                   "--num_return_sequences %d --batch_size %d", model, path, SEQUENCES, i ? 5 : 2);
         program_expect(&results[i], STATUS_OK);
     }
