@@ -22,9 +22,11 @@ const struct option_group generate_option_group = {OPTION_GROUP("Generation", op
 static int cache_plan(struct generator *g, const char *name, const struct model_config *c, void **cache, struct error *error)
 {
     return memory_plan_add(&g->model->plan, MEMORY_CACHE, name,
-                           c->num_hidden_layers * g->slots * g->max_positions * 2 * key_cols(c), dtype_size(g->model->dtype),
+                           c->num_hidden_layers * (g->slots + 1) * g->max_positions * 2 * key_cols(c), dtype_size(g->model->dtype),
                            cache, error);
 }
+
+enum { PREFIX_MIN = 4 }; /* fewer are not worth a step of their own */
 
 int generator_open(struct generator *generator, struct model *model, struct device *device, int slots,
                    int64_t prompt_rows, int64_t max_positions, const struct batch_limits *scored,
@@ -34,7 +36,7 @@ int generator_open(struct generator *generator, struct model *model, struct devi
     const struct batch_limits *also = scored ? scored : &nothing;
     *generator = (struct generator){.model = model, .slots = slots, .max_positions = max_positions, .options = *options};
     const int64_t rows = prompt_rows + slots;
-    if (max_positions > INT32_MAX / slots)
+    if (max_positions > INT32_MAX / ((int64_t)slots + 1))
         return error_set(error, STATUS_USAGE, "batch_size: a cache of %d times %lld positions cannot be numbered; lower it",
                          slots, (long long)max_positions);
     model->max_positions = max_positions > also->positions ? max_positions : also->positions;
@@ -97,7 +99,7 @@ static int cache_move(const struct generator *g, const struct model *model, void
     const struct model_config *c = &model->config;
     const size_t s = dtype_size(model->dtype);
     const int64_t q = query_cols(c), kv = 2 * key_cols(c);
-    char *cache = (char *)first + (size_t)layer * (size_t)(g->slots * g->max_positions * kv) * s;
+    char *cache = (char *)first + (size_t)layer * (size_t)((g->slots + 1) * g->max_positions * kv) * s;
     *keys = (struct layer_keys){cache, cache + (size_t)key_cols(c) * s, kv};
     return device_run(model->device, error, cache_write,
                       &((struct cache_args){.dtype = model->dtype,
@@ -225,10 +227,11 @@ static void rows_append(struct generator *g, struct live_sequence *live, const i
     struct batch *batch = g->now;
     struct batch_arrays *a = &batch->host;
     const int32_t sequence = batch->sequences++;
-    a->segment[sequence] =
-        (struct attention_segment){batch->rows, count, (int32_t)(live->slot * g->max_positions), live->cached, 0, 0};
+    const int32_t place = (int32_t)(live->slot * g->max_positions), prefix = g->prefix;
+    a->segment[sequence] = (struct attention_segment){batch->rows, count, place, live->cached - prefix,
+                                                      prefix ? (int32_t)(g->slots * g->max_positions) : 0, prefix};
     for (int32_t i = 0; i < count; i++) {
-        g->places[batch->rows] = (int32_t)(live->slot * g->max_positions) + live->cached;
+        g->places[batch->rows] = place + live->cached - prefix;
         a->ids[batch->rows] = ids[i];
         a->positions[batch->rows++] = live->cached++;
     }
@@ -258,19 +261,48 @@ static int step_rows(int live, int slots)
  * rows in free slots up to a number that is replayed. */
 static void step_pack(struct generator *g, const struct token_list *prompts, int count, int *waiting, int *live)
 {
-    const bool fits = *waiting < count && *live < g->slots && *live + (int64_t)prompts[*waiting].length <= g->batch.max_rows;
+    const bool fits = *waiting < count && *live < g->slots &&
+                      *live + (int64_t)prompts[*waiting].length - g->prefix <= g->batch.max_rows;
     struct batch *batch = g->now = g->graphs && !fits ? &g->step : &g->batch;
     batch_begin(batch);
     for (int i = 0; i < *live; i++)
         rows_append(g, &g->live[i], &g->live[i].last, 1);
     while (batch == &g->batch && *waiting < count && *live < g->slots &&
-           batch->rows + (int64_t)prompts[*waiting].length <= batch->max_rows) {
-        g->live[*live] = (struct live_sequence){.slot = g->free_slot[g->slots - 1 - *live], .prompt = *waiting};
-        rows_append(g, &g->live[*live], prompts[*waiting].id, (int32_t)prompts[*waiting].length);
+           batch->rows + (int64_t)prompts[*waiting].length - g->prefix <= batch->max_rows) {
+        g->live[*live] = (struct live_sequence){.slot = g->free_slot[g->slots - 1 - *live], .prompt = *waiting, .cached = g->prefix};
+        rows_append(g, &g->live[*live], prompts[*waiting].id + g->prefix, (int32_t)prompts[*waiting].length - g->prefix);
         ++*waiting, ++*live;
     }
     for (int i = *live; batch == &g->step && i < step_rows(*live, g->slots); i++)
-        rows_append(g, &(struct live_sequence){.slot = g->free_slot[g->slots - 1 - i]}, &(int32_t){0}, 1);
+        rows_append(g, &(struct live_sequence){.slot = g->free_slot[g->slots - 1 - i], .cached = g->prefix}, &(int32_t){0}, 1);
+}
+
+/* Ids that all prompts begin with, each of which has one more at least. */
+static int32_t common_ids(const struct token_list *prompts, int count)
+{
+    size_t n = prompts[0].length - 1;
+    for (int p = 1; p < count; p++) {
+        n = prompts[p].length - 1 < n ? prompts[p].length - 1 : n;
+        while (n && memcmp(prompts[p].id, prompts[0].id, n * sizeof(int32_t)))
+            n--;
+    }
+    return (int32_t)n;
+}
+
+/* Puts what several prompts have in common into the cache, in the place behind all others. */
+static int prefix_run(struct generator *g, const struct token_list *prompts, int count, int64_t first_index, struct error *error)
+{
+    struct live_sequence shared = {.slot = g->slots};
+    g->prefix = 0;
+    const int32_t prefix = count > 1 ? common_ids(prompts, count) : 0;
+    if (prefix < PREFIX_MIN)
+        return STATUS_OK;
+    g->now = &g->batch;
+    batch_begin(g->now);
+    rows_append(g, &shared, prompts[0].id, prefix);
+    int status = batch_next_ids(g, first_index, prompts, NULL, 0, g->ids, error);
+    g->prefix = prefix;
+    return status;
 }
 
 static bool is_end(int32_t id, const int32_t *eos, int eos_count)
@@ -347,6 +379,8 @@ int generator_run(struct generator *generator, const struct token_list *prompts,
 {
     int status = prompts_check(generator, prompts, count, error), live = 0, waiting = 0;
     graphs_renew(generator);
+    if (!status && count)
+        status = prefix_run(generator, prompts, count, first_index, error);
     for (int i = 0; i < generator->slots; i++)
         generator->free_slot[i] = generator->slots - 1 - i;
     while (!status && (live || waiting < count)) {

@@ -6,6 +6,7 @@
  * Where the device has graphs, a step without a new prompt has a power of two of rows, or all places, and is replayed as one
  * launch: two copies in (with sampling three), one launch, one copy out. The rows beyond the live ones are sequences of one
  * token in parts of the cache that are free. Elsewhere nothing is padded.
+ * What all prompts of a run begin with (a system turn, examples) is computed once, and its keys and values are read by all.
  * Cost of a step: the weights once, the cache of every live sequence once.
  */
 #ifndef FLAT_EVAL_GENERATE_H
@@ -32,6 +33,7 @@ struct live_sequence {
 struct generator {
     struct model *model;
     int slots;              /* sequences side by side */
+    int32_t prefix;         /* positions that all prompts of the run share; a sequence's place holds those behind them */
     int64_t max_positions;  /* prompt and continuation of one sequence */
     struct generate_options options;
     struct batch batch;     /* with new prompts, or any where there are no graphs */
@@ -41,7 +43,7 @@ struct generator {
     struct graph_cache graph_cache;
     struct generate_options captured; /* what the graphs pick ids by */
     bool captured_rules;
-    void *cache;            /* [layers][slots * max_positions][2 * kv_heads * head_dim] */
+    void *cache;            /* [layers][(slots + 1) * max_positions][2 * kv_heads * head_dim]; the last place is the prefix's */
     void *reinforced_cache; /* the same of model->reinforced; NULL without */
     int32_t *device_ids;    /* [slots] */
     int64_t *device_counters;

@@ -72,7 +72,8 @@ static int32_t plain_next(struct made *made, const int32_t *ids, int32_t length)
     return next;
 }
 
-static void cache_equals_plain(int slots)
+/* shared: so many ids in front of every prompt. */
+static void cache_equals_plain(int slots, int shared)
 {
     const struct generate_options options = {.max_new_tokens = 12};
     struct token_list prompt[PROMPTS], out[PROMPTS] = {{0}};
@@ -81,8 +82,18 @@ static void cache_equals_plain(int slots)
     struct made made;
     tiny_config(temporary, "\"attention_bias\": true,");
     prompts_make(prompt, store);
+    int32_t longer[PROMPTS][32];
+    for (int i = 0; i < PROMPTS && shared; i++) {
+        for (int k = 0; k < shared; k++)
+            longer[i][k] = 5 + 7 * k % 50;
+        memcpy(longer[i] + shared, prompt[i].id, prompt[i].length * sizeof(int32_t));
+        longer[i][shared] = 3 + i; /* and no more than those */
+        prompt[i].id = longer[i];
+        prompt[i].length += (size_t)shared;
+    }
     open_generator(&made, "cpu64", slots, &options); /* in double no near-tie flips */
     assert_int_equal(generator_run(&made.generator, prompt, PROMPTS, 0, (int32_t[]){2}, 1, out, &error), STATUS_OK);
+    assert_int_equal(made.generator.prefix, shared);
     for (int i = 0; i < PROMPTS; i++) {
         int32_t ids[64], length = (int32_t)prompt[i].length;
         memcpy(ids, prompt[i].id, prompt[i].length * sizeof *ids);
@@ -101,9 +112,11 @@ static void cache_equals_plain(int slots)
 static void test_cache_equals_plain(void **state)
 {
     (void)state;
-    cache_equals_plain(PROMPTS);
-    cache_equals_plain(2);
-    cache_equals_plain(1);
+    for (int shared = 0; shared <= 9; shared += 9) {
+        cache_equals_plain(PROMPTS, shared);
+        cache_equals_plain(2, shared);
+        cache_equals_plain(1, shared);
+    }
 }
 
 /* The CUDA kernels: whether all prompts are begun at once or two at a time, the texts are the same, for a row's results do
@@ -151,6 +164,14 @@ static void graphs_check(const char *engine, struct generate_options options)
     struct error error = {0};
     tiny_config(temporary, "");
     prompts_make(prompt, store);
+    int32_t prefixed[PROMPTS][32];
+    for (int i = 0; i < PROMPTS; i++) { /* with ids that all share */
+        for (int k = 0; k < 5; k++)
+            prefixed[i][k] = 7 + k;
+        memcpy(prefixed[i] + 5, prompt[i].id, prompt[i].length * sizeof(int32_t));
+        prompt[i].id = prefixed[i];
+        prompt[i].length += 5;
+    }
     for (int graphs = 0; graphs < 2; graphs++) {
         struct made made;
         open_generator(&made, engine, 3, &options);
