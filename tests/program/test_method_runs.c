@@ -127,6 +127,53 @@ static void test_directions(void **state)
     }
 }
 
+/* Every config of configs/tofu/methods, at a rate that shows in few steps: what its method is known for moves. */
+static void test_configs(void **state)
+{
+    (void)state;
+    static const char folder[] = "configs/tofu/methods";
+    struct file_list files = {0};
+    struct error error = {0};
+    int found = 0;
+    assert_int_equal(file_list_read(&files, folder, &error), STATUS_OK);
+    for (size_t i = 0; i < files.count; i++) {
+        char path[600], out[600], templates[700] = "", retained[700] = "";
+        const struct method_run *of = NULL;
+        if (!strstr(files.name[i], ".json"))
+            continue;
+        snprintf(path, sizeof path, "%s/%s", folder, files.name[i]);
+        snprintf(out, sizeof out, "%s/config%d", temporary, found++);
+        cJSON *config = json_read(path, &error);
+        assert_non_null(config);
+        const char *method = json_member(config, "method")->valuestring;
+        const size_t length = strlen(method);
+        for (size_t k = 0; k < sizeof runs / sizeof *runs && !of; k++)
+            if (!strncmp(runs[k].options, method, length) && (runs[k].options[length] == ' ' || !runs[k].options[length]))
+                of = &runs[k];
+        if (!of)
+            fail_msg("%s: nothing is known of method %s", path, method);
+        if (of->templates)
+            snprintf(templates, sizeof templates, "--template.file %s --template.choice fixed", list);
+        if (of->retains)
+            snprintf(retained, sizeof retained, "--retain_data %s --retain_choice cycle", retain);
+        struct program_result result = program_line(
+            "unlearn %s --model %s --forget_data %s %s %s --output_dir %s --device cpu --threads 2 --learning_rate 3e-4 %s "
+            "--lr_scheduler_type constant --warmup_ratio 0 --max_steps 12 --per_device_train_batch_size 5 "
+            "--gradient_accumulation_steps 1 --reference_cache %s/cache --final_eval_rows 0 --quiet", path, model, forget, templates,
+            retained, out, strcmp(method, "rmu") ? "" : "--layer 1", temporary);
+        program_expect(&result, STATUS_OK);
+        program_free(&result);
+        double ends[2];
+        read_ends(out, of->expected[0].key, ends);
+        print_message("%s: %s %.4g to %.4g\n", files.name[i], of->expected[0].key, ends[0], ends[1]);
+        if (!(of->expected[0].direction == FALLS ? ends[1] < ends[0] : ends[1] > ends[0]))
+            fail_msg("%s: %s went from %g to %g", path, of->expected[0].key, ends[0], ends[1]);
+        cJSON_Delete(config);
+    }
+    file_list_free(&files);
+    assert_int_equal(found, sizeof runs / sizeof *runs); /* one for each method, and npo by KL */
+}
+
 /* At the start an answer is as likely as under the reference: log sigmoid of 0. */
 static void test_first_loss(void **state)
 {
@@ -221,7 +268,7 @@ static void test_refusals(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_directions), cmocka_unit_test(test_first_loss),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_directions), cmocka_unit_test(test_configs), cmocka_unit_test(test_first_loss),
                                        cmocka_unit_test(test_reference_cache), cmocka_unit_test(test_refusals)};
     return cmocka_run_group_tests(tests, make_inputs, temporary_remove);
 }
