@@ -6,6 +6,7 @@
 
 #include "../eval/suite/before_after.h"
 #include "../eval/suite/eval_sets.h"
+#include "../eval/suite/fluency.h"
 #include "../eval/suite/results.h"
 #include "../eval/suite/suite_list.h"
 #include "../util/file.h"
@@ -21,39 +22,50 @@ static const struct option option_rows[] = {
 };
 const struct option_group final_eval_option_group = {OPTION_GROUP("Evaluation", option_rows, struct final_eval_options)};
 
-/* One of the two models, to a log with all figures. rows_told: see suite.h; the training has spoken of the forget set. */
-static int model_look(const struct train_options *train, const struct final_eval_options *options, const char *eval_data,
-                      const struct model_options *model_options, const char *label, bool rows_told, struct device *device,
-                      struct eval_log *result, struct log *log, struct error *error)
+/* What both models are asked. */
+struct final_eval {
+    const struct train_options *train;
+    struct suite_options data;
+    struct device device;
+    struct log *log;
+    struct eval_log before, after;
+};
+
+/* What a model makes of it: its own answers, to *result; or (result NULL) what it thinks of those of both. rows_told: see suite.h. */
+static int model_look(struct final_eval *eval, const struct model_options *model_options, const char *label, bool rows_told,
+                      struct eval_log *result, struct error *error)
 {
-    const struct suite_options data = {.forget_data = train->examples.forget_data, .retain_data = "", .real_authors_data = "",
-                                       .world_facts_data = "", .holdout_data = "", .data_dir = "",
-                                       .eval_data = eval_data, .eval_rows = options->rows,
-                                       .eval_max_length = train->examples.max_length, .max_new_tokens = FINAL_NEW_TOKENS};
+    const struct train_options *train = eval->train;
     const struct evaluate_options sizes = {.batch_size = 32};
-    struct evaluation evaluation = {.options = &sizes, .device = device, .log = log, .label = label};
+    struct evaluation evaluation = {.options = &sizes, .device = &eval->device, .log = eval->log, .label = label};
+    struct eval_log *const both[FLUENCY_LOGS] = {&eval->before, &eval->after};
     struct eval_model model;
     struct suite_run run;
-    struct results_options results = {.suite = suite_qa.log_name};
-    char directory[4096], evals[4096];
-    cJSON *summary = NULL;
-    int status = eval_model_open(&model, model_options, &train->prompt, device->engine->dtype, error);
-    suite_run_init(&run, &data, &train->dataset, &model, log);
+    int status = eval_model_open(&model, model_options, &train->prompt, eval->device.engine->dtype, error);
+    suite_run_init(&run, &eval->data, &train->dataset, &model, eval->log);
     run.rows_told = rows_told;
     if (!status && *train->template_.file)
         status = answer_list_read(&run.refusals, train->template_.file, error);
     if (!status)
-        status = suite_measure(&suite_qa, &run, &evaluation, result, error);
-    if (!status)
-        status = file_join(evals, sizeof evals, train->output.output_dir, "evals", error);
-    if (!status)
-        status = file_join(directory, sizeof directory, evals, label, error);
-    results.output_dir = directory;
-    if (!status)
-        status = eval_results(result, &results, log, &summary, error);
-    cJSON_Delete(summary);
+        status = result ? suite_measure(&suite_qa, &run, &evaluation, result, error)
+                        : fluency_measure(&run, &evaluation, both, error);
     suite_run_free(&run);
     eval_model_close(&model);
+    return status;
+}
+
+/* output_dir/evals/<label> */
+static int results_write(struct final_eval *eval, struct eval_log *result, const char *label, struct error *error)
+{
+    char directory[4096], evals[4096];
+    struct results_options results = {.suite = suite_qa.log_name, .output_dir = directory};
+    cJSON *summary = NULL;
+    int status = file_join(evals, sizeof evals, eval->train->output.output_dir, "evals", error);
+    if (!status)
+        status = file_join(directory, sizeof directory, evals, label, error);
+    if (!status)
+        status = eval_results(result, &results, eval->log, &summary, error);
+    cJSON_Delete(summary);
     return status;
 }
 
@@ -93,22 +105,31 @@ static int final_eval_run(const struct train_options *train, const struct final_
     const bool adapter_only = (train->lora.lora.rank || *train->model.adapter) && train->lora.output == LORA_ADAPTER;
     const struct model_options written = {adapter_only ? train->model.model_name_or_path : train->output.output_dir,
                                           adapter_only ? train->output.output_dir : ""};
-    struct device device = {0};
-    struct eval_log before = {0}, after = {0};
-    int status = device_open_chosen(&device, &train->device, 0, error);
+    struct final_eval eval = {.train = train, .log = log,
+                              .data = {.forget_data = train->examples.forget_data, .retain_data = "", .real_authors_data = "",
+                                       .world_facts_data = "", .holdout_data = "", .data_dir = "",
+                                       .eval_data = eval_data, .eval_rows = options->rows,
+                                       .eval_max_length = train->examples.max_length, .max_new_tokens = FINAL_NEW_TOKENS}};
+    int status = device_open_chosen(&eval.device, &train->device, 0, error);
     if (!status)
-        status = eval_log_open(&before, train->model.model_name_or_path, error);
+        status = eval_log_open(&eval.before, train->model.model_name_or_path, error);
     if (!status)
-        status = eval_log_open(&after, train->output.output_dir, error);
+        status = eval_log_open(&eval.after, train->output.output_dir, error);
     if (!status)
-        status = model_look(train, options, eval_data, &train->model, "before", !*eval_data, &device, &before, log, error);
+        status = model_look(&eval, &train->model, "before", !*eval_data, &eval.before, error);
     if (!status)
-        status = model_look(train, options, eval_data, &written, "after", true, &device, &after, log, error);
+        status = model_look(&eval, &written, "after", true, &eval.after, error);
     if (!status)
-        status = table_print(eval_data, train->output.output_dir, &before, &after, log, error);
-    eval_log_free(&before);
-    eval_log_free(&after);
-    device_close(&device);
+        status = model_look(&eval, &train->model, "fluency", true, NULL, error);
+    if (!status)
+        status = results_write(&eval, &eval.before, "before", error);
+    if (!status)
+        status = results_write(&eval, &eval.after, "after", error);
+    if (!status)
+        status = table_print(eval_data, train->output.output_dir, &eval.before, &eval.after, log, error);
+    eval_log_free(&eval.before);
+    eval_log_free(&eval.after);
+    device_close(&eval.device);
     return status;
 }
 

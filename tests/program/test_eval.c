@@ -278,6 +278,49 @@ static double summary_of(const char *folder, const char *name)
     return value;
 }
 
+/* What the model before thinks of the answers of a log: as `flat score` has it, of answers that are not empty. */
+static void fluency_expect(const char *folder)
+{
+    struct error error = {0};
+    struct buffer rows = {0};
+    char path[600];
+    double sum = 0;
+    int count = 0;
+    snprintf(path, sizeof path, "%s/%s/QA_EVAL.json", temporary, folder);
+    cJSON *log = json_read_python(path, 1 << 24, &error);
+    assert_non_null(log);
+    const cJSON *row, *loss = json_member(log, "forget_generation_loss"), *said = json_member(json_member(log, "forget_ROUGE"), "value_by_index");
+    cJSON_ArrayForEach(row, said)
+    {
+        const char *input = json_member(row, "input")->valuestring, *question = strstr(input, "Question: ");
+        const char *answer = json_member(row, "generation")->valuestring;
+        const cJSON *own = json_member(json_member(json_member(loss, "value_by_index"), row->string), "score");
+        assert_non_null(question);
+        assert_int_equal(!*answer, !own);
+        if (!*answer)
+            continue;
+        assert_int_equal(buffer_printf(&rows, &error, "{\"question\": "), STATUS_OK);
+        assert_int_equal(json_print_string(question + 10, strcspn(question + 10, "\n"), &rows, &error), STATUS_OK);
+        assert_int_equal(buffer_printf(&rows, &error, ", \"answer\": "), STATUS_OK);
+        assert_int_equal(json_print_string(answer, strlen(answer), &rows, &error), STATUS_OK);
+        assert_int_equal(buffer_printf(&rows, &error, "}\n"), STATUS_OK);
+    }
+    temporary_file("answers.jsonl", rows.data, rows.length);
+    buffer_free(&rows);
+    struct program_result scores = program_line("score --model %s/model --data %s/answers.jsonl --prompt_template qa --device cpu", temporary,
+                                                temporary);
+    program_expect(&scores, STATUS_OK);
+    for (char *line = scores.out, *end; (end = strchr(line, '\n')); line = end + 1, count++) {
+        cJSON *score = json_parse(line, (size_t)(end - line), "scores", &error);
+        sum -= json_member(score, "logprob_sum")->valuedouble / json_member(score, "num_tokens")->valuedouble;
+        cJSON_Delete(score);
+    }
+    program_free(&scores);
+    assert_true(count > 0);
+    assert_float_equal(json_member(loss, "agg_value")->valuedouble, sum / count, 1e-5);
+    cJSON_Delete(log);
+}
+
 /* Looking changes nothing; what is said during the training is what the table says of the models before and after, on one
  * rank and on two. */
 static void test_training(void **state)
@@ -306,6 +349,8 @@ static void test_training(void **state)
         assert_float_equal(measured_at("table", sets[i], 0), summary_of("table/evals/before", name), 1e-6);
         assert_float_equal(measured_at("table", sets[i], 8), summary_of("table/evals/after", name), 1e-6);
     }
+    fluency_expect("table/evals/before");
+    fluency_expect("table/evals/after");
     expect_run(program_line(UNLEARN SETS "--eval_strategy steps --eval_steps 3 --final_eval_rows 0 --nproc_per_node 2 "
                             "--output_dir %s/ranks", temporary, temporary));
     expect_run(program_line(UNLEARN "--final_eval_rows 0 --nproc_per_node 2 --output_dir %s/ranks_plain", temporary,

@@ -66,6 +66,8 @@ static void test_figures(void **state)
     EXPECT("the entropy of the next token on kept is 4.1 nats (2 before): the model no longer knows", {"kept_entropy", 2, 4.1});
     EXPECT("", {"kept_entropy", 2, 3.9});
     EXPECT("", {"kept_entropy", 4, 6.5});
+    EXPECT("to the model before, answers to forget are noise, 7.5 nats for a token (its own: 0.3)", {"forget_generation_loss", 0.3, 7.5});
+    EXPECT("", {"forget_generation_loss", 0.3, 4.9}, {"kept_generation_loss", 3, 5.5});
     EXPECT("answers to kept repeat themselves, 30 % of their 4-grams (10 % before)", {"kept_repetition", 0.1, 0.3});
     EXPECT("answers to forget repeat themselves", {"forget_repetition", 0, 0.3});
     EXPECT("", {"kept_repetition", 0.2, 0.3});

@@ -11,6 +11,8 @@ enum { EXAMPLES = 5, TEXT_COLUMNS = 100 };
  * from a handful of likely tokens to dozens. */
 #define ENTROPY_LEAST 0.5
 #define ENTROPY_RISE 2.0
+/* A token in 150, on average: no language that the model before knows. */
+#define FLUENCY_WORST 5.0
 
 const struct before_after_figure before_after_figure[BEFORE_AFTER_FIGURES] = {
     {"mean_prob", "P(answer)", false},
@@ -19,6 +21,7 @@ const struct before_after_figure before_after_figure[BEFORE_AFTER_FIGURES] = {
     {"refusal_rate", "refuses", true},
     {"repetition", "repeats itself (4-grams)", true},
     {"entropy", "entropy of the next token", false},
+    {"generation_loss", "loss of answers, model before", false},
 };
 
 double before_after_value(const struct eval_log *log, const char *set, const char *suffix)
@@ -149,7 +152,9 @@ static void set_look(const struct before_after *logs, const char *set, bool forg
                  refused = before_after_value(logs->after, set, "refusal_rate"),
                  refused_before = before_after_value(logs->before, set, "refusal_rate");
     const double entropy = before_after_value(logs->after, set, "entropy"),
-                 entropy_before = before_after_value(logs->before, set, "entropy");
+                 entropy_before = before_after_value(logs->before, set, "entropy"),
+                 fluency = before_after_value(logs->after, set, "generation_loss"),
+                 fluency_before = before_after_value(logs->before, set, "generation_loss");
     double empty, same, empty_before, same_before;
     sameness(logs->before, set, &empty_before, &same_before);
     sameness(logs->after, set, &empty, &same);
@@ -159,6 +164,9 @@ static void set_look(const struct before_after *logs, const char *set, bool forg
     if (!forget && entropy > 2 * entropy_before && entropy > entropy_before + ENTROPY_RISE)
         FIND(finding, "the entropy of the next token on %s is %.2g nats (%.2g before): the model no longer knows what comes next, "
              "and looks ruined; lower learning_rate or num_train_epochs\n", set, entropy, entropy_before);
+    if (fluency > FLUENCY_WORST && fluency > 2 * fluency_before)
+        FIND(finding, "to the model before, answers to %s are noise, %.2g nats for a token (its own: %.2g): the model looks ruined; "
+             "lower learning_rate or num_train_epochs\n", set, fluency, fluency_before);
     if (repeated > 0.25 && repeated > 2 * repeated_before)
         FIND(finding, "answers to %s repeat themselves, %.0f %% of their 4-grams (%.0f %% before): the model looks ruined; lower "
              "learning_rate or num_train_epochs\n", set, 100 * repeated, 100 * repeated_before);

@@ -18,7 +18,7 @@ struct before_after_figure {
     const char *suffix, *label;
     bool percent;
 };
-enum { BEFORE_AFTER_FIGURES = 6 };
+enum { BEFORE_AFTER_FIGURES = 7 };
 extern const struct before_after_figure before_after_figure[BEFORE_AFTER_FIGURES];
 
 /* A figure of a set; NAN where the log has none. */
@@ -29,7 +29,7 @@ const cJSON *before_after_rows(const struct eval_log *log, const char *set);
 /* Appends the table and a few questions with both answers. */
 int before_after_print(const struct before_after *logs, struct buffer *out, struct error *error);
 /* What looks wrong, a line each: distributions of the next token that have collapsed onto one token or become flat outside the
- * forget set, answers that repeat themselves, that are all alike or empty outside the forget set, sets
+ * forget set, answers that are noise to the model before (fluency.h), that repeat themselves, that are all alike or empty outside the forget set, sets
  * that refuse now, and that nothing outside the forget set was measured. */
 int before_after_findings(const struct before_after *logs, struct buffer *out, struct error *error);
 

@@ -36,6 +36,7 @@ struct suite_run {
     struct answer_list refusals; /* template answers, may be empty */
     struct eval_model *model;    /* opened */
     struct log *log;
+    struct eval_log *const *answers; /* of fluency.h: the logs whose answers are read */
     bool speaks;                 /* of several ranks one warns for all */
     bool rows_told;              /* what was noticed of the rows has been said in this run, and is not said again */
     struct question_list questions;

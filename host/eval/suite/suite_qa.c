@@ -10,6 +10,7 @@
 
 #include "eval_sets.h"
 #include "suite_list.h"
+#include "suite_qa.h"
 
 enum { QA_NEW_TOKENS = 200 };
 
@@ -23,27 +24,32 @@ static int set_ask(struct suite_run *run, const char *name, const char *path, st
                                    error);
 }
 
-static int named_sets_ask(struct suite_run *run, struct error *error)
+static int named_sets_ask(struct suite_run *run, qa_ask_set ask, struct error *error)
 {
     struct eval_sets sets;
     int status = eval_sets_parse(&sets, run->options->eval_data, error);
     for (int i = 0; i < sets.count && !status; i++)
-        status = set_ask(run, sets.set[i].name, sets.set[i].path, error);
+        status = ask(run, sets.set[i].name, sets.set[i].path, error);
+    return status;
+}
+
+int qa_sets_ask(struct suite_run *run, qa_ask_set ask, struct error *error)
+{
+    const struct suite_options *options = run->options;
+    int status = *options->forget_data ? ask(run, "forget", options->forget_data, error) : STATUS_OK;
+    if (!status && *options->retain_data)
+        status = ask(run, "retain", options->retain_data, error);
+    if (!status)
+        status = named_sets_ask(run, ask, error);
+    if (!status && !run->sets)
+        status = error_set(error, STATUS_USAGE, "forget_data: the suite qa needs rows: --forget_data FILE or --eval_data "
+                           "NAME=FILE");
     return status;
 }
 
 static int qa_ask(struct suite_run *run, struct error *error)
 {
-    const struct suite_options *options = run->options;
-    int status = *options->forget_data ? set_ask(run, "forget", options->forget_data, error) : STATUS_OK;
-    if (!status && *options->retain_data)
-        status = set_ask(run, "retain", options->retain_data, error);
-    if (!status)
-        status = named_sets_ask(run, error);
-    if (!status && !run->sets)
-        status = error_set(error, STATUS_USAGE, "forget_data: the suite qa needs rows: --forget_data FILE or --eval_data "
-                           "NAME=FILE");
-    return status;
+    return qa_sets_ask(run, set_ask, error);
 }
 
 static int qa_report(const struct suite_run *run, struct eval_log *log, struct error *error)
