@@ -116,6 +116,19 @@ static const cJSON *summary_of(const struct report_run *run, const char *name)
     return NULL;
 }
 
+/* What is neither a number nor a text, as it stands in the file; the beginning of a long one. */
+static void json_cell(struct html *html, const cJSON *value)
+{
+    enum { MOST = 400 };
+    struct buffer text = {0};
+    if (!html->status)
+        html->status = json_print(value, &text, html->error);
+    if (text.length > MOST)
+        memcpy(text.data + MOST - 3, "...", 4);
+    html_element(html, "td", "value", text.data);
+    buffer_free(&text);
+}
+
 static void value_cell(struct html *html, const cJSON *value)
 {
     if (cJSON_IsNumber(value) || !value || cJSON_IsNull(value))
@@ -123,7 +136,7 @@ static void value_cell(struct html *html, const cJSON *value)
     else if (cJSON_IsString(value))
         html_element(html, "td", NULL, value->valuestring);
     else
-        html_element(html, "td", NULL, cJSON_IsBool(value) ? cJSON_IsTrue(value) ? "true" : "false" : "...");
+        json_cell(html, value);
 }
 
 /* One summary file of the runs that have it; its names are those of the first that has each. */
@@ -213,6 +226,8 @@ static void values_rows(struct html *html, const cJSON *object, const char *pref
     {
         char name[300];
         snprintf(name, sizeof name, "%s%s%s", prefix, *prefix ? "." : "", value->string ? value->string : "");
+        if (!strcmp(name, "config"))
+            continue; /* what was asked for is in the file */
         if (cJSON_IsObject(value) && depth) {
             values_rows(html, value, name, depth - 1);
         } else if (!cJSON_IsObject(value) && !cJSON_IsArray(value)) {
@@ -249,10 +264,11 @@ void report_attacks(struct html *html, const struct report *report)
             html_text(html, report->run[i].name);
             html_markup(html, ": ");
             html_text(html, file->name);
-            html_markup(html, "</h3>\n<div class=\"wide\"><table><tbody>\n");
+            html_markup(html, "</h3>\n");
+            lists_tables(html, file->json, "", 3);
+            html_markup(html, "<div class=\"wide\"><table><tbody>\n");
             values_rows(html, file->json, "", 3);
             html_markup(html, "</tbody></table></div>\n");
-            lists_tables(html, file->json, "", 3);
             any = true;
         }
     html_markup(html, "%s", any ? "</section>\n" : "");
