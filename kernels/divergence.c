@@ -1,7 +1,10 @@
 /* divergence.c - CPU: a row's distribution against the reference's: value, gradient in place, and the target's log-probability.
- * Both rows stay in the cache for their passes: maximum, sum, gradient. Sums over a row are double.
+ * Both rows stay in the cache for their passes: maximum, sum, gradient. Sums over a row are double. Capped logits are copies
+ * of the two rows, a pair for each thread.
  */
 #include "engine/cpu.h"
+
+#include <omp.h>
 
 /* Exponentials are taken in real and in blocks, which the compiler vectorises, and join the double sums. */
 enum { SUM_BLOCK = 256 };
@@ -90,10 +93,34 @@ static double gradient_compute(const struct divergence_args *args, real *z, cons
     return value;
 }
 
-static void row_compute(const struct divergence_args *args, int64_t i)
+static const real *row_cap(const real *given, double cap, int64_t cols, real *z)
 {
-    real *z = (real *)args->logits + i * args->stride;
-    const real *a = (const real *)args->reference + i * args->reference_stride, target_logit = z[args->targets[i]];
+    const real inner = (real)(1 / cap), outer = (real)cap;
+#pragma omp simd
+    for (int64_t v = 0; v < cols; v++)
+        z[v] = soft_cap(given[v], inner, outer);
+    return z;
+}
+
+/* given = the gradient at the capped logits, times the slope of the cap. */
+static void row_uncap(real *given, double cap, int64_t cols, const real *gradient)
+{
+    const real inner = (real)(1 / cap);
+#pragma omp simd
+    for (int64_t v = 0; v < cols; v++)
+        given[v] = gradient[v] * soft_cap_slope(given[v], inner);
+}
+
+/* capped: room for two rows, with a cap. */
+static void row_compute(const struct divergence_args *args, int64_t i, real *capped)
+{
+    real *given = (real *)args->logits + i * args->stride, *z = given;
+    const real *a = (const real *)args->reference + i * args->reference_stride;
+    if (args->cap > 0) {
+        row_cap(given, args->cap, args->cols, z = capped);
+        a = row_cap(a, args->cap, args->cols, capped + args->cols);
+    }
+    const real target_logit = z[args->targets[i]];
     struct distribution own = {.lowered = args->targets[i]};
     struct distribution reference = own; /* without a lowered column, one by nothing: equal rows have equal sums then */
     if (args->lowered && args->lowered[i] >= 0)
@@ -106,14 +133,21 @@ static void row_compute(const struct divergence_args *args, int64_t i)
     ((real *)args->q)[i] = (real)(own.rest / own.sum);
     ((real *)args->lse)[i] = (real)lse;
     ((real *)args->value)[i] = (real)gradient_compute(args, z, a, &own, &reference);
+    if (args->cap > 0)
+        row_uncap(given, args->cap, args->cols, z);
 }
 
 int divergence_forward(struct engine_context *context, const struct divergence_args *args)
 {
     REQUIRE_CONTRACT(divergence_forward, args);
     REQUIRE_REAL(args->dtype);
-#pragma omp parallel for schedule(static) num_threads(engine_threads(context, args->rows *args->cols))
+    const int threads = engine_threads(context, args->rows * args->cols);
+    const size_t bytes = args->cap > 0 ? 2 * (size_t)args->cols * sizeof(real) : 0;
+    char *scratch = bytes ? engine_scratch(context, threads, bytes) : NULL;
+    if (bytes && !scratch)
+        return OP_MEMORY;
+#pragma omp parallel for schedule(static) num_threads(threads)
     for (int64_t i = 0; i < args->rows; i++)
-        row_compute(args, i);
+        row_compute(args, i, scratch ? (real *)(scratch + (size_t)omp_get_thread_num() * scratch_stride(bytes)) : NULL);
     return OP_OK;
 }

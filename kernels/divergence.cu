@@ -16,8 +16,8 @@ namespace {
 
 constexpr int THREADS = 256, VECTORS = 4, PAIRS = 2;
 
-/* Calls f(column, logits) for what is this thread's of a row: vectors THREADS apart, and at most one single. */
-template <typename T, typename F> DEVICE void row_walk(const T *row, int cols, F f)
+/* Calls f(column, capped logits) for what is this thread's of a row: vectors THREADS apart, and at most one single. */
+template <typename T, typename F> DEVICE void row_walk(const T *row, int cols, const logit_cap &cap, F f)
 {
     const row_cut cut = row_cut_at(row, cols);
     for (int first = (int)threadIdx.x; first < cut.vectors; first += THREADS * VECTORS) {
@@ -28,12 +28,15 @@ template <typename T, typename F> DEVICE void row_walk(const T *row, int cols, F
             if (first + u * THREADS < cut.vectors) {
                 float z[vector16<T>::count];
                 vector_to_float(batch[u], z);
+#pragma unroll
+                for (int i = 0; i < vector16<T>::count; i++)
+                    z[i] = cap(z[i]);
                 f(cut.head + (first + u * THREADS) * vector16<T>::count, z);
             }
     }
     const int single = row_single<T>(cut, (int)threadIdx.x);
     if (single < cols) {
-        float z[1] = {to_float(load_global(row + single))};
+        float z[1] = {cap(to_float(load_global(row + single)))};
         f(single, z);
     }
 }
@@ -51,10 +54,11 @@ struct row_scratch {
 
 /* All threads call it. */
 template <typename T>
-DEVICE distribution distribution_find(const T *row, int cols, int lowered, float shift, row_scratch *scratch)
+DEVICE distribution distribution_find(const T *row, int cols, const logit_cap &cap, int lowered, float shift,
+                                      row_scratch *scratch)
 {
     float most = -FLT_MAX, sum = 0.0f; /* of this thread; not -infinity: then -infinity gives 0 and never NaN */
-    row_walk(row, cols, [&](int column, auto &z) {
+    row_walk(row, cols, cap, [&](int column, auto &z) {
         constexpr int count = sizeof z / sizeof z[0];
         float next = most, part = 0.0f;
 #pragma unroll
@@ -85,6 +89,7 @@ DEVICE distribution distribution_find(const T *row, int cols, int lowered, float
 struct row_pair {
     float most, scale, log_sum, reference_most, reference_scale, apart, shift;
     int lowered;
+    logit_cap cap;
 };
 
 /* exp(-d) - 1 + d for |d| < 1/4, within a rounding. */
@@ -99,9 +104,11 @@ DEVICE float gap_near(float d)
     return sum * d * d;
 }
 
-/* p - t of a column; adds its part of the value. */
-template <bool CROSS_ENTROPY> DEVICE float element_compare(const row_pair &pair, int column, float z, float a, float &value)
+/* p - t of a column, times the slope of the cap; adds its part of the value. */
+template <bool CROSS_ENTROPY>
+DEVICE float element_compare(const row_pair &pair, int column, float given, float reference, float &value)
 {
+    const float z = pair.cap(given), a = pair.cap(reference);
     const float x = z - pair.most, y = (column == pair.lowered ? a - pair.shift : a) - pair.reference_most;
     const float p = exp2_fast(x * LOG2_E) * pair.scale, t = exp2_fast(y * LOG2_E) * pair.reference_scale;
     if (CROSS_ENTROPY) {
@@ -110,7 +117,7 @@ template <bool CROSS_ENTROPY> DEVICE float element_compare(const row_pair &pair,
         const float d = y - x + pair.apart;
         value += !(t > 0.0f) ? p : fabsf(d) < 0.25f ? t * gap_near(d) : p - t + t * d;
     }
-    return p - t;
+    return (p - t) * pair.cap.slope(given);
 }
 
 /* Replaces this thread's part of a row by its gradient; gives its part of the value. */
@@ -170,7 +177,7 @@ DEVICE void target_write(const struct divergence_args &args, const distribution 
 }
 
 template <typename T, bool CROSS_ENTROPY>
-__global__ void __launch_bounds__(THREADS, 3) divergence_kernel(struct divergence_args args)
+__global__ void __launch_bounds__(THREADS, 3) divergence_kernel(struct divergence_args args, logit_cap cap)
 {
     SHARED(row_scratch, scratch, [2]);
     SHARED(double, scratch_value, [THREADS / WARP_SIZE]);
@@ -181,11 +188,11 @@ __global__ void __launch_bounds__(THREADS, 3) divergence_kernel(struct divergenc
     /* Without a lowered column, the target's by nothing: equal rows have equal sums then. */
     const int lowered = asked >= 0 ? asked : target;
     const float shift = asked >= 0 ? (float)args.penalty : 0.0f;
-    const distribution own = distribution_find((const T *)row, cols, target, 0.0f, &scratch[0]);
-    const distribution reference = distribution_find(reference_row, cols, lowered, shift, &scratch[1]);
+    const distribution own = distribution_find((const T *)row, cols, cap, target, 0.0f, &scratch[0]);
+    const distribution reference = distribution_find(reference_row, cols, cap, lowered, shift, &scratch[1]);
     const double log_sum = log(own.sum);
     const row_pair pair = {own.most, (float)(1 / own.sum), (float)log_sum, reference.most, (float)(1 / reference.sum),
-                           (float)(log_sum - log(reference.sum)), shift, lowered};
+                           (float)(log_sum - log(reference.sum)), shift, lowered, cap};
     const double value = block_sum<THREADS>(gradient_write<CROSS_ENTROPY>(row, reference_row, cols, pair), scratch_value);
     if (threadIdx.x != 0)
         return;
@@ -196,7 +203,8 @@ __global__ void __launch_bounds__(THREADS, 3) divergence_kernel(struct divergenc
 template <typename T> cudaError_t divergence_launch(const struct engine_context *context, const struct divergence_args *args)
 {
     const auto kernel = args->cross_entropy ? divergence_kernel<T, true> : divergence_kernel<T, false>;
-    return LAUNCH(kernel, (unsigned)args->rows, THREADS, 0, context->stream, *args);
+    return LAUNCH(kernel, (unsigned)args->rows, THREADS, 0, context->stream, *args,
+                  logit_cap_make(args->cap));
 }
 
 } // namespace

@@ -3,6 +3,8 @@
  * WHAT      For row i with logits z and the reference's logits a, p = softmax(z), t = softmax(a'), a' = a but for
  *           a'[c] = a[c] - penalty with c = lowered[i] (none where lowered is NULL or c is negative):
  *             z_v becomes p_v - t_v, the gradient of either value, for which t is a constant
+ *             cap: z and a are given as z' and a', of which they are cap tanh(z' / cap) as logprob.h has it, before a penalty;
+ *             the gradient is that at z'
  *             value       KL(t || p) = sum over v of t_v (log t_v - log p_v), or
  *                         with cross_entropy  -sum over v of t_v log p_v
  *             logprob, p, q, lse of the row's target under p, as logprob.h has them
@@ -18,12 +20,15 @@
  * NUMERICS  four exponentials per logit; logprob, p, q and lse as logprob.h; the gradient
  *           within (4 + |log p|) eps p + the same of t of stat, rounded once more to bf16 of bf16 logits; value relative
  *           within 8 eps (1 + the largest |z| and |a|) / d where its terms are t d^2 / 2, and absolute within 4e-6 in float
+ *           a cap adds 8 eps cap to all of that, and what logprob.h says of its slope
  * SAME BITS yes: fixed reduction tree per row
  * NEEDS     0 <= targets[i] < cols, lowered[i] < cols (checked by the host when the batch is built)
  * SEEN IN   retain terms by KL (kl_min, llmu, npo ... with retain_loss kl), UNDIAL
  */
 #ifndef FLAT_KERNELS_DIVERGENCE_H
 #define FLAT_KERNELS_DIVERGENCE_H
+#include <math.h>
+
 #include "engine/op.h"
 #ifdef __cplusplus
 extern "C" {
@@ -35,6 +40,7 @@ struct divergence_args {
     int64_t rows, cols, stride, reference_stride; /* strides in elements */
     void *logits;
     const void *reference;
+    double cap; /* 0: none */
     const int32_t *targets, *lowered;
     double penalty;
     void *logprob, *p, *q, *lse, *value;
@@ -46,6 +52,8 @@ static inline const char *divergence_forward_check(const struct divergence_args 
         return "rows is negative, cols not positive or a stride below cols";
     if (args->lowered && !(args->penalty >= 0 && args->penalty < 1e30))
         return "penalty is negative or not finite";
+    if (!(args->cap >= 0 && args->cap < (double)HUGE_VALF))
+        return "cap is negative or not finite";
     return args->rows && !(args->logits && args->reference && args->targets && args->logprob && args->p && args->q &&
                            args->lse && args->value)
                ? "logits, reference, targets, logprob, p, q, lse or value is NULL"

@@ -1,8 +1,10 @@
 /* logprob.c - CPU: log-softmax, gather of the target's log-probability and the gradient at the logits.
  * A row stays in the cache for its three passes: maximum, exponentials (one per logit), gradient. What is left
- * of a row are a few numbers, and these are double.
+ * of a row are a few numbers, and these are double. Capped logits are a copy of the row, one for each thread.
  */
 #include "engine/cpu.h"
+
+#include <omp.h>
 
 /* Exponentials summed in real before they join the double sum. */
 enum { SUM_BLOCK = 1024 };
@@ -93,10 +95,31 @@ static void moments_store(const struct logprob_args *args, int64_t i, struct mom
     ((real *)args->variance)[i] = (real)(second > first * first ? second - first * first : sum - sum);
 }
 
-static void row_forward(const struct logprob_args *args, int64_t i)
+static void row_cap(const real *given, double cap, int64_t cols, real *z)
+{
+    const real inner = (real)(1 / cap), outer = (real)cap;
+#pragma omp simd
+    for (int64_t v = 0; v < cols; v++)
+        z[v] = soft_cap(given[v], inner, outer);
+}
+
+/* given = the gradient at the capped logits, times the slope of the cap. */
+static void row_uncap(real *given, double cap, int64_t cols, const real *gradient)
+{
+    const real inner = (real)(1 / cap);
+#pragma omp simd
+    for (int64_t v = 0; v < cols; v++)
+        given[v] = gradient[v] * soft_cap_slope(given[v], inner);
+}
+
+/* capped: room for a row, with a cap. */
+static void row_forward(const struct logprob_args *args, int64_t i, real *capped)
 {
     int64_t cols = args->cols, target = args->targets[i];
-    real *z = (real *)args->logits + i * args->stride, most = row_max(z, cols), target_logit = z[target];
+    real *given = (real *)args->logits + i * args->stride, *z = given;
+    if (args->cap > 0)
+        row_cap(given, args->cap, cols, z = capped);
+    real most = row_max(z, cols), target_logit = z[target];
     if (args->argmax)
         args->argmax[i] = row_argmax(z, most, cols);
     /* Leaves the target out of the sum; put back, or replaced by its gradient, below. */
@@ -121,16 +144,23 @@ static void row_forward(const struct logprob_args *args, int64_t i)
     for (int64_t v = 0; v < cols; v++)
         z[v] *= scale;
     z[target] = -((const real *)args->q)[i];
+    if (args->cap > 0)
+        row_uncap(given, args->cap, cols, z);
 }
 
 int logprob_forward(struct engine_context *context, const struct logprob_args *args)
 {
     REQUIRE_CONTRACT(logprob_forward, args);
     REQUIRE_REAL(args->dtype);
-    int64_t rows = args->rows;
+    const int64_t rows = args->rows;
+    const int threads = engine_threads(context, rows * args->cols);
+    const size_t bytes = args->cap > 0 ? (size_t)args->cols * sizeof(real) : 0;
+    char *scratch = bytes ? engine_scratch(context, threads, bytes) : NULL;
+    if (bytes && !scratch)
+        return OP_MEMORY;
 
-#pragma omp parallel for schedule(static) num_threads(engine_threads(context, rows *args->cols))
+#pragma omp parallel for schedule(static) num_threads(threads)
     for (int64_t i = 0; i < rows; i++)
-        row_forward(args, i);
+        row_forward(args, i, scratch ? (real *)(scratch + (size_t)omp_get_thread_num() * scratch_stride(bytes)) : NULL);
     return OP_OK;
 }

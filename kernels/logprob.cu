@@ -15,6 +15,9 @@
  * has time for 13 at 4.5 TB/s, and for 1.6 exponentials. The gradient doubles both budgets and takes one exponential
  * more per logit, rather than twice the registers to keep the first.
  *
+ * A cap bends a logit as it is read, and again for its gradient: about 12 instructions and two exponentials or
+ * reciprocals more each time, so that arithmetic is the limiter there. Kernels with a cap are separate ones.
+ *
  * The statistics of the distribution, which no row waits for, come from the same exponentials: two sums more, adjusted
  * to the new maximum as the first is, and the best column, which is looked for only in a vector that holds a new maximum.
  */
@@ -38,15 +41,16 @@ template <typename T> DEVICE target_place target_find(row_cut cut, int column)
     return {column, single ? -1 : offset / width, offset % width, cut.head};
 }
 
-/* What the gradient of a row needs: p_v = exp(z - most) scale, and -q for the target. */
+/* What the gradient of a row needs: p_v = exp(z - most) scale, and for the target -q, which its slope is already in. */
 struct row_gradient {
     float most, scale, target_value;
+    logit_cap cap;
 };
 
-/* Replaces a logit by p_v, for all but the target. */
+/* Replaces a logit by p_v, for all but the target, times the slope of the cap. */
 DEVICE float gradient_value(const row_gradient &row, float z)
 {
-    return exp2_fast((z - row.most) * LOG2_E) * row.scale;
+    return exp2_fast((row.cap(z) - row.most) * LOG2_E) * row.scale * row.cap.slope(z);
 }
 
 /* Stores the gradient of the vectors that vectors_load loaded. */
@@ -90,6 +94,14 @@ struct forward_rows {
     float *logprob, *p, *q, *lse;
     float *mean, *variance; /* where the kernel has MOMENTS */
     int32_t *argmax;
+    logit_cap cap; /* where the kernel has CAPPED */
+};
+
+/* What a thread takes of its row: capped logits, without the target, which goes to shared memory as it was given. */
+struct row_reading {
+    target_place target;
+    float *target_given;
+    logit_cap cap;
 };
 
 /* Sum of exp(z - most) over the logits seen. It starts at the least float: then -infinity gives 0 and never NaN. */
@@ -174,17 +186,22 @@ template <int COUNT> DEVICE float element_take(float (&z)[COUNT], int slot)
 }
 
 template <int THREADS, typename R, int COUNT, typename T>
-DEVICE void vectors_add(R &running, const vector16<T> (&batch)[COUNT], int first, int end, target_place target,
-                        float *target_logit)
+DEVICE void vectors_add(R &running, const vector16<T> (&batch)[COUNT], int first, int end, const row_reading &reading)
 {
 #pragma unroll
     for (int u = 0; u < COUNT; u++)
         if (first + u * THREADS < end) {
             float z[vector16<T>::count];
             vector_to_float(batch[u], z);
-            if (first + u * THREADS == target.vector)
-                *target_logit = element_take(z, target.slot);
-            running_add(running, z, target.head + (first + u * THREADS) * vector16<T>::count);
+            const bool has_target = first + u * THREADS == reading.target.vector;
+            if (has_target)
+                *reading.target_given = element_take(z, reading.target.slot);
+#pragma unroll
+            for (int i = 0; i < vector16<T>::count; i++)
+                z[i] = reading.cap(z[i]);
+            if (has_target && reading.cap.inner != 0.0f)
+                element_take(z, reading.target.slot); /* again: the cap has made it finite */
+            running_add(running, z, reading.target.head + (first + u * THREADS) * vector16<T>::count);
         }
 }
 
@@ -192,7 +209,7 @@ DEVICE void vectors_add(R &running, const vector16<T> (&batch)[COUNT], int first
  * thread is that of the columns, whatever COUNT is. */
 template <int THREADS, bool CACHED, int COUNT, typename R, typename T>
 DEVICE void range_add(R &running, const T *first_vector, int begin, int end, vector16<T> *kept,
-                      target_place target, float *target_logit)
+                      const row_reading &reading)
 {
     for (int first = begin + (int)threadIdx.x; first < end; first += THREADS * COUNT) {
         vector16<T> batch[COUNT];
@@ -201,7 +218,7 @@ DEVICE void range_add(R &running, const T *first_vector, int begin, int end, vec
         for (int u = 0; u < COUNT; u++)
             if (kept && first + u * THREADS < end)
                 kept[first + u * THREADS] = batch[u];
-        vectors_add<THREADS>(running, batch, first, end, target, target_logit);
+        vectors_add<THREADS>(running, batch, first, end, reading);
     }
 }
 
@@ -283,17 +300,19 @@ DEVICE void moments_finish(const forward_rows &rows, running_moments running, fl
 /* A block has a row: thread t the vectors t, t + THREADS, ... and one of the few single elements around them. The sum
  * is that of a thread's vectors in their order and then a fixed tree, the same for every PLACE, so that the
  * log-probability of a row has the same bits with and without the gradient. */
-template <typename T, int THREADS, row_place PLACE, bool MOMENTS, int COUNT, int MIN_BLOCKS>
+template <typename T, int THREADS, row_place PLACE, bool MOMENTS, bool CAPPED, int COUNT, int MIN_BLOCKS>
 __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) logprob_forward_kernel(T *logits, forward_rows rows)
 {
     SHARED(float, scratch_most, [THREADS / WARP_SIZE]);
     SHARED(double, scratch_sum, [THREADS / WARP_SIZE]);
-    SHARED(float, target_logit, [1]);
+    SHARED(float, target_given, [1]);
     T *row = logits + (int64_t)blockIdx.x * rows.stride;
     const int tid = (int)threadIdx.x;
     const row_cut cut = row_cut_at(row, rows.cols);
     T *first_vector = row + cut.head;
+    const logit_cap cap = CAPPED ? rows.cap : logit_cap{0.0f, 0.0f};
     const target_place target = target_find<T>(cut, load_broadcast(rows.targets + blockIdx.x));
+    const row_reading reading = {target, target_given, cap};
     const int single = row_single<T>(cut, tid);
     const int kept_end = PLACE == ROW_IN_SHARED ? min(rows.kept, cut.vectors) : 0;
     vector16<T> *kept = NULL;
@@ -308,38 +327,36 @@ __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) logprob_forward_kernel(T 
     running.most = -FLT_MAX;
     if constexpr (MOMENTS)
         running.best = {-INFINITY, INT32_MAX};
-    float single_logit = 0.0f;
+    float single_given = 0.0f;
     if (single < rows.cols) {
-        single_logit = to_float(load_global(row + single));
+        single_given = to_float(load_global(row + single));
         if (single == target.column)
-            *target_logit = single_logit;
-        const float z[1] = {single == target.column ? -INFINITY : single_logit};
+            *target_given = single_given;
+        const float z[1] = {single == target.column ? -INFINITY : cap(single_given)};
         running_add(running, z, single);
     }
     if constexpr (PLACE == ROW_IN_REGISTERS) {
         vectors_load<THREADS, false>(registers, first_vector, tid, cut.vectors);
-        vectors_add<THREADS>(running, registers, tid, cut.vectors, target, target_logit);
+        vectors_add<THREADS>(running, registers, tid, cut.vectors, reading);
     } else if constexpr (PLACE == ROW_IN_SHARED) {
-        range_add<THREADS, false, COUNT>(running, first_vector, 0, kept_end, kept, target, target_logit);
-        range_add<THREADS, true, COUNT>(running, first_vector, kept_end, cut.vectors, (vector16<T> *)NULL, target,
-                                        target_logit);
+        range_add<THREADS, false, COUNT>(running, first_vector, 0, kept_end, kept, reading);
+        range_add<THREADS, true, COUNT>(running, first_vector, kept_end, cut.vectors, (vector16<T> *)NULL, reading);
     } else {
-        range_add<THREADS, false, COUNT>(running, first_vector, 0, cut.vectors, (vector16<T> *)NULL, target,
-                                         target_logit);
+        range_add<THREADS, false, COUNT>(running, first_vector, 0, cut.vectors, (vector16<T> *)NULL, reading);
     }
 
     /* The barrier in here also shows the target's logit to everyone. */
     const float others = block_max<THREADS>(running.most, scratch_most);
-    const float own_logit = *target_logit, most = fmaxf(others, own_logit);
+    const float own_logit = cap(*target_given), most = fmaxf(others, own_logit);
     const float part = running.sum * exp2_fast((running.most - most) * LOG2_E);
     const double rest = block_sum<THREADS>((double)part, scratch_sum);
     const float own = expf(own_logit - most), total = (float)(rest + (double)own);
     const float q = (float)rest / total;
 
     if constexpr (PLACE != ROW_NOWHERE) {
-        const row_gradient gradient = {most, 1.0f / total, -q};
+        const row_gradient gradient = {most, 1.0f / total, -q * cap.slope(*target_given), cap};
         if (single < rows.cols) {
-            const float value = single == target.column ? -q : gradient_value(gradient, single_logit);
+            const float value = single == target.column ? gradient.target_value : gradient_value(gradient, single_given);
             store_global(row + single, from_float<T>(value));
         }
         if constexpr (PLACE == ROW_IN_REGISTERS) {
@@ -358,14 +375,14 @@ __global__ void __launch_bounds__(THREADS, MIN_BLOCKS) logprob_forward_kernel(T 
 }
 
 /* One launch, with shared memory for `kept` vectors of a row. */
-template <typename T, int THREADS, row_place PLACE, bool MOMENTS, int COUNT, int MIN_BLOCKS>
+template <typename T, int THREADS, row_place PLACE, bool MOMENTS, bool CAPPED, int COUNT, int MIN_BLOCKS>
 cudaError_t forward_launch(const struct engine_context *context, const struct logprob_args *args, int kept)
 {
-    const auto kernel = logprob_forward_kernel<T, THREADS, PLACE, MOMENTS, COUNT, MIN_BLOCKS>;
+    const auto kernel = logprob_forward_kernel<T, THREADS, PLACE, MOMENTS, CAPPED, COUNT, MIN_BLOCKS>;
     const forward_rows rows = {args->stride, (int)args->cols, kept, args->targets, static_cast<float *>(args->logprob),
                                static_cast<float *>(args->p), static_cast<float *>(args->q),
                                static_cast<float *>(args->lse), static_cast<float *>(args->mean),
-                               static_cast<float *>(args->variance), args->argmax};
+                               static_cast<float *>(args->variance), args->argmax, logit_cap_make(args->cap)};
     if (PLACE == ROW_IN_SHARED) {
         const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kept * 16);
         if (error != cudaSuccess)
@@ -376,7 +393,8 @@ cudaError_t forward_launch(const struct engine_context *context, const struct lo
 }
 
 /* Long rows with their gradient: as much of the row as fits waits in shared memory. */
-template <typename T> cudaError_t forward_shared(const struct engine_context *context, const struct logprob_args *args)
+template <typename T, bool CAPPED>
+cudaError_t forward_shared(const struct engine_context *context, const struct logprob_args *args)
 {
     int limit = 0;
     const cudaError_t error = cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, context->device);
@@ -385,24 +403,30 @@ template <typename T> cudaError_t forward_shared(const struct engine_context *co
     const int vectors = (int)args->cols / vector16<T>::count, capacity = (limit - STATIC_SHARED) / 16;
     const int kept = vectors <= capacity ? vectors : capacity / WIDE * WIDE;
     const bool two_fit = 2 * (kept * 16 + STATIC_SHARED) <= limit;
-    return two_fit ? forward_launch<T, WIDE, ROW_IN_SHARED, false, 4, 2>(context, args, kept)
-                   : forward_launch<T, WIDE, ROW_IN_SHARED, false, 8, 1>(context, args, kept);
+    return two_fit ? forward_launch<T, WIDE, ROW_IN_SHARED, false, CAPPED, 4, 2>(context, args, kept)
+                   : forward_launch<T, WIDE, ROW_IN_SHARED, false, CAPPED, 8, 1>(context, args, kept);
 }
 
-template <typename T> cudaError_t forward_choose(const struct engine_context *context, const struct logprob_args *args)
+template <typename T, bool CAPPED>
+cudaError_t forward_choose(const struct engine_context *context, const struct logprob_args *args)
 {
     const int64_t bytes = args->cols * (int64_t)sizeof(T);
     if (args->mean)
-        return bytes <= NARROW_BYTES ? forward_launch<T, NARROW, ROW_NOWHERE, true, 4, 4>(context, args, 0)
-                                     : forward_launch<T, WIDE, ROW_NOWHERE, true, 3, 2>(context, args, 0);
+        return bytes <= NARROW_BYTES ? forward_launch<T, NARROW, ROW_NOWHERE, true, CAPPED, 4, 4>(context, args, 0)
+                                     : forward_launch<T, WIDE, ROW_NOWHERE, true, CAPPED, 3, 2>(context, args, 0);
     if (!args->write_gradient)
-        return bytes <= NARROW_BYTES ? forward_launch<T, NARROW, ROW_NOWHERE, false, 4, 4>(context, args, 0)
-                                     : forward_launch<T, WIDE, ROW_NOWHERE, false, 3, 3>(context, args, 0);
+        return bytes <= NARROW_BYTES ? forward_launch<T, NARROW, ROW_NOWHERE, false, CAPPED, 4, 4>(context, args, 0)
+                                     : forward_launch<T, WIDE, ROW_NOWHERE, false, CAPPED, 3, 3>(context, args, 0);
     if (bytes <= NARROW_BYTES)
-        return forward_launch<T, NARROW, ROW_IN_REGISTERS, false, ROW_VECTORS, 4>(context, args, 0);
+        return forward_launch<T, NARROW, ROW_IN_REGISTERS, false, CAPPED, ROW_VECTORS, 4>(context, args, 0);
     if (bytes <= WIDE_BYTES)
-        return forward_launch<T, WIDE, ROW_IN_REGISTERS, false, ROW_VECTORS, 2>(context, args, 0);
-    return forward_shared<T>(context, args);
+        return forward_launch<T, WIDE, ROW_IN_REGISTERS, false, CAPPED, ROW_VECTORS, 2>(context, args, 0);
+    return forward_shared<T, CAPPED>(context, args);
+}
+
+template <typename T> cudaError_t forward_capped(const struct engine_context *context, const struct logprob_args *args)
+{
+    return args->cap > 0 ? forward_choose<T, true>(context, args) : forward_choose<T, false>(context, args);
 }
 
 } // namespace
@@ -414,6 +438,6 @@ int logprob_forward(struct engine_context *context, const struct logprob_args *a
     REQUIRE(args->rows <= INT32_MAX && args->cols <= COLS_MAX, "rows above 2^31 - 1 or cols above 2^30");
     if (args->rows == 0)
         return OP_OK;
-    return engine_launched(context, __func__, args->dtype == DTYPE_F32 ? forward_choose<float>(context, args)
-                                                                       : forward_choose<bf16>(context, args));
+    return engine_launched(context, __func__, args->dtype == DTYPE_F32 ? forward_capped<float>(context, args)
+                                                                       : forward_capped<bf16>(context, args));
 }

@@ -53,6 +53,12 @@ static void row_forward(const struct norm_args *args, int64_t i)
         for (int64_t j = 0; j < cols; j++)
             y[j] = (h[j] - mean) * rstd * (offset + weight[j]);
     }
+    if (args->added) {
+        const real *added = (const real *)args->added + i * cols;
+#pragma omp simd
+        for (int64_t j = 0; j < cols; j++)
+            y[j] += added[j];
+    }
 }
 
 int norm_forward(struct engine_context *context, const struct norm_args *args)

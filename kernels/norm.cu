@@ -1,4 +1,4 @@
-/* norm.cu - CUDA: forward pass of RMS norm and Layer norm over the last axis, with the residual addition fused in.
+/* norm.cu - CUDA: forward pass of RMS norm and Layer norm over the last axis, with the residual additions fused in.
  *
  * Limiter: memory. A row is on chip (norm.cuh), so it is read once though the variance is of centred values, and the
  * loads of a group's next row are under way while this one is reduced. RMS is the case in which the mean is taken to be
@@ -64,6 +64,8 @@ forward_kernel(const struct norm_args args, float eps)
         row_load<GROUP>(x, args.x, row + step, args.rows, cols);
         if (args.residual)
             row_load<GROUP>(residual, args.residual, row + step, args.rows, cols);
+        else if (args.added) /* of this row, in the same registers; the sums give it time to arrive */
+            row_load<GROUP>(residual, args.added, row, args.rows, cols);
 
         float mean = 0, square = 0;
         if (layer) {
@@ -98,6 +100,13 @@ forward_kernel(const struct norm_args args, float eps)
 #pragma unroll
             for (int i = 0; i < width; i++)
                 y[i] = (value[k * width + i] - mean) * rstd * (offset + y[i]) + of_bias[i];
+            if (args.added) {
+                float of_added[width];
+                vector_to_float(residual[k], of_added);
+#pragma unroll
+                for (int i = 0; i < width; i++)
+                    y[i] += of_added[i];
+            }
             store_floats(static_cast<T *>(args.y) + row * cols + column, y);
         }
     }
@@ -113,6 +122,7 @@ __global__ void __launch_bounds__(PLAIN_THREADS) plain_forward_kernel(const stru
     const bool layer = args.kind == NORM_LAYER;
     const T *h = static_cast<const T *>(args.x) + begin;
     const T *weight = static_cast<const T *>(args.weight), *bias = static_cast<const T *>(args.bias);
+    const T *added = args.added ? static_cast<const T *>(args.added) + begin : NULL;
     T *y = static_cast<T *>(args.y) + begin;
     float mean = 0, square = 0;
     if (args.residual) {
@@ -140,7 +150,8 @@ __global__ void __launch_bounds__(PLAIN_THREADS) plain_forward_kernel(const stru
     for (int64_t j = threadIdx.x; j < cols; j += PLAIN_THREADS) {
         const float normal = (to_float(load_global(h + j)) - mean) * rstd;
         store_global(y + j, from_float<T>(normal * ((float)args.offset + to_float(load_global(weight + j))) +
-                                          (bias ? to_float(load_global(bias + j)) : 0.0f)));
+                                          (bias ? to_float(load_global(bias + j)) : 0.0f) +
+                                          (added ? to_float(load_global(added + j)) : 0.0f)));
     }
 }
 
@@ -158,8 +169,8 @@ cudaError_t forward_launch_group(struct engine_context *context, const struct no
 template <typename T> cudaError_t forward_launch(struct engine_context *context, const struct norm_args *args)
 {
     const bool aligned = is_vector_aligned(args->x) && is_vector_aligned(args->residual) &&
-                         is_vector_aligned(args->sum) && is_vector_aligned(args->weight) &&
-                         is_vector_aligned(args->bias) && is_vector_aligned(args->y);
+                         is_vector_aligned(args->sum) && is_vector_aligned(args->added) &&
+                         is_vector_aligned(args->weight) && is_vector_aligned(args->bias) && is_vector_aligned(args->y);
     switch (aligned ? row_group<T>(args->cols) : 0) {
     case WARP_SIZE: return forward_launch_group<T, WARP_SIZE>(context, args);
     case THREADS / 4: return forward_launch_group<T, THREADS / 4>(context, args);

@@ -1,18 +1,19 @@
-/* norm.h - RMS norm and Layer norm over the last axis, with the residual addition fused in.
+/* norm.h - RMS norm and Layer norm over the last axis, with a residual addition before or behind it fused in.
  *
  * WHAT      sum = x + residual (when residual is given)          h = sum, or x without residual
  *           RMS    y = h * rstd * (offset + weight),   rstd = 1 / sqrt(mean(h^2) + eps)
  *           Layer  y = (h - mean) * rstd * weight + bias,  rstd = 1 / sqrt(var(h) + eps)
+ *           added: y = that + added, the residual stream behind the norm of a sub-layer's result; d added = dy
  *           backward  dx = (dresidual or 0) + (dh/dx)^T dy;  dweight += ..., dbias += ...
- * SHAPES    x, residual, sum, y, dy, dresidual, dx [rows, cols]   weight, bias [cols]   mean, rstd [rows]
- * DTYPES    x, residual, sum, y, weight, bias, dy, dx: dtype.  mean, rstd: stat.  dweight, dbias: grad_dtype
+ * SHAPES    x, residual, sum, added, y, dy, dresidual, dx [rows, cols]   weight, bias [cols]   mean, rstd [rows]
+ * DTYPES    x, residual, sum, added, y, weight, bias, dy, dx: dtype.  mean, rstd: stat.  dweight, dbias: grad_dtype
  * BYTES     every row read once and written once
  * FLOPS     about 5 per element forward, 11 backward: memory bound everywhere
  * NUMERICS  statistics and sums in stat or better; the variance is of centred values (two passes over a
  *           row that is on chip); in bf16 y is rounded once, sum is rounded before the statistics are taken
  * SAME BITS yes: fixed reduction trees; dweight by fixed blocks of rows summed in order
- * NEEDS     dx may alias dresidual or dy; sum may alias x or residual; y may not alias sum
- * SEEN IN   llama, mistral, qwen2 (RMS); opt, phi, gpt2 (Layer)
+ * NEEDS     residual or added, not both; dx may alias dresidual or dy; sum may alias x or residual; y may not alias sum
+ * SEEN IN   llama and kin (RMS); opt, phi, gpt2 (Layer); gemma2, gemma3_text, olmo2 (added)
  */
 #ifndef FLAT_KERNELS_NORM_H
 #define FLAT_KERNELS_NORM_H
@@ -31,6 +32,7 @@ struct norm_args {
     const void *x;
     const void *residual; /* NULL: no addition, and sum is not written */
     void *sum;
+    const void *added; /* NULL: nothing */
     const void *weight;
     const void *bias; /* NULL for RMS */
     void *y;
@@ -66,6 +68,8 @@ static inline const char *norm_forward_check(const struct norm_args *args)
         return "x, weight, y or rstd is NULL";
     if (args->residual && !args->sum)
         return "residual without sum";
+    if (args->residual && args->added)
+        return "both residual and added";
     if (args->offset != 0 && (args->offset != 1 || args->kind != NORM_RMS))
         return "offset is neither 0 nor, for RMS, 1";
     return (args->kind == NORM_RMS ? args->bias != NULL : !args->mean) ? "RMS with a bias, or Layer without mean" : NULL;
@@ -92,7 +96,7 @@ static inline struct op_cost norm_forward_cost(const struct norm_args *args)
     const double s = (double)dtype_size(args->dtype), stat = (double)dtype_size(dtype_stat(args->dtype));
     const double rows = (double)args->rows, cols = (double)args->cols;
     const int parameters = args->kind == NORM_LAYER ? 2 : 1;
-    return (struct op_cost){s * (rows * cols * (args->residual ? 4 : 2) + cols * parameters) + stat * rows * parameters,
+    return (struct op_cost){s * (rows * cols * (args->residual ? 4 : args->added ? 3 : 2) + cols * parameters) + stat * rows * parameters,
                             0};
 }
 

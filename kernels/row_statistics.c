@@ -1,6 +1,8 @@
 /* row_statistics.c - CPU: maximum, mean and the cross-entropy without the target of rows of logits. Sums are double. */
 #include "engine/cpu.h"
 
+#include <omp.h>
+
 /* Exponentials are taken in real and in blocks, which the compiler vectorises, and join the double sums. */
 enum { SUM_BLOCK = 256 };
 
@@ -25,9 +27,16 @@ static double rest_entropy(const real *z, int64_t cols, int64_t target, real mos
     return log(sum + exp((double)z[target] - (double)most)) - weighted / sum;
 }
 
-static void row_compute(const struct row_statistics_args *args, int64_t i)
+/* capped: room for a row, with a cap. */
+static void row_compute(const struct row_statistics_args *args, int64_t i, real *capped)
 {
     const real *z = (const real *)args->logits + i * args->stride;
+    if (args->cap > 0) {
+        const real inner = (real)(1 / args->cap), outer = (real)args->cap;
+        for (int64_t v = 0; v < args->cols; v++)
+            capped[v] = soft_cap(z[v], inner, outer);
+        z = capped;
+    }
     int64_t best = 0;
     double sum = 0;
     for (int64_t v = 0; v < args->cols; v++) {
@@ -48,8 +57,13 @@ int row_statistics(struct engine_context *context, const struct row_statistics_a
 {
     REQUIRE_CONTRACT(row_statistics, args);
     REQUIRE_REAL(args->dtype);
-#pragma omp parallel for schedule(static) num_threads(engine_threads(context, args->rows *args->cols))
+    const int threads = engine_threads(context, args->rows * args->cols);
+    const size_t bytes = args->cap > 0 ? (size_t)args->cols * sizeof(real) : 0;
+    char *scratch = bytes ? engine_scratch(context, threads, bytes) : NULL;
+    if (bytes && !scratch)
+        return OP_MEMORY;
+#pragma omp parallel for schedule(static) num_threads(threads)
     for (int64_t i = 0; i < args->rows; i++)
-        row_compute(args, i);
+        row_compute(args, i, scratch ? (real *)(scratch + (size_t)omp_get_thread_num() * scratch_stride(bytes)) : NULL);
     return OP_OK;
 }

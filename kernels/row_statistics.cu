@@ -41,7 +41,7 @@ template <typename T, typename F> DEVICE void row_walk(const T *row, int cols, F
 }
 
 /* All threads call it. Before each reduction a barrier frees the scratch of the last one. */
-template <typename T> __global__ void __launch_bounds__(THREADS) row_statistics_kernel(struct row_statistics_args args)
+template <typename T> __global__ void __launch_bounds__(THREADS) row_statistics_kernel(struct row_statistics_args args, logit_cap cap)
 {
     SHARED(float, scratch_most, [THREADS / WARP_SIZE]);
     SHARED(double, scratch_sum, [3][THREADS / WARP_SIZE]);
@@ -52,7 +52,8 @@ template <typename T> __global__ void __launch_bounds__(THREADS) row_statistics_
     const int target = args.rest ? load_broadcast(args.targets + i) : -1;
     float most = -INFINITY;
     double total = 0;
-    row_walk(row, cols, [&](int column, float z) {
+    row_walk(row, cols, [&](int column, float given) {
+        const float z = cap(given);
         most = fmaxf(most, z);
         total += (double)z;
         if (column == target)
@@ -62,7 +63,8 @@ template <typename T> __global__ void __launch_bounds__(THREADS) row_statistics_
     total = block_sum<THREADS>(total, scratch_sum[0]);
     int index = INT_MAX;
     double sum = 0, weighted = 0;
-    row_walk(row, cols, [&](int column, float z) {
+    row_walk(row, cols, [&](int column, float given) {
+        const float z = cap(given);
         const float distance = z - most, e = column == target ? 0.0f : exp2_fast(distance * LOG2_E);
         index = z == most ? min(index, column) : index;
         sum += (double)e;
@@ -87,7 +89,8 @@ template <typename T> __global__ void __launch_bounds__(THREADS) row_statistics_
 template <typename T>
 cudaError_t statistics_launch(const struct engine_context *context, const struct row_statistics_args *args)
 {
-    return LAUNCH(row_statistics_kernel<T>, (unsigned)args->rows, THREADS, 0, context->stream, *args);
+    return LAUNCH(row_statistics_kernel<T>, (unsigned)args->rows, THREADS, 0, context->stream, *args,
+                  logit_cap_make(args->cap));
 }
 
 } // namespace

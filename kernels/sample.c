@@ -17,6 +17,15 @@ static int candidate_compare(const void *left, const void *right)
     return (a->id > b->id) - (a->id < b->id);
 }
 
+static const real *row_cap(const real *given, double cap, int64_t cols, real *z)
+{
+    const real inner = (real)(1 / cap), outer = (real)cap;
+#pragma omp simd
+    for (int64_t v = 0; v < cols; v++)
+        z[v] = soft_cap(given[v], inner, outer);
+    return z;
+}
+
 static int32_t row_argmax(const real *z, int64_t cols)
 {
     real most = -INFINITY;
@@ -92,7 +101,8 @@ int sample(struct engine_context *context, const struct sample_args *args)
     if (rows == 0)
         return OP_OK;
     bool draw = args->temperature > 0;
-    size_t bytes = draw ? (size_t)cols * (sizeof(double) + sizeof(struct candidate)) : 0;
+    const size_t capped = args->cap > 0 ? (size_t)cols * sizeof(double) : 0; /* room of the capped logits, before the rest */
+    const size_t bytes = capped + (draw ? (size_t)cols * (sizeof(double) + sizeof(struct candidate)) : 0);
     char *scratch = engine_scratch(context, rows, bytes);
     if (!scratch)
         return OP_MEMORY;
@@ -100,8 +110,11 @@ int sample(struct engine_context *context, const struct sample_args *args)
 #pragma omp parallel for schedule(static) num_threads(engine_threads(context, rows *cols))
     for (int64_t i = 0; i < rows; i++) {
         const real *z = (const real *)args->logits + i * args->stride;
+        char *room = scratch + (size_t)i * scratch_stride(bytes);
+        if (capped)
+            z = row_cap(z, args->cap, cols, (real *)room);
         args->ids[i] = draw ? row_draw(z, args, sample_uniform(args->seed, (uint64_t)args->counters[i]),
-                                       (double *)(scratch + (size_t)i * scratch_stride(bytes)))
+                                       (double *)(room + capped))
                             : row_argmax(z, cols);
     }
     return OP_OK;

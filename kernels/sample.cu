@@ -40,11 +40,12 @@ template <typename T, typename F> DEVICE void row_visit(const T *row, int cols, 
 
 /* To all threads: the largest logit and the lowest column that has it; column -1 when it is not finite, which NaN
  * counts for. */
-template <typename T> DEVICE candidate row_argmax(const T *row, int cols, candidate *scratch)
+template <typename T> DEVICE candidate row_argmax(const T *row, int cols, const logit_cap &cap, candidate *scratch)
 {
     const candidate none = {-INFINITY, INT32_MAX};
     candidate best = none;
-    row_visit(row, cols, [&](float z, int column) {
+    row_visit(row, cols, [&](float given, int column) {
+        const float z = cap(given);
         best = better_of()(best, candidate{z == z ? z : INFINITY, column});
     });
     best = block_reduce<THREADS>(best, better_of(), none, scratch);
@@ -52,15 +53,16 @@ template <typename T> DEVICE candidate row_argmax(const T *row, int cols, candid
 }
 
 template <typename T>
-__global__ void __launch_bounds__(THREADS) sample_argmax_kernel(const T *logits, int64_t stride, int cols, int32_t *ids)
+__global__ void __launch_bounds__(THREADS) sample_argmax_kernel(const T *logits, int64_t stride, int cols, logit_cap cap, int32_t *ids)
 {
     SHARED(candidate, scratch, [WARPS]);
-    const candidate best = row_argmax(logits + blockIdx.x * stride, cols, scratch);
+    const candidate best = row_argmax(logits + blockIdx.x * stride, cols, cap, scratch);
     if (threadIdx.x == 0)
         store_global(ids + blockIdx.x, best.column);
 }
 
-/* Order-preserving bits of a logit: 32, or the upper 16 of them, which hold all of a bf16. Both zeros are equal. */
+/* Order-preserving bits of a logit as it was given, before a cap, which keeps the order: 32, or the upper 16 of them,
+ * which hold all of a bf16. Both zeros are equal. */
 template <typename T> DEVICE uint32_t logit_key(float z)
 {
     const uint32_t bits = __float_as_uint(z + 0.0f);
@@ -74,11 +76,12 @@ template <typename T> DEVICE float key_logit(uint32_t key)
 }
 
 struct weights {
-    float most, inverse_temperature, unit; /* unit: the weight of the most likely token */
+    float most, inverse_temperature, unit; /* most: capped; unit: the weight of the most likely token */
+    logit_cap cap;
 
     __device__ __forceinline__ weight_sum operator()(float z) const
     {
-        const float weight = expf((z - most) * inverse_temperature) * unit;
+        const float weight = expf((cap(z) - most) * inverse_temperature) * unit;
         return weight > 0.0f ? (weight_sum)weight : 0; /* 0 for NaN */
     }
 };
@@ -194,6 +197,7 @@ struct draw {
     double top_p;
     uint64_t seed;
     const int64_t *counters;
+    logit_cap cap;
 };
 
 template <typename T>
@@ -205,8 +209,8 @@ sample_nucleus_kernel(const T *logits, int64_t stride, int cols, draw draw, int3
     SHARED(three_sums, scratch_find, [2][WARPS]);
     SHARED(piece, scratch_walk, [2][WARPS]);
     const T *row = logits + blockIdx.x * stride;
-    const candidate best = row_argmax(row, cols, scratch_best);
-    const weights weigh = {best.logit, draw.inverse_temperature, draw.unit};
+    const candidate best = row_argmax(row, cols, draw.cap, scratch_best);
+    const weights weigh = {best.logit, draw.inverse_temperature, draw.unit, draw.cap};
     weight_sum total = 0;
     row_visit(row, cols, [&](float z, int) { total += weigh(z); });
     total = block_sum<THREADS>(total, scratch_sum);
@@ -232,13 +236,13 @@ template <typename T> cudaError_t sample_launch(const struct engine_context *con
     const int cols = (int)args->cols;
     if (args->temperature == 0)
         return LAUNCH(sample_argmax_kernel<T>, blocks, THREADS, 0, context->stream, logits, args->stride, cols,
-                      args->ids);
+                      logit_cap_make(args->cap), args->ids);
     int unit_bits = 62;
     for (int rest = cols; rest > 0; rest /= 2)
         unit_bits--;
     const double inverse_temperature = 1 / args->temperature;
     const draw draw = {inverse_temperature < FLT_MAX ? (float)inverse_temperature : FLT_MAX, ldexpf(1.0f, unit_bits),
-                       args->top_p, args->seed, args->counters};
+                       args->top_p, args->seed, args->counters, logit_cap_make(args->cap)};
     return LAUNCH(sample_nucleus_kernel<T>, blocks, THREADS, 0, context->stream, logits, args->stride, cols, draw,
                   args->ids);
 }

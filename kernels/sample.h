@@ -1,6 +1,7 @@
 /* sample.h - pick the next token of each row of logits.
  *
  * WHAT      temperature == 0: argmax, the lowest index among equals
+ *           cap: z = cap tanh(z' / cap) of the logits z' given, in all of this; an infinite one is then the cap
  *           otherwise nucleus sampling: softmax(z / temperature), the smallest set of most probable tokens
  *           whose mass reaches top_p (ties by index), one uniform draw from (seed, counters[i]) that walks
  *           this set in order of index
@@ -14,6 +15,8 @@
  */
 #ifndef FLAT_KERNELS_SAMPLE_H
 #define FLAT_KERNELS_SAMPLE_H
+#include <math.h>
+
 #include "engine/op.h"
 #ifdef __cplusplus
 extern "C" {
@@ -23,6 +26,7 @@ struct sample_args {
     enum dtype dtype;
     int64_t rows, cols, stride;
     const void *logits;
+    double cap; /* 0: none */
     double temperature, top_p;
     uint64_t seed;
     const int64_t *counters; /* NULL when temperature == 0 */
@@ -36,6 +40,8 @@ static inline const char *sample_check(const struct sample_args *args)
         return "rows is negative or above 2^31 - 1, cols not positive or stride below cols";
     if (!(args->temperature >= 0))
         return "temperature is negative";
+    if (!(args->cap >= 0 && args->cap < (double)HUGE_VALF))
+        return "cap is negative or not finite";
     if (args->rows == 0)
         return NULL;
     if (!(args->logits && args->ids))

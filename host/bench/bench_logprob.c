@@ -1,7 +1,8 @@
 /* bench_logprob.c - the loss head's kernel on vocabularies of real models (kernels/logprob.h). */
 #include "bench.h"
 
-enum { PLAIN, GRADIENT, WITH_STATISTICS };
+enum { PLAIN, GRADIENT, WITH_STATISTICS, CAPPED, CAPPED_GRADIENT };
+#define CAP 30
 static const struct bench_shape shapes[] = {
     {"llama-2-7b", 32000, 0, PLAIN},       {"llama-2-7b gradient", 32000, 0, GRADIENT},
     {"smollm2-135m", 49152, 0, PLAIN},     {"smollm2-135m gradient", 49152, 0, GRADIENT},
@@ -9,6 +10,8 @@ static const struct bench_shape shapes[] = {
     {"phi-1.5", 51200, 0, PLAIN},          {"phi-1.5 gradient", 51200, 0, GRADIENT},
     {"llama-3.2-1b", 128256, 0, PLAIN},    {"llama-3.2-1b gradient", 128256, 0, GRADIENT},
     {"qwen2-1.5b", 151936, 0, PLAIN},      {"qwen2-1.5b gradient", 151936, 0, GRADIENT},
+    {"gemma-2-2b capped", 256000, 0, CAPPED}, {"gemma-2-2b capped gradient", 256000, 0, CAPPED_GRADIENT},
+    {"capped", 1001, 0, CAPPED, .rows = 9}, {"capped gradient", 1001, 0, CAPPED_GRADIENT, .rows = 9},
     {"plain", 2, 0, PLAIN, .rows = 1},     {"plain", 1001, 0, PLAIN, .rows = 9},
     {"gradient", 2, 0, GRADIENT, .rows = 1}, {"gradient", 1001, 0, GRADIENT, .rows = 9},
     {"gradient", 60001, 0, GRADIENT, .rows = 2},
@@ -29,13 +32,15 @@ static int plan(struct bench_case *c, struct error *error)
         return STATUS_MEMORY;
     for (int i = LOGPROB; i <= LSE; i++)
         bench_values(c, c->stat, c->rows, 0, 0);
-    const double absolute = 2e-6 / 0x1p-23; /* of log p in float; double is held to as many of its spacings */
+    const bool capped = c->shape->variant >= CAPPED;
+    const double bend = capped ? 4 * CAP : 0; /* what a cap adds */
+    const double absolute = 2e-6 / 0x1p-23 + bend; /* of log p in float; double is held to as many of its spacings */
     bench_output(c, LOGPROB, absolute, 1);
-    bench_output(c, P, 0, 40);
-    bench_output(c, Q, 0, 40);
+    bench_output(c, P, 0, 40 + bend);
+    bench_output(c, Q, 0, 40 + bend);
     bench_output(c, LSE, absolute, 1);
-    if (c->shape->variant == GRADIENT)
-        bench_output(c, LOGITS, 0, 40);
+    if (c->shape->variant == GRADIENT || c->shape->variant == CAPPED_GRADIENT)
+        bench_output(c, LOGITS, 0, 40 + bend);
     if (c->shape->variant != WITH_STATISTICS)
         return STATUS_OK;
     bench_values(c, c->stat, c->rows, 0, 0);
@@ -55,7 +60,9 @@ static void forward_args(const struct bench_case *c, void *const *t, union bench
     args->logprob_forward = (struct logprob_args){.dtype = c->dtype, .rows = c->rows, .cols = c->shape->cols,
                                                   .stride = c->shape->cols, .logits = t[LOGITS], .targets = t[TARGETS],
                                                   .logprob = t[LOGPROB], .p = t[P], .q = t[Q], .lse = t[LSE],
-                                                  .write_gradient = c->shape->variant == GRADIENT,
+                                                  .write_gradient = c->shape->variant == GRADIENT ||
+                                                                    c->shape->variant == CAPPED_GRADIENT,
+                                                  .cap = c->shape->variant >= CAPPED ? CAP : 0,
                                                   .mean = statistics ? t[MEAN] : NULL,
                                                   .variance = statistics ? t[VARIANCE] : NULL,
                                                   .argmax = statistics ? t[ARGMAX] : NULL};

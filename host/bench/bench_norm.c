@@ -3,12 +3,14 @@
 
 #include "bench.h"
 
+enum { BEHIND = 2 }; /* RMS, the residual stream added behind the norm */
 static const struct bench_shape shapes[] = {
     {"smollm2-135m", 576, 0, NORM_RMS},  {"qwen2-1.5b", 1536, 0, NORM_RMS},   {"llama-3.2-1b", 2048, 0, NORM_RMS},
     {"phi-1.5", 2048, 0, NORM_LAYER},    {"opt-2.7b", 2560, 0, NORM_LAYER},   {"llama-2-7b", 4096, 0, NORM_RMS},
     {"rms", 8, 0, NORM_RMS, .rows = 1},      {"rms", 129, 0, NORM_RMS, .rows = 33}, {"rms", 4104, 0, NORM_RMS, .rows = 3},
     {"layer", 8, 0, NORM_LAYER, .rows = 1},  {"layer", 129, 0, NORM_LAYER, .rows = 33},
     {"layer", 4104, 0, NORM_LAYER, .rows = 3}, {"layer", 24, 0, NORM_LAYER, .rows = 600},
+    {"gemma-2-2b behind", 2304, 0, BEHIND}, {"behind", 129, 0, BEHIND, .rows = 33},
 };
 static const int64_t rows[] = {256, 3840, 16384, 0};
 #define EPS 1e-5
@@ -32,7 +34,8 @@ static int forward_plan(struct bench_case *c, struct error *error)
     /* the sum is rounded to its type before the statistics are taken; its values are below 8, 6 deviations */
     const double rounded = 8 * bench_rounding(c->dtype) / bench_epsilon(c);
     const double mean_rounded = rounded / sqrt((double)c->shape->cols) + 4;
-    bench_output(c, SUM, 0, 1);
+    if (c->shape->variant != BEHIND)
+        bench_output(c, SUM, 0, 1);
     bench_output(c, OUT, 16 + rounded, 8 + rounded);
     bench_output(c, RSTD, 0, 8 + rounded);
     if (layer)
@@ -42,10 +45,11 @@ static int forward_plan(struct bench_case *c, struct error *error)
 
 static void forward_args(const struct bench_case *c, void *const *t, union bench_args *args)
 {
-    const bool layer = c->shape->variant == NORM_LAYER;
-    args->norm_forward = (struct norm_args){.kind = (enum norm_kind)c->shape->variant, .dtype = c->dtype, .rows = c->rows,
-                                            .cols = c->shape->cols, .eps = EPS, .x = t[X], .residual = t[RESIDUAL],
-                                            .sum = t[SUM], .weight = t[WEIGHT], .bias = layer ? t[BIAS] : NULL,
+    const bool layer = c->shape->variant == NORM_LAYER, behind = c->shape->variant == BEHIND;
+    args->norm_forward = (struct norm_args){.kind = layer ? NORM_LAYER : NORM_RMS, .dtype = c->dtype, .rows = c->rows,
+                                            .cols = c->shape->cols, .eps = EPS, .x = t[X],
+                                            .residual = behind ? NULL : t[RESIDUAL], .sum = behind ? NULL : t[SUM],
+                                            .added = behind ? t[RESIDUAL] : NULL, .weight = t[WEIGHT], .bias = layer ? t[BIAS] : NULL,
                                             .y = t[OUT], .mean = layer ? t[MEAN] : NULL, .rstd = t[RSTD]};
 }
 
@@ -73,10 +77,11 @@ static int backward_plan(struct bench_case *c, struct error *error)
 static void backward_args(const struct bench_case *c, void *const *t, union bench_args *args)
 {
     const bool layer = c->shape->variant == NORM_LAYER;
-    args->norm_backward = (struct norm_backward_args){.kind = (enum norm_kind)c->shape->variant, .dtype = c->dtype,
+    args->norm_backward = (struct norm_backward_args){.kind = layer ? NORM_LAYER : NORM_RMS, .dtype = c->dtype,
                                                       .grad_dtype = c->dtype, .rows = c->rows, .cols = c->shape->cols,
                                                       .x = t[H], .weight = t[W], .mean = layer ? t[B_MEAN] : NULL,
-                                                      .rstd = t[B_RSTD], .dy = t[DY], .dresidual = t[DRESIDUAL],
+                                                      .rstd = t[B_RSTD], .dy = t[DY],
+                                                      .dresidual = c->shape->variant == BEHIND ? NULL : t[DRESIDUAL],
                                                       .dx = t[DX], .dweight = t[DWEIGHT],
                                                       .dbias = layer ? t[DBIAS] : NULL};
 }

@@ -5,11 +5,14 @@
 #include "../util/memory.h"
 #include "bench.h"
 
-enum { ARGMAX, NUCLEUS };
+enum { ARGMAX, NUCLEUS, CAPPED };
+#define CAP 30
 static const struct bench_shape shapes[] = {
     {"llama-2-7b argmax", 32000, 0, ARGMAX},    {"llama-2-7b nucleus", 32000, 0, NUCLEUS},
     {"llama-3.2-1b argmax", 128256, 0, ARGMAX}, {"llama-3.2-1b nucleus", 128256, 0, NUCLEUS},
     {"qwen2-1.5b argmax", 151936, 0, ARGMAX},   {"qwen2-1.5b nucleus", 151936, 0, NUCLEUS},
+    {"gemma-2-2b capped argmax", 256000, 0, CAPPED},
+    {"capped argmax", 1001, 0, CAPPED, .rows = 7},
     {"argmax", 1, 0, ARGMAX, .rows = 1},   {"argmax", 1001, 0, ARGMAX, .rows = 7},
     {"nucleus", 1, 0, NUCLEUS, .rows = 1}, {"nucleus", 1001, 0, NUCLEUS, .rows = 7},
 };
@@ -37,7 +40,7 @@ static void draw_args(const struct bench_case *c, void *const *t, union bench_ar
     const bool draw = c->shape->variant == NUCLEUS;
     args->sample = (struct sample_args){.dtype = c->dtype, .rows = c->rows, .cols = c->shape->cols,
                                         .stride = c->shape->cols, .logits = t[LOGITS],
-                                        .temperature = draw ? TEMPERATURE : 0, .top_p = draw ? TOP_P : 1, .seed = SEED,
+                                        .cap = c->shape->variant == CAPPED ? CAP : 0, .temperature = draw ? TEMPERATURE : 0, .top_p = draw ? TOP_P : 1, .seed = SEED,
                                         .counters = draw ? t[COUNTERS] : NULL, .ids = t[IDS]};
 }
 
@@ -94,6 +97,8 @@ static int check(const struct bench_case *c, struct device *device, void *const 
             bench_compare(worst, id, (double)best, 0);
         else if (c->shape->variant == ARGMAX)
             bench_compare(worst, id, (double)best, 0.5);
+        else if (c->shape->variant == CAPPED) /* of logits within a spacing of the cap the first */
+            bench_compare(worst, z[id], most, 1e-4);
         else {
             for (int64_t v = 0; v < cols; v++)
                 z[v] = exp((z[v] - most) / TEMPERATURE);

@@ -100,6 +100,17 @@ static inline float tanh_real(float x)
 
 #endif
 
+/* A soft cap: outer tanh(inner z), inner = 1 / outer. */
+static inline real soft_cap(real z, real inner, real outer) { return outer * tanh_real(inner * z); }
+
+/* Its derivative 1 - tanh^2 = r (2 - r) with r = 1 - |tanh| from the exponential, which keeps its digits where the cap is
+ * reached. */
+static inline real soft_cap_slope(real z, real inner)
+{
+    const real x = inner * z, r = 2 / (exp_real(2 * (x < 0 ? -x : x)) + 1);
+    return r * (2 - r);
+}
+
 static inline int64_t min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t max_i64(int64_t a, int64_t b) { return a > b ? a : b; }
 

@@ -261,6 +261,28 @@ DEVICE float tanh_near(float x)
     return square < 0.625f * 0.625f ? fmaf(p * square, x, x) : copysignf(far, x);
 }
 
+/* A soft cap of logits: z becomes y = outer tanh(inner z), and its gradient is that times slope(z) = 1 - tanh^2, which is
+ * formed from the exponential, so that it keeps its digits where the cap is reached. inner 0: no cap. */
+struct logit_cap {
+    float inner, outer; /* 1 / cap, cap */
+
+    __device__ __forceinline__ float operator()(float z) const
+    {
+        return inner == 0.0f ? z : outer * tanh_near(inner * z);
+    }
+
+    __device__ __forceinline__ float slope(float z) const
+    {
+        const float rest = __fdividef(2.0f, exp2_fast(fabsf(inner * z) * (2.0f * LOG2_E)) + 1.0f); /* 1 - |tanh| */
+        return inner == 0.0f ? 1.0f : rest * (2.0f - rest);
+    }
+};
+
+static inline logit_cap logit_cap_make(double cap)
+{
+    return cap > 0 ? logit_cap{(float)(1 / cap), (float)cap} : logit_cap{0.0f, 0.0f};
+}
+
 /* ---- reductions ----------------------------------------------------------------------------------------------- */
 
 /* What `combine` may be: associative in real arithmetic, and commutative bit for bit, so that all lanes get the

@@ -15,6 +15,7 @@ struct problem {
     double penalty; /* 0: no column is lowered */
     int32_t targets[ROWS_MAX], lowered[ROWS_MAX];
     double *logits, *reference;
+    double cap;
 };
 
 struct results {
@@ -25,7 +26,7 @@ struct results {
 static struct problem problem_make(struct op_test *t, const int64_t size[4], bool cross_entropy, double penalty)
 {
     struct problem p = {size[0], size[1], size[2], size[3], cross_entropy, penalty, {0}, {0},
-                        values_random(t, size[0] * size[2], 1), values_random(t, size[0] * size[3], 2)};
+                        values_random(t, size[0] * size[2], 1), values_random(t, size[0] * size[3], 2), 0};
     for (int64_t i = 0; i < p.rows; i++) {
         p.targets[i] = (int32_t)(i % 3 == 1 ? p.cols - 1 : i * 7919 % p.cols);
         p.lowered[i] = i % 4 == 3 ? -1 : i % 4 == 2 ? (int32_t)(i * 31 % p.cols) : p.targets[i];
@@ -51,21 +52,23 @@ static struct results problem_run(struct op_test *t, const struct problem *p)
             .cols = p->cols, .stride = p->stride, .reference_stride = p->reference_stride, .logits = logits,
             .reference = device_from(t, t->dtype, p->reference, p->rows * p->reference_stride),
             .targets = device_bytes(t, p->targets, sizeof p->targets),
-            .lowered = p->penalty > 0 ? device_bytes(t, p->lowered, sizeof p->lowered) : NULL, .penalty = p->penalty,
+            .lowered = p->penalty > 0 ? device_bytes(t, p->lowered, sizeof p->lowered) : NULL, .penalty = p->penalty, .cap = p->cap,
             .logprob = stat[0], .p = stat[1], .q = stat[2], .lse = stat[3], .value = stat[4]);
     return (struct results){values_from(t, t->dtype, logits, p->rows * p->stride), values_from(t, t->stat, stat[0], p->rows),
                             values_from(t, t->stat, stat[1], p->rows), values_from(t, t->stat, stat[2], p->rows),
                             values_from(t, t->stat, stat[3], p->rows), values_from(t, t->stat, stat[4], p->rows)};
 }
 
+static long double capped(long double z, double cap) { return cap > 0 ? cap * tanhl(z / cap) : z; }
+
 /* log of the sum of exponentials, with one column lowered. */
-static long double lse_naive(const double *z, int64_t cols, int64_t lowered, double penalty)
+static long double lse_naive(const double *z, int64_t cols, double cap, int64_t lowered, double penalty)
 {
     long double most = -INFINITY, sum = 0;
     for (int64_t v = 0; v < cols; v++)
-        most = fmaxl(most, (long double)z[v] - (v == lowered ? penalty : 0));
+        most = fmaxl(most, capped(z[v], cap) - (v == lowered ? penalty : 0));
     for (int64_t v = 0; v < cols; v++)
-        sum += expl((long double)z[v] - (v == lowered ? penalty : 0) - most);
+        sum += expl(capped(z[v], cap) - (v == lowered ? penalty : 0) - most);
     return most + logl(sum);
 }
 
@@ -74,10 +77,12 @@ static long double value_naive(const struct problem *p, const double *z, int64_t
 {
     const double *a = p->reference + i * p->reference_stride;
     const int64_t lowered = p->penalty > 0 ? p->lowered[i] : -1;
-    const long double lse = lse_naive(z, p->cols, -1, 0), reference_lse = lse_naive(a, p->cols, lowered, p->penalty);
+    const long double lse = lse_naive(z, p->cols, p->cap, -1, 0);
+    const long double reference_lse = lse_naive(a, p->cols, p->cap, lowered, p->penalty);
     long double value = 0;
     for (int64_t v = 0; v < p->cols; v++) {
-        const long double log_p = z[v] - lse, log_t = a[v] - (v == lowered ? p->penalty : 0) - reference_lse;
+        const long double log_p = capped(z[v], p->cap) - lse;
+        const long double log_t = capped(a[v], p->cap) - (v == lowered ? p->penalty : 0) - reference_lse;
         own[v] = (double)expl(log_p), reference[v] = (double)expl(log_t);
         value += log_t > -11000 ? expl(log_t) * ((p->cross_entropy ? 0 : log_t) - log_p) : 0;
     }
@@ -86,24 +91,26 @@ static long double value_naive(const struct problem *p, const double *z, int64_t
 
 static void row_check(struct op_test *t, const struct problem *p, const struct results *r, int64_t i)
 {
-    const double *z = p->logits + i * p->stride, own_logit = z[p->targets[i]];
+    const double *z = p->logits + i * p->stride, own_logit = (double)capped(z[p->targets[i]], p->cap), bend = 8 * p->cap;
     double *own = values_new(t, p->cols), *reference = values_new(t, p->cols), *expected = values_new(t, p->cols);
     const double value = (double)value_naive(p, z, i, own, reference);
     for (int64_t v = 0; v < p->cols; v++) {
-        const double size = own[v] * (20 + fabs(log(own[v] + 1e-300))) + reference[v] * (20 + fabs(log(reference[v] + 1e-300)));
-        expected[v] = own[v] - reference[v];
+        const double x = p->cap > 0 ? z[v] / p->cap : 0, slope = 1 / (cosh(x) * cosh(x));
+        const double size = own[v] * (20 + bend + 2 * fabs(x) + fabs(log(own[v] + 1e-300))) + reference[v] * (20 + bend + 2 * fabs(x) + fabs(log(reference[v] + 1e-300)));
+        expected[v] = (own[v] - reference[v]) * slope;
         const double got = r->gradient[i * p->stride + v];
-        if (!(fabs(got - expected[v]) <= t->eps * size + t->rounding * fabs(expected[v]) + 1e-37))
+        if (!(fabs(got - expected[v]) <= t->eps * size * slope + t->rounding * fabs(expected[v]) + 1e-37))
             fail_msg("%s: row %d column %d: %g, expected %g", t->name, (int)i, (int)v, got, expected[v]);
     }
-    const double logprob = (double)(own_logit - lse_naive(z, p->cols, -1, 0)), lse = own_logit - logprob;
-    const double absolute = t->stat == DTYPE_F64 ? 1e-13 : 4e-6;
-    assert_close("value", &r->value[i], &value, 1, absolute, 16 * t->eps);
+    const long double exact = capped(z[p->targets[i]], p->cap) - lse_naive(z, p->cols, p->cap, -1, 0);
+    const double logprob = (double)exact, lse = own_logit - logprob;
+    const double absolute = (t->stat == DTYPE_F64 ? 1e-13 : 4e-6) + bend * t->eps;
+    assert_close("value", &r->value[i], &value, 1, absolute, (16 + bend) * t->eps);
     assert_close("logprob", &r->logprob[i], &logprob, 1, absolute, t->eps);
     assert_close("lse", &r->lse[i], &lse, 1, absolute, t->eps);
-    assert_close("p", &r->p[i], &own[p->targets[i]], 1, 0, (20 + fabs(logprob)) * t->eps);
-    const double rest = -expm1(logprob);
-    assert_close("q", &r->q[i], &rest, 1, 8 * t->eps * (logprob > -1e-3), (20 + fabs(logprob)) * t->eps);
+    assert_close("p", &r->p[i], &own[p->targets[i]], 1, 0, (20 + bend + fabs(logprob)) * t->eps);
+    const double rest = (double)-expm1l(exact);
+    assert_close("q", &r->q[i], &rest, 1, 8 * t->eps * (logprob > -1e-3), (20 + bend + fabs(logprob)) * t->eps);
     for (int64_t v = p->cols; v < p->stride; v++)
         assert_true(r->gradient[i * p->stride + v] == z[v]);
 }
@@ -120,6 +127,7 @@ static void test_naive(void **state)
             for (int form = 0; form < 4; form++) {
                 struct op_test *t = op_test_open(op_test_engines[e], 2);
                 struct problem p = problem_make(t, sizes[k], form % 2, penalties[form / 2]);
+                p.cap = sizes[k][1] > 10000 ? 0 : (double[]){0, 30, 4, 0}[(form + k) % 4];
                 struct results r = problem_run(t, &p);
                 for (int64_t i = 0; i < p.rows; i++)
                     row_check(t, &p, &r, i);
@@ -143,9 +151,10 @@ static void test_gradient(void **state)
 {
     (void)state;
     static const int64_t size[] = {1, 40, 40, 40};
-    for (int form = 0; form < 4; form++) {
+    for (int form = 0; form < 8; form++) {
         struct op_test *t = op_test_open("cpu64", 1);
-        struct problem p = problem_make(t, size, form % 2, penalties[form / 2]);
+        struct problem p = problem_make(t, size, form % 2, penalties[form / 2 % 2]);
+        p.cap = form < 4 ? 0 : 7;
         struct results r = problem_run(t, &p);
         struct difference d = {&p, p.logits, values_new(t, 40), values_new(t, 40)};
         gradient_check("divergence", p.logits, r.gradient, 40, difference_value, &d, 1e-7);
@@ -255,6 +264,8 @@ static void test_contract(void **state)
                    .value = stat[4]);
         OP_REFUSES(t, divergence_forward, divergence_args, ARGS, .stride = 3, .reference_stride = 3, .reference = a,
                    .value = stat[4], .lowered = targets, .penalty = -1);
+        OP_REFUSES(t, divergence_forward, divergence_args, ARGS, .stride = 3, .reference_stride = 3, .reference = a,
+                   .value = stat[4], .cap = -1);
         OP_CALL(t, divergence_forward, divergence_args, .dtype = t->dtype, .cols = 3, .stride = 3, .reference_stride = 3);
         OP_CALL(t, divergence_forward, divergence_args, ARGS, .stride = 3, .reference_stride = 3, .reference = a,
                 .value = stat[4]);

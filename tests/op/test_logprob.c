@@ -1,5 +1,7 @@
 /* test_logprob.c - log-probabilities and their gradient against long double sums, from p of 1e-30 to 1 - 1e-30;
- * q = 1 - p without cancellation; mean, variance and argmax of the distribution; finite differences; same bits; on CUDA every place a row can wait in, rows that begin anywhere, and counted bytes.
+ * q = 1 - p without cancellation; mean, variance and argmax of the distribution; logits that a cap bends, also where it is
+ * reached; finite differences; same bits; on CUDA every place a row can wait in, rows that begin anywhere, and counted
+ * bytes.
  */
 #include "../support/metric_golden.h"
 #include "../support/op_test.h"
@@ -11,6 +13,7 @@ struct problem {
     int64_t rows, cols, stride;
     int32_t targets[64];
     double *logits, *weight;
+    double cap;
 };
 
 struct results {
@@ -55,7 +58,7 @@ static struct results forward_run(struct op_test *t, const struct problem *p, en
     OP_CALL(t, logprob_forward, logprob_args, .dtype = t->dtype, .rows = p->rows, .cols = p->cols,
             .stride = p->stride, .logits = logits, .targets = device_bytes(t, p->targets, sizeof p->targets),
             .logprob = logprob, .p = prob, .q = q, .lse = lse, .write_gradient = form == GRADIENT, .mean = mean,
-            .variance = variance, .argmax = argmax);
+            .variance = variance, .argmax = argmax, .cap = p->cap);
     return (struct results){values_from(t, t->stat, logprob, p->rows), values_from(t, t->stat, prob, p->rows),
                             values_from(t, t->stat, q, p->rows), values_from(t, t->stat, lse, p->rows),
                             values_from(t, t->dtype, logits, p->rows * p->stride),
@@ -67,9 +70,19 @@ static struct results forward_run(struct op_test *t, const struct problem *p, en
 /* What storing a value adds to its relative error, where that is not the statistics' own type. */
 static double storage_error(const struct op_test *t) { return t->dtype == DTYPE_BF16 ? t->rounding : 0; }
 
+/* What the row's logits are: bent by the cap. */
+static const double *row_capped(struct op_test *t, const struct problem *p, int64_t i)
+{
+    const double *given = p->logits + i * p->stride;
+    double *z = p->cap > 0 ? values_new(t, p->cols) : NULL;
+    for (int64_t v = 0; v < p->cols && z; v++)
+        z[v] = p->cap * tanh(given[v] / p->cap);
+    return z ? z : given;
+}
+
 static void row_check(struct op_test *t, const struct problem *p, const struct results *r, int64_t i)
 {
-    const double *z = p->logits + i * p->stride, *gradient = r->logits + i * p->stride;
+    const double *z = row_capped(t, p, i), *given = p->logits + i * p->stride, *gradient = r->logits + i * p->stride;
     int32_t target = p->targets[i];
     long double most = -INFINITY, rest = 0;
     for (int64_t v = 0; v < p->cols; v++)
@@ -79,7 +92,8 @@ static void row_check(struct op_test *t, const struct problem *p, const struct r
     long double own = expl((long double)z[target] - most);
     double q = (double)(rest / (rest + own)), prob = (double)(own / (rest + own));
     double lse = (double)(most + logl(rest + own)), logprob = (double)-log1pl(rest / own);
-    double eps = t->eps, sum_bound = p->cols > 1000 ? 16 : 4; /* in eps, what the sum adds to that of one exponential */
+    double eps = t->eps, bend = 4 * p->cap; /* what a cap adds, in eps */
+    double sum_bound = (p->cols > 1000 ? 16 : 4) + bend; /* in eps, what the sum adds to that of one exponential */
     double q_bound = (sum_bound + fabs(fmax(log(q), -1e3))) * eps;
     assert_true(r->p[i] <= 1 && r->p[i] >= 0);
     /* Relative bounds, however close to 0 or 1 p is: the exponential passes on the rounding of z - max. */
@@ -87,19 +101,22 @@ static void row_check(struct op_test *t, const struct problem *p, const struct r
     assert_close("q", &r->q[i], &q, 1, 1e-37, q_bound);
     assert_close("logprob", &r->logprob[i], &logprob, 1, 1e-37, q_bound);
     double half_spacing = ldexp(t->eps / 2, ilogb(logprob));
-    assert_true(fabs(r->logprob[i] - logprob) <= fmax(2e-6, half_spacing + 5e-7));
-    assert_close("lse", &r->lse[i], &lse, 1, eps, 2 * eps);
+    assert_true(fabs(r->logprob[i] - logprob) <= fmax(2e-6, half_spacing + 5e-7) + bend * eps);
+    assert_close("lse", &r->lse[i], &lse, 1, (1 + bend) * eps, 2 * eps);
     for (int64_t v = 0; v < p->cols; v++) {
-        double pv = v == target ? -q : (double)(expl((long double)z[v] - most) / (rest + own));
-        assert_close("gradient", &gradient[v], &pv, 1, 1e-37,
-                     (sum_bound + fabs(fmax(log(fabs(pv)), -1e3))) * eps + storage_error(t));
+        const double pv = v == target ? -q : (double)(expl((long double)z[v] - most) / (rest + own));
+        const double x = p->cap > 0 ? given[v] / p->cap : 0, dz = pv / (cosh(x) * cosh(x));
+        /* the exponentials of p and of the slope may each underflow */
+        assert_close("gradient", &gradient[v], &dz, 1, 1e-37,
+                     (sum_bound + fabs(fmax(log(fabs(pv)), -1e3)) + (p->cap > 0 ? 8 + 2 * fabs(x) : 0)) * eps +
+                         storage_error(t));
     }
 }
 
 /* Mean and variance of log p in two passes, and the first of the largest. */
 static void statistics_check(struct op_test *t, const struct problem *p, const struct results *r, int64_t i)
 {
-    const double *z = p->logits + i * p->stride;
+    const double *z = row_capped(t, p, i), bend = 4 * p->cap * t->eps;
     int64_t best = 0;
     for (int64_t v = 1; v < p->cols; v++)
         best = z[v] > z[best] ? v : best;
@@ -116,9 +133,30 @@ static void statistics_check(struct op_test *t, const struct problem *p, const s
         variance += share > 0 ? share * (a - logl(sum) - mean) * (a - logl(sum) - mean) : 0;
     }
     const double expected[] = {(double)mean, (double)variance}, bound = 32 * t->eps * (1 + (double)square);
-    assert_close("mean", &r->mean[i], &expected[0], 1, bound + fabs(expected[0]) * t->eps, 0);
-    assert_close("variance", &r->variance[i], &expected[1], 1, bound, 0);
-    assert_int_equal(r->argmax[i], best);
+    assert_close("mean", &r->mean[i], &expected[0], 1, bound + fabs(expected[0]) * t->eps + bend * (1 + sqrt((double)variance)), 0);
+    assert_close("variance", &r->variance[i], &expected[1], 1, bound + bend * 2 * ((double)variance + sqrt((double)variance)), 0);
+    if (p->cap > 0 && r->argmax[i] != best) /* logits that the cap has made equal, but for rounding */
+        assert_close("argmax", &z[r->argmax[i]], &z[best], 1, bend, 0);
+    else
+        assert_int_equal(r->argmax[i], best);
+}
+
+static void problem_check(struct op_test *t, const struct problem *p)
+{
+    struct results plain = forward_run(t, p, PLAIN), r = forward_run(t, p, GRADIENT);
+    struct results s = forward_run(t, p, WITH_STATISTICS);
+    assert_same("untouched logits", plain.logits, p->logits, p->rows * p->stride);
+    assert_same("logprob of both forms", plain.logprob, r.logprob, p->rows);
+    assert_same("p of both forms", plain.p, r.p, p->rows);
+    assert_same("logits left alone", s.logits, p->logits, p->rows * p->stride);
+    assert_same("logprob with statistics", plain.logprob, s.logprob, p->rows);
+    assert_same("q with statistics", plain.q, s.q, p->rows);
+    for (int64_t row = 0; row < p->rows; row++) {
+        row_check(t, p, &r, row);
+        statistics_check(t, p, &s, row);
+        for (int64_t v = p->cols; v < p->stride; v++) /* beyond cols */
+            assert_same("padding", &r.logits[row * p->stride + v], &p->logits[row * p->stride + v], 1);
+    }
 }
 
 static void test_naive(void **state)
@@ -133,20 +171,28 @@ static void test_naive(void **state)
         for (int i = 0; i < (int)(sizeof sizes / sizeof *sizes); i++) {
             struct op_test *t = op_test_open(op_test_engines[e], 2);
             struct problem p = problem_make(t, sizes[i][0], sizes[i][1], sizes[i][2]);
-            struct results plain = forward_run(t, &p, PLAIN), r = forward_run(t, &p, GRADIENT);
-            struct results s = forward_run(t, &p, WITH_STATISTICS);
-            assert_same("untouched logits", plain.logits, p.logits, p.rows * p.stride);
-            assert_same("logprob of both forms", plain.logprob, r.logprob, p.rows);
-            assert_same("p of both forms", plain.p, r.p, p.rows);
-            assert_same("logits left alone", s.logits, p.logits, p.rows * p.stride);
-            assert_same("logprob with statistics", plain.logprob, s.logprob, p.rows);
-            assert_same("q with statistics", plain.q, s.q, p.rows);
-            for (int64_t row = 0; row < p.rows; row++) {
-                row_check(t, &p, &r, row);
-                statistics_check(t, &p, &s, row);
-                for (int64_t v = p.cols; v < p.stride; v++) /* beyond cols */
-                    assert_same("padding", &r.logits[row * p.stride + v], &p.logits[row * p.stride + v], 1);
-            }
+            problem_check(t, &p);
+            op_test_close(t);
+        }
+}
+
+/* Caps that bend logits a little, much, and to saturation: their differences are then below a spacing of the cap, and the
+ * slopes down to 1e-30. In every place that a row can wait in. */
+static void test_capped(void **state)
+{
+    (void)state;
+    static const int64_t sizes[][3] = {{1, 1, 1}, {3, 17, 20}, {18, 33, 40}, {4, 9001, 9001}, {2, 20001, 20001},
+                                       {2, 59999, 60000}, {1, 121001, 121001}};
+    static const double caps[] = {30, 5, 0.5};
+    for (int e = 0; e < OP_TEST_VARIANTS; e++)
+        for (int i = 0; i < 3 * (int)(sizeof sizes / sizeof *sizes); i++) {
+            const int64_t *size = sizes[i / 3];
+            if (size[1] > 1000 && (i + e) % 3) /* long enough for one case */
+                continue;
+            struct op_test *t = op_test_open(op_test_engines[e], 2);
+            struct problem p = problem_make(t, size[0], size[1], size[2]);
+            p.cap = caps[i % 3];
+            problem_check(t, &p);
             op_test_close(t);
         }
 }
@@ -254,11 +300,14 @@ static void test_finite_differences(void **state)
     (void)state;
     op_test_cpu_only();
     struct op_test *t = op_test_open("cpu64", 1);
-    struct problem p = problem_make(t, 9, 13, 13);
-    struct results r = forward_run(t, &p, GRADIENT);
-    for (int64_t i = 0; i < 9 * 13; i++)
-        r.logits[i] *= -p.weight[i / 13];
-    gradient_check("logits", p.logits, r.logits, 9 * 13, problem_loss, &p, 1e-9);
+    for (int capped = 0; capped < 2; capped++) {
+        struct problem p = problem_make(t, 9, 13, 13);
+        p.cap = capped * 7;
+        struct results r = forward_run(t, &p, GRADIENT);
+        for (int64_t i = 0; i < 9 * 13; i++)
+            r.logits[i] *= -p.weight[i / 13];
+        gradient_check("logits", p.logits, r.logits, 9 * 13, problem_loss, &p, 1e-9);
+    }
     op_test_close(t);
 }
 
@@ -266,6 +315,7 @@ static void problem_fill(struct op_test *t, void *user, double *out)
 {
     const int64_t *size = user;
     struct problem p = problem_make(t, size[0], size[1], size[2]);
+    p.cap = size[0] == 2 ? 20 : 0;
     struct results r = forward_run(t, &p, GRADIENT);
     int64_t logits = p.rows * p.stride;
     memcpy(out, r.logits, (size_t)logits * sizeof *out);
@@ -284,7 +334,7 @@ static void test_same_bits(void **state)
             op_test_same_bits(op_test_engines[e], sizes[i][0] * sizes[i][2] + 6 * sizes[i][0], problem_fill, (void *)sizes[i]);
 }
 
-/* Counted bytes against the card. Of a row of 151936 an sm_90 keeps 14336 vectors and reads the rest again. */
+/* Counted bytes against the contract. Of a row of 151936 an sm_90 keeps 14336 vectors and reads the rest again. */
 static void test_bytes(void **state)
 {
     (void)state;
@@ -294,6 +344,7 @@ static void test_bytes(void **state)
         for (int i = 0; i < 6; i++) {
             struct op_test *t = op_test_open(op_test_engines[e], 1);
             struct problem p = problem_make(t, ROWS, cols[i], cols[i]);
+            p.cap = i % 2 ? 30 : 0; /* which costs no bytes */
             int64_t s = (int64_t)dtype_size(t->dtype), kept = 14336 * 16 / s;
             op_test_bytes_begin(t);
             forward_run(t, &p, PLAIN);
@@ -330,6 +381,9 @@ static void test_contract(void **state)
         OP_REFUSES(t, logprob_forward, logprob_args, .dtype = t->dtype, .rows = 1, .cols = 2, .stride = 2,
                    .logits = a, .targets = a, .logprob = a, .p = a, .q = a, .lse = a, .mean = a, .variance = a,
                    .argmax = a, .write_gradient = true);
+        for (int i = 0; i < 3; i++)
+            OP_REFUSES(t, logprob_forward, logprob_args, .dtype = t->dtype, .rows = 1, .cols = 2, .stride = 2, .logits = a,
+                       .targets = a, .logprob = a, .p = a, .q = a, .lse = a, .cap = (double[]){-1, NAN, INFINITY}[i]);
         OP_CALL(t, logprob_forward, logprob_args, .dtype = t->dtype, .cols = 2, .stride = 2);
         op_test_close(t);
     }
@@ -339,7 +393,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_naive),     cmocka_unit_test(test_extremes),  cmocka_unit_test(test_finite_differences),
-        cmocka_unit_test(test_same_bits), cmocka_unit_test(test_bytes),
+        cmocka_unit_test(test_same_bits), cmocka_unit_test(test_bytes),     cmocka_unit_test(test_capped),
         cmocka_unit_test(test_contract),  cmocka_unit_test(test_ties),      GOLDEN_TESTS(minkpp)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

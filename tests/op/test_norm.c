@@ -1,4 +1,4 @@
-/* test_norm.c - RMS and Layer norm against naive formulas in double, with and without the fused residual, with
+/* test_norm.c - RMS and Layer norm against naive formulas in double, with and without the fused residual additions, with
  * outputs on top of inputs where the contract allows it, and at odd addresses; finite differences; bits for any order of
  * events; counted bytes.
  */
@@ -13,6 +13,7 @@ struct problem {
     enum norm_kind kind;
     int64_t rows, cols;
     bool residual, in_place;
+    bool added; /* residual_values, behind the norm; without residual */
     double *x, *residual_values, *weight, *bias, *dy, *dresidual;
     enum dtype grad_dtype;
     int64_t offset; /* elements between an aligned address and those of x and dy */
@@ -26,7 +27,7 @@ static struct problem problem_make(struct op_test *t, enum norm_kind kind, int64
                                    bool in_place)
 {
     int64_t n = rows * cols;
-    return (struct problem){kind, rows, cols, residual, in_place, values_random(t, n, 1), values_random(t, n, 2),
+    return (struct problem){kind, rows, cols, residual, in_place, false, values_random(t, n, 1), values_random(t, n, 2),
                             values_random(t, cols, 3), values_random(t, cols, 4), values_random(t, n, 5),
                             values_random(t, n, 6), t->dtype, 0};
 }
@@ -48,7 +49,8 @@ static struct results problem_run(struct op_test *t, const struct problem *p)
     void *mean = device_new(t, t->stat, rows), *rstd = device_new(t, t->stat, rows);
     OP_CALL(t, norm_forward, norm_args, .kind = p->kind, .dtype = t->dtype, .rows = rows, .cols = cols, .eps = EPS,
             .x = x, .residual = p->residual ? residual : NULL, .sum = p->residual ? sum : NULL, .weight = weight,
-            .bias = layer ? bias : NULL, .y = y, .mean = layer ? mean : NULL, .rstd = rstd);
+            .added = p->added ? residual : NULL, .bias = layer ? bias : NULL, .y = y, .mean = layer ? mean : NULL,
+            .rstd = rstd);
     void *dy = array_from(t, p->dy, n, p->offset), *dresidual = device_from(t, t->dtype, p->dresidual, n);
     void *dx = p->in_place ? (p->residual ? dresidual : dy) : device_new(t, t->dtype, n);
     void *dweight = device_from(t, p->grad_dtype, p->bias, cols);
@@ -88,7 +90,8 @@ static struct results problem_naive(struct op_test *t, const struct problem *p)
         r.mean[i] = (double)mean, r.rstd[i] = rstd;
         for (int64_t j = 0; j < cols; j++) {
             double normal = (double)(h[j] - mean) * rstd, dy = p->dy[i * cols + j];
-            r.y[i * cols + j] = normal * p->weight[j] + (p->kind == NORM_LAYER ? p->bias[j] : 0);
+            r.y[i * cols + j] = normal * p->weight[j] + (p->kind == NORM_LAYER ? p->bias[j] : 0) +
+                                (p->added ? p->residual_values[i * cols + j] : 0);
             r.dweight[j] += dy * normal, r.dbias[j] += dy;
             sum_g += dy * p->weight[j], sum_gx += dy * p->weight[j] * normal;
         }
@@ -117,6 +120,7 @@ static void test_naive(void **state)
             struct op_test *t = op_test_open(op_test_engines[e], 2);
             enum norm_kind kind = i & 1 ? NORM_LAYER : NORM_RMS;
             struct problem p = problem_make(t, kind, sizes[i / 8][0], sizes[i / 8][1], i & 2, i & 4);
+            p.added = !(i & 2) && (i / 8 + i / 4) % 2;
             p.grad_dtype = i & 4 ? t->stat : t->dtype;
             struct results got = problem_run(t, &p), expected = problem_naive(t, &p);
             double narrowing = i & 4 ? t->eps / 2 : t->rounding; /* of the gradients of the weights */
@@ -149,6 +153,7 @@ static void test_odd_addresses(void **state)
         for (int kind = NORM_RMS; kind <= NORM_LAYER; kind++) {
             struct op_test *t = op_test_open(op_test_engines[e], 1);
             struct problem p = problem_make(t, kind, 140, 64, false, true);
+            p.added = kind == NORM_RMS;
             struct results even = problem_run(t, &p);
             p.offset = 1;
             struct results odd = problem_run(t, &p);
@@ -211,10 +216,10 @@ static void test_bytes(void **state)
 {
     (void)state;
     for (int e = OP_TEST_ENGINES; e < OP_TEST_VARIANTS; e++)
-        for (int i = 0; i < 8; i++) {
+        for (int i = 0; i < 12; i++) {
             struct op_test *t = op_test_open(op_test_engines[e], 1);
             enum norm_kind kind = i & 1 ? NORM_LAYER : NORM_RMS;
-            bool residual = i & 2, wide = i & 4;
+            bool residual = i & 2, wide = i & 4, added = i >= 8 && !residual;
             int64_t rows = wide ? 200 : 8000, cols = wide ? 2560 : 16, n = rows * cols;
             void *x = device_from(t, t->dtype, values_random(t, n, 1), n), *y = device_new(t, t->dtype, n);
             void *weight = device_from(t, t->dtype, values_random(t, cols, 2), cols);
@@ -222,10 +227,10 @@ static void test_bytes(void **state)
             op_test_bytes_begin(t);
             OP_CALL(t, norm_forward, norm_args, .kind = kind, .dtype = t->dtype, .rows = rows, .cols = cols, .eps = EPS,
                     .x = x, .residual = residual ? x : NULL, .sum = residual ? x : NULL, .weight = weight,
-                    .bias = kind == NORM_LAYER ? weight : NULL, .y = y, .mean = mean, .rstd = rstd);
+                    .added = added ? x : NULL, .bias = kind == NORM_LAYER ? weight : NULL, .y = y, .mean = mean, .rstd = rstd);
             op_test_bytes_check(t, "norm_forward", OP_BYTES(norm_forward, norm_args, .kind = kind, .dtype = t->dtype,
-                                .rows = rows, .cols = cols, .residual = residual ? x : NULL), 0.05);
-            if (wide) {
+                                .rows = rows, .cols = cols, .residual = residual ? x : NULL, .added = added ? x : NULL), 0.05);
+            if (wide || added) {
                 op_test_close(t);
                 continue;
             }
@@ -262,6 +267,7 @@ static void test_finite_differences(void **state)
         op_test_cpu_only();
         struct op_test *t = op_test_open("cpu64", 1);
         struct problem p = problem_make(t, i & 1 ? NORM_LAYER : NORM_RMS, 4, 11, i & 2, false);
+        p.added = !(i & 2);
         struct results r = problem_run(t, &p);
         for (int64_t j = 0; j < p.cols; j++) { /* take away what the gradients were added to */
             r.dweight[j] -= p.bias[j];
@@ -271,6 +277,8 @@ static void test_finite_differences(void **state)
         gradient_check("x", p.x, r.dx, p.rows * p.cols, problem_loss, &p, 1e-8);
         if (p.residual)
             gradient_check("residual", p.residual_values, r.dx, p.rows * p.cols, problem_loss, &p, 1e-8);
+        if (p.added)
+            gradient_check("added", p.residual_values, p.dy, p.rows * p.cols, problem_loss, &p, 1e-8);
         gradient_check("weight", p.weight, r.dweight, p.cols, problem_loss, &p, 1e-8);
         if (r.dbias)
             gradient_check("bias", p.bias, r.dbias, p.cols, problem_loss, &p, 1e-8);
@@ -288,6 +296,8 @@ static void test_contract(void **state)
                    .rstd = a);
         OP_REFUSES(t, norm_forward, norm_args, .dtype = t->dtype, .rows = 1, .cols = 4, .x = a, .residual = a,
                    .weight = a, .y = a, .rstd = a);
+        OP_REFUSES(t, norm_forward, norm_args, .dtype = t->dtype, .rows = 1, .cols = 4, .x = a, .residual = a, .sum = a,
+                   .added = a, .weight = a, .y = a, .rstd = a);
         OP_REFUSES(t, norm_forward, norm_args, .kind = NORM_LAYER, .dtype = t->dtype, .rows = 1, .cols = 4, .x = a,
                    .weight = a, .y = a, .rstd = a);
         OP_REFUSES(t, norm_forward, norm_args, .kind = 7, .dtype = t->dtype, .rows = 1, .cols = 4);
