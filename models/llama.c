@@ -2,70 +2,44 @@
  *
  * RMS norm, rotary positions, grouped key/value heads, SwiGLU; lm_head may be tied to the embedding.
  */
-#include "../host/model/family.h"
+#include "rows.h"
 
-#define FIELD(name) offsetof(struct model_config, name)
-
-/* name, type, field; the value when it is absent, null, 0 */
 static const struct config_key keys[] = {
-    {"vocab_size", CONFIG_INT, FIELD(vocab_size), 32000, CONFIG_REFUSED, CONFIG_REFUSED},
-    {"hidden_size", CONFIG_INT, FIELD(hidden_size), 4096, CONFIG_REFUSED, CONFIG_REFUSED},
-    {"intermediate_size", CONFIG_INT, FIELD(intermediate_size), 11008, CONFIG_REFUSED, CONFIG_REFUSED},
-    {"num_hidden_layers", CONFIG_INT, FIELD(num_hidden_layers), 32, CONFIG_REFUSED, CONFIG_REFUSED},
-    {"num_attention_heads", CONFIG_INT, FIELD(num_attention_heads), 32, CONFIG_REFUSED, CONFIG_REFUSED},
-    {"max_position_embeddings", CONFIG_INT, FIELD(max_position_embeddings), 2048, CONFIG_REFUSED, CONFIG_REFUSED},
+    KEYS_SIZES(32000, 4096, 11008, 32, 32, 2048),
     {"num_key_value_heads", CONFIG_INT, FIELD(num_key_value_heads), CONFIG_DERIVED, CONFIG_DERIVED, CONFIG_REFUSED},
     {"head_dim", CONFIG_INT, FIELD(head_dim), CONFIG_DERIVED, CONFIG_DERIVED, CONFIG_REFUSED},
-    {"rms_norm_eps", CONFIG_DOUBLE, FIELD(norm_eps), 1e-6, CONFIG_REFUSED, 0},
-    {"initializer_range", CONFIG_DOUBLE, FIELD(initializer_range), 0.02, CONFIG_REFUSED, 0.02},
-    {"attention_bias", CONFIG_BOOL, FIELD(attention_bias), false, CONFIG_REFUSED, 0},
-    {"attention_bias", CONFIG_BOOL, FIELD(o_bias), false, CONFIG_REFUSED, 0},
-    {"mlp_bias", CONFIG_BOOL, FIELD(mlp_bias), false, CONFIG_REFUSED, 0},
-    {"tie_word_embeddings", CONFIG_NOT, FIELD(untied), false, CONFIG_REFUSED, 0},
+    KEYS_COMMON(1e-6, false),
+    KEYS_ATTENTION_BIAS,
+    KEY_MLP_BIAS,
     {0},
 };
 
 static const struct config_refusal refusals[] = {{0}};
 
-#define LAYER "model.layers.%d."
 static const struct family_tensor tensors[] = {
-    {SLOT_EMBEDDING, PART_ALL, "model.embed_tokens.weight", ALWAYS},
-    {SLOT_NORM1_WEIGHT, PART_ALL, LAYER "input_layernorm.weight", ALWAYS},
-    {SLOT_QKV_WEIGHT, PART_Q, LAYER "self_attn.q_proj.weight", ALWAYS},
-    {SLOT_QKV_WEIGHT, PART_K, LAYER "self_attn.k_proj.weight", ALWAYS},
-    {SLOT_QKV_WEIGHT, PART_V, LAYER "self_attn.v_proj.weight", ALWAYS},
-    {SLOT_QKV_BIAS, PART_Q, LAYER "self_attn.q_proj.bias", FIELD(attention_bias)},
-    {SLOT_QKV_BIAS, PART_K, LAYER "self_attn.k_proj.bias", FIELD(attention_bias)},
-    {SLOT_QKV_BIAS, PART_V, LAYER "self_attn.v_proj.bias", FIELD(attention_bias)},
-    {SLOT_O_WEIGHT, PART_ALL, LAYER "self_attn.o_proj.weight", ALWAYS},
-    {SLOT_O_BIAS, PART_ALL, LAYER "self_attn.o_proj.bias", FIELD(o_bias)},
-    {SLOT_NORM2_WEIGHT, PART_ALL, LAYER "post_attention_layernorm.weight", ALWAYS},
-    {SLOT_UP_WEIGHT, PART_GATE, LAYER "mlp.gate_proj.weight", ALWAYS},
-    {SLOT_UP_WEIGHT, PART_UP, LAYER "mlp.up_proj.weight", ALWAYS},
-    {SLOT_UP_BIAS, PART_GATE, LAYER "mlp.gate_proj.bias", FIELD(mlp_bias)},
-    {SLOT_UP_BIAS, PART_UP, LAYER "mlp.up_proj.bias", FIELD(mlp_bias)},
-    {SLOT_DOWN_WEIGHT, PART_ALL, LAYER "mlp.down_proj.weight", ALWAYS},
-    {SLOT_DOWN_BIAS, PART_ALL, LAYER "mlp.down_proj.bias", FIELD(mlp_bias)},
-    {SLOT_FINAL_NORM_WEIGHT, PART_ALL, "model.norm.weight", ALWAYS},
-    {SLOT_HEAD_WEIGHT, PART_ALL, "lm_head.weight", FIELD(untied)},
+    TENSOR_EMBEDDING,
+    TENSOR_NORM(SLOT_NORM1_WEIGHT, "input_layernorm"),
+    TENSORS_QKV,
+    TENSORS_QKV_BIAS(FIELD(attention_bias)),
+    TENSOR_O,
+    TENSOR_O_BIAS,
+    TENSOR_NORM(SLOT_NORM2_WEIGHT, "post_attention_layernorm"),
+    TENSORS_UP,
+    TENSOR_DOWN,
+    TENSORS_MLP_BIAS,
+    TENSORS_HEAD,
     {0},
 };
 
 static const char *const ignored[] = {"rotary_emb.inv_freq", NULL};
 
 const struct family family_llama = {
+    LLAMA_LIKE,
     .model_type = "llama",
     .architecture = "LlamaForCausalLM",
-    .base_prefix = "model.",
-    .norm = NORM_RMS,
-    .gated = true,
-    .rotary = true,
-    .activation_key = "hidden_act",
-    .activation_fallback = "silu",
     .bos_token_id = 1,
     .eos_token_id = 2,
     .pad_token_id = -1,
-    .padding_row = true,
     .key = keys,
     .refusal = refusals,
     .tensor = tensors,

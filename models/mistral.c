@@ -1,22 +1,12 @@
 /* mistral.c - Mistral 7B, Mistral-Nemo and kin: a Llama whose attention may have a sliding window, in all layers. */
-#include "../host/model/family.h"
+#include "rows.h"
 
-#define FIELD(name) offsetof(struct model_config, name)
-
-/* name, type, field; the value when it is absent, null, 0 */
 static const struct config_key keys[] = {
-    {"vocab_size", CONFIG_INT, FIELD(vocab_size), 32000, CONFIG_REFUSED, CONFIG_REFUSED},
-    {"hidden_size", CONFIG_INT, FIELD(hidden_size), 4096, CONFIG_REFUSED, CONFIG_REFUSED},
-    {"intermediate_size", CONFIG_INT, FIELD(intermediate_size), 14336, CONFIG_REFUSED, CONFIG_REFUSED},
-    {"num_hidden_layers", CONFIG_INT, FIELD(num_hidden_layers), 32, CONFIG_REFUSED, CONFIG_REFUSED},
-    {"num_attention_heads", CONFIG_INT, FIELD(num_attention_heads), 32, CONFIG_REFUSED, CONFIG_REFUSED},
-    {"max_position_embeddings", CONFIG_INT, FIELD(max_position_embeddings), 131072, CONFIG_REFUSED, CONFIG_REFUSED},
+    KEYS_SIZES(32000, 4096, 14336, 32, 32, 131072),
     {"num_key_value_heads", CONFIG_INT, FIELD(num_key_value_heads), 8, CONFIG_REFUSED, CONFIG_REFUSED},
     {"head_dim", CONFIG_INT, FIELD(head_dim), CONFIG_DERIVED, CONFIG_DERIVED, CONFIG_DERIVED},
     {"sliding_window", CONFIG_INT, FIELD(sliding_window), 4096, 0, CONFIG_REFUSED},
-    {"rms_norm_eps", CONFIG_DOUBLE, FIELD(norm_eps), 1e-6, CONFIG_REFUSED, 0},
-    {"initializer_range", CONFIG_DOUBLE, FIELD(initializer_range), 0.02, CONFIG_REFUSED, 0.02},
-    {"tie_word_embeddings", CONFIG_NOT, FIELD(untied), false, CONFIG_REFUSED, 0},
+    KEYS_COMMON(1e-6, false),
     {0},
 };
 
@@ -25,38 +15,27 @@ static const struct config_refusal refusals[] = {
     {0},
 };
 
-#define LAYER "model.layers.%d."
 static const struct family_tensor tensors[] = {
-    {SLOT_EMBEDDING, PART_ALL, "model.embed_tokens.weight", ALWAYS},
-    {SLOT_NORM1_WEIGHT, PART_ALL, LAYER "input_layernorm.weight", ALWAYS},
-    {SLOT_QKV_WEIGHT, PART_Q, LAYER "self_attn.q_proj.weight", ALWAYS},
-    {SLOT_QKV_WEIGHT, PART_K, LAYER "self_attn.k_proj.weight", ALWAYS},
-    {SLOT_QKV_WEIGHT, PART_V, LAYER "self_attn.v_proj.weight", ALWAYS},
-    {SLOT_O_WEIGHT, PART_ALL, LAYER "self_attn.o_proj.weight", ALWAYS},
-    {SLOT_NORM2_WEIGHT, PART_ALL, LAYER "post_attention_layernorm.weight", ALWAYS},
-    {SLOT_UP_WEIGHT, PART_GATE, LAYER "mlp.gate_proj.weight", ALWAYS},
-    {SLOT_UP_WEIGHT, PART_UP, LAYER "mlp.up_proj.weight", ALWAYS},
-    {SLOT_DOWN_WEIGHT, PART_ALL, LAYER "mlp.down_proj.weight", ALWAYS},
-    {SLOT_FINAL_NORM_WEIGHT, PART_ALL, "model.norm.weight", ALWAYS},
-    {SLOT_HEAD_WEIGHT, PART_ALL, "lm_head.weight", FIELD(untied)},
+    TENSOR_EMBEDDING,
+    TENSOR_NORM(SLOT_NORM1_WEIGHT, "input_layernorm"),
+    TENSORS_QKV,
+    TENSOR_O,
+    TENSOR_NORM(SLOT_NORM2_WEIGHT, "post_attention_layernorm"),
+    TENSORS_UP,
+    TENSOR_DOWN,
+    TENSORS_HEAD,
     {0},
 };
 
 static const char *const ignored[] = {"rotary_emb.inv_freq", NULL};
 
 const struct family family_mistral = {
+    LLAMA_LIKE,
     .model_type = "mistral",
     .architecture = "MistralForCausalLM",
-    .base_prefix = "model.",
-    .norm = NORM_RMS,
-    .gated = true,
-    .rotary = true,
-    .activation_key = "hidden_act",
-    .activation_fallback = "silu",
     .bos_token_id = 1,
     .eos_token_id = 2,
     .pad_token_id = -1,
-    .padding_row = true,
     .key = keys,
     .refusal = refusals,
     .tensor = tensors,

@@ -44,6 +44,9 @@ static int models_open(struct comparing *c, const struct attack_subject *subject
         status = eval_model_open(&c->model[i], &subject[i]->model, c->setting->prompt, c->setting->device->engine->dtype, error);
         c->model[i].weights.quantizer = subject[i]->quantizer;
     }
+    if (!status && c->model[0].config.final_cap != c->model[1].config.final_cap)
+        status = error_set(error, STATUS_INPUT, "%s: final_logit_softcapping is another than in %s: their distributions are not "
+                           "compared", c->model[1].directory, c->model[0].directory);
     if (!status && c->model[0].config.vocab_size != c->model[1].config.vocab_size)
         status = error_set(error, STATUS_INPUT, "%s: a vocabulary of %lld, and of %lld in %s: their distributions cannot be compared",
                            c->model[1].directory, (long long)c->model[1].config.vocab_size,

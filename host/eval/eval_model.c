@@ -34,6 +34,9 @@ static int reinforced_open(struct eval_model *m, const struct model_options *opt
     if (!status && r->config.vocab_size != m->config.vocab_size)
         status = error_set(error, STATUS_INPUT, "%s: a vocabulary of %lld tokens; expected the %lld of %s, whose logits it goes with",
                            directory, (long long)r->config.vocab_size, (long long)m->config.vocab_size, m->directory);
+    if (!status && (r->config.final_cap > 0 || m->config.final_cap > 0))
+        status = error_set(error, STATUS_INPUT, "%s: final_logit_softcapping: logits that are capped are not combined with those "
+                           "of a reinforced model", r->config.final_cap > 0 ? directory : m->directory);
     if (!status && context_length(&r->config) < context_length(&m->config))
         status = error_set(error, STATUS_INPUT, "%s: %lld positions; expected at least the %lld of %s", directory,
                            (long long)context_length(&r->config), (long long)context_length(&m->config), m->directory);

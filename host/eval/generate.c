@@ -124,7 +124,10 @@ static int reinforced_hook(void *user, int layer, const void *qkv, struct layer_
     return cache_move(g, g->model->reinforced, g->reinforced_cache, layer, qkv, keys, error);
 }
 
-/* The rules of generation_config.json on the rows of the live sequences, on the host. The logits must be float or double. */
+static double logit_capped(double logit, double cap) { return cap > 0 ? cap * tanh(logit / cap) : logit; }
+
+/* The rules of generation_config.json on the rows of the live sequences, on the host, which go by capped logits. They must be
+ * float or double. */
 static int rules_apply(struct generator *g, const struct token_list *prompts, const struct token_list *out, int live,
                        struct error *error)
 {
@@ -142,7 +145,8 @@ static int rules_apply(struct generator *g, const struct token_list *prompts, co
         char *row = (char *)model->head.logits + (size_t)i * bytes;
         status = device_copy_out(model->device, g->logits, row, bytes, error);
         for (size_t j = 0; j < vocab_size; j++)
-            g->wide[j] = is_double ? ((double *)g->logits)[j] : (double)((float *)g->logits)[j];
+            g->wide[j] = logit_capped(is_double ? ((double *)g->logits)[j] : (double)((float *)g->logits)[j],
+                                      model->config.final_cap);
         if (!status)
             generation_rules_apply(g->rules, &prompts[g->live[i].prompt], &out[g->live[i].prompt], g->wide, g->seen);
         for (size_t j = 0; j < vocab_size && !is_double; j++)
@@ -165,6 +169,7 @@ static int ids_pick(struct generator *g, struct error *error)
                                              .cols = model->config.vocab_size,
                                              .stride = model->config.vocab_size,
                                              .logits = model->head.logits,
+                                             .cap = has_rules(g) ? 0 : model->config.final_cap, /* rules have applied it */
                                              .temperature = g->options.temperature,
                                              .top_p = g->options.top_p,
                                              .seed = g->options.seed,

@@ -159,13 +159,57 @@ static int norm_half(struct model *model, const struct batch *batch, int layer, 
                                                     .offset = c->family->norm_offset}));
 }
 
+/* Through the norm behind attention or the feed-forward: the gradient of what the sub-layer adds to the stream. That is the
+ * stream's own without such a norm; with one it is left in dnorm. */
+static int post_norm_half(struct model *model, const struct batch *batch, int layer, bool second, const void **dout,
+                          struct error *error)
+{
+    const struct model_config *c = &model->config;
+    const struct layer_activations *a = &model->activations[layer];
+    const enum slot weight = second ? SLOT_POST_NORM2_WEIGHT : SLOT_POST_NORM1_WEIGHT;
+    *dout = model->dresidual;
+    if (!model_has(model, weight))
+        return STATUS_OK;
+    *dout = model->dnorm;
+    return device_run(model->device, error, norm_backward,
+                      &((struct norm_backward_args){.kind = c->norm,
+                                                    .dtype = model->dtype,
+                                                    .grad_dtype = model->grad_dtype,
+                                                    .rows = batch->rows,
+                                                    .cols = c->hidden_size,
+                                                    .x = second ? a->feed_raw : a->attention_raw,
+                                                    .weight = model_param(model, layer, weight),
+                                                    .rstd = second ? a->post_rstd2 : a->post_rstd1,
+                                                    .dy = model->dresidual,
+                                                    .dx = model->dnorm,
+                                                    .dweight = model_grad(model, layer, weight),
+                                                    .offset = c->family->norm_offset}));
+}
+
+/* The first projection of a sub-layer, and the norm before it; without one the gradient joins the stream's at once. */
+static int sublayer_input_half(struct model *model, const struct batch *batch, const struct projection *in, bool feed_forward,
+                               const void *dy, struct error *error)
+{
+    const bool parallel = model->config.family->parallel;
+    const bool has_norm = model_has(model, feed_forward && !parallel ? SLOT_NORM2_WEIGHT : SLOT_NORM1_WEIGHT);
+    const bool joins = !has_norm || (parallel && !feed_forward);
+    int status = linear_backward(model, in, batch->rows, dy, model_sublayer_input(model, in->layer, feed_forward),
+                                 has_norm ? model->dnorm : model->dresidual, joins, error);
+    if (!status && has_norm && !(parallel && feed_forward))
+        status = norm_half(model, batch, in->layer, feed_forward, error);
+    return status;
+}
+
 static int feed_forward_half(struct model *model, const struct batch *batch, int layer, struct error *error)
 {
     const struct model_config *c = &model->config;
     const struct layer_activations *a = &model->activations[layer];
     const struct projection down = model_projection(model, layer, SLOT_DOWN_WEIGHT);
     const struct projection up = model_projection(model, layer, SLOT_UP_WEIGHT);
-    int status = linear_backward(model, &down, batch->rows, model->dresidual, a->activated, model->dactivated, false, error);
+    const void *dout;
+    int status = post_norm_half(model, batch, layer, true, &dout, error);
+    if (!status)
+        status = linear_backward(model, &down, batch->rows, dout, a->activated, model->dactivated, false, error);
     if (!status)
         status = device_run(model->device, error, activation_backward,
                             &((struct activation_backward_args){.kind = c->activation,
@@ -175,12 +219,7 @@ static int feed_forward_half(struct model *model, const struct batch *batch, int
                                                                 .x = a->up,
                                                                 .dy = model->dactivated,
                                                                 .dx = model->dup}));
-    if (!status)
-        status = linear_backward(model, &up, batch->rows, model->dup, c->family->parallel ? a->norm1 : a->norm2, model->dnorm,
-                                 false, error);
-    if (!status && !c->family->parallel)
-        status = norm_half(model, batch, layer, true, error);
-    return status;
+    return status ? status : sublayer_input_half(model, batch, &up, true, model->dup, error);
 }
 
 static int attention_half(struct model *model, const struct batch *batch, int layer, struct error *error)
@@ -196,10 +235,13 @@ static int attention_half(struct model *model, const struct batch *batch, int la
         .dq = dqkv,
         .dk = dqkv + (size_t)q * s,
         .dv = dqkv + (size_t)(q + k) * s};
-    const struct rope_args rotation = model_rope_args(model, batch, dqkv, -1);
+    const struct rope_args rotation = model_rope_args(model, batch, layer, dqkv, -1);
     const struct projection out = model_projection(model, layer, SLOT_O_WEIGHT);
     const struct projection in = model_projection(model, layer, SLOT_QKV_WEIGHT);
-    int status = linear_backward(model, &out, batch->rows, model->dresidual, a->attention, model->dattention, false, error);
+    const void *dout;
+    int status = post_norm_half(model, batch, layer, false, &dout, error);
+    if (!status)
+        status = linear_backward(model, &out, batch->rows, dout, a->attention, model->dattention, false, error);
     if (!status)
         status = device_run(model->device, error, attention_backward, &attention);
     if (!status && c->family->qk_norm)
@@ -212,11 +254,7 @@ static int attention_half(struct model *model, const struct batch *batch, int la
                                 .dk_weight = model_grad(model, layer, SLOT_K_NORM_WEIGHT)}));
     else if (!status && model_rotates(model, layer))
         status = device_run(model->device, error, rope, &rotation);
-    if (!status)
-        status = linear_backward(model, &in, batch->rows, dqkv, a->norm1, model->dnorm, c->family->parallel, error);
-    if (!status)
-        status = norm_half(model, batch, layer, false, error);
-    return status;
+    return status ? status : sublayer_input_half(model, batch, &in, false, dqkv, error);
 }
 
 static int embedding_half(struct model *model, const struct batch *batch, struct error *error)

@@ -149,6 +149,52 @@ static int unrotated_layers_read(struct model_config *config, const cJSON *json,
     return status;
 }
 
+/* Which layers have a window by layer_types, which has one for each layer, or null; whether any. */
+static int layer_types_read(struct model_config *config, const cJSON *types, const char *path, bool *sliding,
+                            struct error *error)
+{
+    const cJSON *type;
+    int layer = 0;
+    *sliding = false;
+    if (!cJSON_IsArray(types) || cJSON_GetArraySize(types) != config->num_hidden_layers)
+        return error_set(error, STATUS_INPUT, "%s: layer_types: expected null or one for each of num_hidden_layers", path);
+    cJSON_ArrayForEach(type, types) {
+        const bool slides = cJSON_IsString(type) && !strcmp(type->valuestring, "sliding_attention");
+        if (!slides && !(cJSON_IsString(type) && !strcmp(type->valuestring, "full_attention")))
+            return error_set(error, STATUS_INPUT, "%s: layer_types: expected full_attention or sliding_attention", path);
+        *sliding |= slides;
+        config->layer[layer] = (unsigned char)((config->layer[layer] & ~LAYER_SLIDING) | (slides ? LAYER_SLIDING : 0));
+        layer++;
+    }
+    return STATUS_OK;
+}
+
+/* The same of a family in which by default every so many layers one has no window. */
+static int pattern_windows_read(struct model_config *config, const cJSON *json, const char *path, struct error *error)
+{
+    const struct family *family = config->family;
+    const struct config_key every = {family->window_pattern_key, CONFIG_INT, 0, family->window_pattern, CONFIG_REFUSED,
+                                     CONFIG_REFUSED};
+    const struct config_key window = {"sliding_window", CONFIG_INT, 0, 4096, 0, CONFIG_REFUSED};
+    const cJSON *types = json_member(json, "layer_types");
+    double pattern = family->window_pattern, length = 0;
+    bool sliding = false;
+    int status = every.name ? key_read(&every, json_member(json, every.name), path, &pattern, error) : STATUS_OK;
+    if (!status)
+        status = key_read(&window, json_member(json, window.name), path, &length, error);
+    for (int l = 0; !status && l < config->num_hidden_layers; l++)
+        if ((l + 1) % (int64_t)pattern) {
+            config->layer[l] |= LAYER_SLIDING;
+            sliding = true;
+        }
+    if (!status && types && !cJSON_IsNull(types))
+        status = layer_types_read(config, types, path, &sliding, error);
+    if (!status && sliding && !length)
+        status = error_set(error, STATUS_INPUT, "%s: sliding_window: null, but there are layers with sliding_attention", path);
+    config->sliding_window = sliding ? (int64_t)length : 0;
+    return status;
+}
+
 /* Windows of some layers: of those that layer_types names or, without it, of the layers from max_window_layers on; where
  * layers differ in their positions, of those without rotary ones. One length for all. */
 static int layer_windows_read(struct model_config *config, const cJSON *json, const char *path, struct error *error)
@@ -157,7 +203,7 @@ static int layer_windows_read(struct model_config *config, const cJSON *json, co
                                    first = {"max_window_layers", CONFIG_INT, 0, 28, CONFIG_REFUSED, 0};
     const bool unrotated = config->family->unrotated_layers;
     const struct config_key window = {"sliding_window", CONFIG_INT, 0, unrotated ? 0 : 4096, 0, CONFIG_DERIVED};
-    const cJSON *types = json_member(json, "layer_types"), *type;
+    const cJSON *types = json_member(json, "layer_types");
     double used = 0, length = 0, first_layer = 0;
     int status = key_read(&use, json_member(json, use.name), path, &used, error);
     if (!status)
@@ -173,20 +219,10 @@ static int layer_windows_read(struct model_config *config, const cJSON *json, co
         config->layer[l] |= slides ? LAYER_SLIDING : 0;
         sliding |= slides;
     }
-    if (types && !cJSON_IsNull(types)) {
-        sliding = false;
-        if (!cJSON_IsArray(types) || cJSON_GetArraySize(types) != config->num_hidden_layers)
-            return error_set(error, STATUS_INPUT, "%s: layer_types: expected null or one for each of num_hidden_layers", path);
-        int layer = 0;
-        cJSON_ArrayForEach(type, types) {
-            const bool slides = cJSON_IsString(type) && !strcmp(type->valuestring, "sliding_attention");
-            if (!slides && !(cJSON_IsString(type) && !strcmp(type->valuestring, "full_attention")))
-                return error_set(error, STATUS_INPUT, "%s: layer_types: expected full_attention or sliding_attention", path);
-            sliding |= slides;
-            config->layer[layer] = (unsigned char)((config->layer[layer] & ~LAYER_SLIDING) | (slides ? LAYER_SLIDING : 0));
-            layer++;
-        }
-    }
+    if (types && !cJSON_IsNull(types))
+        status = layer_types_read(config, types, path, &sliding, error);
+    if (status)
+        return status;
     if (sliding && (!used || length == CONFIG_DERIVED))
         return error_set(error, STATUS_INPUT, "%s: layer_types: sliding_attention without a sliding_window that is used", path);
     config->sliding_window = sliding ? (int64_t)length : 0;
@@ -215,6 +251,9 @@ static int sizes_check(struct model_config *config, const char *path, struct err
     if (config->head_dim % 8 || !config->head_dim || config->head_dim > 256)
         return error_set(error, STATUS_INPUT, "%s: head_dim: %lld is not supported; expected a multiple of 8 up to 256",
                          path, (long long)config->head_dim);
+    if (config->attention_cap < 0 || config->final_cap < 0)
+        return error_set(error, STATUS_INPUT, "%s: %s: expected null or a number above 0", path,
+                         config->attention_cap < 0 ? "attn_logit_softcapping" : "final_logit_softcapping");
     return STATUS_OK;
 }
 
@@ -334,7 +373,8 @@ static int config_fill(struct model_config *config, const cJSON *json, const cha
     if (!status && config->family->unrotated_layers)
         status = unrotated_layers_read(config, json, path, error);
     if (!status && config->family->windows_by_layer)
-        status = layer_windows_read(config, json, path, error);
+        status = config->family->window_pattern ? pattern_windows_read(config, json, path, error)
+                                                : layer_windows_read(config, json, path, error);
     if (!status)
         status = activation_read(config, json, path, error);
     if (!status)

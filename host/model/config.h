@@ -18,6 +18,15 @@ enum { LAYER_SLIDING = 1, LAYER_UNROTATED = 2 };
 
 enum rope_scaling { ROPE_PLAIN, ROPE_LLAMA3, ROPE_LINEAR, ROPE_LONG };
 
+/* Rotary positions: of all layers, or of those without windows where those with them have their own. */
+enum rope_place { ROPE_EVERYWHERE, ROPE_SLIDING, ROPE_PLACES };
+struct rope_config {
+    double theta;
+    enum rope_scaling scaling;
+    double factor, low_freq_factor, high_freq_factor, original_max_positions;
+    double short_factor[128], attention_factor; /* ROPE_LONG: divisors of the frequencies, factor of cos and sin */
+};
+
 struct model_config {
     const struct family *family;
     int64_t vocab_size, hidden_size, intermediate_size, num_hidden_layers;
@@ -31,12 +40,11 @@ struct model_config {
     bool head_kept; /* the config ties lm_head, but the file's differs from the embedding: untied */
     double initializer_range; /* standard deviation of a new model's matrices */
 
-    /* rotary positions */
+    int64_t query_pre_attn_scalar;   /* scores are divided by its root; 0: by that of head_dim */
+    double attention_cap, final_cap; /* soft caps of attention's scores and of the logits; 0: none */
+
     int64_t rotary_dim;
-    double rope_theta;
-    enum rope_scaling rope_scaling;
-    double rope_factor, rope_low_freq_factor, rope_high_freq_factor, rope_original_max_positions;
-    double rope_short_factor[128], rope_attention_factor; /* ROPE_LONG: divisors of the frequencies, factor of cos and sin */
+    struct rope_config rope[ROPE_PLACES];
 
     enum dtype torch_dtype; /* storage of a model made from scratch */
     int32_t bos_token_id, pad_token_id; /* -1: none */
@@ -51,7 +59,8 @@ static inline int64_t key_cols(const struct model_config *c) { return c->num_key
 /* Tokens that a sequence may have. Longer ones of a model with ROPE_LONG would have other frequencies. */
 static inline int64_t context_length(const struct model_config *c)
 {
-    const int64_t original = c->rope_scaling == ROPE_LONG ? (int64_t)c->rope_original_max_positions : INT64_MAX;
+    const struct rope_config *rope = &c->rope[ROPE_EVERYWHERE];
+    const int64_t original = rope->scaling == ROPE_LONG ? (int64_t)rope->original_max_positions : INT64_MAX;
     return original < c->max_position_embeddings ? original : c->max_position_embeddings;
 }
 
@@ -67,8 +76,14 @@ static inline int64_t layer_window(const struct model_config *c, int layer)
  * and sizes that do not fit together are STATUS_INPUT, by key. */
 int model_config_read(struct model_config *config, const char *directory, struct error *error);
 
-/* cos and sin of every position, [max_positions, rotary_dim / 2] each. */
-void model_config_rope_tables(const struct model_config *config, int64_t positions, double *cos_table,
-                              double *sin_table);
+/* Whose rotary positions a layer has. */
+static inline enum rope_place layer_rope(const struct model_config *c, int layer)
+{
+    return c->rope[ROPE_SLIDING].theta > 0 && (c->layer[layer] & LAYER_SLIDING) ? ROPE_SLIDING : ROPE_EVERYWHERE;
+}
+
+/* cos and sin of every position, [positions, rotary_dim / 2] each. */
+void model_config_rope_tables(const struct model_config *config, enum rope_place place, int64_t positions,
+                              double *cos_table, double *sin_table);
 
 #endif

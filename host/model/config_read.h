@@ -13,7 +13,8 @@ static inline int config_member(const cJSON *object, const char *name, const cha
     return STATUS_OK;
 }
 /* rope_theta, rope_scaling, rope_parameters and partial_rotary_factor, of which transformers takes rope_scaling whole where it
- * is an object that is not empty, and rope_parameters otherwise. */
+ * is an object that is not empty, and rope_parameters otherwise. Where layers with windows have positions of their own:
+ * rope_parameters by type of layer, whose full_attention rope_scaling changes, rope_theta and rope_local_base_freq. */
 int config_rope_read(struct model_config *config, const cJSON *json, const char *path, struct error *error);
 
 #endif

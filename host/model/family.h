@@ -45,6 +45,8 @@ enum slot {
     SLOT_LAYER,            /* the slots from here on exist once per layer */
     SLOT_NORM1_WEIGHT = SLOT_LAYER,
     SLOT_NORM1_BIAS,
+    SLOT_POST_NORM1_WEIGHT, /* of what attention adds to the residual stream; 2: of what the feed-forward adds */
+    SLOT_POST_NORM2_WEIGHT,
     SLOT_QKV_WEIGHT,       /* [heads * head_dim + 2 kv_heads * head_dim, hidden] */
     SLOT_QKV_BIAS,
     SLOT_Q_NORM_WEIGHT,    /* [head_dim], or [heads * head_dim] for a wide norm; as many for keys */
@@ -80,7 +82,7 @@ struct family {
     const char *model_type;   /* config.json: "llama" */
     const char *architecture; /* "LlamaForCausalLM" */
     const char *base_prefix;  /* names may come with or without it: "model." */
-    enum norm_kind norm;
+    enum norm_kind norm;      /* at up to four places of a layer: those whose weights are among the tensors */
     enum qk_norm_kind qk_norm; /* before the rotation */
     bool gated;               /* feed-forward is gate and up, activation SWIGLU or GEGLU_TANH */
     bool gelu_is_tanh;        /* "gelu" in old configs means gelu_pytorch_tanh */
@@ -91,8 +93,11 @@ struct family {
     bool head_bias;           /* lm_head has a bias */
     bool rope_long;           /* scaled positions are longrope's, up to original_max_position_embeddings */
     double rope_theta;        /* when config.json does not say; 0: 10000 */
+    double rope_theta_sliding; /* of layers with windows, whose positions are then their own; 0: as everywhere */
     double partial_rotary_factor; /* of a head, when config.json does not say; 0: the family has no such key */
-    bool windows_by_layer;    /* use_sliding_window, sliding_window, max_window_layers, layer_types */
+    bool windows_by_layer;    /* sliding_window, layer_types; use_sliding_window, max_window_layers without a pattern */
+    int window_pattern;       /* every so many layers one has no window; 0: none by default */
+    const char *window_pattern_key; /* of config.json, that says another; NULL */
     bool unrotated_layers;    /* no_rope_layers, no_rope_layer_interval */
     int position_offset;      /* first row of learned positions that is used */
     double norm_eps;          /* where no key says it */

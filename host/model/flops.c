@@ -2,7 +2,8 @@
 #include "model.h"
 
 /* Elements of the layers' matrices. again: of those whose products the backward pass computes again from a layer's input:
- * not the last layer, which is kept, nor the layers' outputs, which it does not need (but for a LoRA adapter's part). */
+ * not the last layer, which is kept, nor the layers' outputs, which it does not need (but for a LoRA adapter's part, or a
+ * norm behind them). */
 static double layer_elements(const struct model *model, bool again)
 {
     const struct model_config *c = &model->config;
@@ -10,7 +11,8 @@ static double layer_elements(const struct model *model, bool again)
     for (int i = 0; i < model->tensors; i++) {
         const struct model_tensor *tensor = &model->tensor[i];
         const enum slot slot = tensor->from->slot;
-        const bool output = slot == SLOT_DOWN_WEIGHT || (c->family->parallel && slot == SLOT_O_WEIGHT);
+        const bool output = !model_has(model, SLOT_POST_NORM2_WEIGHT) &&
+                            (slot == SLOT_DOWN_WEIGHT || (c->family->parallel && slot == SLOT_O_WEIGHT));
         const bool left_out = tensor->layer == c->num_hidden_layers - 1 || (output && !model->lora.modules);
         if (slot >= SLOT_LAYER && !(again && left_out))
             elements += (double)tensor->rows * (double)tensor->cols;

@@ -2,7 +2,8 @@
  *
  * A layer: input (+)-> norm 1 -> qkv -> rotary -> attention -> o -(+)-> norm 2 -> up -> activation -> down. Both
  * residual additions are fused into the norm that follows them; the last one into the final norm, which sees only
- * the rows that predict an answer token.
+ * the rows that predict an answer token. Of a family with norms behind o and down, the additions are fused into these, and
+ * the stream that leaves a layer is whole; it may then have no norm 1 and 2.
  */
 #include <math.h>
 #include <stdio.h>
@@ -36,15 +37,33 @@ static int linear(struct model *model, int layer, enum slot weight, int64_t rows
     return status ? status : lora_forward(model, rows, layer, weight, x, y, error);
 }
 
-void *model_stream(const struct model *model, int layer)
+/* The residual stream leaving a layer is the sum of these two [rows, hidden], which the next norm adds up. */
+static void *stream_of(const struct model *model, int layer)
 {
     const struct layer_activations *a = activations_of(model, layer);
     return model->config.family->parallel ? a->input : a->middle;
 }
 
-void *model_branch(const struct model *model)
+static void *branch_of(const struct model *model)
 {
     return model->config.family->parallel ? model->attention_out : model->feed_out;
+}
+
+/* Norms behind the sub-layers: what leaves a layer is one array, where the next layer finds it. */
+static bool stream_is_whole(const struct model *model) { return model_has(model, SLOT_POST_NORM2_WEIGHT); }
+
+static void *whole_stream(const struct model *model, int layer)
+{
+    const bool last = layer == model_last_layer(model) || layer + 1 == model->config.num_hidden_layers;
+    return model->training && last ? model->feed_out : activations_of(model, last ? layer : layer + 1)->input;
+}
+
+const void *model_sublayer_input(const struct model *model, int layer, bool feed_forward)
+{
+    const struct layer_activations *a = activations_of(model, layer);
+    if (!feed_forward || model->config.family->parallel)
+        return model_has(model, SLOT_NORM1_WEIGHT) ? a->norm1 : a->input;
+    return model_has(model, SLOT_NORM2_WEIGHT) ? a->norm2 : a->middle;
 }
 
 /* Keys that all queries of a batch together see through a window, for attention's cost. */
@@ -76,7 +95,8 @@ struct attention_args model_attention_args(const struct model *model, const stru
                                    .heads = (int)c->num_attention_heads,
                                    .kv_heads = (int)c->num_key_value_heads,
                                    .head_dim = (int)c->head_dim,
-                                   .scale = 1 / sqrt((double)c->head_dim),
+                                   .scale = 1 / sqrt((double)(c->query_pre_attn_scalar ? c->query_pre_attn_scalar : c->head_dim)),
+                                   .cap = c->attention_cap,
                                    .window = (int)layer_window(c, layer),
                                    .visible_keys = visible_keys(batch, layer_window(c, layer)),
                                    .groups = batch->groups,
@@ -93,7 +113,7 @@ struct attention_args model_attention_args(const struct model *model, const stru
                                    .lse = lse};
 }
 
-struct rope_args model_rope_args(const struct model *model, const struct batch *batch, void *qkv, int direction)
+struct rope_args model_rope_args(const struct model *model, const struct batch *batch, int layer, void *qkv, int direction)
 {
     const struct model_config *c = &model->config;
     return (struct rope_args){.dtype = model->dtype,
@@ -104,8 +124,8 @@ struct rope_args model_rope_args(const struct model *model, const struct batch *
                               .rotary_dim = (int)c->rotary_dim,
                               .direction = direction,
                               .positions = batch->device.positions,
-                              .cos = model->rope_cos,
-                              .sin = model->rope_sin,
+                              .cos = model->rope_cos[layer_rope(c, layer)],
+                              .sin = model->rope_sin[layer_rope(c, layer)],
                               .x = qkv};
 }
 
@@ -127,8 +147,8 @@ struct qk_norm_args model_qk_norm_args(const struct model *model, const struct b
                                  .k_weight = model_param(model, layer, SLOT_K_NORM_WEIGHT),
                                  .rotary_dim = (int)c->rotary_dim,
                                  .positions = batch->device.positions,
-                                 .cos = rotates ? model->rope_cos : NULL,
-                                 .sin = rotates ? model->rope_sin : NULL,
+                                 .cos = rotates ? model->rope_cos[layer_rope(c, layer)] : NULL,
+                                 .sin = rotates ? model->rope_sin[layer_rope(c, layer)] : NULL,
                                  .x = a->qkv,
                                  .raw = a->qk_raw,
                                  .rstd = a->qk_rstd};
@@ -158,11 +178,11 @@ struct sequence_args model_sequence_args(const struct model *model, const struct
 /* What a pass over a layer is for. */
 enum pass { PASS_FORWARD, PASS_AGAIN };
 
-/* Whether the output of a half matters: in a pass for the backward pass nothing reads the layer's own, but a LoRA
- * adapter's x A^T comes with it. */
+/* Whether the output of a half matters: in a pass for the backward pass nothing reads the layer's own but a norm behind it,
+ * and a LoRA adapter's x A^T comes with it. */
 static bool output_needed(const struct model *model, enum pass pass)
 {
-    return pass == PASS_FORWARD || model->lora.options.rank;
+    return pass == PASS_FORWARD || stream_is_whole(model) || model->lora.options.rank;
 }
 
 static int attention_half(struct model *model, const struct batch *batch, int layer, layer_keys_hook hook, void *user,
@@ -170,12 +190,13 @@ static int attention_half(struct model *model, const struct batch *batch, int la
 {
     const struct model_config *c = &model->config;
     struct layer_activations *a = activations_of(model, layer);
-    int status = linear(model, layer, SLOT_QKV_WEIGHT, batch->rows, a->norm1, a->qkv, false, error);
+    int status = linear(model, layer, SLOT_QKV_WEIGHT, batch->rows, model_sublayer_input(model, layer, false), a->qkv, false,
+                        error);
     if (!status && c->family->qk_norm) {
         const struct qk_norm_args norm_args = model_qk_norm_args(model, batch, layer);
         status = device_run(model->device, error, qk_norm_forward, &norm_args);
     } else if (!status && model_rotates(model, layer)) {
-        const struct rope_args rotation = model_rope_args(model, batch, a->qkv, 1);
+        const struct rope_args rotation = model_rope_args(model, batch, layer, a->qkv, 1);
         status = device_run(model->device, error, rope, &rotation);
     }
     struct attention_args attention = model_attention_args(model, batch, layer, a->qkv, a->attention,
@@ -187,7 +208,8 @@ static int attention_half(struct model *model, const struct batch *batch, int la
     if (!status)
         status = device_run(model->device, error, attention_forward, &attention);
     if (!status && (!c->family->parallel || output_needed(model, pass)))
-        status = linear(model, layer, SLOT_O_WEIGHT, batch->rows, a->attention, model->attention_out, false, error);
+        status = linear(model, layer, SLOT_O_WEIGHT, batch->rows, a->attention,
+                        stream_is_whole(model) ? a->attention_raw : model->attention_out, false, error);
     return status;
 }
 
@@ -207,21 +229,23 @@ static int feed_forward_half(struct model *model, const struct batch *batch, int
                              struct error *error)
 {
     struct layer_activations *a = activations_of(model, layer);
-    const bool parallel = model->config.family->parallel;
-    int status = linear(model, layer, SLOT_UP_WEIGHT, batch->rows, parallel ? a->norm1 : a->norm2, a->up, false, error);
+    int status = linear(model, layer, SLOT_UP_WEIGHT, batch->rows, model_sublayer_input(model, layer, true), a->up, false, error);
     if (!status)
         status = activation(model, batch, layer, error);
     if (!status && output_needed(model, pass))
-        status = linear(model, layer, SLOT_DOWN_WEIGHT, batch->rows, a->activated, model_branch(model), parallel, error);
+        status = linear(model, layer, SLOT_DOWN_WEIGHT, batch->rows, a->activated,
+                        stream_is_whole(model) ? a->feed_raw : branch_of(model), model->config.family->parallel, error);
     return status;
 }
 
-/* Norm 1 or 2 of a layer. x + residual is normalised and kept as `sum`; without a residual x is. */
+/* Norm 1 or 2 of a layer, where it has one. x + residual is normalised and kept as `sum`; without a residual x is. */
 static int norm(struct model *model, const struct batch *batch, int layer, bool second, const void *x,
                 const void *residual, void *sum, struct error *error)
 {
     const struct model_config *c = &model->config;
     const struct layer_activations *a = activations_of(model, layer);
+    if (!model_has(model, second ? SLOT_NORM2_WEIGHT : SLOT_NORM1_WEIGHT))
+        return STATUS_OK;
     return device_run(model->device, error, norm_forward,
                       &((struct norm_args){.kind = c->norm,
                                            .dtype = model->dtype,
@@ -239,16 +263,42 @@ static int norm(struct model *model, const struct batch *batch, int layer, bool 
                                            .mean = second ? a->mean2 : a->mean1}));
 }
 
+/* The norm behind attention, or behind the feed-forward; leaves the whole stream in `sum`. */
+static int post_norm(struct model *model, const struct batch *batch, int layer, bool second, void *sum, struct error *error)
+{
+    const struct model_config *c = &model->config;
+    const struct layer_activations *a = activations_of(model, layer);
+    return device_run(model->device, error, norm_forward,
+                      &((struct norm_args){.kind = c->norm,
+                                           .dtype = model->dtype,
+                                           .rows = batch->rows,
+                                           .cols = c->hidden_size,
+                                           .eps = c->norm_eps,
+                                           .x = second ? a->feed_raw : a->attention_raw,
+                                           .added = second ? a->middle : a->input,
+                                           .weight = model_param(model, layer, second ? SLOT_POST_NORM2_WEIGHT
+                                                                                      : SLOT_POST_NORM1_WEIGHT),
+                                           .offset = c->family->norm_offset,
+                                           .y = sum,
+                                           .rstd = second ? a->post_rstd2 : a->post_rstd1}));
+}
+
 /* All of a layer after norm 1. */
 static int layer_rest(struct model *model, const struct batch *batch, int layer, layer_keys_hook hook, void *user,
                       enum pass pass, struct error *error)
 {
     struct layer_activations *a = activations_of(model, layer);
     int status = attention_half(model, batch, layer, hook, user, pass, error);
-    if (!status && !model->config.family->parallel)
+    if (!status && stream_is_whole(model)) {
+        status = post_norm(model, batch, layer, false, a->middle, error);
+        if (!status)
+            status = norm(model, batch, layer, true, a->middle, NULL, NULL, error);
+    } else if (!status && !model->config.family->parallel)
         status = norm(model, batch, layer, true, model->attention_out, a->input, a->middle, error);
     if (!status)
         status = feed_forward_half(model, batch, layer, pass, error);
+    if (!status && stream_is_whole(model) && pass == PASS_FORWARD)
+        status = post_norm(model, batch, layer, true, whole_stream(model, layer), error);
     return status;
 }
 
@@ -256,9 +306,9 @@ int model_forward_layer(struct model *model, const struct batch *batch, int laye
                         struct error *error)
 {
     struct layer_activations *a = activations_of(model, layer);
-    int status = layer ? norm(model, batch, layer, false, model_branch(model), model_stream(model, layer - 1), a->input,
-                              error)
-                       : norm(model, batch, layer, false, a->input, NULL, NULL, error);
+    int status = layer && !stream_is_whole(model)
+                     ? norm(model, batch, layer, false, branch_of(model), stream_of(model, layer - 1), a->input, error)
+                     : norm(model, batch, layer, false, a->input, NULL, NULL, error);
     return status ? status : layer_rest(model, batch, layer, hook, user, PASS_FORWARD, error);
 }
 
@@ -270,8 +320,7 @@ int model_recompute(struct model *model, const struct batch *batch, int layer, s
     int status = norm(model, batch, layer, false, a->input, NULL, NULL, error);
     if (status || model->recompute == RECOMPUTE_FULL)
         return status ? status : layer_rest(model, batch, layer, NULL, NULL, PASS_AGAIN, error);
-    if (!model->config.family->parallel)
-        status = norm(model, batch, layer, true, a->middle, NULL, NULL, error);
+    status = norm(model, batch, layer, true, a->middle, NULL, NULL, error);
     return status ? status : activation(model, batch, layer, error);
 }
 
@@ -331,10 +380,13 @@ int model_last_layer(const struct model *model)
 int model_gather_targets(struct model *model, int layer, const int32_t *device_target_row, int32_t targets,
                          struct error *error)
 {
-    const void *from[2] = {model_branch(model), model_stream(model, layer)};
+    const bool whole = stream_is_whole(model); /* then it is one part, and the other is 0 */
+    const void *from[2] = {whole ? whole_stream(model, layer) : branch_of(model), stream_of(model, layer)};
     void *to[2] = {model->head.branch, model->head.input};
-    int status = STATUS_OK;
-    for (int i = 0; i < 2 && !status; i++)
+    int status = whole ? device_zero(model->device, to[1], (size_t)(targets * model->config.hidden_size) * dtype_size(model->dtype),
+                                     error)
+                       : STATUS_OK;
+    for (int i = 0; i < (whole ? 1 : 2) && !status; i++)
         status = device_run(model->device, error, embedding_forward,
                             &((struct embedding_args){.dtype = model->dtype,
                                                       .rows = targets,
@@ -459,6 +511,7 @@ static int rows_logprob(struct model *model, const struct batch *batch, int32_t 
                                               .cols = vocab,
                                               .stride = vocab,
                                               .logits = entry(h->logits, model->logits_dtype, begin * vocab),
+                                              .cap = model->config.final_cap,
                                               .targets = batch->device.target + begin,
                                               .logprob = entry(h->logprob, stat, begin),
                                               .p = entry(h->p, stat, begin),
@@ -486,6 +539,7 @@ static int rows_diverge(struct model *model, const struct batch *batch, const st
                                                  .reference_stride = vocab,
                                                  .logits = entry(h->logits, model->logits_dtype, begin * vocab),
                                                  .reference = part->reference,
+                                                 .cap = model->config.final_cap,
                                                  .targets = batch->device.target + begin,
                                                  .lowered = part->lowered,
                                                  .penalty = part->penalty,
@@ -540,6 +594,7 @@ int model_forward_targets(struct model *model, const struct batch *batch, const 
                                                            .cols = c->vocab_size,
                                                            .stride = c->vocab_size,
                                                            .logits = h->logits,
+                                                           .cap = c->final_cap,
                                                            .targets = batch->device.target,
                                                            .rest = h->row_value}));
     int32_t done = 0;

@@ -38,9 +38,11 @@ struct layer_activations {
     void *norm1, *rstd1, *mean1;
     void *qkv, *attention, *lse;
     void *qk_raw, *qk_rstd;  /* queries and keys before their norm [rows, query and key columns], where they have one */
+    void *attention_raw, *post_rstd1; /* what attention adds, before its norm, of a family that has one */
     void *middle;            /* residual stream after attention */
     void *norm2, *rstd2, *mean2;
     void *up, *activated;
+    void *feed_raw, *post_rstd2; /* the same of the feed-forward */
 };
 
 /* The loss head: one row per answer token. stat arrays are float (double on cpu64). */
@@ -102,11 +104,12 @@ struct model {
     struct layer_activations *activations; /* [layers] in training, 1 otherwise */
     struct layer_activations shared;       /* the buffers that are not a layer's own */
     struct head_activations head;
-    void *attention_out, *feed_out;        /* [rows, hidden]: what the next norm adds to the residual stream */
+    void *attention_out, *feed_out;        /* [rows, hidden]: what the next norm adds to the residual stream; with norms
+                                            * behind the sub-layers feed_out is the stream that leaves the last layer */
     void *embedding_scale;                 /* [rows] stat: what embedded rows are multiplied by, of a family that does */
     void *ones, *row_scale;                /* [targets] of dtype: for the gradient of a head's bias */
     void *dresidual, *dnorm, *dqkv, *dattention, *dup, *dactivated; /* backward scratch */
-    void *rope_cos, *rope_sin;
+    void *rope_cos[ROPE_PLACES], *rope_sin[ROPE_PLACES]; /* NULL: not the model's */
     struct model *reinforced;    /* borrowed, NULL: none. What it raises logits by is taken back from this model's, */
     double whp_alpha;            /* whp_alpha times (logits_combine.h); set before model_plan, which is not for training then */
     int64_t max_positions;       /* of a sequence; set before model_plan where a batch holds its last rows only; 0: max_rows */
@@ -164,7 +167,7 @@ void *model_positions(const struct model *model, void *arena);
 
 /* Whether a batch fits the plan and the model's positions: forward checks it, a replayed graph cannot. */
 int model_accepts(const struct model *model, const struct batch *batch, struct error *error);
-/* Embedding, all layers: leaves the last residual stream as activations[last].middle + feed_out. */
+/* Embeddings: the residual stream that enters layer 0. */
 int model_forward_body(struct model *model, const struct batch *batch, struct error *error);
 /* Body, final norm and lm_head on the answer rows, log-probabilities into model->head. When the model was planned for
  * training, logits become p - onehot, and the loss weights of padding become 0. */
@@ -227,7 +230,7 @@ struct attention_args model_attention_args(const struct model *model, const stru
 bool model_rotates(const struct model *model, int layer);
 /* The same of the norm of queries and keys, which rotates too, of a family with qk_norm. */
 struct qk_norm_args model_qk_norm_args(const struct model *model, const struct batch *batch, int layer);
-struct rope_args model_rope_args(const struct model *model, const struct batch *batch, void *qkv, int direction);
+struct rope_args model_rope_args(const struct model *model, const struct batch *batch, int layer, void *qkv, int direction);
 /* Multiplies rows of the residual stream by the embedding's scale, in place; nothing in most families. */
 int model_scale_embedded(struct model *model, int64_t rows, void *x, struct error *error);
 /* What lies between the two passes: the sequences of the batch and the head's arrays. The terms of the loss are the
@@ -244,9 +247,6 @@ struct layer_keys {
 typedef int (*layer_keys_hook)(void *user, int layer, const void *qkv, struct layer_keys *keys, struct error *error);
 int model_forward_layer(struct model *model, const struct batch *batch, int layer, layer_keys_hook hook, void *user,
                         struct error *error);
-/* The residual stream leaving a layer is the sum of these two [rows, hidden]; the next norm adds them up. */
-void *model_stream(const struct model *model, int layer);
-void *model_branch(const struct model *model);
 /* With a reinforced model: runs it over the batch too and combines the logits that model_forward_head has left here. A hook's
  * keys are those of the reinforced model. Nothing without one. */
 int model_combine_reinforced(struct model *model, const struct batch *batch, layer_keys_hook hook, void *user,
@@ -256,6 +256,10 @@ int model_gather_targets(struct model *model, int layer, const int32_t *device_t
                          struct error *error);
 /* The last layer that passes of training run. */
 int model_last_layer(const struct model *model);
+/* Whether the layers have a norm at a place, of SLOT_*NORM*_WEIGHT. */
+static inline bool model_has(const struct model *model, enum slot norm) { return model->layer[norm].rows > 0; }
+/* What the first projection of attention or of the feed-forward reads: a norm's result, or the stream itself. */
+const void *model_sublayer_input(const struct model *model, int layer, bool feed_forward);
 /* Final norm and lm_head on rows target_row[0 .. targets): logits into head.logits. */
 int model_forward_head(struct model *model, const int32_t *device_target_row, int32_t targets, struct error *error);
 

@@ -14,7 +14,7 @@ struct activation {
     void **slot;
     enum recompute shared_from; /* from this level on it is not kept */
 };
-enum { ACTIVATIONS = 15 };
+enum { ACTIVATIONS = 19 };
 
 static void activations_list(const struct model *model, struct layer_activations *a, int64_t rows,
                              struct activation item[ACTIVATIONS])
@@ -24,23 +24,29 @@ static void activations_list(const struct model *model, struct layer_activations
     const int64_t qk_raw = c->family->qk_norm && model->training ? rows : 0; /* for the backward pass alone */
     const int64_t qk_rstd = c->family->qk_norm ? rows : 0;
     const int64_t qk_pieces = c->family->qk_norm == QK_NORM_WIDE ? 2 : c->num_attention_heads + c->num_key_value_heads;
-    const int64_t mean = c->norm == NORM_LAYER ? rows : 0, second = c->family->parallel ? 0 : rows;
+    const int64_t mean = c->norm == NORM_LAYER ? rows : 0, middle = c->family->parallel ? 0 : rows;
+    const int64_t first = model_has(model, SLOT_NORM1_WEIGHT) ? rows : 0, second = model_has(model, SLOT_NORM2_WEIGHT) ? rows : 0;
+    const int64_t post = model_has(model, SLOT_POST_NORM1_WEIGHT) ? rows : 0;
     const struct activation list[ACTIVATIONS] = {
         {"layer input", rows * c->hidden_size, s, &a->input, RECOMPUTE_LEVELS},
-        {"norm 1", rows * c->hidden_size, s, &a->norm1, RECOMPUTE_SELECTIVE},
-        {"norm 1 rstd", rows, stat, &a->rstd1, RECOMPUTE_FULL},
+        {"norm 1", first * c->hidden_size, s, &a->norm1, RECOMPUTE_SELECTIVE},
+        {"norm 1 rstd", first, stat, &a->rstd1, RECOMPUTE_FULL},
         {"norm 1 mean", mean, stat, &a->mean1, RECOMPUTE_FULL},
         {"qkv", rows * (query_cols(c) + 2 * key_cols(c)), s, &a->qkv, RECOMPUTE_FULL},
         {"queries and keys before their norm", qk_raw * (query_cols(c) + key_cols(c)), s, &a->qk_raw, RECOMPUTE_FULL},
         {"rstd of queries and keys", qk_rstd * qk_pieces, stat, &a->qk_rstd, RECOMPUTE_FULL},
         {"attention", rows * query_cols(c), s, &a->attention, RECOMPUTE_FULL},
         {"attention lse", rows * c->num_attention_heads, stat, &a->lse, RECOMPUTE_FULL},
-        {"layer middle", second * c->hidden_size, s, &a->middle, RECOMPUTE_FULL},
+        {"attention's addition before its norm", post * c->hidden_size, s, &a->attention_raw, RECOMPUTE_FULL},
+        {"norm behind attention rstd", post, stat, &a->post_rstd1, RECOMPUTE_FULL},
+        {"layer middle", middle * c->hidden_size, s, &a->middle, RECOMPUTE_FULL},
         {"norm 2", second * c->hidden_size, s, &a->norm2, RECOMPUTE_SELECTIVE},
         {"norm 2 rstd", second, stat, &a->rstd2, RECOMPUTE_FULL},
         {"norm 2 mean", second ? mean : 0, stat, &a->mean2, RECOMPUTE_FULL},
         {"feed-forward up", rows * c->intermediate_size * (c->family->gated ? 2 : 1), s, &a->up, RECOMPUTE_FULL},
         {"feed-forward activated", rows * c->intermediate_size, s, &a->activated, RECOMPUTE_SELECTIVE},
+        {"feed-forward's addition before its norm", post * c->hidden_size, s, &a->feed_raw, RECOMPUTE_FULL},
+        {"norm behind feed-forward rstd", post, stat, &a->post_rstd2, RECOMPUTE_LEVELS}, /* few, and the norm is not made again */
     };
     memcpy(item, list, sizeof list);
 }
@@ -127,13 +133,14 @@ static int scratch_plan(struct model *model, int64_t rows, struct error *error)
     const struct model_config *c = &model->config;
     const size_t s = dtype_size(model->dtype);
     const int64_t t = model->training ? rows : 0;
+    const bool whole = model_has(model, SLOT_POST_NORM2_WEIGHT); /* streams; they lie in the layers' inputs */
     const struct {
         const char *name;
         int64_t count;
         void **slot;
     } item[] = {
-        {"attention output", rows * c->hidden_size, &model->attention_out},
-        {"feed-forward output", rows * c->hidden_size, &model->feed_out},
+        {"attention output", whole ? 0 : rows * c->hidden_size, &model->attention_out},
+        {"feed-forward output", whole ? t * c->hidden_size : rows * c->hidden_size, &model->feed_out},
         {"d residual", t * c->hidden_size, &model->dresidual},
         {"d norm", t * c->hidden_size, &model->dnorm},
         {"d qkv", t * (query_cols(c) + 2 * key_cols(c)), &model->dqkv},
@@ -191,14 +198,17 @@ int model_plan(struct model *model, bool training, int64_t max_rows, int64_t max
     model->rope_positions = !c->family->rotary                        ? 0
                             : positions < c->max_position_embeddings ? positions
                                                                      : c->max_position_embeddings;
-    const int64_t table = model->rope_positions * (c->rotary_dim / 2);
-    if (!status)
-        status = memory_plan_add(&model->plan, MEMORY_PARAM, "rotary cos", table, stat, &model->rope_cos, error);
+    for (int p = 0; p < ROPE_PLACES && !status; p++) {
+        const int64_t table = c->rope[p].theta > 0 ? model->rope_positions * (c->rotary_dim / 2) : 0;
+        status = memory_plan_add(&model->plan, MEMORY_PARAM, p ? "rotary cos of windows" : "rotary cos", table, stat,
+                                 &model->rope_cos[p], error);
+        if (!status)
+            status = memory_plan_add(&model->plan, MEMORY_PARAM, p ? "rotary sin of windows" : "rotary sin", table, stat,
+                                     &model->rope_sin[p], error);
+    }
     if (!status)
         status = memory_plan_add(&model->plan, MEMORY_PARAM, "scale of the embedding",
                                  c->family->embedding_scaled ? max_rows : 0, stat, &model->embedding_scale, error);
-    if (!status)
-        status = memory_plan_add(&model->plan, MEMORY_PARAM, "rotary sin", table, stat, &model->rope_sin, error);
     return status || !model->reinforced ? status
                                         : reinforced_plan(model, max_rows, max_targets, max_sequences, error);
 }
@@ -268,6 +278,23 @@ static int ones_upload(struct model *model, struct error *error)
     return status;
 }
 
+static int rope_upload(struct model *model, enum rope_place place, struct error *error)
+{
+    const int64_t count = model->rope_positions * (model->config.rotary_dim / 2);
+    double *cos_table = memory_array((size_t)count, sizeof(double), error);
+    double *sin_table = memory_array((size_t)count, sizeof(double), error);
+    int status = cos_table && sin_table ? STATUS_OK : STATUS_MEMORY;
+    if (!status) {
+        model_config_rope_tables(&model->config, place, model->rope_positions, cos_table, sin_table);
+        status = table_upload(model, model->rope_cos[place], cos_table, count, error);
+    }
+    if (!status)
+        status = table_upload(model, model->rope_sin[place], sin_table, count, error);
+    free(cos_table);
+    free(sin_table);
+    return status;
+}
+
 int model_allocate(struct model *model, struct device *device, struct error *error)
 {
     model->device = device;
@@ -286,20 +313,8 @@ int model_allocate(struct model *model, struct device *device, struct error *err
         status = ones_upload(model, error);
     if (!status && model->config.family->embedding_scaled)
         status = embedding_scale_upload(model, error);
-    int64_t count = model->rope_positions * (model->config.rotary_dim / 2);
-    if (status || !count)
-        return status;
-    double *cos_table = memory_array((size_t)count, sizeof(double), error);
-    double *sin_table = memory_array((size_t)count, sizeof(double), error);
-    if (!cos_table || !sin_table)
-        status = STATUS_MEMORY;
-    if (!status) {
-        model_config_rope_tables(&model->config, model->rope_positions, cos_table, sin_table);
-        status = table_upload(model, model->rope_cos, cos_table, count, error);
-    }
-    if (!status)
-        status = table_upload(model, model->rope_sin, sin_table, count, error);
-    free(cos_table);
-    free(sin_table);
+    for (int p = 0; p < ROPE_PLACES && !status; p++)
+        if (model->rope_cos[p])
+            status = rope_upload(model, (enum rope_place)p, error);
     return status;
 }

@@ -21,7 +21,7 @@ static double normal_draw(uint64_t seed, uint64_t index)
 static bool is_norm_weight(enum slot slot)
 {
     return slot == SLOT_FINAL_NORM_WEIGHT || slot == SLOT_NORM1_WEIGHT || slot == SLOT_NORM2_WEIGHT ||
-           slot == SLOT_Q_NORM_WEIGHT || slot == SLOT_K_NORM_WEIGHT;
+           slot == SLOT_POST_NORM1_WEIGHT || slot == SLOT_POST_NORM2_WEIGHT || slot == SLOT_Q_NORM_WEIGHT || slot == SLOT_K_NORM_WEIGHT;
 }
 
 /* Of a matrix. GPT-2's projections into the residual stream allow for how many there are. */

@@ -30,8 +30,9 @@ import numpy
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import (AutoModelForCausalLM, GemmaConfig, GPT2Config, LlamaConfig, MistralConfig, OPTConfig, Phi3Config, PhiConfig,
-                          Qwen2Config, Qwen3Config, SmolLM3Config)
+from transformers import (AutoModelForCausalLM, Gemma2Config, Gemma3TextConfig, GemmaConfig, GPT2Config, LlamaConfig,
+                          MistralConfig, Olmo2Config, OPTConfig, Phi3Config, PhiConfig, Qwen2Config, Qwen3Config,
+                          SmolLM3Config)
 
 import reference
 
@@ -112,6 +113,50 @@ MODELS = {
                               no_rope_layer_interval=2, bos_token_id=1, eos_token_id=2, pad_token_id=2), BF16, {}, None),
     "gemma": (GemmaConfig(vocab_size=60, hidden_size=24, intermediate_size=28, num_hidden_layers=2, num_attention_heads=2,
                           num_key_value_heads=1, head_dim=40, max_position_embeddings=48), BF16, {}, None),
+    # scores and logits that the caps bend, windows in the first layer alone, scores by another number than head_dim
+    "gemma2": (Gemma2Config(vocab_size=58, hidden_size=24, intermediate_size=28, num_hidden_layers=2, num_attention_heads=2,
+                            num_key_value_heads=1, head_dim=16, max_position_embeddings=48, sliding_window=7,
+                            query_pre_attn_scalar=20, attn_logit_softcapping=4.0, final_logit_softcapping=6.0), BF16, {}, None),
+    # caps that most scores and many logits reach
+    "gemma2_saturated": (Gemma2Config(vocab_size=57, hidden_size=24, intermediate_size=28, num_hidden_layers=2,
+                                      num_attention_heads=2, num_key_value_heads=2, head_dim=16, max_position_embeddings=48,
+                                      sliding_window=48, query_pre_attn_scalar=1, attn_logit_softcapping=1.0,
+                                      final_logit_softcapping=1.5), BF16, {}, None),
+    # positions of their own in the layers with windows, stretched ones in the others
+    "gemma3_text": (Gemma3TextConfig(vocab_size=59, hidden_size=24, intermediate_size=28, num_hidden_layers=3,
+                                     num_attention_heads=2, num_key_value_heads=1, head_dim=16, max_position_embeddings=48,
+                                     sliding_window=6, layer_types=["sliding_attention", "full_attention",
+                                                                    "sliding_attention"],
+                                     query_pre_attn_scalar=24,
+                                     rope_parameters={"full_attention": {"rope_type": "linear", "factor": 4.0,
+                                                                         "rope_theta": 1e6},
+                                                      "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}}),
+                    BF16, {}, None),
+    "olmo2": (Olmo2Config(vocab_size=56, hidden_size=32, intermediate_size=28, num_hidden_layers=2, num_attention_heads=4,
+                          num_key_value_heads=2, max_position_embeddings=48, rope_theta=5e5, rms_norm_eps=1e-6,
+                          bos_token_id=None, eos_token_id=2, pad_token_id=1), BF16, {}, None),
+    # the shapes of models that need no family of their own
+    "deepseek_r1_distill_qwen": (Qwen2Config(vocab_size=55, hidden_size=32, intermediate_size=36, num_hidden_layers=1,
+                                             num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=48,
+                                             rope_theta=1e4, sliding_window=4096, max_window_layers=21,
+                                             use_sliding_window=False, use_mrope=False, tie_word_embeddings=False,
+                                             bos_token_id=1, eos_token_id=2), BF16, {}, None),
+    "deepseek_r1_distill_llama": (LlamaConfig(vocab_size=54, hidden_size=32, intermediate_size=36, num_hidden_layers=1,
+                                              num_attention_heads=4, num_key_value_heads=1, max_position_embeddings=64,
+                                              rms_norm_eps=1e-5, rope_theta=5e5, rope_scaling=LLAMA3_SCALING, bos_token_id=1,
+                                              eos_token_id=2), BF16, {}, None),
+    "llama3_3": (LlamaConfig(vocab_size=53, hidden_size=64, intermediate_size=36, num_hidden_layers=1,
+                             num_attention_heads=8, num_key_value_heads=1, head_dim=8, max_position_embeddings=64,
+                             rms_norm_eps=1e-5, rope_theta=5e5, rope_scaling=LLAMA3_SCALING, bos_token_id=1,
+                             eos_token_id=[2, 3]), BF16, {}, None),
+    "mistral_nemo": (MistralConfig(vocab_size=52, hidden_size=40, intermediate_size=36, num_hidden_layers=1,
+                                   num_attention_heads=4, num_key_value_heads=1, head_dim=8, max_position_embeddings=64,
+                                   rms_norm_eps=1e-5, rope_theta=1e6, sliding_window=None, bos_token_id=1, eos_token_id=2),
+                     BF16, {}, None),
+    "phi4": (Phi3Config(vocab_size=50, hidden_size=64, intermediate_size=36, num_hidden_layers=1, num_attention_heads=8,
+                        num_key_value_heads=2, max_position_embeddings=64, original_max_position_embeddings=64,
+                        rope_theta=250000.0, rope_scaling=None, sliding_window=None, bos_token_id=1, eos_token_id=1,
+                        pad_token_id=2), BF16, {}, None),
     "phi3": (Phi3Config(vocab_size=63, hidden_size=32, intermediate_size=28, num_hidden_layers=2, num_attention_heads=2,
                         num_key_value_heads=1, max_position_embeddings=160, original_max_position_embeddings=40,
                         partial_rotary_factor=0.75, bos_token_id=1, eos_token_id=2, pad_token_id=2,
@@ -137,6 +182,8 @@ ADAPTERS = {
     "qwen2_lora": ("qwen2", {"r": 3, "lora_alpha": 5, "use_rslora": True, "target_modules": "all-linear"}),
     "qwen3_lora": ("qwen3", {"r": 3, "lora_alpha": 6, "target_modules": "all-linear"}),
     "phi3_lora": ("phi3", {"r": 2, "lora_alpha": 6, "target_modules": ["qkv_proj", "gate_up_proj"]}),
+    "gemma2_lora": ("gemma2", {"r": 2, "lora_alpha": 5, "target_modules": "all-linear"}),
+    "olmo2_lora": ("olmo2", {"r": 3, "lora_alpha": 4, "target_modules": ["q_proj", "o_proj", "up_proj", "down_proj"]}),
     "phi_lora": ("phi", {"r": 5, "lora_alpha": 16, "target_modules": "all-linear"}),
     "opt_lora": ("opt", {"r": 4, "lora_alpha": 4, "target_modules": ["k_proj", "out_proj", "fc1", "fc2"]}),
     "gpt2_lora": ("gpt2", {"r": 2, "lora_alpha": 3, "use_rslora": True, "fan_in_fan_out": True,

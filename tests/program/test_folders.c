@@ -48,12 +48,19 @@ static void configs_compare(const char *name, const struct model_config *old, co
     SAME(untied);
     SAME(initializer_range);
     SAME(rotary_dim);
-    SAME(rope_theta);
-    SAME(rope_scaling);
-    SAME(rope_factor);
-    SAME(rope_low_freq_factor);
-    SAME(rope_high_freq_factor);
-    SAME(rope_original_max_positions);
+    for (int p = 0; p < ROPE_PLACES; p++) {
+        SAME(rope[p].theta);
+        SAME(rope[p].scaling);
+        SAME(rope[p].factor);
+        SAME(rope[p].low_freq_factor);
+        SAME(rope[p].high_freq_factor);
+        SAME(rope[p].original_max_positions);
+    }
+    SAME(query_pre_attn_scalar);
+    SAME(attention_cap);
+    SAME(final_cap);
+    for (int l = 0; l < old->num_hidden_layers; l++)
+        SAME(layer[l]);
     SAME(torch_dtype);
     SAME(bos_token_id);
     SAME(eos_token_ids);

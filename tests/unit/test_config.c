@@ -29,12 +29,12 @@ static const cJSON *value_of(const cJSON *expect, const cJSON *normal, const cha
     fail_msg("%s: " key " is %s, expected %s", line, found, value->valuestring)
 
 /* The angles of position 1 are the frequencies; transformers has them in float. */
-static void frequencies_check(const struct model_config *config, const cJSON *want, const char *line)
+static void frequencies_check(const struct model_config *config, enum rope_place place, const cJSON *want, const char *line)
 {
     double cosine[256], sine[256];
     int64_t count = 0;
     assert_true(config->rotary_dim <= 256);
-    model_config_rope_tables(config, 2, cosine, sine);
+    model_config_rope_tables(config, place, 2, cosine, sine);
     for (const cJSON *one = want->child; one; one = one->next, count++) {
         const int64_t at = config->rotary_dim / 2 + count;
         if (count >= config->rotary_dim / 2 || fabs(cosine[at] - cos(one->valuedouble)) > 2e-6 ||
@@ -96,7 +96,7 @@ static void config_check(const struct model_config *config, const cJSON *expect,
     CHECK_TEXT("activation", activation_text(config->activation));
     CHECK_TEXT("dtype", dtype_name(config->torch_dtype));
     if ((value = value_of(expect, normal, "frequencies")))
-        frequencies_check(config, value, line);
+        frequencies_check(config, ROPE_EVERYWHERE, value, line);
     tokens_check(config, expect, normal, line);
 }
 
