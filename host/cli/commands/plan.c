@@ -131,14 +131,16 @@ static void frozen_print(const struct trainer *trainer)
     const struct memory_plan *plan = &frozen->model.plan;
     const double mib = 1.0 / (1 << 20), all = mib * (double)frozen_memory(frozen);
     const double weights = mib * (double)plan->bytes[MEMORY_PARAM]; /* with rotary tables */
-    const double logits = mib * (double)frozen->max_targets * (double)trainer->model.config.vocab_size *
-                          (double)dtype_size(frozen->model.logits_dtype);
+    const double cols = frozen->model.layers_run ? 0 : (double)trainer->model.config.vocab_size;
+    const double logits = mib * (double)frozen->max_targets * cols * (double)dtype_size(frozen->model.logits_dtype);
     printf("%-14s %12.1f MiB: the model that the run starts from, ", "reference", all);
     if (frozen->model.weights_of && !frozen->model.lora.modules)
         printf("the frozen base, no copy");
     else
         printf("a copy of %s %.1f", frozen->model.weights_of ? "its adapters" : "its weights", weights);
-    printf(", logits of %lld tokens %.1f, the rest %.1f\n", (long long)frozen->max_targets, logits, all - weights - logits);
+    if (cols > 0)
+        printf(", logits of %lld tokens %.1f", (long long)frozen->max_targets, logits);
+    printf(", the rest %.1f\n", all - weights - logits);
 }
 
 /* The answers whose log-probabilities under that model are computed before the first step, where the method needs them. */
