@@ -142,6 +142,8 @@ int trainer_prepare(struct trainer *trainer, const struct train_options *options
     if (!status)
         status = model_create(&trainer->model, &config, dtype, error);
     if (!status)
+        status = hidden_prepare(trainer, error);
+    if (!status)
         status = weights_find(trainer, error);
     if (!status)
         status = lora_prepare(trainer, error);
@@ -158,8 +160,6 @@ int trainer_prepare(struct trainer *trainer, const struct train_options *options
         status = run_size(trainer, error);
     trainer->model.recompute = options->form.gradient_checkpointing;
     trainer->model.rest_entropy = !status && trainer->method->rest_entropy;
-    if (!status)
-        status = hidden_prepare(trainer, error);
     trainer->model.logit_margin = !status && trainer->method->logit_margin;
     trainer->model.row_values = trainer->model.rest_entropy || trainer->model.logit_margin || trainer->frozen.needed;
     if (!status && trainer->method->multiplier)
