@@ -79,10 +79,14 @@ static int memory_declare(struct trainer *trainer, const struct world *world, st
     return status ? status : frozen_plan(trainer, error);
 }
 
-/* Where the loss is one of hidden states, passes end at their layer. */
-static int hidden_prepare(struct trainer *trainer, struct error *error)
+/* What a method asks of the model: logits as they are and, where the loss is one of hidden states, passes that end at their
+ * layer. */
+static int method_fit(struct trainer *trainer, struct error *error)
 {
     const int64_t layers = trainer->model.config.num_hidden_layers;
+    if (trainer->method->logit_margin && trainer->model.config.final_cap > 0)
+        return error_set(error, STATUS_INPUT, "method %s: final_logit_softcapping of this model is not computed for it",
+                         trainer->method->name);
     if (!trainer->method->hidden)
         return STATUS_OK;
     const struct hidden_use use = trainer->method->hidden(trainer->method_options);
@@ -142,7 +146,7 @@ int trainer_prepare(struct trainer *trainer, const struct train_options *options
     if (!status)
         status = model_create(&trainer->model, &config, dtype, error);
     if (!status)
-        status = hidden_prepare(trainer, error);
+        status = method_fit(trainer, error);
     if (!status)
         status = weights_find(trainer, error);
     if (!status)
