@@ -7,7 +7,7 @@
  * SHAPES    x, dx [rows, in]   W, dW [out, in]   y, dy [rows, out]   bias, dbias [out]; row-major, all dense but y and
  *           dy, whose rows may lie y_stride and dy_stride elements apart (some columns of a wider matrix)
  * DTYPES    x, W, bias, dy, dx: dtype.  y: out_dtype (dtype, or float for logits).  dW, dbias: grad_dtype
- * BYTES     each operand once
+ * BYTES     each operand once; what is added to is read too
  * FLOPS     2 rows in out each
  * HOW       CPU: gemm.c, whose bits depend on neither the number of threads nor that of rows; few rows: dot
  *           products. Forward with a packed weight: gemm_packed.c, for any number of rows, and the bits of gemm.c.
@@ -102,27 +102,29 @@ static inline const char *linear_backward_weight_check(const struct linear_backw
     return args->dweight && ((args->dy && args->x) || args->rows == 0) ? NULL : "dy, x or dweight is NULL";
 }
 
-/* A product of [m, k] and [k, n]: each operand once. */
-static inline struct op_cost linear_product_cost(int64_t m, int64_t n, int64_t k, enum dtype dtype, enum dtype out_dtype)
+/* A product of [m, k] and [k, n]: each operand once, and what it is added to. */
+static inline struct op_cost linear_product_cost(int64_t m, int64_t n, int64_t k, enum dtype dtype, enum dtype out_dtype,
+                                                 bool accumulate)
 {
     const double rows = (double)m, cols = (double)n, depth = (double)k;
-    return (struct op_cost){(double)dtype_size(dtype) * depth * (rows + cols) + (double)dtype_size(out_dtype) * rows * cols,
+    return (struct op_cost){(double)dtype_size(dtype) * depth * (rows + cols) +
+                                (double)dtype_size(out_dtype) * rows * cols * (accumulate ? 2 : 1),
                             2 * rows * cols * depth};
 }
 
 static inline struct op_cost linear_forward_cost(const struct linear_args *args)
 {
-    return linear_product_cost(args->rows, args->out, args->in, args->dtype, args->out_dtype);
+    return linear_product_cost(args->rows, args->out, args->in, args->dtype, args->out_dtype, args->accumulate);
 }
 
 static inline struct op_cost linear_backward_input_cost(const struct linear_backward_input_args *args)
 {
-    return linear_product_cost(args->rows, args->in, args->out, args->dtype, args->dtype);
+    return linear_product_cost(args->rows, args->in, args->out, args->dtype, args->dtype, args->accumulate);
 }
 
 static inline struct op_cost linear_backward_weight_cost(const struct linear_backward_weight_args *args)
 {
-    return linear_product_cost(args->out, args->in, args->rows, args->dtype, args->grad_dtype);
+    return linear_product_cost(args->out, args->in, args->rows, args->dtype, args->grad_dtype, args->accumulate);
 }
 
 int linear_forward(struct engine_context *context, const struct linear_args *args);

@@ -72,6 +72,8 @@ def model_folder(args):
 
 
 def measure_ours(args, folder, samples, variant="shared"):
+    if args.workload in ("full", "lora"):  # rows that share nothing
+        variant = "answers"
     with tempfile.TemporaryDirectory() as temporary:
         out = os.path.join(temporary, "out.json")
         run([args.flat, "bench", "step", "--model", folder, "--device", args.device, "--pairs", str(args.pairs), "--filter",
@@ -94,6 +96,7 @@ def check_losses(args, folder, ways):
     ours = measure_ours(args, folder, 1)
     size = ours["prob_template"] + ours["prob_forget"]
     losses, dropped = {"flat": ours["loss"]}, {}
+    args.tokens = ours["rows"]  # that the model is fed, without padding
     for way in list(ways):
         try:
             theirs = measure_theirs(args, folder, way, 1, "--check")
@@ -127,6 +130,7 @@ def write(args, result, rounds, gpu):
     """After every round: a run that is cut short leaves those before."""
     result["steps"] = [{"way": way, "seconds": {"median": statistics.median(seconds), "rounds": seconds}, "gpu": gpu[way],
                         "pairs_per_second": args.pairs / statistics.median(seconds),
+                        "tokens_per_second": result["tokens"] / statistics.median(seconds),
                         "ratio_to_flat": statistics.median(seconds) / statistics.median(rounds["flat"])}
                        for way, seconds in rounds.items()]
     with open(args.json + ".part", "w") as file:
@@ -138,8 +142,8 @@ def write(args, result, rounds, gpu):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", default="smollm2-135m")
-    parser.add_argument("--workload", default="tofu", choices=("tofu", "chunk"))
-    parser.add_argument("--pairs", type=int, default=0, help="0: 32 on a GPU, 4 on a CPU")
+    parser.add_argument("--workload", default="tofu", choices=("tofu", "chunk", "full", "lora"))
+    parser.add_argument("--pairs", type=int, default=0, help="0: as flat bench step, 32 of tofu on a GPU and 4 on a CPU")
     parser.add_argument("--device", default=None)
     parser.add_argument("--dtype", default=None)
     parser.add_argument("--ways", default=None)
@@ -154,14 +158,16 @@ def main():
     import torch
     args.device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     args.dtype = args.dtype or ("bfloat16" if args.device == "cuda" else "float32")
-    args.pairs = args.pairs or (32 if args.device == "cuda" else 4)
+    args.pairs = args.pairs or {"tofu": (32, 4), "chunk": (4, 1), "full": (8, 1), "lora": (4, 1)}[args.workload][args.device != "cuda"]
     ways = (args.ways or WAYS[args.device]).split(",")
     os.makedirs(args.scratch, exist_ok=True)
     folder = model_folder(args)
     result = {"context": context(args), "model": os.path.basename(args.model.rstrip("/")), "workload": args.workload,
               "pairs": args.pairs, "device": args.device, "dtype": args.dtype}
     result["losses"], result["unavailable"] = check_losses(args, folder, ways)
-    rounds = {way: [] for way in ["flat"] + (["flat+graph"] if args.device == "cuda" else []) + ways}
+    result["tokens"] = args.tokens
+    graph = args.device == "cuda" and args.workload == "tofu"
+    rounds = {way: [] for way in ["flat"] + (["flat+graph"] if graph else []) + ways}
     gpu = {way: [] for way in rounds}
     for number in range(args.rounds):
         for way in rounds:

@@ -24,7 +24,8 @@ from transformers import AutoConfig, AutoModelForCausalLM  # noqa: E402
 HERE = os.path.dirname(os.path.abspath(__file__))
 BENCHES = os.path.dirname(HERE)
 MASK64 = (1 << 64) - 1
-CHUNK_LENGTHS = (1, 11, 2047)  # of a pair in the "chunk" workload: a document of 2,048 tokens, and a template answer
+# of a pair: a document of 2,048 tokens and a template answer; rows of 1,024 and of 2,048 tokens that are all targets
+FIXED_LENGTHS = {"chunk": (1, 11, 2047), "full": (1, 1024, 1024), "lora": (1, 2048, 2048)}
 
 
 # ---- batches ----
@@ -43,8 +44,8 @@ def tofu_lengths():
 
 
 def make_pairs(count, vocab_size, workload="tofu", seed=1):
-    """The first `count` pairs of a workload, "tofu" or "chunk"."""
-    lengths = tofu_lengths() if workload == "tofu" else [CHUNK_LENGTHS]
+    """The first `count` pairs of a workload: "tofu" or one of FIXED_LENGTHS."""
+    lengths = [FIXED_LENGTHS[workload]] if workload in FIXED_LENGTHS else tofu_lengths()
     counter, pairs = 0, []
     for i in range(count):
         pair = []

@@ -33,9 +33,12 @@ def available(way, device):
     return None
 
 
-def prepared(folder, way, dtype, device):
+def prepared(folder, way, workload, dtype, device):
     has_weights = any(name.endswith((".safetensors", ".bin")) for name in os.listdir(folder))
     model = (models.load_model if has_weights else models.make_model)(folder, dtype, device)
+    if workload == "lora":
+        import peft
+        model = peft.get_peft_model(model, peft.LoraConfig(r=16, lora_alpha=16, target_modules="all-linear", task_type="CAUSAL_LM")).base_model.model
     if "+liger" in way:
         from liger_kernel.transformers import monkey_patch
         monkey_patch._apply_liger_kernel_to_instance(model=model)
@@ -72,7 +75,7 @@ def main():
         print(json.dumps({"way": args.way, "unavailable": reason}))
         return
     dtype = getattr(torch, args.dtype or ("bfloat16" if args.device == "cuda" else "float32"))
-    model = prepared(args.model, args.way, dtype, args.device)
+    model = prepared(args.model, args.way, args.workload, dtype, args.device)
     pairs = models.make_pairs(args.pairs, model.config.vocab_size, args.workload)
     row_length = args.row_length or (1024 if args.device == "cuda" else 128)
     size = args.micro_batch or args.pairs
@@ -90,6 +93,7 @@ def main():
             synchronize(args.device)
             seconds.append(time.perf_counter() - start)
         result.update(seconds=seconds[2:], median=statistics.median(seconds[2:]))
+        result["tokens_per_second"] = result["tokens"] / result["median"]
         if args.device == "cuda":
             result["peak_bytes"] = torch.cuda.max_memory_allocated()
     print(json.dumps(result))

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../device/peak.h"
 #include "../util/clock.h"
 #include "../util/file.h"
 #include "../util/memory.h"
@@ -29,6 +30,7 @@ static const struct option option_rows[] = {
 };
 const struct option_group step_option_group = {OPTION_GROUP("Measurement", option_rows, struct step_options)};
 
+static const struct lora_options adapters = {.rank = 16, .alpha = 16, .target_modules = "all-linear"};
 enum { SAMPLES = 10, SAMPLES_MIN = 3 };
 #define CPU_FLOPS 0.7e12 /* of a step that a CPU runs without being asked for it by name */
 #define SEED 1
@@ -92,11 +94,8 @@ static int loss_run(struct stepper *s, struct error *error)
 static int gradients_run(struct stepper *s, struct error *error)
 {
     struct trainer *trainer = &s->trainer;
-    const struct model_trainable trained = model_trainable(&trainer->model);
     int status = device_zero(&trainer->device, trainer->totals, STEP_TOTALS * sizeof(double), error);
-    if (!status)
-        status = device_zero(&trainer->device, trained.grad, (size_t)trained.elements * dtype_size(trainer->model.grad_dtype),
-                             error);
+    trainer->model.overwrite_gradients = true;
     if (!status)
         status = model_forward(&trainer->model, &trainer->batch, error);
     if (!status)
@@ -160,6 +159,8 @@ static int stepper_plan(struct stepper *s, struct bench *bench, const char *fold
     int status = model_config_read(&config, folder, error);
     if (!status)
         status = model_create(&trainer->model, &config, bench->dtype, error);
+    if (!status && !strcmp(result->workload, "lora"))
+        status = lora_create(&trainer->model.lora, &trainer->model, &adapters, error);
     if (!status)
         status = file_join(lengths, sizeof lengths, bench->step->models_dir, "../tofu_lengths.txt", error);
     if (!status)
@@ -195,7 +196,11 @@ static int stepper_start(struct stepper *s, struct bench *bench, const struct st
     if (!status)
         status = optimizer_start(trainer, error);
     if (!status)
+        status = optimizer_clear_gradients(trainer, error);
+    if (!status)
         status = *own_weights ? weights_load(&trainer->weights, model, error) : weights_random_repeated(model, SEED, error);
+    if (!status && model->lora.modules)
+        status = weights_random_lora(model, SEED, error);
     return status;
 }
 
@@ -229,8 +234,11 @@ static int step_sample(struct stepper *s, struct bench *bench, struct step_resul
         status = stepper_run(s, totals, error);
         sample[taken] = clock_seconds() - start;
     }
-    if (!status)
+    if (!status) {
+        const double peak = peak_flops(bench->device.engine->describe(bench->device.context));
         bench_statistics(sample, taken, 1, &result->timing);
+        result->sol = peak > 0 ? result->flops / result->timing.median / peak : 0;
+    }
     free(sample);
     return status;
 }
@@ -255,12 +263,13 @@ static int step_predict(const struct stepper *s, const struct cluster_options *o
                         struct error *error)
 {
     const struct model *model = &s->trainer.model;
+    const int64_t trained = model_trainable(model).elements;
     struct cluster cluster;
     int status = cluster_read(&cluster, options->cluster, error);
     if (status)
         return status;
     const struct scaling_work work = {.ranks = 1, .accumulation_steps = 1, .micro_batch_flops = result->flops,
-                                      .elements = model->elements, .rank_elements = model->elements,
+                                      .elements = trained, .rank_elements = trained,
                                       .optimizer_bytes = optimizer_bytes(model->dtype, model->grad_dtype), .buckets = 1,
                                       .grad_bytes = (double)dtype_size(model->grad_dtype),
                                       .param_bytes = (double)dtype_size(model->dtype)};

@@ -2,9 +2,10 @@
  *
  * Models are the config.json files of --models_dir with random weights, or --model with its own. A step packs its pairs,
  * runs forward, loss, backward and AdamW, and reads the totals back. The pairs of "tofu" have the token counts of TOFU's
- * forget10 (tofu_lengths.txt), those of "chunk" are a document of 2,048 tokens and a template answer; ids are drawn by
- * sample_uniform, so that benches/pytorch/models.py makes the same pairs. The variants, each with one idea more (an
- * ablation):
+ * forget10 (tofu_lengths.txt), those of "chunk" are a document of 2,048 tokens and a template answer. "full" and "lora" are
+ * what trainers of whole sequences print tokens per second of: rows of 1,024 tokens that are all targets, and rows of 2,048
+ * with adapters of rank 16 on every projection of a frozen model. Ids are drawn by sample_uniform, so that
+ * benches/pytorch/models.py makes the same pairs. The variants, each with one idea more (an ablation):
  *
  *   padded    every sequence filled to 500 tokens, logits at all positions (what the authors' code computes)
  *   packed    no padding, logits at all positions
@@ -33,7 +34,7 @@ struct step_pairs {
     struct batch_sequence *sequence; /* [2 pairs] */
     int32_t *first;                  /* [pairs + 1]: 2k */
 };
-/* workload: "tofu" or "chunk". For the variants of which all positions are targets, sequences say so, and are filled up to
+/* workload: "tofu", "chunk", "full" or "lora". For the variants of which all positions are targets, sequences say so, and are filled up to
  * padded ids (0: as they are). lengths_file: tofu_lengths.txt. Free with step_pairs_free. */
 int step_pairs_make(struct step_pairs *pairs, const char *workload, const char *lengths_file, int count, int64_t vocab_size,
                     enum step_variant variant, struct error *error);
@@ -47,7 +48,7 @@ struct step_result {
     int64_t parameters, rows, targets, visible;
     double loss, prob_template, prob_forget; /* of the first step; NaN where they are not FLAT's */
     struct bench_timing timing;
-    double flops;
+    double flops, sol; /* sol: share of the peak of the device's matrix units; 0: not known */
     double planned_bytes, measured_bytes; /* device memory; measured 0: not known */
     struct profile profile;               /* of one more step */
     double predicted;                     /* seconds of a step by scaling.h; 0: not asked for */

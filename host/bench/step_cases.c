@@ -10,7 +10,19 @@
 #include "../util/file.h"
 #include "../util/memory.h"
 
-enum { PAIRS_GPU = 32, PAIRS_CPU = 4, PAIRS_CHUNK_GPU = 4, PAIRS_CHUNK_CPU = 1 };
+/* Pairs of a workload on a GPU and on a CPU. */
+static int pairs_of(const char *workload, bool gpu)
+{
+    static const struct {
+        const char *workload;
+        int gpu, cpu;
+    } row[] = {{"tofu", 32, 4}, {"chunk", 4, 1}, {"full", 8, 1}, {"lora", 4, 1}};
+    int i = 0;
+    while (strcmp(row[i].workload, workload))
+        i++;
+    return gpu ? row[i].gpu : row[i].cpu;
+}
+
 
 struct step_bench {
     struct bench bench;
@@ -31,8 +43,7 @@ static int case_visit(struct step_bench *step, const char *folder, const char *m
 {
     struct bench *bench = &step->bench;
     const struct bench_options *options = bench->options;
-    const bool tofu = !strcmp(workload, "tofu");
-    const int usual = tofu ? bench->gpu ? PAIRS_GPU : PAIRS_CPU : bench->gpu ? PAIRS_CHUNK_GPU : PAIRS_CHUNK_CPU;
+    const int usual = pairs_of(workload, bench->gpu);
     struct step_result result = {.workload = workload, .variant = variant, .pairs = bench->step->pairs ? (int)bench->step->pairs : usual};
     snprintf(result.model, sizeof result.model, "%s", model);
     snprintf(result.name, sizeof result.name, "%s/%s/%d/%s", result.model, workload, result.pairs, step_variant_name(variant));
@@ -73,7 +84,11 @@ static int model_visit(struct step_bench *step, const char *folder, const char *
     for (int variant = 0; variant < VARIANTS && !status; variant++)
         if (variant != VARIANT_GRAPH || step->bench.graphs)
             status = case_visit(step, folder, model, "tofu", (enum step_variant)variant, error);
-    return status ? status : case_visit(step, folder, model, "chunk", VARIANT_SHARED, error);
+    if (!status)
+        status = case_visit(step, folder, model, "chunk", VARIANT_SHARED, error);
+    if (!status)
+        status = case_visit(step, folder, model, "full", VARIANT_ANSWERS, error);
+    return status ? status : case_visit(step, folder, model, "lora", VARIANT_ANSWERS, error);
 }
 
 static int not_hidden(const struct dirent *entry) { return entry->d_name[0] != '.'; }

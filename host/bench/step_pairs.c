@@ -19,7 +19,19 @@ struct pair_lengths {
     int prompt, answer[2];
 };
 
-static const struct pair_lengths chunk = {1, {11, 2047}};
+static const struct {
+    const char *workload;
+    struct pair_lengths lengths;
+} fixed[] = {{"chunk", {1, {11, 2047}}}, {"full", {1, {1024, 1024}}}, {"lora", {1, {2048, 2048}}}};
+
+/* The lengths of every pair of a workload; NULL: those of the file. */
+static const struct pair_lengths *fixed_lengths(const char *workload)
+{
+    for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++)
+        if (!strcmp(workload, fixed[i].workload))
+            return &fixed[i].lengths;
+    return NULL;
+}
 
 static int lengths_read(const char *path, struct pair_lengths **lengths, size_t *count, struct error *error)
 {
@@ -75,10 +87,10 @@ int step_pairs_make(struct step_pairs *pairs, const char *workload, const char *
     *pairs = (struct step_pairs){.pairs = count};
     struct pair_lengths *lengths = NULL;
     size_t known = 0, total = 0;
-    const bool tofu = !strcmp(workload, "tofu");
-    int status = tofu ? lengths_read(lengths_file, &lengths, &known, error) : STATUS_OK;
+    const struct pair_lengths *same = fixed_lengths(workload);
+    int status = same ? STATUS_OK : lengths_read(lengths_file, &lengths, &known, error);
     for (size_t i = 0; i < (size_t)count && !status; i++) {
-        const struct pair_lengths *l = tofu ? &lengths[i % known] : &chunk;
+        const struct pair_lengths *l = same ? same : &lengths[i % known];
         total += 2 * (size_t)l->prompt + (size_t)l->answer[0] + (size_t)l->answer[1] + 2 * PADDED_LENGTH;
     }
     if (!status) {
@@ -90,7 +102,7 @@ int step_pairs_make(struct step_pairs *pairs, const char *workload, const char *
     uint64_t counter = 0;
     int32_t *ids = pairs->ids;
     for (int i = 0; i < count && !status; i++)
-        ids = pair_make(tofu ? &lengths[(size_t)i % known] : &chunk, variant, vocab_size, &counter, &pairs->sequence[2 * i], ids);
+        ids = pair_make(same ? same : &lengths[(size_t)i % known], variant, vocab_size, &counter, &pairs->sequence[2 * i], ids);
     for (int i = 0; i <= count && !status; i++)
         pairs->first[i] = 2 * i;
     free(lengths);

@@ -50,7 +50,10 @@ void step_print(const struct step_result *r, FILE *stream)
     fprintf(stream, "%-36s %7lld %7lld %9.1f %9.1f %9.1f %3d %8.2f %8.0f %9.4f %9.1f", r->name, (long long)r->rows,
             (long long)r->targets, 1e3 * t->median, 1e3 * t->p10, 1e3 * t->p90, t->samples, r->pairs / t->median,
             (double)r->rows / t->median, 1e-12 * r->flops / t->median, 1e-6 * r->planned_bytes);
-    fprintf(stream, " %9.1f\n", 1e-6 * r->measured_bytes);
+    fprintf(stream, " %9.1f", 1e-6 * r->measured_bytes);
+    if (r->sol > 0)
+        fprintf(stream, "  sol %.1f %%", 100 * r->sol);
+    fprintf(stream, "\n");
     const double total = profile_seconds(&r->profile);
     const struct profile_row *row[ENGINE_OP_COUNT];
     for (int op = 0; op < ENGINE_OP_COUNT; op++)
@@ -91,7 +94,9 @@ static bool result_add(cJSON *cases, const struct step_result *r)
          json_add_number(item, "prob_forget", r->prob_forget) &&
          json_add_number(item, "measured_bytes", r->measured_bytes > 0 ? r->measured_bytes : NAN) &&
          json_add_int(item, "samples", r->timing.samples) &&
-         json_add_number(item, "pairs_per_second", r->pairs / r->timing.median);
+         json_add_number(item, "pairs_per_second", r->pairs / r->timing.median) &&
+         json_add_number(item, "tokens_per_second", (double)r->rows / r->timing.median) &&
+         (r->sol <= 0 || json_add_number(item, "sol", r->sol));
     cJSON *seconds = ok ? cJSON_AddObjectToObject(item, "seconds") : NULL;
     return seconds && json_add_number(seconds, "median", r->timing.median) && json_add_number(seconds, "p10", r->timing.p10) &&
            json_add_number(seconds, "p90", r->timing.p90) && ops_add(item, &r->profile);

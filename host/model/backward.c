@@ -2,13 +2,15 @@
  *
  * The head's logits hold p - onehot, unweighted. dX of the head is scaled per row afterwards, and its dW takes
  * row_scale_i h_i as operand, so the loss weights never touch the vocabulary-wide buffer.
- * Parameter gradients are added to; gradients of the residual stream pass through one buffer, in place.
+ * Parameter gradients are added to, or, where model->overwrite_gradients, written: a matrix has one product per pass, and
+ * what is summed from several places or rows (tables of embeddings, vectors) is cleared first. Gradients of the residual
+ * stream pass through one buffer, in place.
  */
 #include <stdio.h>
 
 #include "model.h"
 
-/* dx = dy W (added to dx when accumulate) and, unless W is frozen, dW += dy^T x, dbias += column sums of dy. */
+/* dx = dy W (added to dx when accumulate) and, unless W is frozen, dW (+)= dy^T x, dbias (+)= column sums of dy. */
 static int linear_backward(struct model *model, const struct projection *p, int64_t rows, const void *dy, const void *x,
                            void *dx, bool accumulate, struct error *error)
 {
@@ -24,7 +26,7 @@ static int linear_backward(struct model *model, const struct projection *p, int6
                                                                    .x = x,
                                                                    .dweight = model_grad(model, p->layer, p->weight),
                                                                    .dbias = model_grad(model, p->layer, p->bias),
-                                                                   .accumulate = true}));
+                                                                   .accumulate = !model->overwrite_gradients}));
     if (!status)
         status = device_run(model->device, error, linear_backward_input,
                             &((struct linear_backward_input_args){.dtype = model->dtype,
@@ -71,7 +73,7 @@ static int head_bias_backward(struct model *model, const struct batch *batch, st
                                                                    .dy = h->dlogits,
                                                                    .x = model->row_scale,
                                                                    .dweight = model_grad(model, 0, SLOT_HEAD_BIAS),
-                                                                   .accumulate = true}));
+                                                                   .accumulate = !model->overwrite_gradients}));
     return status;
 }
 
@@ -291,11 +293,37 @@ static int layer_backward(struct model *model, const struct batch *batch, int la
     return status ? status : attention_half(model, batch, layer, error);
 }
 
+/* Zeros where a pass that overwrites adds even so, or does not come. A tied head's product writes the table of embeddings. */
+static int gradients_begin(struct model *model, struct error *error)
+{
+    const struct model_trainable trained = model_trainable(model);
+    const size_t s = dtype_size(model->grad_dtype);
+    char *grad = model->grad;
+    if (!model->overwrite_gradients)
+        return STATUS_OK;
+    if (model->layers_run) /* nothing above them has a gradient */
+        return device_zero(model->device, trained.grad, (size_t)trained.elements * s, error);
+    if (!grad)
+        return STATUS_OK;
+    int status = device_zero(model->device, grad + (size_t)model->decayed * s, (size_t)(model->elements - model->decayed) * s,
+                             error);
+    for (int t = 0; t < model->tensors && !status; t++) {
+        const struct model_tensor *tensor = &model->tensor[t];
+        const enum slot slot = tensor->from->slot;
+        if (slot == SLOT_POSITION || (slot == SLOT_EMBEDDING && model->config.untied))
+            status = device_zero(model->device, grad + (size_t)tensor->offset * s, (size_t)(tensor->rows * tensor->cols) * s,
+                                 error);
+    }
+    return status;
+}
+
 int model_backward_by_layer(struct model *model, const struct batch *batch, model_layer_hook hook, void *user,
                             struct error *error)
 {
     const int last = model_last_layer(model);
-    int status = model->layers_run ? hidden_backward(model, batch, error) : head_backward(model, batch, error);
+    int status = gradients_begin(model, error);
+    if (!status)
+        status = model->layers_run ? hidden_backward(model, batch, error) : head_backward(model, batch, error);
     for (int layer = (int)model->config.num_hidden_layers; layer > last && hook && !status; layer--)
         status = hook(user, layer, error);
     for (int layer = last; layer >= 0 && !status; layer--) {

@@ -351,7 +351,7 @@ static int module_forward(struct model *model, int64_t rows, const struct view *
     return status;
 }
 
-/* dB += dy^T reduced,  dreduced = scale dy B,  dA += dreduced^T x,  dx += dreduced A. */
+/* dB (+)= dy^T reduced,  dreduced = scale dy B,  dA (+)= dreduced^T x,  dx += dreduced A. */
 static int module_backward(struct model *model, int64_t rows, const struct view *v, const void *slot_dy, const void *x,
                            void *dx, struct error *error)
 {
@@ -366,7 +366,7 @@ static int module_backward(struct model *model, int64_t rows, const struct view 
                                                  .dy_stride = v->stride,
                                                  .x = v->reduced,
                                                  .dweight = v->db,
-                                                 .accumulate = true};
+                                                 .accumulate = !model->overwrite_gradients};
     struct linear_backward_input_args input = {.dtype = model->dtype,
                                                .rows = rows,
                                                .in = v->rank,

@@ -80,6 +80,8 @@ struct model {
     struct model_config config;
     enum dtype dtype;        /* of parameters and activations: the engine's */
     enum dtype grad_dtype;   /* of parameter gradients: dtype, or DTYPE_F32 when asked before model_plan */
+    bool overwrite_gradients; /* the next backward pass is the first of a step: what is in the arena of gradients goes; bytes
+                               * between its tensors must be zero */
     struct param_range global[SLOT_LAYER], *layer; /* layer[l * SLOTS + slot] */
     struct model_tensor *tensor;
     int tensors;
@@ -205,7 +207,8 @@ struct hidden_part {
  * become 0. */
 int model_hidden_targets(struct model *model, const struct batch *batch, const struct hidden_part *part, int parts,
                          struct error *error);
-/* Adds dL/d(parameters) to the gradient arena, given head.row_scale = -dL/dlogprob of every target row. */
+/* Adds dL/d(parameters) to the gradient arena, or with overwrite_gradients puts it there, given head.row_scale = -dL/dlogprob
+ * of every target row. */
 int model_backward(struct model *model, const struct batch *batch, struct error *error);
 /* The same, telling when the gradients of a layer are complete: in the opposite order. */
 int model_backward_by_layer(struct model *model, const struct batch *batch, model_layer_hook hook, void *user,

@@ -80,6 +80,12 @@ int optimizer_start(struct trainer *trainer, struct error *error)
     return status;
 }
 
+int optimizer_clear_gradients(struct trainer *trainer, struct error *error)
+{
+    const struct model_trainable trained = model_trainable(&trainer->model);
+    return device_zero(&trainer->device, trained.grad, (size_t)trained.elements * dtype_size(trainer->model.grad_dtype), error);
+}
+
 int optimizer_gradient_norm(struct trainer *trainer, struct error *error)
 {
     const struct model_trainable trained = model_trainable(&trainer->model);

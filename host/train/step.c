@@ -43,7 +43,7 @@ static int loss_run(struct trainer *trainer, const struct loss_scope *scope, str
     return device_run(&trainer->device, error, sequence_loss, &loss);
 }
 
-enum pass { PASS_FORWARD, PASS_BACKWARD, PASS_FROZEN };
+enum pass { PASS_FORWARD, PASS_BACKWARD, PASS_BACKWARD_FIRST, PASS_FROZEN }; /* FIRST: gradients are written */
 
 /* Up to what is made into a loss: logits, or hidden states. */
 static int forward_up_to(struct trainer *trainer, struct model *model, const struct batch *batch, model_layer_hook hook,
@@ -83,7 +83,8 @@ static int backward_pass(void *user, struct error *error)
 static int pass_run(struct trainer *trainer, enum pass pass, struct error *error)
 {
     static int (*const passes[])(void *user, struct error *error) = {
-        [PASS_FORWARD] = forward_pass, [PASS_BACKWARD] = backward_pass, [PASS_FROZEN] = frozen_pass};
+        [PASS_FORWARD] = forward_pass, [PASS_BACKWARD] = backward_pass, [PASS_BACKWARD_FIRST] = backward_pass,
+        [PASS_FROZEN] = frozen_pass};
     int (*const work)(void *user, struct error *error) = passes[pass];
     const struct model *model = pass == PASS_FROZEN ? &trainer->frozen.model : &trainer->model;
     const struct batch *batch = pass == PASS_FROZEN ? &trainer->frozen.batch : &trainer->batch;
@@ -170,17 +171,21 @@ static int run_micro_batch(struct trainer *trainer, const struct epoch *epoch, c
         status = loss_run(trainer, &scope, error);
     device_range_pop(&trainer->device);
     device_range_push(&trainer->device, "backward");
+    trainer->model.overwrite_gradients = accumulation->first;
     if (!status)
         status = reduces ? model_backward_by_layer(&trainer->model, &trainer->batch, layer_done, trainer, error)
-                         : pass_run(trainer, PASS_BACKWARD, error);
+                         : pass_run(trainer, accumulation->first ? PASS_BACKWARD_FIRST : PASS_BACKWARD, error);
     device_range_pop(&trainer->device);
     return status;
 }
 
-/* What a rank without a micro-batch of its own does while the others run theirs: its part of what all do together. */
+/* What a rank without a micro-batch of its own does while the others run theirs: its part of what all do together, with
+ * gradients of zero. */
 static int join_idle_step(struct trainer *trainer, const struct accumulation *accumulation, struct error *error)
 {
     int status = accumulation->first ? shards_gather_finish(&trainer->shards, &trainer->model, error) : STATUS_OK;
+    if (!status && accumulation->first)
+        status = optimizer_clear_gradients(trainer, error);
     if (!status && accumulation->last && trainer->shards.world.comm)
         status = shards_reduce(&trainer->shards, &trainer->model, -1, error);
     return status;
@@ -287,13 +292,9 @@ static int step_gradients(struct trainer *trainer, const struct epoch *epoch, st
                           struct step_record *record, struct error *error)
 {
     const char *const dump = trainer->options->trainer.dump_step;
-    const struct model_trainable trained = model_trainable(&trainer->model);
     const struct loss_scope scope = step_measure(trainer, epoch, step, record);
     const int accumulations = data_parallel_accumulation_steps(&trainer->parallel, step);
     int status = device_zero(&trainer->device, trainer->totals, STEP_TOTALS * sizeof(double), error);
-    if (!status)
-        status = device_zero(&trainer->device, trained.grad,
-                             (size_t)trained.elements * dtype_size(trainer->model.grad_dtype), error);
     for (int k = 0; k < accumulations && !status; k++) {
         const struct accumulation accumulation = {
             .micro_batch = data_parallel_micro_batch(&trainer->parallel, step, k, trainer->shards.world.rank),

@@ -181,12 +181,8 @@ int trainer_prepare(struct trainer *trainer, const struct train_options *options
 static int warm_up(struct trainer *trainer, struct error *error)
 {
     struct model *model = &trainer->model;
-    const struct model_trainable trained = model_trainable(model);
     trainer->batch.padded = true;
-    int status = device_zero(&trainer->device, trained.grad, (size_t)trained.elements * dtype_size(model->grad_dtype),
-                             error);
-    if (!status)
-        status = batch_pack_padding(&trainer->batch, &trainer->device, error);
+    int status = batch_pack_padding(&trainer->batch, &trainer->device, error);
     if (!status)
         status = model->layers_run ? model_forward_hidden(model, &trainer->batch, NULL, NULL, error)
                                    : model_forward(model, &trainer->batch, error);
@@ -212,6 +208,8 @@ int trainer_start(struct trainer *trainer, const struct device *device, struct e
                               trainer->max_sequences, error);
     if (!status)
         status = optimizer_start(trainer, error);
+    if (!status)
+        status = optimizer_clear_gradients(trainer, error);
     if (!status)
         status = trainer->from_scratch ? weights_random(model, (uint64_t)options->trainer.seed, error)
                                        : weights_load(&trainer->weights, model, error);

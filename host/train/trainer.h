@@ -140,6 +140,8 @@ int micro_batch_pack_parts(const struct trainer *trainer, struct batch *batch, c
 /* optimizer.c: moments, master weights and the numbers that are read back, in the model's plan; cleared by start. */
 int optimizer_plan(struct trainer *trainer, struct error *error);
 int optimizer_start(struct trainer *trainer, struct error *error);
+/* Zeros to the whole arena of gradients, what lies between tensors too: once, and where a step has no backward pass. */
+int optimizer_clear_gradients(struct trainer *trainer, struct error *error);
 /* Sum of the squares of all gradients into totals[SUM_SQUARES], and the totals of all ranks. Once a step. */
 int optimizer_gradient_norm(struct trainer *trainer, struct error *error);
 /* Clipping and update of matrices (decayed) and vectors, given the norm; the device itself skips a non-finite step. The

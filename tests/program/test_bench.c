@@ -232,7 +232,7 @@ static void test_step(void **state)
     cJSON *tree = json_read(temporary_path("step.json"), &error);
     assert_non_null(tree);
     const cJSON *cases = json_member(tree, "cases");
-    assert_int_equal(cJSON_GetArraySize(cases), 5);
+    assert_int_equal(cJSON_GetArraySize(cases), 7);
     const cJSON *padded = step_case(cases, "tiny/tofu/2/padded"), *packed = step_case(cases, "tiny/tofu/2/packed");
     const cJSON *answers = step_case(cases, "tiny/tofu/2/answers"), *shared = step_case(cases, "tiny/tofu/2/shared");
     /* the last id of a sequence is never fed: 4 sequences of 499 rows; 9 + 15 + 8 + 10; prompts once */

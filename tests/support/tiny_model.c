@@ -179,7 +179,7 @@ double tiny_step(struct tiny *tiny, int divergence)
     loss.term[ROLE_ANSWER].function = loss_forget(divergence);
     OK(device_copy_in(&tiny->device, tiny->totals, totals, sizeof totals, &error));
     const struct model_trainable trained = model_trainable(model);
-    if (model->training)
+    if (model->training && !model->overwrite_gradients)
         OK(device_zero(&tiny->device, trained.grad, (size_t)trained.elements * dtype_size(model->dtype), &error));
     OK(model_forward(model, &tiny->batch, &error));
     OK(device_run(&tiny->device, &error, sequence_loss, &loss));

@@ -3,6 +3,7 @@
  */
 #include "../support/temporary.h"
 
+#include <dlfcn.h>
 #include <math.h>
 
 #include "../../kernels/loss_function.h"
@@ -127,6 +128,71 @@ static void test_padding(void **state)
             check_padded(engines[e], family[f]);
             check_padding_alone(engines[e], family[f]);
         }
+}
+
+static uint64_t bytes_moved(struct tiny *tiny, bool reset)
+{
+    void (*counter_reset)(void);
+    bool (*counter_read)(const char *name, uint64_t *read, uint64_t *written, uint64_t *launches);
+    uint64_t read = 0, written = 0, launches;
+    *(void **)&counter_reset = dlsym(tiny->device.library, "emu_counter_reset");
+    *(void **)&counter_read = dlsym(tiny->device.library, "emu_counter_read");
+    if (counter_reset && reset)
+        counter_reset();
+    else if (counter_read)
+        assert_true(counter_read(NULL, &read, &written, &launches));
+    return read + written;
+}
+
+/* A backward pass that overwrites: what was in the arena does not matter, and the gradients have the values of a pass that
+ * adds to zeros, for fewer bytes. */
+static void check_overwriting(const char *engine, const char *config, bool adapters)
+{
+    struct tiny tiny;
+    temporary_file("config.json", config, strlen(config));
+    tiny_open(&tiny, temporary, engine, 2, true, 2);
+    if (adapters)
+        tiny_remake(&tiny, &(struct tiny_options){.recompute = RECOMPUTE_FULL,
+                                                  .lora = &(struct lora_options){.rank = 3, .alpha = 6,
+                                                                                 .target_modules = "all-linear"}});
+    const struct model_trainable trained = model_trainable(&tiny.model);
+    bytes_moved(&tiny, true);
+    const double loss = tiny_step(&tiny, DIVERGENCE_kl);
+    const uint64_t added = bytes_moved(&tiny, false);
+    double *expected = tiny_read(&tiny, trained.grad, trained.elements), *before = calloc((size_t)trained.elements, sizeof *before);
+    assert_non_null(before);
+    for (int t = 0; t < tiny.model.tensors && !adapters; t++)
+        for (int64_t i = 0; i < tiny.model.tensor[t].rows * (tiny.model.tensor[t].cols ? tiny.model.tensor[t].cols : 1); i++)
+            before[tiny.model.tensor[t].offset + i] = NAN;
+    for (int m = 0; m < tiny.model.lora.modules; m++)
+        before[tiny.model.lora.module[m].a] = before[tiny.model.lora.module[m].b] = NAN;
+    tiny_write(&tiny, trained.grad, before, trained.elements);
+    tiny.model.overwrite_gradients = true;
+    bytes_moved(&tiny, true);
+    assert_true(tiny_step(&tiny, DIVERGENCE_kl) == loss);
+    const uint64_t written = bytes_moved(&tiny, false);
+    double *got = tiny_read(&tiny, trained.grad, trained.elements);
+    for (int64_t i = 0; i < trained.elements; i++)
+        if (!(got[i] == expected[i]))
+            fail_msg("%s: gradient %lld is %.9g written and %.9g added", engine, (long long)i, got[i], expected[i]);
+    if (written)
+        print_message("%s: %lld bytes of a step that adds to zeros, %lld of one that writes\n", engine, (long long)added,
+                      (long long)written);
+    assert_true(!written || written < added);
+    free(expected), free(before), free(got);
+    tiny_close(&tiny);
+}
+
+static void test_overwriting(void **state)
+{
+    (void)state;
+    for (int e = 0; e < ENGINES; e++) {
+        for (int f = 0; f < FAMILIES; f++)
+            check_overwriting(engines[e], family[f], false);
+        check_overwriting(engines[e], "{\"model_type\": \"llama\", \"tie_word_embeddings\": true, \"intermediate_size\": 40, "
+                                      "\"num_key_value_heads\": 1, " SIZES, false);
+        check_overwriting(engines[e], family[0], true);
+    }
 }
 
 /* What a run of work n does: adds 1 to counter n. */
@@ -266,7 +332,7 @@ static void test_cpu(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_buckets), cmocka_unit_test(test_padding),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_buckets), cmocka_unit_test(test_padding), cmocka_unit_test(test_overwriting),
                                        cmocka_unit_test(test_cache), cmocka_unit_test(test_training),
                                        cmocka_unit_test(test_training_lora), cmocka_unit_test(test_cpu)};
     return cmocka_run_group_tests(tests, make, temporary_remove);
