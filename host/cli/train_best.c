@@ -82,6 +82,20 @@ int best_forget(struct training *training, int64_t step, struct error *error)
     return checkpoint_remove(training, step, error);
 }
 
+int best_tidy(struct training *training, struct error *error)
+{
+    const int64_t best = training->stopping.best_step;
+    struct file_list list;
+    bool others = false;
+    if (!best || !training->stopping.options->load_best)
+        return STATUS_OK;
+    int status = file_list_read(&list, training->folder.path, error);
+    for (size_t i = 0; i < list.count; i++)
+        others |= folder_checkpoint(list.name[i]) >= 0 && folder_checkpoint(list.name[i]) != best;
+    file_list_free(&list);
+    return status || others ? status : best_forget(training, best, error);
+}
+
 static bool stopping_add(const struct training *training, cJSON *json)
 {
     const struct early_stopping *stopping = &training->stopping;

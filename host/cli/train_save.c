@@ -163,7 +163,7 @@ int model_save(struct training *training, struct error *error)
     if (!status && writes)
         status = run_folder_finish(&training->folder, error);
     if (!status && writes)
-        status = best_forget(training, training->stopping.best_step, error);
+        status = best_tidy(training, error);
     status = training_agree(training, status, error);
     if (!status && writes)
         summarize(training, &measured, &report);

@@ -65,6 +65,8 @@ int best_check(const struct training *training, struct error *error);
 int best_restore(struct training *training, struct error *error);
 /* On rank 0: removes the checkpoint of a best step that is needed no more, unless save_strategy wanted it. */
 int best_forget(struct training *training, int64_t step, struct error *error);
+/* The same at the end of a run, of the best itself: it stays where there are other checkpoints, which cannot be gone on from without. */
+int best_tidy(struct training *training, struct error *error);
 /* What decided, for run.json; false when memory ran out. */
 bool stopping_add_result(const struct training *training, cJSON *result);
 /* The same as the last line of metrics.jsonl, and for people. */

@@ -21,7 +21,7 @@ static const struct option option_rows[] = {
     {.name = "early_stopping_mode", OPTION_FIELD(struct early_stopping_options, mode), .choices = mode_names, .initial = "auto",
      .help = "whether lower (min) or higher (max) is better; auto: forgotten is better for forget, kept for every other set"},
     {.name = "load_best_model_at_end", OPTION_FIELD(struct early_stopping_options, load_best),
-     .help = "save the model of the best measurement instead of the last step's; until the end it is a checkpoint"},
+     .help = "save the model of the best measurement instead of the last step's; on the way it is kept as a checkpoint"},
 };
 
 /* The set and the figure that a name stands for. */
