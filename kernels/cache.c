@@ -11,6 +11,7 @@ int cache_write(struct engine_context *context, const struct cache_args *args)
     real *out = args->out;
 #pragma omp parallel for schedule(static) num_threads(engine_threads(context, rows *cols))
     for (int64_t i = 0; i < rows; i++)
-        memcpy(out + row_of[i] * args->out_stride, in + i * args->in_stride, (size_t)cols * sizeof(real));
+        if (row_of[i] >= 0)
+            memcpy(out + row_of[i] * args->out_stride, in + i * args->in_stride, (size_t)cols * sizeof(real));
     return OP_OK;
 }

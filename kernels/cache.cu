@@ -19,6 +19,8 @@ cache_kernel(int64_t rows, int64_t cols, int64_t in_stride, int64_t out_stride, 
     if (row >= rows)
         return;
     const int place = __shfl_sync(FULL_WARP, lane == 0 ? load_global(row_of + row) : 0, 0);
+    if (place < 0)
+        return;
     const T *from = in + row * in_stride;
     T *to = out + place * out_stride;
 #pragma unroll 4

@@ -1,11 +1,11 @@
 /* cache.h - new keys and values of every sequence into their places of a cache.
  *
- * WHAT      out[row_of[i], j] = in[i, j]
+ * WHAT      out[row_of[i], j] = in[i, j]; a row with row_of below 0 goes nowhere
  * SHAPES    in [rows, in_stride], out [*, out_stride], cols used of both   row_of [rows]
  * DTYPES    in, out: dtype
  * BYTES     each element read once and written once
  * SAME BITS yes
- * NEEDS     the entries of row_of lie inside out and differ (checked by the host when the batch is built); in and out do
+ * NEEDS     the entries of row_of from 0 on lie inside out and differ (checked by the host when the batch is built); in and out do
  *           not overlap
  * SEEN IN   decoding
  */

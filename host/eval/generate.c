@@ -19,13 +19,6 @@ static const struct option option_rows[] = {
 };
 const struct option_group generate_option_group = {OPTION_GROUP("Generation", option_rows, struct generate_options)};
 
-static int cache_plan(struct generator *g, const char *name, const struct model_config *c, void **cache, struct error *error)
-{
-    return memory_plan_add(&g->model->plan, MEMORY_CACHE, name,
-                           c->num_hidden_layers * (g->slots + 1) * g->max_positions * 2 * key_cols(c), dtype_size(g->model->dtype),
-                           cache, error);
-}
-
 enum { PREFIX_MIN = 4 }; /* fewer are not worth a step of their own */
 
 int generator_open(struct generator *generator, struct model *model, struct device *device, int slots,
@@ -44,19 +37,16 @@ int generator_open(struct generator *generator, struct model *model, struct devi
                             slots > also->targets ? slots : also->targets,
                             slots > also->sequences ? slots : also->sequences, error);
     if (!status)
-        status = cache_plan(generator, "keys and values", &model->config, &generator->cache, error);
+        status = kv_cache_plan(&generator->cache, model, &model->plan, "keys and values", slots, max_positions, rows, error);
     if (!status && model->reinforced)
-        status = cache_plan(generator, "keys and values of the reinforced model", &model->reinforced->config,
-                            &generator->reinforced_cache, error);
+        status = kv_cache_plan(&generator->reinforced_cache, model->reinforced, &model->plan,
+                               "keys and values of the reinforced model", slots, max_positions, rows, error);
     if (!status)
         status = memory_plan_add(&model->plan, MEMORY_SCRATCH, "next ids", slots, sizeof(int32_t),
                                  (void **)&generator->device_ids, error);
     if (!status)
         status = memory_plan_add(&model->plan, MEMORY_SCRATCH, "counters", slots, sizeof(int64_t),
                                  (void **)&generator->device_counters, error);
-    if (!status)
-        status = memory_plan_add(&model->plan, MEMORY_SCRATCH, "places in the cache", rows, sizeof(int32_t),
-                                 (void **)&generator->device_places, error);
     if (!status)
         status = model_allocate(model, device, error);
     if (!status)
@@ -68,8 +58,7 @@ int generator_open(struct generator *generator, struct model *model, struct devi
     generator->free_slot = memory_array((size_t)slots, sizeof(int32_t), error);
     generator->ids = memory_array((size_t)slots, sizeof(int32_t), error);
     generator->counters = memory_array((size_t)slots, sizeof(int64_t), error);
-    generator->places = memory_array((size_t)rows, sizeof(int32_t), error);
-    if (!status && (!generator->places || !generator->live || !generator->free_slot || !generator->ids || !generator->counters))
+    if (!status && (!generator->live || !generator->free_slot || !generator->ids || !generator->counters))
         status = STATUS_MEMORY;
     return status;
 }
@@ -88,40 +77,21 @@ void generator_close(struct generator *generator)
     free(generator->logits);
     free(generator->wide);
     free(generator->seen);
-    free(generator->places);
+    kv_cache_free(&generator->cache);
+    kv_cache_free(&generator->reinforced_cache);
     *generator = (struct generator){0};
-}
-
-/* Moves the batch's new keys and values into a model's cache and lets attention read from there. */
-static int cache_move(const struct generator *g, const struct model *model, void *first, int layer, const void *qkv,
-                      struct layer_keys *keys, struct error *error)
-{
-    const struct model_config *c = &model->config;
-    const size_t s = dtype_size(model->dtype);
-    const int64_t q = query_cols(c), kv = 2 * key_cols(c);
-    char *cache = (char *)first + (size_t)layer * (size_t)((g->slots + 1) * g->max_positions * kv) * s;
-    *keys = (struct layer_keys){cache, cache + (size_t)key_cols(c) * s, kv};
-    return device_run(model->device, error, cache_write,
-                      &((struct cache_args){.dtype = model->dtype,
-                                            .rows = g->now->rows,
-                                            .cols = kv,
-                                            .in_stride = q + kv,
-                                            .out_stride = kv,
-                                            .row_of = g->device_places,
-                                            .in = (const char *)qkv + (size_t)q * s,
-                                            .out = cache}));
 }
 
 static int cache_hook(void *user, int layer, const void *qkv, struct layer_keys *keys, struct error *error)
 {
     const struct generator *g = user;
-    return cache_move(g, g->model, g->cache, layer, qkv, keys, error);
+    return kv_cache_move(&g->cache, g->now->rows, layer, qkv, keys, error);
 }
 
 static int reinforced_hook(void *user, int layer, const void *qkv, struct layer_keys *keys, struct error *error)
 {
     const struct generator *g = user;
-    return cache_move(g, g->model->reinforced, g->reinforced_cache, layer, qkv, keys, error);
+    return kv_cache_move(&g->reinforced_cache, g->now->rows, layer, qkv, keys, error);
 }
 
 static double logit_capped(double logit, double cap) { return cap > 0 ? cap * tanh(logit / cap) : logit; }
@@ -200,7 +170,9 @@ static int step_copy_in(struct generator *g, int64_t first_index, int live, stru
     const struct batch *batch = g->now;
     int status = device_copy_in(device, batch->device_blob, batch->host_blob, batch->blob_bytes, error);
     if (!status)
-        status = device_copy_in(device, g->device_places, g->places, (size_t)batch->rows * sizeof *g->places, error);
+        status = kv_cache_upload(&g->cache, batch->rows, batch->sequences, error);
+    if (!status && g->model->reinforced)
+        status = kv_cache_upload(&g->reinforced_cache, batch->rows, batch->sequences, error);
     for (int i = 0; i < batch->sequences; i++)
         g->counters[i] = i < live ? (first_index + g->live[i].prompt) * (int64_t)(1 << 24) + g->live[i].cached : 0;
     if (!status && g->options.temperature != 0)
@@ -235,8 +207,11 @@ static void rows_append(struct generator *g, struct live_sequence *live, const i
     const int32_t place = (int32_t)(live->slot * g->max_positions), prefix = g->prefix;
     a->segment[sequence] = (struct attention_segment){batch->rows, count, place, live->cached - prefix,
                                                       prefix ? (int32_t)(g->slots * g->max_positions) : 0, prefix};
+    const bool begins = batch == &g->batch && live->cached == prefix; /* a prompt, and no row that fills a step up */
+    kv_cache_add(&g->cache, sequence, live->slot, begins, live->cached - prefix, batch->rows, count);
+    if (g->model->reinforced)
+        kv_cache_add(&g->reinforced_cache, sequence, live->slot, begins, live->cached - prefix, batch->rows, count);
     for (int32_t i = 0; i < count; i++) {
-        g->places[batch->rows] = place + live->cached - prefix;
         a->ids[batch->rows] = ids[i];
         a->positions[batch->rows++] = live->cached++;
     }
@@ -247,8 +222,11 @@ static void rows_append(struct generator *g, struct live_sequence *live, const i
     batch->targets = batch->groups = batch->segments = batch->sequences;
 }
 
-static void batch_begin(struct batch *batch)
+static void batch_begin(struct generator *g)
 {
+    struct batch *batch = g->now;
+    kv_cache_begin(&g->cache);
+    kv_cache_begin(&g->reinforced_cache);
     batch->rows = batch->targets = batch->groups = batch->segments = batch->sequences = batch->max_position = 0;
     batch->host.group_begin[0] = 0;
 }
@@ -269,7 +247,7 @@ static void step_pack(struct generator *g, const struct token_list *prompts, int
     const bool fits = *waiting < count && *live < g->slots &&
                       *live + (int64_t)prompts[*waiting].length - g->prefix <= g->batch.max_rows;
     struct batch *batch = g->now = g->graphs && !fits ? &g->step : &g->batch;
-    batch_begin(batch);
+    batch_begin(g);
     for (int i = 0; i < *live; i++)
         rows_append(g, &g->live[i], &g->live[i].last, 1);
     while (batch == &g->batch && *waiting < count && *live < g->slots &&
@@ -294,16 +272,17 @@ static int32_t common_ids(const struct token_list *prompts, int count)
     return (int32_t)n;
 }
 
-/* Puts what several prompts have in common into the cache, in the place behind all others. */
+/* Puts what several prompts have in common into the cache, in the place behind all others; where no layer drops positions that
+ * have left its window. */
 static int prefix_run(struct generator *g, const struct token_list *prompts, int count, int64_t first_index, struct error *error)
 {
     struct live_sequence shared = {.slot = g->slots};
     g->prefix = 0;
     const int32_t prefix = count > 1 ? common_ids(prompts, count) : 0;
-    if (prefix < PREFIX_MIN)
+    if (prefix < PREFIX_MIN || g->cache.window || g->reinforced_cache.window)
         return STATUS_OK;
     g->now = &g->batch;
-    batch_begin(g->now);
+    batch_begin(g);
     rows_append(g, &shared, prompts[0].id, prefix);
     int status = batch_next_ids(g, first_index, prompts, NULL, 0, g->ids, error);
     g->prefix = prefix;

@@ -16,6 +16,7 @@
 #include "../model/model.h"
 #include "../util/options.h"
 #include "generation_rules.h"
+#include "kv_cache.h"
 
 struct generate_options {
     int64_t max_new_tokens;
@@ -43,11 +44,10 @@ struct generator {
     struct graph_cache graph_cache;
     struct generate_options captured; /* what the graphs pick ids by */
     bool captured_rules;
-    void *cache;            /* [layers][(slots + 1) * max_positions][2 * kv_heads * head_dim]; the last place is the prefix's */
-    void *reinforced_cache; /* the same of model->reinforced; NULL without */
+    struct kv_cache cache, reinforced_cache; /* of the model, and of model->reinforced where there is one; the place behind
+                             * those of the slots is the prefix's */
     int32_t *device_ids;    /* [slots] */
     int64_t *device_counters;
-    int32_t *device_places; /* [rows of a batch] the cache row of each */
     struct live_sequence *live; /* [slots] those of the running batch, in its order */
     int32_t *free_slot;     /* [slots] with n live sequences the first slots - n are the free ones */
     int32_t *ids;           /* [slots] */
@@ -56,7 +56,6 @@ struct generator {
     void *logits; /* of one row on the host, with rules; as double beside it */
     double *wide;
     uint8_t *seen;
-    int32_t *places;        /* [rows of a batch] */
     /* After every step: how many prompts are done, and how many of the first are; a status ends the run. NULL: nobody asks */
     int (*advanced)(void *user, int done, int done_first, struct error *error);
     void *advanced_user;

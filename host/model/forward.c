@@ -185,6 +185,21 @@ static bool output_needed(const struct model *model, enum pass pass)
     return pass == PASS_FORWARD || stream_is_whole(model) || model->lora.options.rank;
 }
 
+/* Attention with the keys that a hook has given. */
+static int attend(struct model *model, const struct attention_args *attention, const struct layer_keys *keys,
+                  struct error *error)
+{
+    const int begun = attention->segments - keys->continued;
+    struct attention_args own = *attention, given = *attention;
+    given.k = keys->k, given.v = keys->v, given.kv_stride = keys->stride;
+    if (!keys->segment)
+        return device_run(model->device, error, attention_forward, &given);
+    given.segment = keys->segment, given.groups = given.segments = keys->continued;
+    own.segment = keys->segment + keys->continued, own.groups = own.segments = begun;
+    int status = keys->continued ? device_run(model->device, error, attention_forward, &given) : STATUS_OK;
+    return status || !begun ? status : device_run(model->device, error, attention_forward, &own);
+}
+
 static int attention_half(struct model *model, const struct batch *batch, int layer, layer_keys_hook hook, void *user,
                           enum pass pass, struct error *error)
 {
@@ -199,14 +214,13 @@ static int attention_half(struct model *model, const struct batch *batch, int la
         const struct rope_args rotation = model_rope_args(model, batch, layer, a->qkv, 1);
         status = device_run(model->device, error, rope, &rotation);
     }
-    struct attention_args attention = model_attention_args(model, batch, layer, a->qkv, a->attention,
+    const struct attention_args attention = model_attention_args(model, batch, layer, a->qkv, a->attention,
                                                            model->training ? a->lse : NULL);
-    struct layer_keys keys = {attention.k, attention.v, attention.kv_stride};
+    struct layer_keys keys = {.k = attention.k, .v = attention.v, .stride = attention.kv_stride};
     if (!status && hook)
         status = hook(user, layer, a->qkv, &keys, error);
-    attention.k = keys.k, attention.v = keys.v, attention.kv_stride = keys.stride;
     if (!status)
-        status = device_run(model->device, error, attention_forward, &attention);
+        status = attend(model, &attention, &keys, error);
     if (!status && (!c->family->parallel || output_needed(model, pass)))
         status = linear(model, layer, SLOT_O_WEIGHT, batch->rows, a->attention,
                         stream_is_whole(model) ? a->attention_raw : model->attention_out, false, error);

@@ -245,6 +245,10 @@ struct sequence_args model_sequence_args(const struct model *model, const struct
 struct layer_keys {
     const void *k, *v;
     int64_t stride;
+    /* Where one source does not do: segments in place of the batch's, which has one for each sequence, of which the first
+     * `continued` have their keys in k and v and the others in the batch's own rows. NULL: the batch's, all in k and v. */
+    const struct attention_segment *segment;
+    int continued;
 };
 /* Called between rotary embedding and attention: may move new keys and values into a cache and point keys at it. */
 typedef int (*layer_keys_hook)(void *user, int layer, const void *qkv, struct layer_keys *keys, struct error *error);

@@ -72,15 +72,15 @@ static int32_t plain_next(struct made *made, const int32_t *ids, int32_t length)
     return next;
 }
 
-/* shared: so many ids in front of every prompt. */
-static void cache_equals_plain(int slots, int shared)
+/* shared: so many ids in front of every prompt. extra: of config.json. */
+static void cache_equals_plain(int slots, int shared, const char *extra)
 {
     const struct generate_options options = {.max_new_tokens = 12};
     struct token_list prompt[PROMPTS], out[PROMPTS] = {{0}};
     int32_t store[PROMPTS][16];
     struct error error = {0};
     struct made made;
-    tiny_config(temporary, "\"attention_bias\": true,");
+    tiny_config(temporary, extra);
     prompts_make(prompt, store);
     int32_t longer[PROMPTS][32];
     for (int i = 0; i < PROMPTS && shared; i++) {
@@ -93,7 +93,7 @@ static void cache_equals_plain(int slots, int shared)
     }
     open_generator(&made, "cpu64", slots, &options); /* in double no near-tie flips */
     assert_int_equal(generator_run(&made.generator, prompt, PROMPTS, 0, (int32_t[]){2}, 1, out, &error), STATUS_OK);
-    assert_int_equal(made.generator.prefix, shared);
+    assert_int_equal(made.generator.prefix, made.generator.cache.window ? 0 : shared);
     for (int i = 0; i < PROMPTS; i++) {
         int32_t ids[64], length = (int32_t)prompt[i].length;
         memcpy(ids, prompt[i].id, prompt[i].length * sizeof *ids);
@@ -113,10 +113,35 @@ static void test_cache_equals_plain(void **state)
 {
     (void)state;
     for (int shared = 0; shared <= 9; shared += 9) {
-        cache_equals_plain(PROMPTS, shared);
-        cache_equals_plain(2, shared);
-        cache_equals_plain(1, shared);
+        static const char extra[] = "\"attention_bias\": true,";
+        cache_equals_plain(PROMPTS, shared, extra);
+        cache_equals_plain(2, shared, extra);
+        cache_equals_plain(1, shared, extra);
     }
+}
+
+/* Layers with windows keep `window` positions: shorter and longer than prompts, of one position, in all layers and in some. */
+static void test_windows(void **state)
+{
+    (void)state;
+    cache_equals_plain(PROMPTS, 9, "\"model_type\": \"mistral\", \"sliding_window\": 5,");
+    cache_equals_plain(2, 0, "\"model_type\": \"mistral\", \"sliding_window\": 1,");
+    cache_equals_plain(2, 9, "\"model_type\": \"mistral\", \"sliding_window\": 16,");
+    cache_equals_plain(2, 0, "\"model_type\": \"qwen3\", \"use_sliding_window\": true, \"sliding_window\": 4, "
+                             "\"max_window_layers\": 1,");
+    cache_equals_plain(1, 0, "\"model_type\": \"gemma3_text\", \"sliding_window\": 3, \"sliding_window_pattern\": 2, "
+                             "\"final_logit_softcapping\": 2,");
+    struct made made;
+    const struct generate_options options = {.max_new_tokens = 12};
+    size_t bytes[2];
+    for (int windowed = 0; windowed < 2; windowed++) {
+        tiny_config(temporary, windowed ? "\"model_type\": \"gemma2\", \"sliding_window\": 4," : "");
+        open_generator(&made, "cpu64", 2, &options);
+        bytes[windowed] = made.model.plan.bytes[MEMORY_CACHE];
+        close_generator(&made);
+    }
+    /* of three layers two keep 4 of 40 positions in two slots; without windows there is a third place */
+    assert_true(bytes[1] * (3 * 3 * 40) == bytes[0] * 2 * (40 + 4 + 4));
 }
 
 /* The CUDA kernels: whether all prompts are begun at once or two at a time, the texts are the same, for a row's results do
@@ -325,7 +350,7 @@ static void test_position_limit(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cache_equals_plain),
+        cmocka_unit_test(test_cache_equals_plain), cmocka_unit_test(test_windows),
         cmocka_unit_test(test_cuda),
         cmocka_unit_test(test_graphs),
         cmocka_unit_test(test_packed),

@@ -29,10 +29,10 @@ void tiny_config(const char *directory, const char *extra)
     FILE *file = fopen(path, "w");
     assert_non_null(file);
     fprintf(file,
-            "{\"model_type\": \"llama\", %s \"vocab_size\": 61, \"hidden_size\": 48, \"intermediate_size\": 40, "
+            "{%s%s \"vocab_size\": 61, \"hidden_size\": 48, \"intermediate_size\": 40, "
             "\"num_hidden_layers\": 3, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, \"head_dim\": 16, "
             "\"max_position_embeddings\": 64, \"rms_norm_eps\": 1e-5, \"initializer_range\": 0.2, \"bos_token_id\": 1, "
-            "\"eos_token_id\": 2}", extra);
+            "\"eos_token_id\": 2}", strstr(extra, "\"model_type\"") ? "" : "\"model_type\": \"llama\", ", extra);
     assert_int_equal(fclose(file), 0);
 }
 

@@ -177,6 +177,13 @@ static const char *const family_config[] = {
     "\"pad_token_id\": 2, \"eos_token_id\": 2}",
     "{\"model_type\": \"gemma\", \"intermediate_size\": 40, \"num_key_value_heads\": 1, \"head_dim\": 40, " SIZES
     "\"eos_token_id\": 2}",
+    "{\"model_type\": \"gemma2\", \"intermediate_size\": 40, \"num_key_value_heads\": 1, \"head_dim\": 24, " SIZES
+    "\"sliding_window\": 4, \"query_pre_attn_scalar\": 9, \"attn_logit_softcapping\": 2, \"final_logit_softcapping\": 3, "
+    "\"eos_token_id\": 2}",
+    "{\"model_type\": \"gemma3_text\", \"intermediate_size\": 40, \"num_key_value_heads\": 1, \"head_dim\": 24, " SIZES
+    "\"sliding_window\": 4, \"sliding_window_pattern\": 2, \"rope_theta\": 300, \"rope_local_base_freq\": 20, "
+    "\"eos_token_id\": 2}",
+    "{\"model_type\": \"olmo2\", \"intermediate_size\": 40, \"num_key_value_heads\": 1, " SIZES "\"eos_token_id\": 2}",
     "{\"model_type\": \"phi3\", \"intermediate_size\": 40, \"partial_rotary_factor\": 0.5, " SIZES
     "\"original_max_position_embeddings\": 48, \"pad_token_id\": 2, \"rope_scaling\": {\"type\": \"longrope\", "
     "\"short_factor\": [1, 1.5, 2, 3], \"long_factor\": [1, 2, 4, 8]}, \"eos_token_id\": 2}",

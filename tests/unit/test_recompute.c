@@ -11,7 +11,7 @@
     "\"max_position_embeddings\": 64, \"initializer_range\": 0.2, \"eos_token_id\": 2}"
 
 /* One after the other norm and gate, biases and grouped keys; a parallel block; learned positions; norms of queries and keys
- * with a window. */
+ * with a window; norms before and behind, and behind alone. */
 static const char *const config[] = {
     "{\"model_type\": \"llama\", \"intermediate_size\": 40, \"tie_word_embeddings\": true, " SIZES,
     "{\"model_type\": \"llama\", \"intermediate_size\": 40, \"attention_bias\": true, \"mlp_bias\": true, "
@@ -20,6 +20,9 @@ static const char *const config[] = {
     "{\"model_type\": \"gpt2\", " SIZES,
     "{\"model_type\": \"qwen3\", \"intermediate_size\": 40, \"num_key_value_heads\": 1, \"head_dim\": 24, "
     "\"use_sliding_window\": true, \"sliding_window\": 4, \"max_window_layers\": 1, " SIZES,
+    "{\"model_type\": \"gemma2\", \"intermediate_size\": 40, \"num_key_value_heads\": 1, \"head_dim\": 16, "
+    "\"sliding_window\": 4, \"final_logit_softcapping\": 3, " SIZES,
+    "{\"model_type\": \"olmo2\", \"intermediate_size\": 40, \"num_key_value_heads\": 1, " SIZES,
 };
 
 /* None; every projection; some, and of different layers different ones. */
@@ -30,6 +33,8 @@ static const struct lora_options some[] = {
     {.rank = 4, .alpha = 8, .target_modules = "dense,model.layers.1.mlp.fc2"},
     {.rank = 4, .alpha = 8, .target_modules = "c_attn,transformer.h.1.mlp.c_proj"},
     {.rank = 4, .alpha = 8, .target_modules = "k_proj,model.layers.1.mlp.gate_proj"},
+    {.rank = 4, .alpha = 8, .target_modules = "o_proj,model.layers.1.mlp.down_proj"},
+    {.rank = 4, .alpha = 8, .target_modules = "q_proj,model.layers.1.mlp.up_proj"},
 };
 
 static void check(const char *engine, const char *text, const struct lora_options *options)
