@@ -16,7 +16,19 @@ void micro_batch_size(const struct trainer *trainer, const struct epoch *epoch, 
 int micro_batch_pack(struct trainer *trainer, const struct epoch *epoch, int from, int to, struct error *error)
 {
     static const bool both[2] = {true, true};
+    const struct packed_ahead ahead = trainer->ahead;
+    trainer->ahead = (struct packed_ahead){0};
+    if (ahead.epoch == epoch && ahead.from == from && ahead.to == to)
+        return STATUS_OK;
     return micro_batch_pack_parts(trainer, &trainer->batch, epoch, from, to, both, error);
+}
+
+int micro_batch_pack_ahead(struct trainer *trainer, const struct epoch *epoch, int from, int to, struct error *error)
+{
+    int status = micro_batch_pack(trainer, epoch, from, to, error);
+    if (!status)
+        trainer->ahead = (struct packed_ahead){epoch, from, to};
+    return status;
 }
 
 int micro_batch_pack_parts(const struct trainer *trainer, struct batch *batch, const struct epoch *epoch, int from, int to,

@@ -308,10 +308,25 @@ static int step_gradients(struct trainer *trainer, const struct epoch *epoch, st
     return status ? status : shards_reduce_finish(&trainer->shards, error);
 }
 
-/* Gradients, update and record of one step. */
-static int step_compute(struct trainer *trainer, const struct epoch *epoch, struct micro_batch_range step,
-                        struct step_record *record, struct error *error)
+/* The first micro-batch of this rank in the epoch's next step is packed while the device still works at this one. */
+static int next_pack(struct trainer *trainer, const struct epoch *epoch, int step_in_epoch, struct error *error)
 {
+    int from, to;
+    if (step_in_epoch + 1 >= trainer->steps_per_epoch)
+        return STATUS_OK;
+    const struct micro_batch_range next = data_parallel_step(&trainer->parallel, step_in_epoch + 1);
+    const int micro_batch = data_parallel_micro_batch(&trainer->parallel, next, 0, trainer->shards.world.rank);
+    if (micro_batch < 0)
+        return STATUS_OK;
+    data_parallel_rows(&trainer->parallel, micro_batch, &from, &to);
+    return micro_batch_pack_ahead(trainer, epoch, from, to, error);
+}
+
+/* Gradients, update and record of one step. */
+static int step_compute(struct trainer *trainer, const struct epoch *epoch, int step_in_epoch, struct step_record *record,
+                        struct error *error)
+{
+    const struct micro_batch_range step = data_parallel_step(&trainer->parallel, step_in_epoch);
     int status = step_gradients(trainer, epoch, step, record, error);
     if (!status)
         status = optimizer_gradient_norm(trainer, error);
@@ -324,6 +339,8 @@ static int step_compute(struct trainer *trainer, const struct epoch *epoch, stru
     if (!status)
         status = optimizer_step(trainer, record->learning_rate, error);
     device_range_pop(&trainer->device);
+    if (!status && record->step < record->total_steps)
+        status = next_pack(trainer, epoch, step_in_epoch, error);
     if (!status)
         status = record_read(trainer, record, error);
     return status;
@@ -356,7 +373,7 @@ int step_run(struct trainer *trainer, const struct epoch *epoch, int number, int
                                  .epoch = number + (double)(step_in_epoch + 1) / trainer->steps_per_epoch,
                                  .multiplier = trainer->multiplier.value,
                                  .learning_rate = schedule_rate(&trainer->options->schedule, step, trainer->total_steps)};
-    int status = step_compute(trainer, epoch, range, &record, error);
+    int status = step_compute(trainer, epoch, step_in_epoch, &record, error);
     if (status)
         return trainer_abort(trainer, status, error);
     if (record.skipped) {

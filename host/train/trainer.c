@@ -244,6 +244,7 @@ int trainer_run(struct trainer *trainer, trainer_hook hook, void *user, void (*w
             status = step_run(trainer, &epoch, (int)number, step, hook, user, warn, error);
         }
         epoch_free(&epoch);
+        trainer->ahead = (struct packed_ahead){0};
     }
     return status;
 }

@@ -35,6 +35,12 @@ struct step_record {
     bool skipped; /* non-finite: weights and moments untouched */
 };
 
+/* The rows that the batch holds already, for the next micro_batch_pack; epoch NULL: none. */
+struct packed_ahead {
+    const struct epoch *epoch;
+    int from, to;
+};
+
 struct trainer {
     const struct train_options *options;
     const struct method *method;
@@ -61,6 +67,7 @@ struct trainer {
 
     struct device device;
     struct batch batch;
+    struct packed_ahead ahead;
     double peak_flops;             /* per second, of the matrix units of all ranks' devices; 0: unknown */
     bool graphs;                   /* passes over a micro-batch are captured and replayed */
     struct graph_cache graph_cache;
@@ -133,6 +140,9 @@ int step_run(struct trainer *trainer, const struct epoch *epoch, int number, int
 void micro_batch_size(const struct trainer *trainer, const struct epoch *epoch, int i, struct batch_size *size);
 /* Rows [from, to) of an epoch become the batch: the answers to their own prompts row by row, then those of the retain set. */
 int micro_batch_pack(struct trainer *trainer, const struct epoch *epoch, int from, int to, struct error *error);
+/* The same for a later call with these rows of this epoch, while the device is busy with what is queued: a call with others
+ * packs those. */
+int micro_batch_pack_ahead(struct trainer *trainer, const struct epoch *epoch, int from, int to, struct error *error);
 /* The same into a batch: of the answers (take[0]), of the retain set (take[1]). */
 int micro_batch_pack_parts(const struct trainer *trainer, struct batch *batch, const struct epoch *epoch, int from, int to,
                            const bool take[2], struct error *error);

@@ -82,6 +82,9 @@ static int step_keep(void *user, const struct step_record *record, struct error 
         fail_msg("%s", error->text);
     if (run->calls_read)
         run->calls[run->done] = run->calls_read();
+    run->ahead += run->trainer->ahead.epoch != NULL;
+    if (run->repack)
+        run->trainer->ahead = (struct packed_ahead){0};
     run->record[run->done++] = *record;
     return STATUS_OK;
 }
@@ -115,7 +118,7 @@ void tiny_train(struct tiny_training *run, const char *directory)
     snprintf(out, sizeof out, "%s/%s", directory, run->save ? run->save : "out");
     snprintf(steps, sizeof steps, "%d", run->steps);
     char *argv[40] = {"--model_name_or_path", model, run->method ? "--forget_data" : "--train_data", data, "--output_dir", out, "--max_steps", steps,
-                      "--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "2",
+                      "--per_device_train_batch_size", run->rows ? (char *)run->rows : "2", "--gradient_accumulation_steps", "2",
                       "--lr_scheduler_type", "constant", "--learning_rate", "1e-2"};
     int count = 16;
     char *const method[] = {"--method", (char *)run->method, "--retain_data", data};

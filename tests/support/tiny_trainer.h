@@ -13,6 +13,8 @@ struct tiny_training {
     int steps;
     const char *method;       /* unlearns with it, the data to be retained as well; NULL: finetunes */
     const char *settings[12]; /* further flags and their values, NULL-ended */
+    const char *rows;         /* of a micro-batch; NULL: 2 */
+    bool repack;              /* what is packed ahead of a step is packed once more */
     bool eager;               /* with --cuda_graphs: batches are padded, but nothing is captured */
     const char *model;        /* folder under the temporary one to start from; NULL: from scratch */
     const char *save;         /* folder under it to save in; NULL: nothing is saved */
@@ -25,6 +27,7 @@ struct tiny_training {
     struct step_record record[TINY_STEPS_MAX];
     struct emu_calls start, calls[TINY_STEPS_MAX]; /* before and at the end of each step; zeros outside the emulation */
     float *before, *after;                  /* [count] trainable weights as float; free() */
+    int ahead;                              /* steps that were packed before they began */
     int64_t count, captures, replays;
     bool shares_weights;                    /* of the frozen model: they are the trained one's */
     /* private */

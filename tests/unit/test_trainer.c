@@ -110,12 +110,35 @@ static void test_small_updates_are_kept(void **state)
     training_free(&run);
 }
 
+/* The next step's rows are packed while the device works: the bits of a run that packs them when they are due. */
+static void test_packed_ahead(void **state)
+{
+    (void)state;
+    static const char *const engine[] = {"cpu", "emu", "emu"};
+    for (int i = 0; i < 3; i++) {
+        struct tiny_training ahead = {.engine = engine[i], .dtype = DTYPE_F32, .steps = 6, .rows = "1",
+                                      .settings = {"--learning_rate", "1e-3", i == 2 ? "--cuda_graphs" : NULL}};
+        struct tiny_training due = ahead;
+        due.repack = true;
+        tiny_train(&ahead, temporary);
+        tiny_train(&due, temporary);
+        assert_int_equal(ahead.ahead, 3); /* two steps per epoch */
+        for (int step = 0; step < 6; step++)
+            assert_true(ahead.record[step].loss == due.record[step].loss &&
+                        ahead.record[step].grad_norm == due.record[step].grad_norm);
+        assert_memory_equal(ahead.after, due.after, (size_t)ahead.count * sizeof *ahead.after);
+        training_free(&ahead);
+        training_free(&due);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_losses_float),
         cmocka_unit_test(test_losses_bf16),
         cmocka_unit_test(test_small_updates_are_kept),
+        cmocka_unit_test(test_packed_ahead),
     };
     return cmocka_run_group_tests(tests, make, temporary_remove);
 }
