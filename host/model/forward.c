@@ -10,10 +10,11 @@
 
 #include "model.h"
 
-/* Layer l's kept activations; in inference all layers share the first. */
+/* Layer l's kept activations; in inference all layers share the first, and those above the last that training runs share its. */
 static struct layer_activations *activations_of(const struct model *model, int layer)
 {
-    return &model->activations[model->training ? layer : 0];
+    const int last = model_last_layer(model);
+    return &model->activations[!model->training ? 0 : layer < last ? layer : last];
 }
 
 /* y (+)= x W^T + bias of a layer, and its adapter's part. */

@@ -70,7 +70,7 @@ static void activations_share(struct model *model)
 {
     struct activation from[ACTIVATIONS], to[ACTIVATIONS];
     activations_list(model, &model->shared, model->max_rows, from);
-    for (int l = 0; l < (model->training ? (int)model->config.num_hidden_layers : 0); l++) {
+    for (int l = 0; l < (model->training ? model_last_layer(model) + 1 : 0); l++) {
         activations_list(model, &model->activations[l], model->max_rows, to);
         for (int i = 0; i < ACTIVATIONS; i++)
             if (model->recompute >= to[i].shared_from)
@@ -174,7 +174,7 @@ int model_plan(struct model *model, bool training, int64_t max_rows, int64_t max
     model->recompute = training ? model->recompute : RECOMPUTE_NONE;
     model->logits_dtype = model->wide_logits && model->dtype == DTYPE_BF16 ? DTYPE_F32 : model->dtype;
     model->max_rows = max_rows, model->max_targets = max_targets, model->max_sequences = max_sequences;
-    int kept = training ? (int)c->num_hidden_layers : 1;
+    int kept = training ? model_last_layer(model) + 1 : 1;
     model->activations = memory_array((size_t)kept, sizeof *model->activations, error);
     if (!model->activations)
         return STATUS_MEMORY;
