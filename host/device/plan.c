@@ -38,21 +38,28 @@ size_t memory_plan_total(const struct memory_plan *plan)
     return total;
 }
 
+/* Of a GPU, what is allocated while a run goes on: the library's kernels as they are first used, scratch, graphs (64 of about
+ * 2 MB). A plan that leaves less begins and then fails. */
+#define GPU_RESERVE ((size_t)1 << 30)
+
 static int refuse_what_does_not_fit(const struct memory_plan *plan, struct device *device, struct error *error)
 {
     size_t available;
     int status = device_status(device, "memory_free", device->engine->memory_free(device->context, &available), error);
+    if (!status && device->engine->graphs)
+        available -= available < GPU_RESERVE ? available : GPU_RESERVE;
     if (status || memory_plan_total(plan) <= available)
         return status;
     const double gb = 1e-9;
     return error_set(error, STATUS_MEMORY,
                      "this run needs %.2f GB of device memory (parameters %.2f, gradients %.2f, optimizer %.2f, "
-                     "activations %.2f, scratch %.2f, cache %.2f) and %.2f GB are free; lower "
+                     "activations %.2f, scratch %.2f, cache %.2f) and %.2f GB are free%s; lower "
                      "per_device_train_batch_size, batch_size or max_length",
                      gb * (double)memory_plan_total(plan), gb * (double)plan->bytes[MEMORY_PARAM],
                      gb * (double)plan->bytes[MEMORY_GRAD], gb * (double)plan->bytes[MEMORY_OPTIMIZER],
                      gb * (double)plan->bytes[MEMORY_ACTIVATION], gb * (double)plan->bytes[MEMORY_SCRATCH],
-                     gb * (double)plan->bytes[MEMORY_CACHE], gb * (double)available);
+                     gb * (double)plan->bytes[MEMORY_CACHE], gb * (double)available,
+                     device->engine->graphs ? " beside what CUDA's libraries take" : "");
 }
 
 int memory_plan_commit(struct memory_plan *plan, struct device *device, struct error *error)

@@ -39,8 +39,8 @@ int memory_plan_add(struct memory_plan *plan, enum memory_class class, const cha
                     size_t element_bytes, void **slot, struct error *error);
 /* Bytes of all classes. */
 size_t memory_plan_total(const struct memory_plan *plan);
-/* Allocates the arenas and fills the slots. More than the device has free is refused first, with the figures
- * (STATUS_MEMORY). */
+/* Allocates the arenas and fills the slots. More than the device has free, of a GPU but for a gigabyte, is refused
+ * first, with the figures (STATUS_MEMORY). */
 int memory_plan_commit(struct memory_plan *plan, struct device *device, struct error *error);
 void memory_plan_free(struct memory_plan *plan, struct device *device);
 

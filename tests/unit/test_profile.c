@@ -56,8 +56,25 @@ static void test_cuda(void **state)
     check("emu-f32");
 }
 
+/* A plan on a GPU leaves a gigabyte for what is allocated later. */
+static void test_reserve(void **state)
+{
+    (void)state;
+    struct device device;
+    struct error error = {0};
+    size_t available;
+    tiny_device_open(&device, "emu-f32", 1);
+    assert_int_equal(device.engine->memory_free(device.context, &available), OP_OK);
+    struct memory_plan plan = {0};
+    assert_int_equal(memory_plan_add(&plan, MEMORY_PARAM, "all", (int64_t)(available - ((size_t)1 << 29)), 1, NULL, &error), STATUS_OK);
+    assert_int_equal(memory_plan_commit(&plan, &device, &error), STATUS_MEMORY);
+    assert_non_null(strstr(error.text, "are free beside what CUDA's libraries take"));
+    memory_plan_free(&plan, &device);
+    device_close(&device);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_cpu), cmocka_unit_test(test_cuda)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_cpu), cmocka_unit_test(test_cuda), cmocka_unit_test(test_reserve)};
     return cmocka_run_group_tests(tests, temporary_make, temporary_remove);
 }
