@@ -7,6 +7,7 @@
 #include <math.h>
 
 #include "../../host/io/json/json.h"
+#include "../../host/io/safetensors/safetensors.h"
 #include "../../host/util/file.h"
 #include "../support/program.h"
 
@@ -174,6 +175,45 @@ static void test_configs(void **state)
     assert_int_equal(found, sizeof runs / sizeof *runs); /* one for each method, and npo by KL */
 }
 
+/* rmu leaves what is above its layer as it was, byte for byte, decay or not; all else moves. */
+static void test_layers_kept(void **state)
+{
+    (void)state;
+    struct error error = {0};
+    struct safetensors before, after;
+    char out[600];
+    int kept = 0, moved = 0;
+    snprintf(out, sizeof out, "%s/kept", temporary);
+    struct program_result result = program_line(
+        "unlearn --method rmu --layer 1 --model %s --forget_data %s --retain_data %s --output_dir %s --device cpu --threads 2 "
+        "--learning_rate 1e-3 --lr_scheduler_type constant --weight_decay 0.5 --weight_decay_all --max_steps 3 --final_eval_rows 0 "
+        "--quiet", model, forget, retain, out);
+    program_expect(&result, STATUS_OK);
+    program_free(&result);
+    assert_int_equal(safetensors_open(&before, model, &error), STATUS_OK);
+    assert_int_equal(safetensors_open(&after, out, &error), STATUS_OK);
+    for (int i = 0; i < before.tensors; i++) {
+        const struct safetensors_tensor *was = &before.tensor[i], *is = safetensors_find(&after, was->name);
+        int layer = -1;
+        char *bytes[2] = {malloc(was->bytes), malloc(was->bytes)};
+        assert_non_null(is);
+        assert_int_equal(is->bytes, was->bytes);
+        assert_int_equal(safetensors_read_bytes(&before, was, 0, was->bytes, bytes[0], &error), STATUS_OK);
+        assert_int_equal(safetensors_read_bytes(&after, is, 0, is->bytes, bytes[1], &error), STATUS_OK);
+        const bool same = !memcmp(bytes[0], bytes[1], was->bytes);
+        if (sscanf(was->name, "model.layers.%d.", &layer) != 1)
+            layer = strcmp(was->name, "model.norm.weight") ? -1 : 99;
+        if (same != (layer > 1))
+            fail_msg("%s %s", was->name, same ? "is what it was" : "has moved");
+        kept += same, moved += !same;
+        free(bytes[0]), free(bytes[1]);
+    }
+    assert_true(kept && moved);
+    print_message("%d tensors moved, %d as they were\n", moved, kept);
+    safetensors_close(&before);
+    safetensors_close(&after);
+}
+
 /* At the start an answer is as likely as under the reference: log sigmoid of 0. */
 static void test_first_loss(void **state)
 {
@@ -272,7 +312,7 @@ static void test_refusals(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_directions), cmocka_unit_test(test_configs), cmocka_unit_test(test_first_loss),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_directions), cmocka_unit_test(test_configs), cmocka_unit_test(test_layers_kept), cmocka_unit_test(test_first_loss),
                                        cmocka_unit_test(test_reference_cache), cmocka_unit_test(test_refusals)};
     return cmocka_run_group_tests(tests, make_inputs, temporary_remove);
 }
