@@ -242,6 +242,7 @@ int train_eval_step(struct train_eval *eval, struct trainer *trainer, int64_t st
     if (!is_time(eval, trainer, step))
         return status;
     eval->at_step = step;
+    trainer->ahead = (struct packed_ahead){0}; /* looking takes the trainer's batch */
     status = comm_agree(world->comm, status, error);
     if (!status)
         status = comm_agree(world->comm, shards_gather_finish(&trainer->shards, &trainer->model, error), error);

@@ -35,7 +35,8 @@ struct step_record {
     bool skipped; /* non-finite: weights and moments untouched */
 };
 
-/* The rows that the batch holds already, for the next micro_batch_pack; epoch NULL: none. */
+/* The rows that the batch holds already, for the next micro_batch_pack; epoch NULL: none. Whoever packs the batch with something
+ * else in between (a hook that looks at other rows) clears it. */
 struct packed_ahead {
     const struct epoch *epoch;
     int from, to;

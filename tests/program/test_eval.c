@@ -353,6 +353,12 @@ static void test_training(void **state)
     fluency_expect("table/evals/after");
     expect_run(program_line(UNLEARN SETS "--eval_strategy steps --eval_steps 3 --final_eval_rows 0 --nproc_per_node 2 "
                             "--output_dir %s/ranks", temporary, temporary));
+    /* in the middle of an epoch, where the next step's rows are packed ahead */
+    expect_run(program_line(UNLEARN "--final_eval_rows 0 --per_device_train_batch_size 1 --output_dir %s/single_plain", temporary,
+                            temporary));
+    expect_run(program_line(UNLEARN SETS "--final_eval_rows 0 --per_device_train_batch_size 1 --eval_strategy steps --eval_steps 1 "
+                            "--output_dir %s/single", temporary, temporary));
+    same_weights("single", "single_plain");
     expect_run(program_line(UNLEARN "--final_eval_rows 0 --nproc_per_node 2 --output_dir %s/ranks_plain", temporary,
                             temporary));
     same_weights("ranks", "ranks_plain");
