@@ -43,14 +43,16 @@ template <typename T, int WIDTH> __global__ void __launch_bounds__(THREADS) hidd
         store_global(static_cast<float *>(args.value) + i, sum / (float)cols);
 }
 
-template <typename T, int WIDTH> cudaError_t target_launch(const struct engine_context *context, const struct hidden_target_args *args)
+template <typename T, int WIDTH>
+cudaError_t target_launch(const struct engine_context *context, const struct hidden_target_args *args)
 {
     constexpr int block_rows = THREADS / WARP_SIZE;
     return LAUNCH((hidden_target_kernel<T, WIDTH>), (unsigned)((args->rows + block_rows - 1) / block_rows), THREADS, 0,
                   context->stream, *args);
 }
 
-template <typename T> cudaError_t target_launch_aligned(const struct engine_context *context, const struct hidden_target_args *args)
+template <typename T>
+cudaError_t target_launch_aligned(const struct engine_context *context, const struct hidden_target_args *args)
 {
     const bool aligned = args->cols % 8 == 0 && is_vector_aligned(args->x) && is_vector_aligned(args->residual) &&
                          is_vector_aligned(args->target) && is_vector_aligned(args->target_residual) &&

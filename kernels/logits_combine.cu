@@ -14,7 +14,8 @@ DEVICE float combined(float z, float r, float alpha) { return z - alpha * (r > z
 
 /* A thread owns WIDTH elements, the last ones of the array one by one. */
 template <typename T, int WIDTH>
-__global__ void __launch_bounds__(THREADS) logits_combine_kernel(T *__restrict__ z, const T *__restrict__ r, float alpha, int64_t n)
+__global__ void __launch_bounds__(THREADS)
+    logits_combine_kernel(T *__restrict__ z, const T *__restrict__ r, float alpha, int64_t n)
 {
     const int64_t first = ((int64_t)blockIdx.x * THREADS + threadIdx.x) * WIDTH;
     if (first + WIDTH <= n) {

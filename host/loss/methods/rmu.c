@@ -1,10 +1,10 @@
-/* rmu.c - representation misdirection (WMDP, Li et al. 2024): at one layer, the hidden states of forget answers become one vector,
- * and those of retained ones stay what they were.
+/* rmu.c - representation misdirection (WMDP, Li et al. 2024): at one layer, the hidden states of forget answers become one
+ * vector, and those of retained ones stay what they were.
  *
  *     L = gamma (mean of |h - u|^2 / d over forget answer positions) + alpha (mean of |h - h_ref|^2 / d over retained ones)
  *
- * h the output of decoder layer `layer`, d its size, u = steering_coeff times a unit vector whose direction is drawn once: uniform
- * in [0, 1) for each component, all positive as in the authors' program. Positions are those that predict the answer; nothing
+ * h the output of decoder layer `layer`, d its size, u = steering_coeff times a unit vector whose direction is drawn once:
+ * uniform in [0, 1) for each component, all positive as in the authors' program. Positions are those that predict the answer; nothing
  * above the layer is run, trained or decayed.
  */
 #include "../method.h"
@@ -35,7 +35,8 @@ static const struct option_group options = {
     OPTION_GROUP("Method rmu", option_rows, struct rmu_options),
     .source = "Source: WMDP, arXiv 2403.03218; layer and steering_coeff are open-unlearning's for TOFU (WMDP: 20, alpha 100)"};
 
-static struct loss_term distance_term(double weight, const struct rmu_options *rmu, const struct loss_scope *scope, enum role role)
+static struct loss_term distance_term(double weight, const struct rmu_options *rmu, const struct loss_scope *scope,
+                                      enum role role)
 {
     const double mean = rmu->rmu_average == RMU_TOKENS
                             ? mean_of_tokens(scope, WITH(role), 0)
