@@ -135,19 +135,66 @@ DEVICE struct factors factors_read(const struct update &update, float *shared)
     return {shared[0], shared[1], shared[2], shared[3]};
 }
 
+/* COUNT consecutive 16-bit values, four of them at an address that is a multiple of 8. */
+template <int COUNT> DEVICE void load_halves(const void *pointer, uint32_t (&half)[COUNT])
+{
+    if constexpr (COUNT == 4) {
+        const uint2 bits = load_global(static_cast<const uint2 *>(pointer));
+        half[0] = bits.x & 0xffff, half[1] = bits.x >> 16, half[2] = bits.y & 0xffff, half[3] = bits.y >> 16;
+    } else {
+        static_assert(COUNT == 1, "four, or one");
+        half[0] = load_global(static_cast<const uint16_t *>(pointer));
+    }
+}
+
+template <int COUNT> DEVICE void store_halves(void *pointer, const uint32_t (&half)[COUNT])
+{
+    if constexpr (COUNT == 4)
+        store_global(static_cast<uint2 *>(pointer), make_uint2(half[0] | half[1] << 16, half[2] | half[3] << 16));
+    else
+        store_global(static_cast<uint16_t *>(pointer), (uint16_t)half[0]);
+}
+
+template <int COUNT, typename P> DEVICE void weights_load(const P *param, const uint16_t *low, float (&weight)[COUNT])
+{
+    if (sizeof(P) == sizeof(float) || !low) {
+        load_floats(param, weight);
+        return;
+    }
+    uint32_t upper[COUNT], lower[COUNT];
+    load_halves(param, upper);
+    load_halves(low, lower);
+#pragma unroll
+    for (int i = 0; i < COUNT; i++)
+        weight[i] = __uint_as_float(split_join(upper[i], lower[i]));
+}
+
+template <int COUNT, typename P> DEVICE void weights_store(P *param, uint16_t *low, const float (&weight)[COUNT])
+{
+    if (sizeof(P) == sizeof(float) || !low) {
+        store_floats(param, weight);
+        return;
+    }
+    uint32_t upper[COUNT], lower[COUNT];
+#pragma unroll
+    for (int i = 0; i < COUNT; i++) {
+        upper[i] = split_high(__float_as_uint(weight[i]));
+        lower[i] = __float_as_uint(weight[i]) & 0xffff;
+    }
+    store_halves(param, upper);
+    store_halves(low, lower);
+}
+
 /* COUNT consecutive elements: all that is read of them is read before any of it is written. */
 template <int COUNT, typename P, typename G>
 DEVICE void elements_update(const struct update &u, const struct factors &f, P *param, const G *grad, float *m, float *v,
-                            float *master)
+                            uint16_t *low)
 {
     float weight[COUNT], g[COUNT], first[COUNT], second[COUNT];
     load_floats(grad, g);
     load_floats(m, first);
     load_floats(v, second);
-    if (master)
-        load_floats(master, weight);
-    else
-        load_floats(param, weight);
+    weights_load(param, low, weight);
 #pragma unroll
     for (int i = 0; i < COUNT; i++) {
         g[i] *= f.clip;
@@ -157,16 +204,14 @@ DEVICE void elements_update(const struct update &u, const struct factors &f, P *
     }
     store_floats(m, first);
     store_floats(v, second);
-    if (master)
-        store_floats(master, weight);
-    store_floats(param, weight);
+    weights_store(param, low, weight);
 }
 
-/* A thread owns WIDTH elements at a time, the grid walks over the arena. Reads and writes m, v and master (without one:
- * param) once, reads grad once and writes param once; no two threads share an element. */
+/* A thread owns WIDTH elements at a time, the grid walks over the arena. Reads and writes m, v, param and low once and reads
+ * grad once; no two threads share an element. */
 template <typename P, typename G, int WIDTH>
 __global__ void __launch_bounds__(THREADS, BLOCKS_A_PROCESSOR)
-step_kernel(struct update update, int64_t n, P *param, const G *grad, float *m, float *v, float *master)
+step_kernel(struct update update, int64_t n, P *param, const G *grad, float *m, float *v, uint16_t *low)
 {
     SHARED(float, shared, [4]);
     const struct factors factors = factors_read(update, shared);
@@ -176,11 +221,11 @@ step_kernel(struct update update, int64_t n, P *param, const G *grad, float *m, 
     const int64_t thread = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     for (int64_t i = thread; i < vectors; i += threads) {
         const int64_t at = i * WIDTH;
-        elements_update<WIDTH>(update, factors, param + at, grad + at, m + at, v + at, master ? master + at : NULL);
+        elements_update<WIDTH>(update, factors, param + at, grad + at, m + at, v + at, low ? low + at : NULL);
     }
     const int64_t at = vectors * WIDTH + thread;
     if (at < n)
-        elements_update<1>(update, factors, param + at, grad + at, m + at, v + at, master ? master + at : NULL);
+        elements_update<1>(update, factors, param + at, grad + at, m + at, v + at, low ? low + at : NULL);
 }
 
 template <typename P, typename G, int WIDTH>
@@ -190,7 +235,7 @@ cudaError_t step_launch(struct engine_context *context, const struct adamw_args 
     const int64_t most = (int64_t)context->processors * BLOCKS_A_PROCESSOR;
     return LAUNCH((step_kernel<P, G, WIDTH>), (unsigned)min(blocks, most), THREADS, 0, context->stream, update, args->n,
                   static_cast<P *>(args->param), static_cast<const G *>(args->grad), static_cast<float *>(args->m),
-                  static_cast<float *>(args->v), args->master);
+                  static_cast<float *>(args->v), args->low);
 }
 
 template <typename P, typename G>
@@ -198,7 +243,7 @@ cudaError_t step_launch_aligned(struct engine_context *context, const struct ada
                                 const struct update &update)
 {
     const bool aligned = is_vector_aligned(args->param) && is_vector_aligned(args->grad) &&
-                         is_vector_aligned(args->m) && is_vector_aligned(args->v) && is_vector_aligned(args->master);
+                         is_vector_aligned(args->m) && is_vector_aligned(args->v) && is_vector_aligned(args->low);
     /* Four elements are a vector of float; arrays of bf16 move 8 bytes beside it. */
     return aligned ? step_launch<P, G, 4>(context, args, update) : step_launch<P, G, 1>(context, args, update);
 }

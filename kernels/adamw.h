@@ -10,9 +10,10 @@
  *             With skip, w, m and v stay as they are
  *           The device decides and counts: the host waits for nothing, and the three can be captured and replayed.
  * SHAPES    all [n]
- * DTYPES    param: dtype.  grad: grad_dtype.  m, v: stat.  master: float, NULL when dtype is float or double.
- *           With a master, w above is master, and param is its rounding
- * BYTES     norm: the gradients once. step: moments, master and gradients read once, all but these written once
+ * DTYPES    param: dtype.  grad: grad_dtype.  m, v: stat.  low: 16 bits, NULL when dtype is float or double.
+ *           With low, w above is a float whose halves (engine/rounding.h) are param and low: the same bits as of a float copy
+ *           of the weights, which updates below a bf16's spacing need, in half its memory
+ * BYTES     norm: the gradients once. step: moments, param, low and gradients read once, all but these written once
  * NUMERICS  float arithmetic (double for DTYPE_F64); the norm sums in double by fixed blocks; adamw_prepare in double
  * SAME BITS yes: blocks of fixed size summed in order, whatever the number of threads
  * SEEN IN   the end of every step
@@ -20,6 +21,7 @@
 #ifndef FLAT_KERNELS_ADAMW_H
 #define FLAT_KERNELS_ADAMW_H
 #include "engine/op.h"
+#include "engine/rounding.h"
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -56,7 +58,7 @@ struct adamw_args {
     void *param;
     const void *grad;
     void *m, *v;
-    float *master; /* NULL: none */
+    uint16_t *low; /* NULL: none */
     const struct adamw_state *state; /* after adamw_prepare */
     double beta1, beta2, eps, weight_decay;
 };
@@ -77,8 +79,8 @@ static inline const char *adamw_step_check(const struct adamw_args *args)
 {
     if (args->n < 0)
         return "n is negative";
-    if (args->master && args->dtype == dtype_stat(args->dtype))
-        return "weights of this type are their own master copy";
+    if (args->low && args->dtype != DTYPE_BF16)
+        return "weights of this type are no halves of floats";
     if (!args->state)
         return "state is NULL";
     return args->n && !(args->param && args->grad && args->m && args->v) ? "param, grad, m or v is NULL" : NULL;
@@ -99,7 +101,7 @@ static inline struct op_cost adamw_step_cost(const struct adamw_args *args)
 {
     const double stat = (double)dtype_size(dtype_stat(args->dtype)), s = (double)dtype_size(args->dtype);
     return (struct op_cost){
-        (double)args->n * (4 * stat + (double)dtype_size(args->grad_dtype) + (args->master ? s + 8 : 2 * s)), 0};
+        (double)args->n * (4 * stat + (double)dtype_size(args->grad_dtype) + 2 * s + (args->low ? 4 : 0)), 0};
 }
 
 int adamw_norm(struct engine_context *context, const struct adamw_norm_args *args);

@@ -40,9 +40,9 @@ struct bench_shape {
 };
 
 /* A tensor of the result: |got - expected| <= absolute + (relative + one rounding of its type) |expected|. `expected` is
- * tensor `oracle` of the double engine. */
+ * the same tensor of the double engine. */
 struct bench_output {
-    int tensor, oracle;
+    int tensor;
     double absolute, relative;
 };
 

@@ -39,7 +39,7 @@ int bench_bytes(struct bench_case *bench_case, void *data, size_t bytes)
 void bench_output(struct bench_case *bench_case, int tensor, double absolute, double relative)
 {
     const double spacing = bench_epsilon(bench_case);
-    bench_case->output[bench_case->outputs++] = (struct bench_output){tensor, tensor, absolute * spacing,
+    bench_case->output[bench_case->outputs++] = (struct bench_output){tensor, absolute * spacing,
                                                                       relative * spacing};
 }
 

@@ -40,7 +40,7 @@ static int output_compare(const struct bench_case *c, const struct bench_case *o
 {
     const struct bench_tensor *tensor = &c->tensor[output->tensor];
     void *got = tensor_read(c, output->tensor, device, pointer[output->tensor], error);
-    double *expected = got ? tensor_read(oracle_case, output->oracle, oracle, oracle_pointer[output->oracle], error) : NULL;
+    double *expected = got ? tensor_read(oracle_case, output->tensor, oracle, oracle_pointer[output->tensor], error) : NULL;
     for (int64_t i = 0; expected && i < tensor->count; i++)
         bench_compare(worst, bench_value(tensor->dtype, got, i), expected[i],
                       output->absolute + (output->relative + bench_rounding(tensor->dtype)) * fabs(expected[i]) + 1e-37);

@@ -65,13 +65,14 @@ struct model_shard {
     int64_t offset, count, state;
 };
 
-/* The trained weights in float, of the shards that this rank updates; none where the model itself is stored in float or
- * nothing is trained. gather, where the others' shards are with other ranks, reads any part of the arena. */
+/* What the trained weights have beside their bf16, of the shards that this rank updates: the lower halves of the floats that
+ * they are (kernels/engine/rounding.h). None where the model itself is stored in float or nothing is trained. gather, where
+ * the others' shards are with other ranks, reads any part of the arena. */
 struct master_weights {
-    float *value; /* NULL: none */
+    uint16_t *low; /* NULL: none */
     const struct model_shard *shard;
     int shards;
-    int (*gather)(void *user, int64_t offset, int64_t count, float *out, struct error *error);
+    int (*gather)(void *user, int64_t offset, int64_t count, uint16_t *out, struct error *error);
     void *user;
 };
 

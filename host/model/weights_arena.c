@@ -1,5 +1,5 @@
 /* weights_arena.c - floats into an arena of the device and out of it, whatever it is stored in; see weights.h. Where the
- * trained weights have a master in float, that is what is written and read.
+ * trained weights are halves of floats, those floats are what is written and read.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -8,35 +8,70 @@
 #include "../util/memory.h"
 #include "weights_internal.h"
 
-/* Copies what a shard and elements [offset, offset + count) of the arena have in common, into its master weights or out
- * of them. */
+/* Copies what a shard and elements [offset, offset + count) of the arena have in common, into the lower halves of its master
+ * weights or out of them. */
 static int master_copy(struct model *model, const struct model_shard *shard, int64_t offset, int64_t count,
-                       const float *in, float *out, struct error *error)
+                       const uint16_t *in, uint16_t *out, struct error *error)
 {
     const int64_t from = offset > shard->offset ? offset : shard->offset;
     const int64_t end = offset + count < shard->offset + shard->count ? offset + count : shard->offset + shard->count;
     if (from >= end)
         return STATUS_OK;
-    float *master = model->master.value + shard->state + (from - shard->offset);
-    const size_t bytes = (size_t)(end - from) * sizeof(float);
-    return in ? device_copy_in(model->device, master, in + (from - offset), bytes, error)
-              : device_copy_out(model->device, out + (from - offset), master, bytes, error);
+    uint16_t *low = model->master.low + shard->state + (from - shard->offset);
+    const size_t bytes = (size_t)(end - from) * sizeof *low;
+    return in ? device_copy_in(model->device, low, in + (from - offset), bytes, error)
+              : device_copy_out(model->device, out + (from - offset), low, bytes, error);
 }
 
 static bool has_master(const struct model *model, const void *arena)
 {
-    return model->master.value && arena == model_trainable(model).param;
+    return model->master.low && arena == model_trainable(model).param;
+}
+
+/* The two halves of floats, the lower ones where this rank keeps them. */
+static int master_write(struct model *model, char *to, int64_t offset, int64_t count, const float *values,
+                        struct error *error)
+{
+    uint16_t *high = memory_array(2 * (size_t)count, sizeof *high, error);
+    if (!high)
+        return STATUS_MEMORY;
+    uint16_t *low = high + count;
+    for (int64_t i = 0; i < count; i++) {
+        const uint32_t bits = float_to_bits(values[i]);
+        high[i] = (uint16_t)split_high(bits);
+        low[i] = (uint16_t)bits;
+    }
+    int status = device_copy_in(model->device, to, high, (size_t)count * sizeof *high, error);
+    for (int i = 0; i < model->master.shards && !status; i++)
+        status = master_copy(model, &model->master.shard[i], offset, count, low, NULL, error);
+    free(high);
+    return status;
+}
+
+static int master_read(struct model *model, const char *from, int64_t offset, int64_t count, float *out,
+                       struct error *error)
+{
+    uint16_t *high = memory_array(2 * (size_t)count, sizeof *high, error);
+    if (!high)
+        return STATUS_MEMORY;
+    uint16_t *low = high + count;
+    int status = device_copy_out(model->device, high, from, (size_t)count * sizeof *high, error);
+    if (!status && model->master.gather)
+        status = model->master.gather(model->master.user, offset, count, low, error);
+    for (int i = 0; i < model->master.shards && !model->master.gather && !status; i++)
+        status = master_copy(model, &model->master.shard[i], offset, count, NULL, low, error);
+    for (int64_t i = 0; i < count && !status; i++)
+        out[i] = float_from_bits(split_join(high[i], low[i]));
+    free(high);
+    return status;
 }
 
 int weights_write(struct model *model, void *arena, int64_t offset, int64_t count, const float *values,
                   struct error *error)
 {
     char *to = (char *)arena + (size_t)offset * dtype_size(model->dtype);
-    for (int i = 0; i < model->master.shards && has_master(model, arena); i++) {
-        int status = master_copy(model, &model->master.shard[i], offset, count, values, NULL, error);
-        if (status)
-            return status;
-    }
+    if (has_master(model, arena))
+        return master_write(model, to, offset, count, values, error);
     if (model->dtype == DTYPE_F32)
         return device_copy_in(model->device, to, values, (size_t)count * sizeof(float), error);
     void *converted = memory_array((size_t)count, dtype_size(model->dtype), error);
@@ -56,22 +91,16 @@ int weights_write(struct model *model, void *arena, int64_t offset, int64_t coun
 int weights_read_back(struct model *model, const void *arena, int64_t offset, int64_t count, float *out,
                       struct error *error)
 {
-    int status = STATUS_OK;
-    if (has_master(model, arena)) {
-        if (model->master.gather)
-            return model->master.gather(model->master.user, offset, count, out, error);
-        for (int i = 0; i < model->master.shards && !status; i++)
-            status = master_copy(model, &model->master.shard[i], offset, count, NULL, out, error);
-        return status;
-    }
     const enum dtype dtype = model_arena_dtype(model, arena);
     const char *from = (const char *)arena + (size_t)offset * dtype_size(dtype);
+    if (has_master(model, arena))
+        return master_read(model, from, offset, count, out, error);
     if (dtype == DTYPE_F32)
         return device_copy_out(model->device, out, from, (size_t)count * sizeof(float), error);
     void *stored = memory_array((size_t)count, dtype_size(dtype), error);
     if (!stored)
         return STATUS_MEMORY;
-    status = device_copy_out(model->device, stored, from, (size_t)count * dtype_size(dtype), error);
+    int status = device_copy_out(model->device, stored, from, (size_t)count * dtype_size(dtype), error);
     for (int64_t i = 0; i < count && !status; i++)
         out[i] = dtype == DTYPE_F64 ? (float)((double *)stored)[i] : float_from_bf16(((uint16_t *)stored)[i]);
     free(stored);

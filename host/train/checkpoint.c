@@ -17,7 +17,7 @@ static const char *const array_name[ARRAYS] = {"weights", "m", "v"};
 /* Weights are written as the optimizer has them: from the master where there is one. */
 static bool from_master(const struct trainer *trainer, int array)
 {
-    return array == 0 && trainer->model.master.value;
+    return array == 0 && trainer->model.master.low;
 }
 
 static enum dtype array_dtype(const struct trainer *trainer, int array)
@@ -30,11 +30,12 @@ static int array_fill(void *user, int array, uint64_t first_byte, uint64_t bytes
     struct trainer *trainer = user;
     const uint64_t size = dtype_size(array_dtype(trainer, array));
     const int64_t first = (int64_t)(first_byte / size), count = (int64_t)(bytes / size);
-    if (array == 0 && !from_master(trainer, array))
-        return device_copy_out(&trainer->device, out, (char *)model_trainable(&trainer->model).param + first_byte, bytes,
-                               error);
-    return optimizer_read(trainer, array == 0 ? OPTIMIZER_MASTER : array == 1 ? OPTIMIZER_M : OPTIMIZER_V, first, count, out,
-                          error);
+    const void *weights = model_trainable(&trainer->model).param;
+    if (from_master(trainer, array))
+        return weights_read_back(&trainer->model, weights, first, count, out, error);
+    if (array == 0)
+        return device_copy_out(&trainer->device, out, (const char *)weights + first_byte, bytes, error);
+    return optimizer_read(trainer, array == 1 ? OPTIMIZER_M : OPTIMIZER_V, first, count, out, error);
 }
 
 int trainer_save_optimizer(struct trainer *trainer, struct folder *folder, struct error *error)

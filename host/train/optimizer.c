@@ -32,10 +32,10 @@ static int64_t staging_elements(const struct trainer *trainer)
 
 double optimizer_bytes(enum dtype dtype, enum dtype grad_dtype)
 {
-    float master;
+    uint16_t low;
     return adamw_norm_cost(&(struct adamw_norm_args){.grad_dtype = grad_dtype, .n = 1}).bytes +
            adamw_step_cost(&(struct adamw_args){.dtype = dtype, .grad_dtype = grad_dtype, .n = 1,
-                                                .master = dtype == dtype_stat(dtype) ? NULL : &master}).bytes;
+                                                .low = dtype == dtype_stat(dtype) ? NULL : &low}).bytes;
 }
 
 int optimizer_plan(struct trainer *trainer, struct error *error)
@@ -47,10 +47,10 @@ int optimizer_plan(struct trainer *trainer, struct error *error)
     int status = memory_plan_add(plan, MEMORY_OPTIMIZER, "AdamW m", elements, stat, &trainer->m, error);
     if (!status)
         status = memory_plan_add(plan, MEMORY_OPTIMIZER, "AdamW v", elements, stat, &trainer->v, error);
-    /* updates of unlearning are far below the spacing of bf16: without a float copy they would be rounded away */
+    /* updates of unlearning are far below the spacing of bf16: without the rest of the floats they would be rounded away */
     if (!status && model->dtype == DTYPE_BF16)
-        status = memory_plan_add(plan, MEMORY_OPTIMIZER, "master weights", elements, sizeof(float),
-                                 (void **)&model->master.value, error);
+        status = memory_plan_add(plan, MEMORY_OPTIMIZER, "master weights, lower halves", elements, sizeof(uint16_t),
+                                 (void **)&model->master.low, error);
     if (!status)
         status = memory_plan_add(plan, MEMORY_OPTIMIZER, "AdamW state", 1, sizeof *trainer->adamw,
                                  (void **)&trainer->adamw, error);
@@ -75,8 +75,8 @@ int optimizer_start(struct trainer *trainer, struct error *error)
         status = device_zero(device, trainer->v, moments, error);
     if (!status)
         status = device_zero(device, trainer->adamw, sizeof *trainer->adamw, error);
-    if (!status && trainer->model.master.value) /* the padding between tensors takes part in the update */
-        status = device_zero(device, trainer->model.master.value, elements * sizeof(float), error);
+    if (!status && trainer->model.master.low) /* the padding between tensors takes part in the update */
+        status = device_zero(device, trainer->model.master.low, elements * sizeof(uint16_t), error);
     return status;
 }
 
@@ -123,7 +123,7 @@ static int run_update(struct trainer *trainer, int64_t from, int64_t to, int64_t
                                             .grad = (char *)trained.grad + (size_t)from * dtype_size(model->grad_dtype),
                                             .m = (char *)trainer->m + (size_t)state * stat,
                                             .v = (char *)trainer->v + (size_t)state * stat,
-                                            .master = model->master.value ? model->master.value + state : NULL,
+                                            .low = model->master.low ? model->master.low + state : NULL,
                                             .state = trainer->adamw,
                                             .beta1 = options->adam_beta1,
                                             .beta2 = options->adam_beta2,
@@ -211,10 +211,10 @@ int optimizer_step(struct trainer *trainer, double rate, struct error *error)
 /* An array of the state, this rank's part of it, and the bytes of an element. */
 static char *array_of(const struct trainer *trainer, enum optimizer_array array, size_t *size)
 {
-    *size = array == OPTIMIZER_MASTER ? sizeof(float) : dtype_size(dtype_stat(trainer->model.dtype));
-    return array == OPTIMIZER_MASTER ? (char *)trainer->model.master.value
-           : array == OPTIMIZER_M    ? trainer->m
-                                     : trainer->v;
+    *size = array == OPTIMIZER_LOW ? sizeof(uint16_t) : dtype_size(dtype_stat(trainer->model.dtype));
+    return array == OPTIMIZER_LOW ? (char *)trainer->model.master.low
+           : array == OPTIMIZER_M ? trainer->m
+                                  : trainer->v;
 }
 
 /* Elements [offset, offset + count) of an array, at most STAGING of them, from those who keep them to the staging buffer of
@@ -293,14 +293,14 @@ int optimizer_write(struct trainer *trainer, enum optimizer_array array, int64_t
     return status;
 }
 
-static int master_gather(void *user, int64_t offset, int64_t count, float *out, struct error *error)
+static int master_gather(void *user, int64_t offset, int64_t count, uint16_t *out, struct error *error)
 {
-    return optimizer_read(user, OPTIMIZER_MASTER, offset, count, out, error);
+    return optimizer_read(user, OPTIMIZER_LOW, offset, count, out, error);
 }
 
 void optimizer_share(struct trainer *trainer)
 {
-    if (trainer->shards.sharded && trainer->model.master.value) {
+    if (trainer->shards.sharded && trainer->model.master.low) {
         trainer->model.master.gather = master_gather;
         trainer->model.master.user = trainer;
     }

@@ -12,7 +12,7 @@ struct optimizer_options {
 };
 extern const struct option_group optimizer_option_group;
 
-/* Bytes of the gradient's norm and the update for each trained element; weights of less than float have a master copy. */
+/* Bytes of the gradient's norm and the update for each trained element; weights of less than float have lower halves. */
 double optimizer_bytes(enum dtype dtype, enum dtype grad_dtype);
 
 #endif

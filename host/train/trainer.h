@@ -158,9 +158,9 @@ int optimizer_gradient_norm(struct trainer *trainer, struct error *error);
 /* Clipping and update of matrices (decayed) and vectors, given the norm; the device itself skips a non-finite step. The
  * parameters are whole again after shards_gather_finish. */
 int optimizer_step(struct trainer *trainer, double rate, struct error *error);
-/* The state of all that is trained, in elements of its arena: master weights (float), moments (stat). Rank 0 reads, between
+/* The state of all that is trained, in elements of its arena: lower halves of master weights, moments (stat). Rank 0 reads, between
  * optimizer_share and optimizer_answer where the ranks keep parts; every rank writes what it keeps. */
-enum optimizer_array { OPTIMIZER_MASTER, OPTIMIZER_M, OPTIMIZER_V };
+enum optimizer_array { OPTIMIZER_LOW, OPTIMIZER_M, OPTIMIZER_V };
 int optimizer_read(struct trainer *trainer, enum optimizer_array array, int64_t offset, int64_t count, void *out,
                    struct error *error);
 int optimizer_write(struct trainer *trainer, enum optimizer_array array, int64_t offset, int64_t count, const void *in,

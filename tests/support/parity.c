@@ -137,8 +137,8 @@ void subject_open(struct subject *subject, const struct golden *golden, const ch
     OK(memory_plan_add(&model->plan, MEMORY_OPTIMIZER, "m", trained, stat, &subject->m, &error));
     OK(memory_plan_add(&model->plan, MEMORY_OPTIMIZER, "v", trained, stat, &subject->v, &error));
     if (dtype == DTYPE_BF16)
-        OK(memory_plan_add(&model->plan, MEMORY_OPTIMIZER, "master", trained, sizeof(float),
-                           (void **)&model->master.value, &error));
+        OK(memory_plan_add(&model->plan, MEMORY_OPTIMIZER, "low", trained, sizeof(uint16_t),
+                           (void **)&model->master.low, &error));
     subject->whole = (struct model_shard){.count = trained};
     model->master.shard = &subject->whole;
     model->master.shards = 1;
@@ -149,8 +149,8 @@ void subject_open(struct subject *subject, const struct golden *golden, const ch
     OK(memory_plan_add(&model->plan, MEMORY_OPTIMIZER, "state", 1, sizeof *subject->adamw, (void **)&subject->adamw,
                        &error));
     OK(model_allocate(model, &tiny->device, &error));
-    if (model->master.value) /* the padding between tensors takes part in the update */
-        OK(device_zero(&tiny->device, model->master.value, (size_t)trained * sizeof(float), &error));
+    if (model->master.low) /* the padding between tensors takes part in the update */
+        OK(device_zero(&tiny->device, model->master.low, (size_t)trained * sizeof(uint16_t), &error));
     OK(weights_load(&subject->weights, model, &error));
     if (subject->adapter.lora.modules)
         OK(adapter_upload(&subject->adapter, model, &error));
@@ -232,7 +232,7 @@ void subject_update(struct subject *subject, const cJSON *adamw)
                       &((struct adamw_args){.dtype = model->dtype,
                                             .grad_dtype = model->dtype,
                                             .n = to[part] - from[part],
-                                            .master = model->master.value ? model->master.value + from[part] : NULL,
+                                            .low = model->master.low ? model->master.low + from[part] : NULL,
                                             .param = (char *)trained.param + (size_t)from[part] * s,
                                             .grad = (char *)trained.grad + (size_t)from[part] * s,
                                             .m = (char *)subject->m + (size_t)from[part] * stat,

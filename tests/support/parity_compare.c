@@ -103,9 +103,17 @@ static double moment_norm(struct subject *subject, const void *moment)
 static double *trained_read(struct tiny *tiny)
 {
     const struct model_trainable trained = model_trainable(&tiny->model);
-    const float *master = tiny->model.master.value;
-    return master ? tiny_read_as(tiny, DTYPE_F32, master, trained.elements)
-                  : tiny_read(tiny, trained.param, trained.elements);
+    if (!tiny->model.master.low)
+        return tiny_read(tiny, trained.param, trained.elements);
+    struct error error = {0};
+    float *weight = malloc((size_t)trained.elements * sizeof *weight);
+    double *values = malloc((size_t)trained.elements * sizeof *values);
+    if (weights_read_back(&tiny->model, trained.param, 0, trained.elements, weight, &error))
+        fail_msg("%s", error.text);
+    for (int64_t i = 0; i < trained.elements; i++)
+        values[i] = weight[i];
+    free(weight);
+    return values;
 }
 
 /* Puts what one AdamW step changes into the gradient arena, from where it can be read tensor by tensor. */

@@ -128,7 +128,7 @@ static double printed(const char *text, const char *word)
     return NAN;
 }
 
-/* The demo's model: n parameters of 2 bytes on a GPU, moments and master weights of 12 bytes per element and rank. */
+/* The demo's model: n parameters of 2 bytes on a GPU, moments and lower halves of the weights, 10 bytes per element and rank. */
 static void test_plan(void **state)
 {
     (void)state;

@@ -16,7 +16,7 @@ enum { STEPS = 30, PAIRS = 8 };
 /* A model with the state of its optimizer. */
 struct run {
     struct tiny tiny;
-    void *m, *v, *master, *sum_squares;
+    void *m, *v, *low, *sum_squares;
     struct adamw_state *adamw;
 };
 
@@ -46,13 +46,7 @@ static void run_open(struct run *run, const char *engine)
     const double rate = 1e-3;
     struct error error = {0};
     must(device_copy_in(&run->tiny.device, &run->adamw->learning_rate, &rate, sizeof rate, &error), &error);
-    run->master = NULL;
-    if (run->tiny.model.dtype != DTYPE_BF16)
-        return;
-    run->master = zeros(run, n, sizeof(float));
-    double *weights = tiny_read(&run->tiny, run->tiny.model.param, n);
-    tiny_write_as(&run->tiny, DTYPE_F32, run->master, weights, n);
-    free(weights);
+    run->low = run->tiny.model.dtype == DTYPE_BF16 ? zeros(run, n, sizeof(uint16_t)) : NULL; /* the weights are whole bf16 */
 }
 
 static void run_close(struct run *run)
@@ -61,7 +55,7 @@ static void run_close(struct run *run)
     device_free(&run->tiny.device, run->v);
     device_free(&run->tiny.device, run->sum_squares);
     device_free(&run->tiny.device, run->adamw);
-    device_free(&run->tiny.device, run->master);
+    device_free(&run->tiny.device, run->low);
     tiny_close(&run->tiny);
 }
 
@@ -84,7 +78,7 @@ static double run_step(struct run *run)
                                           .grad = model->grad,
                                           .m = run->m,
                                           .v = run->v,
-                                          .master = run->master,
+                                          .low = run->low,
                                           .state = run->adamw,
                                           .beta1 = 0.9,
                                           .beta2 = 0.999,
