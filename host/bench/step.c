@@ -270,7 +270,7 @@ static int step_predict(const struct stepper *s, const struct cluster_options *o
         return status;
     const struct scaling_work work = {.ranks = 1, .accumulation_steps = 1, .micro_batch_flops = result->flops,
                                       .elements = trained, .rank_elements = trained,
-                                      .optimizer_bytes = optimizer_bytes(model->dtype, model->grad_dtype), .buckets = 1,
+                                      .optimizer_bytes = optimizer_bytes(model->dtype, model->grad_dtype, ADAMW_FLOAT), .buckets = 1,
                                       .grad_bytes = (double)dtype_size(model->grad_dtype),
                                       .param_bytes = (double)dtype_size(model->dtype)};
     result->predicted = scaling_estimate(&cluster, &work).step;

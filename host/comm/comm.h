@@ -53,11 +53,11 @@ void comm_abort(struct comm *comm, const char *reason);
  * Queued: they begin after everything queued on the device so far, and the device goes on meanwhile; comm_wait makes
  * what is queued on the device later wait for all of them. The buffers must not be touched in between.              */
 
-/* The slice of n elements that a rank owns: n / size of them, rounded down to a multiple of 16 (0 where n is small);
- * the last rank has the rest too, less than 16 * size elements. So a reduce-scatter of equal parts does almost all. */
+/* The slice of n elements that a rank owns: n / size of them, rounded down to a multiple of 256 (0 where n is small);
+ * the last rank has the rest too, less than 256 * size elements. So a reduce-scatter of equal parts does almost all. */
 static inline void comm_slice(int64_t n, int size, int rank, int64_t *from, int64_t *count)
 {
-    const int64_t slice = size == 1 ? n : n / size / 16 * 16;
+    const int64_t slice = size == 1 ? n : n / size / 256 * 256;
     *from = rank * slice;
     *count = rank == size - 1 ? n - *from : slice;
 }

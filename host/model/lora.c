@@ -140,7 +140,7 @@ static bool is_target(const struct model_tensor *tensor, const char *list)
 static int64_t place_take(struct lora *lora, int64_t rows, int64_t cols)
 {
     int64_t offset = lora->elements;
-    lora->elements += (rows * cols + 15) & ~(int64_t)15;
+    lora->elements += arena_padded(rows * cols);
     return offset;
 }
 

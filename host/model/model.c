@@ -75,7 +75,7 @@ static void places_assign(struct model *model, bool matrices)
                 continue;
             *place = shape;
             place->offset = model->elements;
-            model->elements += (shape.rows * (shape.cols ? shape.cols : 1) + 15) & ~(int64_t)15;
+            model->elements += arena_padded(shape.rows * (shape.cols ? shape.cols : 1));
         }
     }
 }

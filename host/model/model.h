@@ -12,6 +12,13 @@
 #include "family.h"
 #include "lora.h"
 
+/* Elements that a slot takes up: slots begin at multiples of what shares a scale in 8-bit optimizer states, and so do the parts
+ * of the ranks (comm_slice). */
+static inline int64_t arena_padded(int64_t elements)
+{
+    return (elements + DYNAMIC_BLOCK - 1) / DYNAMIC_BLOCK * DYNAMIC_BLOCK;
+}
+
 /* Where one slot lies in the parameter arena (and, at the same offset, in the gradient arena), in elements. */
 struct param_range {
     int64_t offset, rows, cols; /* cols 0: a vector of `rows`; rows 0: the model has no such slot */

@@ -11,48 +11,62 @@ enum { PIECE = 1 << 20 }; /* elements read at a time */
 
 /* ---- the arrays -------------------------------------------------------------------------------------------------- */
 
-enum { ARRAYS = 3 };
-static const char *const array_name[ARRAYS] = {"weights", "m", "v"};
+/* The weights, then arrays of the optimizer, of which there are the first three or all. */
+enum { ARRAYS = 5 };
+static const struct {
+    const char *name;
+    enum optimizer_array array;
+} arrays[ARRAYS] = {{"weights"}, {"m", OPTIMIZER_M}, {"v", OPTIMIZER_V}, {"m_scale", OPTIMIZER_M_SCALE},
+                    {"v_scale", OPTIMIZER_V_SCALE}};
+
+static int arrays_count(const struct trainer *trainer)
+{
+    return trainer->options->optimizer.optimizer_states == ADAMW_8BIT ? ARRAYS : 3;
+}
 
 /* Weights are written as the optimizer has them: from the master where there is one. */
 static bool from_master(const struct trainer *trainer, int array)
 {
-    return array == 0 && trainer->model.master.low;
+    return array == 0 && trainer->model.dtype == DTYPE_BF16;
 }
 
-static enum dtype array_dtype(const struct trainer *trainer, int array)
+static struct optimizer_array_type array_type(const struct trainer *trainer, int array)
 {
-    return from_master(trainer, array) ? DTYPE_F32 : dtype_stat(trainer->model.dtype);
+    const bool wide = trainer->model.dtype == DTYPE_F64;
+    if (array)
+        return optimizer_array_type(trainer, arrays[array].array);
+    return (struct optimizer_array_type){.count = model_trainable(&trainer->model).elements, .elements = 1,
+                                         .size = wide ? sizeof(double) : sizeof(float), .dtype = wide ? "F64" : "F32"};
 }
 
 static int array_fill(void *user, int array, uint64_t first_byte, uint64_t bytes, void *out, struct error *error)
 {
     struct trainer *trainer = user;
-    const uint64_t size = dtype_size(array_dtype(trainer, array));
+    const uint64_t size = array_type(trainer, array).size;
     const int64_t first = (int64_t)(first_byte / size), count = (int64_t)(bytes / size);
     const void *weights = model_trainable(&trainer->model).param;
     if (from_master(trainer, array))
         return weights_read_back(&trainer->model, weights, first, count, out, error);
     if (array == 0)
         return device_copy_out(&trainer->device, out, (const char *)weights + first_byte, bytes, error);
-    return optimizer_read(trainer, array == 1 ? OPTIMIZER_M : OPTIMIZER_V, first, count, out, error);
+    return optimizer_read(trainer, arrays[array].array, first, count, out, error);
 }
 
 int trainer_save_optimizer(struct trainer *trainer, struct folder *folder, struct error *error)
 {
     static const char name[] = "trainer/optimizer.safetensors";
-    const int64_t elements = model_trainable(&trainer->model).elements;
+    const int count = arrays_count(trainer);
     struct safetensors_entry entry[ARRAYS];
     struct file_writer writer;
-    for (int i = 0; i < ARRAYS; i++) {
-        const enum dtype dtype = array_dtype(trainer, i);
-        entry[i] = (struct safetensors_entry){array_name[i], dtype == DTYPE_F64 ? SAFETENSORS_F64 : SAFETENSORS_F32, NULL, 1,
-                                              {elements}, (uint64_t)elements * dtype_size(dtype)};
+    for (int i = 0; i < count; i++) {
+        const struct optimizer_array_type type = array_type(trainer, i);
+        entry[i] = (struct safetensors_entry){arrays[i].name, SAFETENSORS_OTHER, type.dtype, 1, {type.count},
+                                              (uint64_t)type.count * type.size};
     }
     int status = folder_file_begin(folder, name, FILE_MODE, &writer, error);
     if (status)
         return status;
-    status = safetensors_write_to(&writer, NULL, entry, ARRAYS, array_fill, trainer, error);
+    status = safetensors_write_to(&writer, NULL, entry, count, array_fill, trainer, error);
     if (!status)
         return folder_file_end(folder, name, &writer, error);
     file_writer_abort(&writer);
@@ -63,13 +77,12 @@ int trainer_save_optimizer(struct trainer *trainer, struct folder *folder, struc
 static int array_find(const struct trainer *trainer, const struct safetensors *file, int array,
                       const struct safetensors_tensor **found, struct error *error)
 {
-    const int64_t elements = model_trainable(&trainer->model).elements;
-    const struct safetensors_tensor *tensor = *found = safetensors_find(file, array_name[array]);
-    const enum dtype dtype = array_dtype(trainer, array);
-    if (!tensor || tensor->elements != elements || tensor->dtype != (dtype == DTYPE_F64 ? SAFETENSORS_F64 : SAFETENSORS_F32))
+    const struct safetensors_tensor *tensor = *found = safetensors_find(file, arrays[array].name);
+    const struct optimizer_array_type type = array_type(trainer, array);
+    if (!tensor || tensor->elements != type.count || strcmp(tensor->dtype_text, type.dtype))
         return error_set(error, STATUS_INPUT, "%s/optimizer.safetensors: %s: expected %lld elements of %s; the checkpoint is of "
-                         "another model or kind of engine", file->directory, array_name[array], (long long)elements,
-                         dtype_name(dtype));
+                         "another model, other optimizer_states or another kind of engine", file->directory,
+                         arrays[array].name, (long long)type.count, type.dtype);
     return STATUS_OK;
 }
 
@@ -77,10 +90,10 @@ static int array_find(const struct trainer *trainer, const struct safetensors *f
 static int piece_write(struct trainer *trainer, int array, int64_t first, int64_t count, const void *piece,
                        struct error *error)
 {
-    const size_t size = dtype_size(array_dtype(trainer, array));
+    const size_t size = array_type(trainer, array).size;
     void *const param = model_trainable(&trainer->model).param;
     if (array)
-        return optimizer_write(trainer, array == 1 ? OPTIMIZER_M : OPTIMIZER_V, first, count, piece, error);
+        return optimizer_write(trainer, arrays[array].array, first, count, piece, error);
     if (from_master(trainer, array))
         return weights_write(&trainer->model, param, first, count, piece, error);
     return device_copy_in(&trainer->device, (char *)param + (size_t)first * size, piece, (size_t)count * size, error);
@@ -93,7 +106,7 @@ static int64_t piece_count(int64_t elements, int64_t first)
 
 static int array_load(struct trainer *trainer, const struct safetensors *file, int array, void *piece, struct error *error)
 {
-    const size_t size = dtype_size(array_dtype(trainer, array));
+    const size_t size = array_type(trainer, array).size;
     const struct safetensors_tensor *tensor;
     int status = array_find(trainer, file, array, &tensor, error);
     for (int64_t first = 0, count; !status && first < tensor->elements; first += count) {
@@ -117,7 +130,7 @@ int checkpoint_load_weights(struct trainer *trainer, const char *directory, stru
     struct comm *comm = trainer->shards.world.comm;
     const bool reads = !trainer->shards.world.rank;
     const int64_t elements = model_trainable(&trainer->model).elements;
-    const size_t size = dtype_size(array_dtype(trainer, 0));
+    const size_t size = array_type(trainer, 0).size;
     struct safetensors file = {0};
     const struct safetensors_tensor *tensor = NULL;
     void *piece = memory_array(PIECE, sizeof(double), error);
@@ -161,8 +174,8 @@ static void layout_print(const struct trainer *trainer, char out[32])
 double checkpoint_bytes(const struct trainer *trainer)
 {
     double bytes = 0;
-    for (int i = 0; i < ARRAYS; i++)
-        bytes += (double)model_trainable(&trainer->model).elements * (double)dtype_size(array_dtype(trainer, i));
+    for (int i = 0; i < arrays_count(trainer); i++)
+        bytes += (double)array_type(trainer, i).count * (double)array_type(trainer, i).size;
     return bytes;
 }
 
@@ -302,7 +315,7 @@ int checkpoint_load(struct trainer *trainer, struct early_stopping *stopping, co
     void *piece = status ? NULL : memory_array(PIECE, sizeof(double), error);
     if (!status && !piece)
         status = STATUS_MEMORY;
-    for (int i = 0; i < ARRAYS && !status; i++)
+    for (int i = 0; i < arrays_count(trainer) && !status; i++)
         status = array_load(trainer, &file, i, piece, error);
     if (!status)
         status = device_copy_in(&trainer->device, &trainer->adamw->updates, &trainer->updates, sizeof trainer->updates, error);

@@ -1,12 +1,13 @@
 /* checkpoint.h - what a run needs beside its model to go on bit for bit: trainer/ in checkpoint-N/.
  *
  *   trainer/optimizer.safetensors   what is trained as the optimizer has it ("weights": master weights, or the weights where
- *                                   they are float), and AdamW's "m" and "v": each one array over the trained arena, the same
- *                                   whatever the number of ranks, so that any number can go on from it
+ *                                   they are float), and AdamW's "m" and "v" as they are kept, with "m_scale" and "v_scale" of
+ *                                   8-bit ones: each one array over the trained arena, the same whatever the number of ranks,
+ *                                   so that any number can go on from it
  *   trainer/state.json              step, counters, the window of the log that is open, and which step was the best so far
  *   metrics.jsonl                   the log up to here
  * Order of rows, template answers and sampled numbers are functions of seed, epoch and row: nothing of them is kept. Cost:
- * 12 bytes per trained element, and their way to rank 0.
+ * 12 bytes per trained element (8 or 6 with optimizer_states), and their way to rank 0.
  */
 #ifndef FLAT_TRAIN_CHECKPOINT_H
 #define FLAT_TRAIN_CHECKPOINT_H

@@ -5,6 +5,8 @@
 
 #include "trainer.h"
 
+static const char *const state_names[] = {[ADAMW_FLOAT] = "float32", [ADAMW_BF16] = "bfloat16", [ADAMW_8BIT] = "8bit", NULL};
+
 static const struct option option_rows[] = {
     {.name = "weight_decay", OPTION_FIELD(struct optimizer_options, weight_decay), .initial = "0.01", .max = HUGE_VAL,
      .help = "decoupled weight decay of matrices"},
@@ -18,6 +20,9 @@ static const struct option option_rows[] = {
      .max = HUGE_VAL, .help = "added to the root of the second moment; with 0 a weight without a gradient becomes 0 / 0"},
     {.name = "max_grad_norm", OPTION_FIELD(struct optimizer_options, max_grad_norm), .initial = "1.0", .max = HUGE_VAL,
      .help = "clip the gradient's norm to this; 0 clips nothing"},
+    {.name = "optimizer_states", OPTION_FIELD(struct optimizer_options, optimizer_states), .choices = state_names,
+     .initial = "float32", .help = "what both moments are kept in: 8, 4 or 2 bytes per trained parameter; bfloat16 is rounded at "
+     "random by the seed, 8bit shares a scale among 256"},
 };
 const struct option_group optimizer_option_group = {OPTION_GROUP("Optimizer", option_rows, struct optimizer_options)};
 
@@ -30,23 +35,49 @@ static int64_t staging_elements(const struct trainer *trainer)
     return elements < STAGING ? elements : STAGING;
 }
 
-double optimizer_bytes(enum dtype dtype, enum dtype grad_dtype)
+double optimizer_bytes(enum dtype dtype, enum dtype grad_dtype, enum adamw_moments moments)
 {
     uint16_t low;
     return adamw_norm_cost(&(struct adamw_norm_args){.grad_dtype = grad_dtype, .n = 1}).bytes +
-           adamw_step_cost(&(struct adamw_args){.dtype = dtype, .grad_dtype = grad_dtype, .n = 1,
+           adamw_step_cost(&(struct adamw_args){.dtype = dtype, .grad_dtype = grad_dtype, .n = 1, .moments = moments,
                                                 .low = dtype == dtype_stat(dtype) ? NULL : &low}).bytes;
+}
+
+static bool has_scales(const struct trainer *trainer)
+{
+    return trainer->options->optimizer.optimizer_states == ADAMW_8BIT;
+}
+
+static int64_t blocks_of(int64_t elements)
+{
+    return (elements + DYNAMIC_BLOCK - 1) / DYNAMIC_BLOCK;
+}
+
+/* Bytes of a moment as it is stored. */
+static size_t moment_size(const struct trainer *trainer)
+{
+    switch (trainer->options->optimizer.optimizer_states) {
+    case ADAMW_BF16: return sizeof(uint16_t);
+    case ADAMW_8BIT: return sizeof(uint8_t);
+    default: return dtype_size(dtype_stat(trainer->model.dtype));
+    }
 }
 
 int optimizer_plan(struct trainer *trainer, struct error *error)
 {
     struct model *model = &trainer->model;
     struct memory_plan *plan = &model->plan;
-    const size_t stat = dtype_size(dtype_stat(model->dtype));
-    const int64_t elements = trainer->shards.state_elements;
-    int status = memory_plan_add(plan, MEMORY_OPTIMIZER, "AdamW m", elements, stat, &trainer->m, error);
+    const size_t stat = dtype_size(dtype_stat(model->dtype)), moment = moment_size(trainer);
+    const int64_t elements = trainer->shards.state_elements, blocks = has_scales(trainer) ? blocks_of(elements) : 0;
+    int status = memory_plan_add(plan, MEMORY_OPTIMIZER, "AdamW m", elements, moment, &trainer->m, error);
     if (!status)
-        status = memory_plan_add(plan, MEMORY_OPTIMIZER, "AdamW v", elements, stat, &trainer->v, error);
+        status = memory_plan_add(plan, MEMORY_OPTIMIZER, "AdamW v", elements, moment, &trainer->v, error);
+    if (!status)
+        status = memory_plan_add(plan, MEMORY_OPTIMIZER, "scales of m", blocks, sizeof(float), (void **)&trainer->m_scale,
+                                 error);
+    if (!status)
+        status = memory_plan_add(plan, MEMORY_OPTIMIZER, "scales of v", blocks, sizeof(float), (void **)&trainer->v_scale,
+                                 error);
     /* updates of unlearning are far below the spacing of bf16: without the rest of the floats they would be rounded away */
     if (!status && model->dtype == DTYPE_BF16)
         status = memory_plan_add(plan, MEMORY_OPTIMIZER, "master weights, lower halves", elements, sizeof(uint16_t),
@@ -68,15 +99,14 @@ int optimizer_plan(struct trainer *trainer, struct error *error)
 int optimizer_start(struct trainer *trainer, struct error *error)
 {
     struct device *device = &trainer->device;
-    const size_t elements = (size_t)trainer->shards.state_elements;
-    const size_t moments = elements * dtype_size(dtype_stat(trainer->model.dtype));
-    int status = device_zero(device, trainer->m, moments, error);
-    if (!status)
-        status = device_zero(device, trainer->v, moments, error);
-    if (!status)
-        status = device_zero(device, trainer->adamw, sizeof *trainer->adamw, error);
-    if (!status && trainer->model.master.low) /* the padding between tensors takes part in the update */
-        status = device_zero(device, trainer->model.master.low, elements * sizeof(uint16_t), error);
+    int status = device_zero(device, trainer->adamw, sizeof *trainer->adamw, error);
+    /* the padding between tensors takes part in the update */
+    for (enum optimizer_array i = OPTIMIZER_LOW; i <= OPTIMIZER_V_SCALE && !status; i++) {
+        const struct optimizer_array_type type = optimizer_array_type(trainer, i);
+        const int64_t own = trainer->shards.state_elements;
+        if (type.own)
+            status = device_zero(device, type.own, (size_t)((own + type.elements - 1) / type.elements) * type.size, error);
+    }
     return status;
 }
 
@@ -112,7 +142,8 @@ static int run_update(struct trainer *trainer, int64_t from, int64_t to, int64_t
     const struct optimizer_options *options = &trainer->options->optimizer;
     const struct model *model = &trainer->model;
     const struct model_trainable trained = model_trainable(model);
-    const size_t s = dtype_size(model->dtype), stat = dtype_size(dtype_stat(model->dtype));
+    const size_t s = dtype_size(model->dtype), moment = moment_size(trainer);
+    const int64_t block = state / DYNAMIC_BLOCK;
     if (from >= to)
         return STATUS_OK;
     return device_run(&trainer->device, error, adamw_step,
@@ -121,8 +152,13 @@ static int run_update(struct trainer *trainer, int64_t from, int64_t to, int64_t
                                             .n = to - from,
                                             .param = (char *)trained.param + (size_t)from * s,
                                             .grad = (char *)trained.grad + (size_t)from * dtype_size(model->grad_dtype),
-                                            .m = (char *)trainer->m + (size_t)state * stat,
-                                            .v = (char *)trainer->v + (size_t)state * stat,
+                                            .moments = options->optimizer_states,
+                                            .m = (char *)trainer->m + (size_t)state * moment,
+                                            .v = (char *)trainer->v + (size_t)state * moment,
+                                            .m_scale = trainer->m_scale ? trainer->m_scale + block : NULL,
+                                            .v_scale = trainer->v_scale ? trainer->v_scale + block : NULL,
+                                            .first = from,
+                                            .seed = (uint64_t)trainer->options->trainer.seed,
                                             .low = model->master.low ? model->master.low + state : NULL,
                                             .state = trainer->adamw,
                                             .beta1 = options->adam_beta1,
@@ -208,40 +244,52 @@ int optimizer_step(struct trainer *trainer, double rate, struct error *error)
 
 /* ---- reading and writing the state ------------------------------------------------------------------------------- */
 
-/* An array of the state, this rank's part of it, and the bytes of an element. */
-static char *array_of(const struct trainer *trainer, enum optimizer_array array, size_t *size)
+struct optimizer_array_type optimizer_array_type(const struct trainer *trainer, enum optimizer_array array)
 {
-    *size = array == OPTIMIZER_LOW ? sizeof(uint16_t) : dtype_size(dtype_stat(trainer->model.dtype));
-    return array == OPTIMIZER_LOW ? (char *)trainer->model.master.low
-           : array == OPTIMIZER_M ? trainer->m
-                                  : trainer->v;
+    static const char *const moment_dtype[] = {[ADAMW_BF16] = "BF16", [ADAMW_8BIT] = "U8"};
+    const enum adamw_moments moments = trainer->options->optimizer.optimizer_states;
+    const int64_t elements = model_trainable(&trainer->model).elements;
+    struct optimizer_array_type type = {.count = elements, .elements = 1, .size = moment_size(trainer)};
+    type.dtype = moments != ADAMW_FLOAT ? moment_dtype[moments] : type.size == sizeof(double) ? "F64" : "F32";
+    switch (array) {
+    case OPTIMIZER_LOW:
+        type.own = trainer->model.master.low, type.size = sizeof(uint16_t), type.dtype = "U16";
+        break;
+    case OPTIMIZER_M: type.own = trainer->m; break;
+    case OPTIMIZER_V: type.own = trainer->v; break;
+    case OPTIMIZER_M_SCALE:
+    case OPTIMIZER_V_SCALE:
+        type = (struct optimizer_array_type){array == OPTIMIZER_M_SCALE ? trainer->m_scale : trainer->v_scale,
+                                             blocks_of(elements), DYNAMIC_BLOCK, sizeof(float), "F32"};
+    }
+    return type;
 }
 
-/* Elements [offset, offset + count) of an array, at most STAGING of them, from those who keep them to the staging buffer of
+/* Numbers [offset, offset + count) of an array, at most STAGING of them, from those who keep them to the staging buffer of
  * all. Every rank calls this with the same range. */
 static int state_exchange(struct trainer *trainer, enum optimizer_array array, int64_t offset, int64_t count,
                           struct error *error)
 {
     const struct shards *shards = &trainer->shards;
     struct device *device = &trainer->device;
-    size_t size;
-    const char *own = array_of(trainer, array, &size);
+    const struct optimizer_array_type type = optimizer_array_type(trainer, array);
     int status = STATUS_OK;
     for (int b = 0; b < shards->buckets && !status; b++)
         for (int rank = 0; rank < shards->world.size && !status; rank++) {
             int64_t from, n;
             shards_slice(shards, b, rank, &from, &n);
+            n = (n + type.elements - 1) / type.elements, from /= type.elements;
             const int64_t first = from > offset ? from : offset;
             const int64_t end = from + n < offset + count ? from + n : offset + count;
             if (first >= end)
                 continue;
-            char *part = (char *)trainer->staging + (size_t)(first - offset) * size;
-            const size_t bytes = (size_t)(end - first) * size;
+            char *part = (char *)trainer->staging + (size_t)(first - offset) * type.size;
+            const size_t bytes = (size_t)(end - first) * type.size;
+            const int64_t own = shards->slice[b].state / type.elements + (first - from);
             if (rank == shards->world.rank)
                 status = device_status(device, "copy",
                                        device->engine->copy(device->context, part,
-                                                            own + (size_t)(shards->slice[b].state + (first - from)) * size,
-                                                            bytes), error);
+                                                            (const char *)type.own + (size_t)own * type.size, bytes), error);
             if (!status)
                 status = comm_broadcast(shards->world.comm, part, bytes, rank, error);
         }
@@ -258,19 +306,19 @@ static int state_request(struct trainer *trainer, int64_t request[REQUEST], stru
 int optimizer_read(struct trainer *trainer, enum optimizer_array array, int64_t offset, int64_t count, void *out,
                    struct error *error)
 {
-    size_t size;
-    const char *own = array_of(trainer, array, &size);
+    const struct optimizer_array_type type = optimizer_array_type(trainer, array);
     int status = STATUS_OK;
     if (!trainer->shards.sharded)
-        return device_copy_out(&trainer->device, out, own + (size_t)offset * size, (size_t)count * size, error);
+        return device_copy_out(&trainer->device, out, (const char *)type.own + (size_t)offset * type.size,
+                               (size_t)count * type.size, error);
     for (int64_t done = 0, piece; done < count && !status; done += piece) {
         piece = count - done < staging_elements(trainer) ? count - done : staging_elements(trainer);
         status = state_request(trainer, (int64_t[REQUEST]){array, offset + done, piece}, error);
         if (!status)
             status = state_exchange(trainer, array, offset + done, piece, error);
         if (!status)
-            status = device_copy_out(&trainer->device, (char *)out + (size_t)done * size, trainer->staging,
-                                     (size_t)piece * size, error);
+            status = device_copy_out(&trainer->device, (char *)out + (size_t)done * type.size, trainer->staging,
+                                     (size_t)piece * type.size, error);
     }
     return status;
 }
@@ -279,16 +327,19 @@ int optimizer_write(struct trainer *trainer, enum optimizer_array array, int64_t
                     struct error *error)
 {
     const struct shards *shards = &trainer->shards;
-    size_t size;
-    char *own = array_of(trainer, array, &size);
+    const struct optimizer_array_type type = optimizer_array_type(trainer, array);
     int status = STATUS_OK;
     for (int i = 0; i < shards->state_ranges && !status; i++) {
         const struct model_shard *range = &shards->state_range[i];
-        const int64_t from = offset > range->offset ? offset : range->offset;
-        const int64_t end = offset + count < range->offset + range->count ? offset + count : range->offset + range->count;
+        const int64_t begin = range->offset / type.elements;
+        const int64_t range_end = (range->offset + range->count + type.elements - 1) / type.elements;
+        const int64_t from = offset > begin ? offset : begin;
+        const int64_t end = offset + count < range_end ? offset + count : range_end;
+        const int64_t own = range->state / type.elements + (from - begin);
         if (from < end)
-            status = device_copy_in(&trainer->device, own + (size_t)(range->state + (from - range->offset)) * size,
-                                    (const char *)in + (size_t)(from - offset) * size, (size_t)(end - from) * size, error);
+            status = device_copy_in(&trainer->device, (char *)type.own + (size_t)own * type.size,
+                                    (const char *)in + (size_t)(from - offset) * type.size, (size_t)(end - from) * type.size,
+                                    error);
     }
     return status;
 }

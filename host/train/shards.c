@@ -100,7 +100,7 @@ static int slices_cut(struct shards *shards, int64_t elements, struct error *err
         struct model_shard *slice = &shards->slice[b];
         shards_slice(shards, b, shards->world.rank, &slice->offset, &slice->count);
         slice->state = shards->state_elements;
-        shards->state_elements += (slice->count + 15) & ~(int64_t)15;
+        shards->state_elements += arena_padded(slice->count);
     }
     shards->all = (struct model_shard){0, elements, 0};
     shards->state_range = shards->sharded ? shards->slice : &shards->all;

@@ -72,7 +72,8 @@ struct trainer {
     double peak_flops;             /* per second, of the matrix units of all ranks' devices; 0: unknown */
     bool graphs;                   /* passes over a micro-batch are captured and replayed */
     struct graph_cache graph_cache;
-    void *m, *v;                   /* AdamW moments */
+    void *m, *v;                   /* AdamW moments, as options->optimizer.optimizer_states has them */
+    float *m_scale, *v_scale;      /* of blocks of 8-bit moments; NULL: none */
     struct adamw_state *adamw;     /* on the device */
     double *totals;                /* [STEP_TOTALS] on the device */
     double step_totals[STEP_TOTALS]; /* of the last step, on the host */
@@ -158,9 +159,18 @@ int optimizer_gradient_norm(struct trainer *trainer, struct error *error);
 /* Clipping and update of matrices (decayed) and vectors, given the norm; the device itself skips a non-finite step. The
  * parameters are whole again after shards_gather_finish. */
 int optimizer_step(struct trainer *trainer, double rate, struct error *error);
-/* The state of all that is trained, in elements of its arena: lower halves of master weights, moments (stat). Rank 0 reads, between
+/* The state of all that is trained: lower halves of master weights and moments by element of its arena, scales of moments by
+ * block. Rank 0 reads, between
  * optimizer_share and optimizer_answer where the ranks keep parts; every rank writes what it keeps. */
-enum optimizer_array { OPTIMIZER_LOW, OPTIMIZER_M, OPTIMIZER_V };
+enum optimizer_array { OPTIMIZER_LOW, OPTIMIZER_M, OPTIMIZER_V, OPTIMIZER_M_SCALE, OPTIMIZER_V_SCALE };
+/* Whether a run has it, how many numbers it has over all ranks, and what each is stored in: a name of safetensors. */
+struct optimizer_array_type {
+    void *own; /* what this rank keeps of it; NULL: there is none */
+    int64_t count, elements; /* elements: of the arena that share one */
+    size_t size;
+    const char *dtype;
+};
+struct optimizer_array_type optimizer_array_type(const struct trainer *trainer, enum optimizer_array array);
 int optimizer_read(struct trainer *trainer, enum optimizer_array array, int64_t offset, int64_t count, void *out,
                    struct error *error);
 int optimizer_write(struct trainer *trainer, enum optimizer_array array, int64_t offset, int64_t count, const void *in,

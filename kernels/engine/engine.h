@@ -31,7 +31,7 @@
 extern "C" {
 #endif
 
-#define ENGINE_ABI 9
+#define ENGINE_ABI 10
 
 /* Slots of mark. */
 enum { ENGINE_MARKS = 1024 };

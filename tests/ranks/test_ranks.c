@@ -355,6 +355,22 @@ static void test_same_bits(void **state)
         }
 }
 
+/* The same of moments in 16 and in 8 bits: the draws and the blocks are those of the whole arena, whoever keeps a part. */
+static void test_states(void **state)
+{
+    (void)state;
+    static const char *const engine[] = {"cpu", "emu"}, *const states[] = {"bfloat16", "8bit"};
+    for (int i = 0; i < 4; i++) {
+        const char *const line = "--per_device_train_batch_size 1 --max_steps %d --ddp_bucket_cap_mb 0.01 --zero %d "
+                                 "--optimizer_states %s";
+        const int size = i / 2 ? 2 : 3, steps = i / 2 ? 2 : 4;
+        struct outcome split = run(engine[i / 2], size, size, line, steps, 1, states[i % 2]);
+        struct outcome whole = run(engine[i / 2], size, size, line, steps, 0, states[i % 2]);
+        assert_same_run("--zero 0", &whole, &split);
+        outcome_free(&split), outcome_free(&whole);
+    }
+}
+
 static void test_lora(void **state)
 {
     (void)state;
@@ -635,7 +651,7 @@ int main(int argc, char **argv)
         return rank_main(argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_world_sizes),  cmocka_unit_test(test_world_sizes_bf16),
-        cmocka_unit_test(test_same_bits),    cmocka_unit_test(test_lora),
+        cmocka_unit_test(test_same_bits),    cmocka_unit_test(test_states), cmocka_unit_test(test_lora),
         cmocka_unit_test(test_launchers),    cmocka_unit_test(test_batch_average),
         cmocka_unit_test(test_idle_ranks),   cmocka_unit_test(test_methods), cmocka_unit_test(test_disagreement),
         cmocka_unit_test(test_nonfinite),    cmocka_unit_test(test_save_fails),

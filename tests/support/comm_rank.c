@@ -221,7 +221,7 @@ static int values_test(struct rank_test *t)
 
 static int collectives(struct rank_test *t)
 {
-    static const int64_t sizes[] = {0, 1, 15, 16, 17, 129, 4099, 16 * 8 * 5};
+    static const int64_t sizes[] = {0, 1, 15, 17, 129, 256, 4099, 256 * 8 * 5};
     static const enum dtype cpu_types[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F64, DTYPE_F16};
     t->hash = XXH64_createState();
     XXH64_reset(t->hash, 0);

@@ -53,6 +53,17 @@ static void test_engines(void **state)
         }
 }
 
+/* Moments in 16 and in 8 bits, and their scales. */
+static void test_states(void **state)
+{
+    (void)state;
+    static const char *const states[] = {"bfloat16", "8bit"};
+    for (int i = 0; i < 2; i++) {
+        check("cpu", DTYPE_F32, 3, false, "--optimizer_states", states[i]);
+        check("emu-bf16", DTYPE_BF16, 3, false, "--optimizer_states", states[i]);
+    }
+}
+
 static void test_adapters(void **state)
 {
     (void)state;
@@ -89,7 +100,8 @@ static void test_restore(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_engines), cmocka_unit_test(test_adapters),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_engines), cmocka_unit_test(test_states),
+                                       cmocka_unit_test(test_adapters),
                                        cmocka_unit_test(test_restore)};
     return cmocka_run_group_tests(tests, make, temporary_remove);
 }

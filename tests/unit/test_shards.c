@@ -81,11 +81,11 @@ static void check_shards(struct model *model, int size, bool sharded, int64_t bu
             const struct shard_bucket *bucket = &shards.bucket[b];
             const struct model_shard *slice = &shards.slice[b];
             assert_true(!b || bucket->layer <= bucket[-1].layer);
-            assert_true(bucket->offset % 16 == 0 && bucket->offset + bucket->count <= elements);
+            assert_true(bucket->offset % DYNAMIC_BLOCK == 0 && bucket->offset + bucket->count <= elements);
             if (size > 1)
                 assert_int_equal(bucket->layer, lowest_layer(model, bucket->offset, bucket->count));
             assert_true(slice->offset >= bucket->offset && slice->offset + slice->count <= bucket->offset + bucket->count);
-            assert_true(slice->offset % 16 == 0 && slice->state % 16 == 0 && slice->state >= state);
+            assert_true(slice->offset % DYNAMIC_BLOCK == 0 && slice->state % DYNAMIC_BLOCK == 0 && slice->state >= state);
             state = slice->state + slice->count;
             for (int64_t i = slice->offset; i < slice->offset + slice->count; i++)
                 assert_int_equal(covered[i]++, 0); /* nobody else's */

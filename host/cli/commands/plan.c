@@ -99,7 +99,7 @@ static struct scaling_work work_of(const struct trainer *trainer)
         .rank_elements = shards->state_elements,
         .grad_bytes = (double)dtype_size(model->grad_dtype),
         .param_bytes = (double)dtype_size(model->dtype),
-        .optimizer_bytes = optimizer_bytes(model->dtype, model->grad_dtype),
+        .optimizer_bytes = optimizer_bytes(model->dtype, model->grad_dtype, trainer->options->optimizer.optimizer_states),
         .buckets = shards->buckets};
     for (int b = 0; b < shards->buckets; b++)
         work.tail_elements += bucket[b].layer == last->layer ? bucket[b].count : 0;
@@ -192,7 +192,7 @@ static int plan_print(struct trainer *trainer, struct error *error)
         printf("; %.1f %% of it the reference's forward pass", 100 * frozen_flops(trainer) / epoch_flops(trainer));
     printf("\n");
     printf("optimizer      %.4g bytes per step: gradient norm and AdamW\n",
-           (double)kept * optimizer_bytes(model->dtype, model->grad_dtype));
+           (double)kept * optimizer_bytes(model->dtype, model->grad_dtype, trainer->options->optimizer.optimizer_states));
     status = reference_print(trainer, error);
     char line[400];
     for (int next = 0; example_counts_line(&trainer->examples.counts, &next, line, sizeof line);)
