@@ -75,7 +75,9 @@ static void places_assign(struct model *model, bool matrices)
                 continue;
             *place = shape;
             place->offset = model->elements;
+            place->drawn = model->drawn;
             model->elements += arena_padded(shape.rows * (shape.cols ? shape.cols : 1));
+            model->drawn += (shape.rows * (shape.cols ? shape.cols : 1) + 15) & ~(int64_t)15;
         }
     }
 }
@@ -106,6 +108,7 @@ static int tensors_list(struct model *model, struct error *error)
             tensor->cols = place->cols;
             tensor->transposed = t->transposed;
             tensor->offset = place->offset + first * (place->cols ? place->cols : 1);
+            tensor->drawn = place->drawn + first * (place->cols ? place->cols : 1);
             const char *hole = strstr(t->name, "%d");
             if (hole)
                 snprintf(tensor->name, sizeof tensor->name, "%.*s%d%s", (int)(hole - t->name), t->name, layer, hole + 2);

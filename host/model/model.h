@@ -22,6 +22,7 @@ static inline int64_t arena_padded(int64_t elements)
 /* Where one slot lies in the parameter arena (and, at the same offset, in the gradient arena), in elements. */
 struct param_range {
     int64_t offset, rows, cols; /* cols 0: a vector of `rows`; rows 0: the model has no such slot */
+    int64_t drawn;              /* where its numbers begin among those that a new model draws */
     enum linear_form form;      /* of a matrix: plain but after model_pack */
 };
 
@@ -31,6 +32,7 @@ struct model_tensor {
     const struct family_tensor *from;
     int layer;               /* 0 for tensors outside the layers */
     int64_t offset, rows, cols; /* in the arena, in elements; cols 0: a vector */
+    int64_t drawn;              /* as its slot's */
     bool transposed;            /* [cols, rows] in the file */
 };
 
@@ -94,6 +96,7 @@ struct model {
     struct model_tensor *tensor;
     int tensors;
     int64_t elements;        /* of the whole arena */
+    int64_t drawn;           /* numbers that a new model draws */
     int64_t decayed;         /* the first so many are matrices (weight decay); norms and biases follow */
     struct master_weights master;
     void *param, *grad;      /* grad NULL in inference, and with LoRA */

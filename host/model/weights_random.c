@@ -47,7 +47,7 @@ static void piece_fill(const struct model *model, const struct model_tensor *ten
         else if (padded && (first + i) / tensor->cols == config->pad_token_id)
             piece[i] = 0;
         else
-            piece[i] = (float)(deviation * normal_draw(seed, (uint64_t)(tensor->offset + first + i)));
+            piece[i] = (float)(deviation * normal_draw(seed, (uint64_t)(tensor->drawn + first + i)));
     }
 }
 
