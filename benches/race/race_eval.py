@@ -50,7 +50,7 @@ class Watch:
 def read_rows(path, count):
     """The first `count` rows of a file of JSON lines; evenly spread ones where `count` is negative."""
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    return rows if not count else rows[:count] if count > 0 else rows[::max(1, len(rows) // -count)]
+    return rows if not count else rows[:count] if count > 0 else rows[::max(1, len(rows) // -count)][:-count]
 
 
 # ---- ours ----
@@ -142,7 +142,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True)
     parser.add_argument("--data", required=True, type=pathlib.Path)
-    parser.add_argument("--rows", type=int, default=0, help="0: all; -N: about N, evenly spread")
+    parser.add_argument("--rows", type=int, default=0, help="0: all; -N: N, evenly spread")
     parser.add_argument("--batches", default="8,16,32,64", help="of theirs, for scores and texts")
     parser.add_argument("--score_batches", help="of theirs for scores alone, where others are wanted")
     parser.add_argument("--dtype", default="float32", help="of theirs")
