@@ -211,10 +211,15 @@ def methods_part(folder, page):
                      "%.2f" % (measured["seconds"] / flat["measured"]["seconds"]),
                      "%.2f" % (planned["flops"] / flat["planned"]["flops"]), "%.0f" % measured["mib"],
                      "%.0f" % planned["mib"], "%+.1f %%" % (100 * (planned["mib"] / measured["mib"] - 1))))
-    context = data["context"]
+    context, versions = data["context"], {}
+    for name, case in data["cases"].items():
+        versions.setdefault(case["version"], []).append(name)
+    text = "; ".join("%s of %s" % (version, "the others" if len(names) > len(rows) / 2 and len(versions) > 1 else ", ".join(names)
+                                   if len(versions) > 1 else "all") for version, names in versions.items())
     page.append("### Methods beside FLAT\n\n`benches/methods/methods.py` (how, is in its head), SmolLM2-135M on TOFU forget01, float32, %d rows per "
-                "step, %s, %s, %d thread, load %.0f\n" % (context["batch"], context["date"], context["version"], context["threads"],
-                                                       context["load"]))
+                "step, %s, %d thread, load %.0f; %s\n" % (context["batch"], context["date"], context["threads"], context["load"], text))
+    page.append("Flops are the plan's of the matrix products and of attention, means over the epoch; processor time has the optimizer and all "
+                "else besides. The plan's memory is the device's, the peak the whole process's.\n")
     page.append(table(("method", "tokens", "answer tokens", "processor s per step", "of FLAT's", "by plan's flops", "peak, MiB",
                        "plan, MiB", "plan off by"), rows))
 

@@ -117,6 +117,7 @@ def main():
     parser.add_argument("--cases", help="regular expression: these alone")
     parser.add_argument("--out", default="benches/results/epyc-2-cores/methods.json")
     args = parser.parse_args()
+    version = subprocess.run([args.flat, "--version"], capture_output=True, text=True).stdout.strip()
     known = subprocess.run([args.flat, "unlearn", "--help"], capture_output=True, text=True).stdout
     cases = {}
     if os.path.exists(args.out) and args.cases:
@@ -127,11 +128,11 @@ def main():
         for case, files in CASES:
             if not re.search(r"\b%s\b" % case.split()[0], known) or (args.cases and not re.search(args.cases, case)):
                 continue
-            cases[case] = {"planned": plan(case, files, args, forget), "measured": measure(case, files, args, forget, folder)}
+            cases[case] = {"planned": plan(case, files, args, forget), "measured": measure(case, files, args, forget, folder),
+                           "version": version}
             print("%-28s %s" % (case, cases[case]), flush=True)
             context = {"date": datetime.date.today().isoformat(), "machine": platform.processor() or platform.machine(),
-                       "threads": args.threads, "steps": args.steps, "batch": BATCH, "load": os.getloadavg()[0],
-                       "version": subprocess.run([args.flat, "--version"], capture_output=True, text=True).stdout.strip()}
+                       "threads": args.threads, "steps": args.steps, "batch": BATCH, "load": os.getloadavg()[0]}
             with open(args.out, "w") as file:
                 json.dump({"context": context, "cases": cases}, file, indent=1)
                 file.write("\n")
