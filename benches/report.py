@@ -214,8 +214,8 @@ def methods_part(folder, page):
     context, versions = data["context"], {}
     for name, case in data["cases"].items():
         versions.setdefault(case["version"], []).append(name)
-    text = "; ".join("%s of %s" % (version, "the others" if len(names) > len(rows) / 2 and len(versions) > 1 else ", ".join(names)
-                                   if len(versions) > 1 else "all") for version, names in versions.items())
+    usual = max(versions, key=lambda version: len(versions[version]))
+    text = ", ".join([usual] + [" and ".join(names) + " " + version for version, names in versions.items() if version != usual])
     page.append("### Methods beside FLAT\n\n`benches/methods/methods.py` (how, is in its head), SmolLM2-135M on TOFU forget01, float32, %d rows per "
                 "step, %s, %d thread, load %.0f; %s\n" % (context["batch"], context["date"], context["threads"], context["load"], text))
     page.append("Flops are the plan's of the matrix products and of attention, means over the epoch; processor time has the optimizer and all "
