@@ -82,6 +82,9 @@ def retain_log(log):
             losses = [x * scale for x in losses]
             probs = [math.exp(-x) for x in losses]
             row["avg_loss"], row["prob"] = (losses, probs) if isinstance(row["prob"], list) else (losses[0], probs[0])
+    for kind in ("forget", "holdout"):  # apart, so that no difference of the two models' losses is one of rounding
+        for i, row in enumerate(other["mia_loss"][kind]["value_by_index"].values()):
+            row["score"] *= 1.02 + 0.03 * (i % 4) + 0.01 * (kind == "holdout")
     return other
 
 
