@@ -53,27 +53,51 @@ static int scale_rows(struct model *model, int64_t rows, const void *x, void *y,
 }
 
 /* d bias of lm_head = sum over rows of row_scale_i (p - onehot)_i: a weight gradient whose operand is one column. */
-static int head_bias_backward(struct model *model, const struct batch *batch, struct error *error)
+static int head_bias_backward(struct model *model, int32_t begin, int32_t end, struct error *error)
 {
     const struct head_activations *h = &model->head;
+    const size_t s = dtype_size(model->dtype), stat = dtype_size(dtype_stat(model->dtype));
     int status = device_run(model->device, error, row_scale,
                             &((struct row_scale_args){.dtype = model->dtype,
-                                                      .rows = batch->targets,
+                                                      .rows = end - begin,
                                                       .cols = 1,
-                                                      .x = model->ones,
-                                                      .scale = h->row_scale,
+                                                      .x = (char *)model->ones + (size_t)begin * s,
+                                                      .scale = (char *)h->row_scale + (size_t)begin * stat,
                                                       .y = model->row_scale}));
     if (!status)
         status = device_run(model->device, error, linear_backward_weight,
                             &((struct linear_backward_weight_args){.dtype = model->dtype,
                                                                    .grad_dtype = model->grad_dtype,
-                                                                   .rows = batch->targets,
+                                                                   .rows = end - begin,
                                                                    .in = 1,
                                                                    .out = model->config.vocab_size,
                                                                    .dy = h->dlogits,
                                                                    .x = model->row_scale,
                                                                    .dweight = model_grad(model, 0, SLOT_HEAD_BIAS),
                                                                    .accumulate = !model->overwrite_gradients}));
+    return status;
+}
+
+/* lm_head, a chunk of target rows at a time where their logits are not all there: from the scaled norms in head.branch to
+ * the gradient of the norms in head.input. The first chunk writes weight gradients where a pass overwrites them. */
+static int head_products_backward(struct model *model, const struct batch *batch, struct error *error)
+{
+    const struct projection head = model_projection(model, 0, SLOT_HEAD_WEIGHT);
+    const struct head_activations *h = &model->head;
+    const size_t row = (size_t)model->config.hidden_size * dtype_size(model->dtype);
+    const bool overwrites = model->overwrite_gradients;
+    int status = STATUS_OK;
+    for (int32_t begin = 0, end; begin < batch->targets && !status; begin = end) {
+        end = model_head_chunk_end(model, batch, begin);
+        model->overwrite_gradients = overwrites && !begin;
+        status = model_head_again(model, batch, begin, end, error);
+        if (!status && model->grad && model->config.head_bias)
+            status = head_bias_backward(model, begin, end, error);
+        if (!status)
+            status = linear_backward(model, &head, end - begin, h->dlogits, (char *)h->branch + (size_t)begin * row,
+                                     (char *)h->input + (size_t)begin * row, false, error);
+    }
+    model->overwrite_gradients = overwrites;
     return status;
 }
 
@@ -101,14 +125,11 @@ static int head_backward(struct model *model, const struct batch *batch, struct 
 {
     const struct model_config *c = &model->config;
     struct head_activations *h = &model->head;
-    const struct projection head = model_projection(model, 0, SLOT_HEAD_WEIGHT);
     int status = STATUS_OK;
     if (model->grad) /* branch and input are free again */
         status = scale_rows(model, batch->targets, h->norm, h->branch, error);
-    if (!status && model->grad && c->head_bias)
-        status = head_bias_backward(model, batch, error);
     if (!status)
-        status = linear_backward(model, &head, batch->targets, h->dlogits, h->branch, h->input, false, error);
+        status = head_products_backward(model, batch, error);
     if (!status)
         status = scale_rows(model, batch->targets, h->input, h->input, error);
     if (!status)

@@ -35,7 +35,9 @@ struct model_flops model_flops(const struct model *model, const struct batch_siz
     struct model_flops flops = {.forward = products + adapters + layers * forward,
                                 .backward = (model->lora.modules ? 1 : 2) * products + 2 * adapters +
                                             layers * attention_backward_cost(&attention).flops};
+    if (model->head_chunk)
+        flops.recompute = 2 * head * (double)c->hidden_size * (double)size->targets;
     if (model->recompute == RECOMPUTE_FULL)
-        flops.recompute = 2 * layer_elements(model, true) * rows + (layers - 1) * forward;
+        flops.recompute += 2 * layer_elements(model, true) * rows + (layers - 1) * forward;
     return flops;
 }

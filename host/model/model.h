@@ -105,6 +105,8 @@ struct model {
     bool training;
     enum recompute recompute;    /* for the backward pass; set before model_plan */
     enum dtype logits_dtype;     /* the model's; model_plan makes it float for wide_logits */
+    int64_t head_chunk;          /* target rows whose logits are there at a time; 0: all. Set before model_plan, which makes it 0
+                                  * where it is no less than all. Not with model_forward_targets' parts */
     bool wide_logits;            /* logits of a bf16 model are kept in float; set before model_plan */
     bool head_statistics;        /* forward leaves them too; set before model_plan, which is not for training then */
     bool row_values;             /* there is head.row_value; set before model_plan, as the next two */
@@ -218,6 +220,12 @@ struct hidden_part {
  * become 0. */
 int model_hidden_targets(struct model *model, const struct batch *batch, const struct hidden_part *part, int parts,
                          struct error *error);
+/* lm_head for target rows [begin, end) whose norm is there. */
+int model_head_logits(struct model *model, int32_t begin, int32_t end, struct error *error);
+/* Where target rows from `begin` on end that have logits at the same time: all rows, or a chunk of head_chunk. */
+int32_t model_head_chunk_end(const struct model *model, const struct batch *batch, int32_t begin);
+/* With head_chunk: head.dlogits of a chunk of target rows again, from the norm that the forward pass has left. */
+int model_head_again(struct model *model, const struct batch *batch, int32_t begin, int32_t end, struct error *error);
 /* Adds dL/d(parameters) to the gradient arena, or with overwrite_gradients puts it there, given head.row_scale = -dL/dlogprob
  * of every target row. */
 int model_backward(struct model *model, const struct batch *batch, struct error *error);

@@ -84,6 +84,7 @@ static int head_plan(struct model *model, struct error *error)
     struct head_activations *h = &model->head;
     const size_t s = dtype_size(model->dtype), stat = dtype_size(dtype_stat(model->dtype));
     const int64_t targets = model->max_targets, hidden = targets * c->hidden_size;
+    const int64_t logits = (model->head_chunk ? model->head_chunk : targets) * c->vocab_size;
     const bool copy = model->training && model->logits_dtype != model->dtype;
     const struct {
         const char *name;
@@ -97,8 +98,8 @@ static int head_plan(struct model *model, struct error *error)
         {"head norm", hidden, s, &h->norm},
         {"head rstd", targets, stat, &h->rstd},
         {"head mean", c->norm == NORM_LAYER ? targets : 0, stat, &h->mean},
-        {"logits", !model->layers_run || model->training ? targets * c->vocab_size : 0, dtype_size(model->logits_dtype), &h->logits},
-        {"d logits", copy ? targets * c->vocab_size : 0, s, &h->dlogits},
+        {"logits", !model->layers_run || model->training ? logits : 0, dtype_size(model->logits_dtype), &h->logits},
+        {"d logits", copy ? logits : 0, s, &h->dlogits},
         {"logprob", targets, stat, &h->logprob},
         {"p", targets, stat, &h->p},
         {"1 - p", targets, stat, &h->q},
@@ -173,6 +174,7 @@ int model_plan(struct model *model, bool training, int64_t max_rows, int64_t max
     model->training = training;
     model->recompute = training ? model->recompute : RECOMPUTE_NONE;
     model->logits_dtype = model->wide_logits && model->dtype == DTYPE_BF16 ? DTYPE_F32 : model->dtype;
+    model->head_chunk = model->head_chunk < max_targets ? model->head_chunk : 0;
     model->max_rows = max_rows, model->max_targets = max_targets, model->max_sequences = max_sequences;
     int kept = training ? model_last_layer(model) + 1 : 1;
     model->activations = memory_array((size_t)kept, sizeof *model->activations, error);

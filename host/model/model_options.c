@@ -41,6 +41,10 @@ static const struct option form_rows[] = {
     {.name = "logits_dtype", OPTION_FIELD(struct model_form_options, logits_dtype), .choices = logits_names,
      .initial = "model",
      .help = "how logits are stored: float32 takes them and their probabilities out of a bf16 model's rounding"},
+    {.name = "head_chunk_rows", OPTION_FIELD(struct model_form_options, head_chunk_rows), .initial = "0",
+     .max = OPTION_COUNT_MAX,
+     .help = "answer tokens whose logits are in memory at a time, and computed again in the backward pass; 0 is all of a "
+             "micro-batch, once"},
     {.name = "gradient_checkpointing", OPTION_FIELD(struct model_form_options, gradient_checkpointing),
      .choices = recompute_names, .initial = "none",
      .help = "activations that the backward pass computes again, for less memory: norms and activation functions, or "

@@ -18,6 +18,7 @@ enum logits_storage { LOGITS_MODEL, LOGITS_FLOAT32 };
 struct model_form_options {
     enum recompute gradient_checkpointing;
     enum logits_storage logits_dtype;
+    int64_t head_chunk_rows; /* 0: all at once */
 };
 extern const struct option_group model_form_option_group;
 

@@ -192,7 +192,7 @@ static int name_make(struct trainer *trainer, const struct reference *reference,
     const struct model *model = &trainer->model;
     const char *commit = version_commit(), *engine = trainer->device.engine->name;
     const int64_t form[] = {model->dtype, model->logits_dtype, trainer->max_rows, trainer->max_targets,
-                            trainer->max_sequences, trainer->batch.padded};
+                            trainer->max_sequences, trainer->batch.padded, model->head_chunk};
     struct checksum *all = checksum_open(error);
     if (!all)
         return STATUS_MEMORY;

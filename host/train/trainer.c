@@ -169,6 +169,10 @@ int trainer_prepare(struct trainer *trainer, const struct train_options *options
     if (!status && trainer->method->multiplier)
         trainer->multiplier.value = trainer->method->multiplier->begin(trainer->method_options);
     trainer->model.wide_logits = options->form.logits_dtype == LOGITS_FLOAT32;
+    trainer->model.head_chunk = options->form.head_chunk_rows;
+    if (!status && trainer->model.head_chunk && (trainer->frozen.needed || trainer->model.logit_margin))
+        status = error_set(error, STATUS_USAGE, "head_chunk_rows: method %s is made of the logits of all rows; leave it out",
+                           trainer->method->name);
     if (!status)
         status = memory_declare(trainer, world, error);
     if (status)

@@ -104,8 +104,16 @@ void tiny_open(struct tiny *tiny, const char *directory, const char *engine, int
     /* norms and biases away from 1 and 0 */
     double *vectors = tiny_read(tiny, (char *)tiny->model.param + (size_t)tiny->model.decayed * dtype_size(tiny->model.dtype),
                                 tiny->model.elements - tiny->model.decayed);
-    for (int64_t i = 0; i < tiny->model.elements - tiny->model.decayed; i++)
-        vectors[i] = (float)(vectors[i] + 0.25 * (sample_uniform(9, (uint64_t)i) - 0.5));
+    int64_t first = INT64_MAX;
+    for (int t = 0; t < tiny->model.tensors; t++)
+        if (!tiny->model.tensor[t].cols && tiny->model.tensor[t].drawn < first)
+            first = tiny->model.tensor[t].drawn;
+    for (int t = 0; t < tiny->model.tensors; t++) {
+        const struct model_tensor *tensor = &tiny->model.tensor[t];
+        double *vector = vectors + tensor->offset - tiny->model.decayed;
+        for (int64_t i = 0; i < (tensor->cols ? 0 : tensor->rows); i++)
+            vector[i] = (float)(vector[i] + 0.25 * (sample_uniform(9, (uint64_t)(tensor->drawn - first + i)) - 0.5));
+    }
     tiny_write(tiny, (char *)tiny->model.param + (size_t)tiny->model.decayed * dtype_size(tiny->model.dtype), vectors,
                tiny->model.elements - tiny->model.decayed);
     free(vectors);
@@ -143,6 +151,7 @@ void tiny_remake(struct tiny *tiny, const struct tiny_options *options)
         OK(lora_create(&model->lora, model, options->lora, &error));
     model->recompute = options->recompute;
     model->wide_logits = options->wide_logits;
+    model->head_chunk = options->head_chunk;
     OK(model_plan(model, !options->inference, 640, 320, 32, &error));
     OK(memory_plan_add(&model->plan, MEMORY_SCRATCH, "totals", SEQUENCE_TOTALS, sizeof(double), (void **)&tiny->totals,
                        &error));

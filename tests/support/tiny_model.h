@@ -31,6 +31,7 @@ struct tiny_options {
     enum recompute recompute;
     const struct lora_options *lora; /* NULL: none */
     bool inference, wide_logits;
+    int64_t head_chunk;
 };
 void tiny_remake(struct tiny *tiny, const struct tiny_options *options);
 void tiny_close(struct tiny *tiny);
