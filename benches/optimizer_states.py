@@ -107,7 +107,7 @@ def main():
             f"{args.steps} steps of FLAT on the demo's people, 8 pairs each, learning rate 3e-5:\n\n" + table(long, args.steps))
     if short:
         text += (f"\n{args.emulated} steps, the CUDA kernels in the emulation: weights, gradients and activations are bf16, which "
-                 "is most of the difference in every row; masters are float32 in halves.\n\n" + table(short, args.emulated))
+                 "is all of the difference in the second row; masters are float32 in halves.\n\n" + table(short, args.emulated))
     (args.out / "README.md").write_text(text)
 
 
