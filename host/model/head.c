@@ -96,6 +96,9 @@ static int rows_margin(struct model *model, const struct batch *batch, int32_t b
     const enum dtype stat = dtype_stat(model->dtype);
     struct head_activations *h = &model->head;
     void *logits = entry(h->logits, model->logits_dtype, begin * vocab);
+    if (model->config.final_cap > 0) /* logit_margin has no cap */
+        return error_set(error, STATUS_INPUT, "final_logit_softcapping: the logits of a %s model are capped, which the margins of "
+                         "method pdu do not take into account", model->config.family->model_type);
     int status = device_run(model->device, error, row_statistics,
                             &((struct row_statistics_args){.dtype = model->logits_dtype,
                                                            .rows = end - begin,
