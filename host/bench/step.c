@@ -171,7 +171,7 @@ static int stepper_plan(struct stepper *s, struct bench *bench, const char *fold
     for (int i = 0; i < result->pairs; i++)
         batch_group_size(&s->pairs.sequence[2 * i], 2, s->shared, &size);
     result->rows = size.rows, result->targets = size.targets, result->visible = size.visible_keys;
-    result->parameters = trainer->model.elements;
+    result->parameters = trainer->model.parameters;
     const struct model_flops flops = model_flops(&trainer->model, &size);
     result->flops = flops.forward + flops.backward;
     status = shards_create(&trainer->shards, &trainer->model, &(struct world){NULL, 0, 1, 1}, false, 0, error);

@@ -58,13 +58,13 @@ void announce_run(struct training *training)
     const struct train_options *options = training->options;
     struct log *log = &training->run->log;
     log_info(log, "%s, %lld parameters, %d rows, %lld steps", trainer->model.config.family->model_type,
-             (long long)trainer->model.elements, trainer->examples.data.rows, (long long)trainer->total_steps);
+             (long long)trainer->model.parameters, trainer->examples.data.rows, (long long)trainer->total_steps);
     memory_announce(trainer, log);
     for (int rank = 0; training->comm && rank < comm_size(training->comm); rank++)
         log_info(log, "%s", comm_describe(training->comm, rank));
     if (trainer->model.lora.modules)
         log_info(log, "LoRA: %lld parameters of %d modules are trained, the model is frozen",
-                 (long long)trainer->model.lora.elements, trainer->model.lora.modules);
+                 (long long)trainer->model.lora.parameters, trainer->model.lora.modules);
     if (options->schedule.lr_scheduler_type == SCHEDULE_CONSTANT &&
         schedule_warmup(&options->schedule, trainer->total_steps))
         log_warning(log, "warmup_steps: the schedule 'constant' has no warm-up; constant_with_warmup has");

@@ -30,7 +30,7 @@ struct model_flops model_flops(const struct model *model, const struct batch_siz
     const double head = model->layers_run ? 0 : (double)c->vocab_size; /* columns */
     const double products = 2 * layer_elements(model, false) * rows +
                             2 * head * (double)c->hidden_size * (double)size->targets;
-    const double adapters = 2 * (double)model->lora.elements * rows;
+    const double adapters = 2 * (double)model->lora.parameters * rows;
     const double forward = attention_forward_cost(&attention.forward).flops;
     struct model_flops flops = {.forward = products + adapters + layers * forward,
                                 .backward = (model->lora.modules ? 1 : 2) * products + 2 * adapters +

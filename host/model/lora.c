@@ -141,6 +141,7 @@ static int64_t place_take(struct lora *lora, int64_t rows, int64_t cols)
 {
     int64_t offset = lora->elements;
     lora->elements += arena_padded(rows * cols);
+    lora->parameters += rows * cols;
     return offset;
 }
 

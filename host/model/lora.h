@@ -60,6 +60,7 @@ struct lora {
     struct lora_module *module;  /* layer after layer */
     int modules, *layer_begin;   /* modules of layer l: layer_begin[l] .. layer_begin[l + 1] - 1 */
     int64_t elements;            /* of the arena */
+    int64_t parameters;          /* in it, without what lies between them */
     void *param, *grad, *dreduced;
 };
 

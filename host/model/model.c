@@ -77,6 +77,7 @@ static void places_assign(struct model *model, bool matrices)
             place->offset = model->elements;
             place->drawn = model->drawn;
             model->elements += arena_padded(shape.rows * (shape.cols ? shape.cols : 1));
+            model->parameters += shape.rows * (shape.cols ? shape.cols : 1);
             model->drawn += (shape.rows * (shape.cols ? shape.cols : 1) + 15) & ~(int64_t)15;
         }
     }

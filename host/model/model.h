@@ -96,6 +96,7 @@ struct model {
     struct model_tensor *tensor;
     int tensors;
     int64_t elements;        /* of the whole arena */
+    int64_t parameters;      /* in it, without what lies between them */
     int64_t drawn;           /* numbers that a new model draws */
     int64_t decayed;         /* the first so many are matrices (weight decay); norms and biases follow */
     struct master_weights master;

@@ -186,6 +186,8 @@ static void test_plan_and_unlearn(void **state)
     char command[2000];
     snprintf(command, sizeof command, "plan" ON_DATA "--lora.r 2 --lora.target_modules q_proj", t, t);
     char *plan = output_of(command);
+    /* 2 1024 32 + 2 (2 32 32 + 2 16 32 + 3 48 32 + 2 32) + 32 */
+    assert_non_null(strstr(plan, "model          llama, 81056 parameters in 21 tensors"));
     assert_non_null(strstr(plan, "trained        256 parameters: adapters of rank 2 on 2 modules")); /* 2 (2 32 + 32 2) */
     assert_non_null(strstr(plan, "gradients               0.0 MiB"));
     free(plan);

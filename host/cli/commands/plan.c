@@ -160,13 +160,13 @@ static int plan_print(struct trainer *trainer, struct error *error)
 {
     const struct model *model = &trainer->model;
     const struct memory_plan *plan = &model->plan;
-    const int64_t trained = model_trainable(model).elements, kept = trainer->shards.state_elements;
+    const int64_t kept = trainer->shards.state_elements;
     const double mib = 1.0 / (1 << 20), steps = trainer->steps_per_epoch;
     printf("model          %s, %lld parameters in %d tensors, planned in %s\n", model->config.family->model_type,
-           (long long)model->elements, model->tensors, dtype_name(model->dtype));
+           (long long)model->parameters, model->tensors, dtype_name(model->dtype));
     if (model->lora.modules)
-        printf("trained        %lld parameters: adapters of rank %lld on %d modules\n", (long long)trained,
-               (long long)model->lora.options.rank, model->lora.modules);
+        printf("trained        %lld parameters: adapters of rank %lld on %d modules\n",
+               (long long)model->lora.parameters, (long long)model->lora.options.rank, model->lora.modules);
     printf("data           %d rows; an epoch feeds %lld tokens and predicts %lld answer tokens\n",
            trainer->examples.data.rows, (long long)trainer->epoch_size.rows, (long long)trainer->epoch_size.targets);
     struct buffer prompts = {0};
