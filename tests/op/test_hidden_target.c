@@ -59,13 +59,14 @@ static void test_hidden_target(void **state)
         }
 }
 
-/* Loss and gradient of RMU as each sequence's mean, then the mean over sequences (golden per_sequence_*), at the positions that
- * carry a label. */
-static void golden_check(const cJSON *tree, bool forget, const char *engine)
+/* Loss and gradient of RMU at the positions that carry a label: as each sequence's mean, then the mean over sequences (golden
+ * per_sequence_*), or as open-unlearning's code has it, each sequence's sum times the mean of 1 / length (coded_*). */
+static void golden_check(const cJSON *tree, bool forget, bool coded, const char *engine)
 {
     const cJSON *rmu = json_member(tree, "rmu"), *hidden = json_member(rmu, forget ? "hidden_forget" : "hidden_retain");
     const cJSON *labels = json_member(json_member(tree, forget ? "forget" : "retain"), "labels");
-    const cJSON *wanted = json_member(rmu, forget ? "per_sequence_forget" : "per_sequence_retain");
+    const cJSON *wanted = json_member(rmu, coded ? forget ? "coded_forget" : "coded_retain"
+                                           : forget ? "per_sequence_forget" : "per_sequence_retain");
     const cJSON *reference = forget ? json_member(rmu, "control") : json_member(rmu, "hidden_retain_ref");
     struct op_test *t = op_test_open(engine, 1);
     const int batch = cJSON_GetArraySize(hidden), positions = cJSON_GetArraySize(hidden->child);
@@ -92,9 +93,11 @@ static void golden_check(const cJSON *tree, bool forget, const char *engine)
             .value = value);
     const double *got = values_from(t, t->dtype, gradient, rows * cols), *sums = values_from(t, t->stat, value, rows);
     const double bound = t->dtype == DTYPE_F64 ? 1e-12 : t->dtype == DTYPE_F32 ? 1e-5 : 2e-2;
-    double difference = 0, size = 0;
+    double difference = 0, size = 0, inverse = 0;
+    for (int b = 0; b < batch; b++)
+        inverse += 1.0 / length[b] / batch;
     for (int i = 0; i < rows; i++) {
-        const double weight = 1.0 / (batch * length[of[i][0]]);
+        const double weight = (coded ? inverse : 1.0 / length[of[i][0]]) / batch;
         const cJSON *expected = cJSON_GetArrayItem(cJSON_GetArrayItem(json_member(wanted, "grad"), of[i][0]), of[i][1]);
         loss += weight * sums[i];
         for (int v = 0; v < cols; v++) {
@@ -121,7 +124,8 @@ static void test_golden(void **state)
     assert_non_null(tree);
     for (int e = 0; e < OP_TEST_VARIANTS; e++)
         for (int forget = 0; forget < 2; forget++)
-            golden_check(tree, forget, op_test_engines[e]);
+            for (int coded = 0; coded < 2; coded++)
+                golden_check(tree, forget, coded, op_test_engines[e]);
     cJSON_Delete(tree);
 }
 
