@@ -72,8 +72,12 @@ static int scaling_read(const struct model_config *config, struct rope_config *r
         return error_set(error, STATUS_INPUT, "%s: positions by type of layer are not supported in a %s model", name,
                          config->family->model_type);
     int status = config_member(scaling, name, "rope_type", &type, error);
-    if (!status && !type)
+    const bool older = !status && !type;
+    if (older)
         status = config_member(scaling, name, "type", &type, error);
+    if (older && !status && type && config->family->rope_theta_sliding > 0)
+        return error_set(error, STATUS_INPUT, "%s: type: transformers does not read this key in a %s model and scales nothing; "
+                         "write rope_type if it is meant, or leave the scaling out", name, config->family->model_type);
     if (status || !type || (cJSON_IsString(type) && !strcmp(type->valuestring, "default")))
         return status;
     if (config->family->rope_long && cJSON_IsString(type) &&

@@ -111,6 +111,26 @@ static void test_longrope_limit(void **state)
     program_free(&result);
 }
 
+/* transformers 5.24 scales nothing in a Gemma 3 whose scaling has the older key "type": Gemma3TextConfig makes it "default". */
+static void test_older_scaling(void **state)
+{
+    (void)state;
+    static const char *const key[] = {"type", "rope_type"};
+    for (int i = 0; i < 2; i++) {
+        char text[1024];
+        const int length = snprintf(text, sizeof text, "{\"model_type\": \"gemma3_text\", %s, \"rope_scaling\": {\"%s\": "
+                                    "\"linear\", \"factor\": 8.0}}", family[5].config, key[i]);
+        temporary_file("seed/config.json", text, (size_t)length);
+        struct program_result result = program_line("plan --model_name_or_path %s/seed --from_scratch --train_data %s/data.jsonl "
+                                                    "--device cpu", temporary, temporary);
+        if (i)
+            program_expect(&result, STATUS_OK);
+        else
+            program_expect_error(&result, STATUS_INPUT, "transformers does not read this key in a gemma3_text model");
+        program_free(&result);
+    }
+}
+
 static int inputs_make(void **state)
 {
     struct error error = {0};
@@ -140,6 +160,7 @@ static int inputs_make(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_families), cmocka_unit_test(test_longrope_limit)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_families), cmocka_unit_test(test_longrope_limit),
+                                       cmocka_unit_test(test_older_scaling)};
     return cmocka_run_group_tests(tests, inputs_make, temporary_remove);
 }
