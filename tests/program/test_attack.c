@@ -10,9 +10,9 @@
 #include "../../host/io/safetensors/safetensors.h"
 #include "../../host/util/file.h"
 #include "../../host/util/quantize.h"
+#include "../support/eval_model.h"
 #include "../support/program.h"
 
-#define EVAL "tests/golden/eval"
 #define FORGET "--forget_data " EVAL "/qa_forget.jsonl "
 #define COMMON "--prompt_template qa --device cpu --threads 1 --quiet "
 #define ASK COMMON FORGET "--max_new_tokens 6 --leak_k 1,4 --relearn_batch_size 2 --relearn_learning_rate 1e-3 "
@@ -26,18 +26,8 @@ static void expect(struct program_result result)
 /* target: knows; forgot: by gradient ascent; retain: by training on something else. */
 static int models_make(void **state)
 {
-    static const char *const files[] = {EVAL "/model/config.json", EVAL "/model/generation_config.json",
-                                        EVAL "/model/model.safetensors", "configs/demo/model/tokenizer.json",
-                                        "configs/demo/model/tokenizer_config.json"};
-    struct error error = {0};
-    if (temporary_make(state) || file_make_directory(temporary_path("start"), &error))
+    if (temporary_make(state) || eval_model_make(temporary_path("start")))
         return -1;
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-        char to[600];
-        snprintf(to, sizeof to, "%s/start%s", temporary, strrchr(files[i], '/'));
-        if (file_copy(files[i], to, &error))
-            return -1;
-    }
     expect(program_line("finetune --model %s/start --train_data " EVAL "/qa_forget.jsonl --output_dir %s/target --max_steps 3 "
                         "--learning_rate 1e-3 --save_dtype float32 " COMMON, temporary, temporary));
     expect(program_line("finetune --model %s/start --train_data configs/demo/retain.jsonl --output_dir %s/retain --max_steps 20 "

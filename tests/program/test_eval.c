@@ -11,29 +11,15 @@
 #include "../../host/io/json/json.h"
 #include "../../host/util/file.h"
 #include "../support/comm_ranks.h"
+#include "../support/eval_model.h"
 #include "../support/program.h"
 
-#define EVAL "tests/golden/eval"
 #define COMMON "--model %s/model --device cpu --max_new_tokens 24 --refusals " EVAL "/refusals.txt --quiet "
 #define TOFU "--suite tofu --forget_data " EVAL "/tofu/forget01_perturbed.json --retain_log " EVAL "/expected/TOFU_retain.json "
 
 static int model_make(void **state)
 {
-    static const char *const files[] = {EVAL "/model/config.json", EVAL "/model/generation_config.json",
-                                        EVAL "/model/model.safetensors", "configs/demo/model/tokenizer.json",
-                                        "configs/demo/model/tokenizer_config.json"};
-    struct error error = {0};
-    if (temporary_make(state) || file_make_directory(temporary_path("model"), &error))
-        return -1;
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-        char to[600];
-        snprintf(to, sizeof to, "%s/model%s", temporary, strrchr(files[i], '/'));
-        if (file_copy(files[i], to, &error)) {
-            fprintf(stderr, "%s\n", error.text);
-            return -1;
-        }
-    }
-    return 0;
+    return temporary_make(state) || eval_model_make(temporary_path("model")) ? -1 : 0;
 }
 
 /* The same members; texts equal; ROUGE, BLEU and counts equal but for the order of sums, what is made of log-probs within

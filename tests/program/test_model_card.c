@@ -5,28 +5,15 @@
 
 #include "../../host/cli/card/model_card.h"
 #include "../../host/util/file.h"
+#include "../support/eval_model.h"
 #include "../support/program.h"
-
-#define EVAL "tests/golden/eval"
 
 static int make(void **state)
 {
-    static const char *const files[] = {EVAL "/model/config.json", EVAL "/model/generation_config.json",
-                                        EVAL "/model/model.safetensors", "configs/demo/model/tokenizer.json",
-                                        "configs/demo/model/tokenizer_config.json"};
     static const char readme[] = "---\r\nlicense: other\nlicense_name: \"a: b\"\ntags:\n- base\nlanguage:\n- en\n  - nested\n\nbase_model: "
                                  "someone/else\n---\n# The base\nlicense: not this\n";
-    struct error error = {0};
-    if (temporary_make(state) || file_make_directory(temporary_path("model"), &error))
+    if (temporary_make(state) || eval_model_make(temporary_path("model")))
         return -1;
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-        char to[600];
-        snprintf(to, sizeof to, "%s/model%s", temporary, strrchr(files[i], '/'));
-        if (file_copy(files[i], to, &error)) {
-            fprintf(stderr, "%s\n", error.text);
-            return -1;
-        }
-    }
     temporary_file("model/README.md", readme, strlen(readme));
     return 0;
 }

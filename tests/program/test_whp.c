@@ -8,20 +8,16 @@
 #include "../../host/io/json/json.h"
 #include "../../host/util/file.h"
 #include "../../host/eval/score.h"
+#include "../support/eval_model.h"
 #include "../support/program.h"
 #include "../support/op_test.h"
 #include "../support/tiny_model.h"
-
-#define EVAL "tests/golden/eval"
 
 static cJSON *golden;
 static char model[600], reinforced[600], rows[600];
 
 static int make(void **state)
 {
-    static const char *const files[] = {EVAL "/model/config.json", EVAL "/model/generation_config.json",
-                                        EVAL "/model/model.safetensors", "configs/demo/model/tokenizer.json",
-                                        "configs/demo/model/tokenizer_config.json"};
     struct error error = {0};
     struct buffer text = {0};
     if (temporary_make(state) || !(golden = json_read("tests/golden/whp.json", &error)))
@@ -29,12 +25,7 @@ static int make(void **state)
     snprintf(model, sizeof model, "%s/model", temporary);
     snprintf(reinforced, sizeof reinforced, "%s/reinforced", temporary);
     snprintf(rows, sizeof rows, "%s/rows.jsonl", temporary);
-    int status = file_make_directory(model, &error);
-    for (size_t i = 0; i < sizeof files / sizeof *files && !status; i++) {
-        char to[700];
-        snprintf(to, sizeof to, "%s%s", model, strrchr(files[i], '/'));
-        status = file_copy(files[i], to, &error);
-    }
+    int status = eval_model_make(model);
     for (const cJSON *row = json_member(golden, "rows")->child; row && !status; row = row->next) {
         status = json_print(row, &text, &error);
         status = status ? status : buffer_append(&text, "\n", 1, &error);
