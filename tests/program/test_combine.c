@@ -7,18 +7,11 @@
 
 #include "../../host/io/json/json.h"
 #include "../../host/io/safetensors/safetensors.h"
+#include "../support/assert_ok.h"
 #include "../support/program.h"
 
 #define BASE "tests/golden/models/mistral" /* four shards, bfloat16 */
-#define OK(call) combine_ok((call), &error, #call)
-
 enum { MODELS = 2, SAVED = 4 };
-
-static void combine_ok(int status, const struct error *error, const char *call)
-{
-    if (status)
-        fail_msg("%s: status %d: %s", call, status, error->text);
-}
 
 /* ---- numbers, by what their bits mean ---------------------------------------------------------------------------- */
 

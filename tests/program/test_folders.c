@@ -9,17 +9,10 @@
 #include "../../host/io/safetensors/safetensors.h"
 #include "../../host/util/file.h"
 #include "../../host/util/memory.h"
+#include "../support/assert_ok.h"
 #include "../support/tiny_model.h"
 
 #define CONFIGS "tests/golden/configs"
-#define OK(call) folder_ok((call), &error, #call)
-
-static void folder_ok(int status, const struct error *error, const char *call)
-{
-    if (status)
-        fail_msg("%s: status %d: %s", call, status, error->text);
-}
-
 /* ---- config.json ------------------------------------------------------------------------------------------------- */
 
 #define SAME(field)                                                                                           \

@@ -8,16 +8,9 @@
 #include "../../host/io/folder/folder.h"
 #include "../../host/io/json/json.h"
 #include "../../host/io/safetensors/safetensors.h"
+#include "../support/assert_ok.h"
 #include "../support/program.h"
 #include "../support/tiny_trainer.h"
-
-#define OK(call) assert_ok((call), &error, #call)
-
-static void assert_ok(int status, const struct error *error, const char *call)
-{
-    if (status)
-        fail_msg("%s: status %d: %s", call, status, error->text);
-}
 
 static void run_expect(int status, const char *text, const char *more)
 {

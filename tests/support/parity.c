@@ -12,12 +12,6 @@
 #include "../../host/util/file.h"
 #include "parity.h"
 
-void parity_ok(int status, const struct error *error, const char *call)
-{
-    if (status)
-        fail_msg("%s: status %d: %s", call, status, error->text);
-}
-
 const cJSON *golden_member(const cJSON *object, const char *key)
 {
     const cJSON *found = json_member(object, key);

@@ -7,6 +7,7 @@
 #include "../../host/io/json/json.h"
 #include "../../host/model/adapter.h"
 #include "tiny_model.h"
+#include "assert_ok.h"
 
 #define GOLDEN "tests/golden"
 
@@ -96,9 +97,6 @@ void compare_adapters(const char *one, const char *two);
 /* Every file of one folder (weights only when told) is in the other, byte for byte; how many they are. */
 int compare_files(const char *one, const char *two, bool weights);
 
-/* OK(call): the call must return 0; `error` is what it fills. */
-#define OK(call) parity_ok((call), &error, #call)
-void parity_ok(int status, const struct error *error, const char *call);
 /* "directory/name". */
 void path_join(char *out, size_t bytes, const char *directory, const char *name);
 

@@ -12,15 +12,8 @@
 #include <cmocka.h>
 
 #include "../../host/util/float16.h"
+#include "assert_ok.h"
 #include "../../kernels/sample.h"
-
-#define OK(call) tiny_ok((call), &error, #call)
-
-static void tiny_ok(int status, const struct error *error, const char *call)
-{
-    if (status)
-        fail_msg("%s: status %d: %s", call, status, error->text);
-}
 
 void tiny_config(const char *directory, const char *extra)
 {

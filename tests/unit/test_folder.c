@@ -14,16 +14,9 @@
 #include "../../host/io/tokenizer/tokenizer.h"
 #include "../../host/model/adapter.h"
 #include "../../host/util/memory.h"
+#include "../support/assert_ok.h"
 #include "../support/fault/fault.h"
 #include "../support/tiny_model.h"
-
-#define OK(call) folder_ok((call), &error, #call)
-
-static void folder_ok(int status, const struct error *error, const char *call)
-{
-    if (status)
-        fail_msg("%s: status %d: %s", call, status, error->text);
-}
 
 /* ---- folders of every kind --------------------------------------------------------------------------------------- */
 

@@ -7,16 +7,10 @@
 
 #include "../../host/train/examples.h"
 #include "../../host/util/file.h"
+#include "../support/assert_ok.h"
 #include "../support/program.h"
 
-#define OK(call) noise_ok((call), &error, #call)
 enum { ROWS = 60, EOS = 1 };
-
-static void noise_ok(int status, const struct error *error, const char *call)
-{
-    if (status)
-        fail_msg("%s: status %d: %s", call, status, error->text);
-}
 
 static int make(void **state)
 {

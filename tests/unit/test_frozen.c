@@ -6,15 +6,8 @@
 
 #include <string.h>
 
+#include "../support/assert_ok.h"
 #include "../support/tiny_trainer.h"
-
-#define OK(call) assert_ok((call), &error, #call)
-
-static void assert_ok(int status, const struct error *error, const char *call)
-{
-    if (status)
-        fail_msg("%s: status %d: %s", call, status, error->text);
-}
 
 static void training_free(struct tiny_training *run)
 {

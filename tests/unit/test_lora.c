@@ -10,16 +10,9 @@
 #include "../../host/util/file.h"
 #include "../../kernels/loss_function.h"
 #include "../../kernels/sample.h"
+#include "../support/assert_ok.h"
 #include "../support/op_test.h"
 #include "../support/tiny_model.h"
-
-#define OK(call) expect_ok((call), &error, #call)
-
-static void expect_ok(int status, const struct error *error, const char *call)
-{
-    if (status)
-        fail_msg("%s: status %d: %s", call, status, error->text);
-}
 
 #define SIZES                                                                                                 \
     "\"vocab_size\": 61, \"hidden_size\": 48, \"num_hidden_layers\": 2, \"num_attention_heads\": 3, "               \

@@ -8,14 +8,7 @@
 #include "../../host/io/json/json.h"
 #include "../../host/model/weights.h"
 #include "../../host/util/memory.h"
-
-#define OK(call) expect_ok((call), &error, #call)
-
-static void expect_ok(int status, const struct error *error, const char *call)
-{
-    if (status)
-        fail_msg("%s: status %d: %s", call, status, error->text);
-}
+#include "../support/assert_ok.h"
 
 static bool in_list(const cJSON *list, int64_t number)
 {
