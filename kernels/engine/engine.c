@@ -290,16 +290,6 @@ static int cpu_copy(struct engine_context *context, void *to, const void *from, 
     return OP_OK;
 }
 
-static int cpu_copy_rows(struct engine_context *context, void *to, size_t to_stride, const void *from,
-                         size_t from_stride, size_t bytes, int64_t rows)
-{
-    REQUIRE_ARGS((to && from) || !bytes || !rows);
-    REQUIRE(rows >= 0 && (rows < 2 || to_stride >= bytes), "rows is negative or to_stride is below bytes");
-    for (int64_t i = 0; bytes && i < rows; i++)
-        memmove((char *)to + (size_t)i * to_stride, (const char *)from + (size_t)i * from_stride, bytes);
-    return OP_OK;
-}
-
 static int cpu_synchronize(struct engine_context *context) { return context ? OP_OK : OP_CONTRACT; }
 
 static int cpu_mark(struct engine_context *context, int slot)
@@ -379,7 +369,6 @@ static const struct engine cpu_engine = {
     .copy_in = cpu_copy,
     .copy_out = cpu_copy,
     .copy = cpu_copy,
-    .copy_rows = cpu_copy_rows,
     .synchronize = cpu_synchronize,
     .mark = cpu_mark,
     .elapsed = cpu_elapsed,

@@ -289,19 +289,6 @@ static int cuda_copy(struct engine_context *context, void *to, const void *from,
                                  : cudaSuccess);
 }
 
-static int cuda_copy_rows(struct engine_context *context, void *to, size_t to_stride, const void *from,
-                          size_t from_stride, size_t bytes, int64_t rows)
-{
-    REQUIRE_ARGS((to && from) || !bytes || !rows);
-    REQUIRE(rows >= 0 && (rows < 2 || (to_stride >= bytes && from_stride >= bytes)),
-            "rows is negative or a stride is below bytes");
-    if (rows < 2 || (to_stride == bytes && from_stride == bytes))
-        return cuda_copy(context, to, from, bytes * (size_t)rows);
-    return engine_launched(context, "copy_rows",
-                           cudaMemcpy2DAsync(to, to_stride, from, from_stride, bytes, (size_t)rows,
-                                             cudaMemcpyDeviceToDevice, context->stream));
-}
-
 static int cuda_synchronize(struct engine_context *context)
 {
     REQUIRE_ARGS(context);
@@ -327,7 +314,6 @@ static struct engine engine_table()
     e.copy_in = cuda_copy_in;
     e.copy_out = cuda_copy_out;
     e.copy = cuda_copy;
-    e.copy_rows = cuda_copy_rows;
     e.synchronize = cuda_synchronize;
     e.mark = cuda_mark;
     e.elapsed = cuda_elapsed;

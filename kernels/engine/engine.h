@@ -31,7 +31,7 @@
 extern "C" {
 #endif
 
-#define ENGINE_ABI 10
+#define ENGINE_ABI 11
 
 /* Slots of mark. */
 enum { ENGINE_MARKS = 1024 };
@@ -106,9 +106,6 @@ struct engine {
     int (*copy_in)(struct engine_context *context, void *device, const void *host, size_t bytes);
     int (*copy_out)(struct engine_context *context, void *host, const void *device, size_t bytes);
     int (*copy)(struct engine_context *context, void *to, const void *from, size_t bytes);
-    /* Rows of `bytes` each: to + i * to_stride = from + i * from_stride (strides in bytes). */
-    int (*copy_rows)(struct engine_context *context, void *to, size_t to_stride, const void *from, size_t from_stride,
-                     size_t bytes, int64_t rows);
     int (*synchronize)(struct engine_context *context);
 
     /* Time in stream order: mark notes in `slot` (below ENGINE_MARKS) when the device gets there; elapsed waits for

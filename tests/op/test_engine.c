@@ -102,7 +102,7 @@ static void test_copies(void **state)
     (void)state;
     for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++) {
         struct op_test *t = op_test_open(op_test_engines[e], 1);
-        unsigned char bytes[60], back[60], rows[60];
+        unsigned char bytes[60], back[60];
         for (int i = 0; i < 60; i++)
             bytes[i] = (unsigned char)(i + 1);
         void *a = device_bytes(t, bytes, sizeof bytes), *b = device_bytes(t, bytes, sizeof bytes);
@@ -111,18 +111,8 @@ static void test_copies(void **state)
         op_test_status(t, "copy_out", t->engine->copy_out(t->context, back, b, sizeof back));
         for (int i = 0; i < 60; i++)
             assert_int_equal(back[i], i < 10 ? 0 : i < 50 ? i + 1 : i - 49);
-        /* Columns 2..4 of rows of 10 to columns 0..2 of rows of 20. */
-        op_test_status(t, "fill_zero", t->engine->fill_zero(t->context, b, 60));
-        op_test_status(t, "copy_rows", t->engine->copy_rows(t->context, b, 20, (char *)a + 2, 10, 3, 3));
-        op_test_status(t, "synchronize", t->engine->synchronize(t->context));
-        op_test_status(t, "copy_out", t->engine->copy_out(t->context, rows, b, sizeof rows));
-        for (int i = 0; i < 60; i++)
-            assert_int_equal(rows[i], i % 20 < 3 ? i / 20 * 10 + i % 20 + 3 : 0);
         op_test_refused(t, "copy", t->engine->copy(t->context, NULL, a, 1));
         op_test_refused(t, "copy_in", t->engine->copy_in(t->context, b, NULL, 1));
-        op_test_refused(t, "copy_rows", t->engine->copy_rows(t->context, b, 2, a, 3, 3, 2));
-        op_test_status(t, "copy_rows", t->engine->copy_rows(t->context, b, 0, a, 0, 60, 1));
-        op_test_status(t, "copy_rows", t->engine->copy_rows(t->context, b, 3, a, 3, 3, 0));
         op_test_status(t, "copy", t->engine->copy(t->context, NULL, NULL, 0));
         op_test_close(t);
     }
