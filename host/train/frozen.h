@@ -39,7 +39,7 @@ size_t frozen_memory(const struct frozen *frozen);
 /* Allocates, after the trainer's model; copies the weights, once that has them. */
 int frozen_allocate(struct trainer *trainer, struct error *error);
 int frozen_copy(struct trainer *trainer, struct error *error);
-/* A pass over the largest batch, all padding: see trainer.c. */
+/* A pass over the largest batch, all padding: see trainer_warm_up. */
 int frozen_warm_up(struct trainer *trainer, struct error *error);
 /* Packs what is compared of rows [from, to) of an epoch, whose batch the trainer has packed, and sets `part`: the logits are
  * there after model_forward_logits. */

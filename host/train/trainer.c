@@ -180,9 +180,7 @@ int trainer_prepare(struct trainer *trainer, const struct train_options *options
     return status;
 }
 
-/* A GPU engine's scratch grows to its largest, and libraries wake up, before the first step: a forward and a backward
- * pass over the largest batch, all padding. */
-static int warm_up(struct trainer *trainer, struct error *error)
+int trainer_warm_up(struct trainer *trainer, struct error *error)
 {
     struct model *model = &trainer->model;
     trainer->batch.padded = true;
@@ -198,18 +196,23 @@ static int warm_up(struct trainer *trainer, struct error *error)
     return status;
 }
 
+int trainer_allocate(struct trainer *trainer, const struct device *device, struct error *error)
+{
+    trainer->device = *device;
+    trainer->graphs = trainer->options->trainer.cuda_graphs && trainer->device.engine->graphs;
+    int status = model_allocate(&trainer->model, &trainer->device, error);
+    if (!status)
+        status = frozen_allocate(trainer, error);
+    return status ? status
+                  : batch_create(&trainer->batch, &trainer->device, trainer->max_rows, trainer->max_targets,
+                                 trainer->max_sequences, error);
+}
+
 int trainer_start(struct trainer *trainer, const struct device *device, struct error *error)
 {
     const struct train_options *options = trainer->options;
     struct model *model = &trainer->model;
-    trainer->device = *device;
-    trainer->graphs = options->trainer.cuda_graphs && trainer->device.engine->graphs;
-    int status = model_allocate(model, &trainer->device, error);
-    if (!status)
-        status = frozen_allocate(trainer, error);
-    if (!status)
-        status = batch_create(&trainer->batch, &trainer->device, trainer->max_rows, trainer->max_targets,
-                              trainer->max_sequences, error);
+    int status = trainer_allocate(trainer, device, error);
     if (!status)
         status = optimizer_start(trainer, error);
     if (!status)
@@ -226,7 +229,7 @@ int trainer_start(struct trainer *trainer, const struct device *device, struct e
         status = frozen_copy(trainer, error);
     trainer->peak_flops = trainer->parallel.ranks * peak_flops(device->engine->describe(device->context));
     if (!status && trainer->device.engine->graphs)
-        status = warm_up(trainer, error);
+        status = trainer_warm_up(trainer, error);
     return status;
 }
 

@@ -95,8 +95,13 @@ typedef int (*trainer_hook)(void *user, const struct step_record *record, struct
  * all memory of this rank. finetune chooses train_data and cross entropy. dtype is the storage the memory is planned for. */
 int trainer_prepare(struct trainer *trainer, const struct train_options *options, bool finetune, enum dtype dtype,
                     const struct world *world, struct error *error);
-/* Takes over an open device of that dtype, allocates, loads the weights. trainer_free closes the device. cuda_graphs
- * has no effect on an engine without graphs. */
+/* Takes over an open device of that dtype and allocates what is planned: trainer_memory, to the byte. trainer_free closes the
+ * device. cuda_graphs has no effect on an engine without graphs. */
+int trainer_allocate(struct trainer *trainer, const struct device *device, struct error *error);
+/* A forward and a backward pass over the largest batch, all padding: a GPU engine's scratch grows to its largest, and libraries
+ * wake up. */
+int trainer_warm_up(struct trainer *trainer, struct error *error);
+/* Both, and the weights in between. */
 int trainer_start(struct trainer *trainer, const struct device *device, struct error *error);
 /* All steps, or those until the hook sets `stops`. Three non-finite steps in a row: STATUS_NONFINITE. A signal (interrupt.h) ends the run after a step, with
  * STATUS_SIGNAL. warn(user, text) gets warnings. A failure is that of all ranks, unless `aborted`. */

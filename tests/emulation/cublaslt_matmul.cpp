@@ -233,6 +233,8 @@ static void bias_gradient(const matmul_call *call, const float_matrix *matrix, b
 
 static void matmul_run(matmul_call call)
 {
+    if (!config.run)
+        return;
     device_open open;
     if (call.alpha_device) {
         call.alpha = *call.alpha_device;

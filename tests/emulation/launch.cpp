@@ -37,6 +37,7 @@ static settings settings_read()
     s.watchdog_seconds = environment_number("EMU_WATCHDOG", 60);
     s.stack_bytes = (size_t)environment_number("EMU_STACK_KB", 64) << 10;
     s.device_bytes = (size_t)environment_number("EMU_DEVICE_MB", check_present ? 2048 : 8192) << 20;
+    s.run = environment_number("EMU_RUN", 1) != 0;
     return s;
 }
 settings config = settings_read();
@@ -167,7 +168,7 @@ static void run_blocks(const launch_state *launch, std::atomic<uint64_t> *next, 
 void launch_run(launch_state *launch)
 {
     static uint64_t launches;
-    if (device_status())
+    if (device_status() || !config.run)
         return;
     const dim3 grid = launch->call.grid;
     const uint64_t blocks = (uint64_t)grid.x * grid.y * grid.z;

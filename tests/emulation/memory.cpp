@@ -91,7 +91,7 @@ static size_t pages(size_t bytes)
 
 static void arena_protect(int protection)
 {
-    if (arena_end && mprotect(arena, pages(arena_end), protection) != 0) {
+    if (config.run && arena_end && mprotect(arena, pages(arena_end), protection) != 0) {
         perror("emulation: protection of device memory");
         abort();
     }
@@ -115,6 +115,12 @@ void device_arena(const char **begin, const char **end)
     *end = arena + arena_end;
 }
 
+/* Blocks are taken anew only in the same size, which costs nothing where addresses have no memory behind them. */
+static size_t address_bytes()
+{
+    return config.run ? config.device_bytes : 16 * config.device_bytes;
+}
+
 /* With room for a canary of at least ALIGNMENT bytes. */
 static size_t block_bytes(size_t bytes)
 {
@@ -127,7 +133,7 @@ static void *block_take(size_t bytes)
     char *memory;
     auto reuse = free_blocks.find(size);
     if (!arena) {
-        void *range = mmap(nullptr, config.device_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        void *range = mmap(nullptr, address_bytes(), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (range == MAP_FAILED) {
             perror("emulation: address range of device memory (EMU_DEVICE_MB)");
             abort();
@@ -138,14 +144,16 @@ static void *block_take(size_t bytes)
         memory = reuse->second;
         free_blocks.erase(reuse);
     } else {
-        if (size > config.device_bytes - arena_end)
+        if (size > address_bytes() - arena_end)
             return nullptr;
         memory = arena + arena_end;
         arena_end += size;
         arena_protect(PROT_READ | PROT_WRITE); /* closed again below, if it is small enough */
     }
-    device_open open;
-    memset(memory + bytes, CANARY, size - bytes);
+    if (config.run) {
+        device_open open;
+        memset(memory + bytes, CANARY, size - bytes);
+    }
     return memory;
 }
 
@@ -153,7 +161,7 @@ static void block_return(char *memory, size_t bytes)
 {
     const size_t size = block_bytes(bytes);
     device_open open;
-    for (size_t i = bytes; i < size; i++)
+    for (size_t i = bytes; i < size && config.run; i++)
         if ((unsigned char)memory[i] != CANARY) {
             char text[160];
             snprintf(text, sizeof text, "a kernel wrote past the end of an allocation of %zu bytes, at offset %zu",
@@ -161,7 +169,8 @@ static void block_return(char *memory, size_t bytes)
             fault_record(cudaErrorIllegalAddress, text);
             break;
         }
-    memset(memory, FREED, bytes);
+    if (config.run)
+        memset(memory, FREED, bytes);
     free_blocks.insert({size, memory});
 }
 
@@ -170,7 +179,7 @@ static void explain_fault(int, siginfo_t *info, void *)
 {
     const char *address = (const char *)info->si_addr, *what = "invalid address";
     const executor *self = executor_current;
-    if (arena && address >= arena && address < arena + config.device_bytes)
+    if (arena && address >= arena && address < arena + address_bytes())
         what = open_depth ? "a kernel touched device memory that is not allocated"
                           : "host code dereferenced a device pointer";
     else if (self && inside_kernel() && address < self->current->stack && address >= self->current->stack - STACK_GUARD)
@@ -216,10 +225,12 @@ cudaError_t device_alloc(void **pointer, size_t bytes)
         return cudaErrorMemoryAllocation;
     allocations[memory] = bytes;
     bytes_used += bytes;
+    *pointer = memory;
+    if (!config.run)
+        return cudaSuccess;
     device_open open;
     fill_fresh(memory, bytes);
     check_alloc(memory, bytes);
-    *pointer = memory;
     return cudaSuccess;
 }
 
@@ -233,7 +244,8 @@ cudaError_t device_free(void *pointer)
     const size_t bytes = entry->second;
     allocations.erase(entry);
     bytes_used -= bytes;
-    check_free(pointer, bytes);
+    if (config.run)
+        check_free(pointer, bytes);
     block_return((char *)pointer, bytes);
     return device_status();
 }

@@ -33,6 +33,7 @@ struct settings {
     long watchdog_seconds;   /* EMU_WATCHDOG: CPU seconds that one launch may take; 0: no limit */
     size_t stack_bytes;      /* EMU_STACK_KB: stack of a CUDA thread */
     size_t device_bytes;     /* EMU_DEVICE_MB: size of device memory */
+    bool run;                /* EMU_RUN=0: device memory has addresses and no contents, launches and copies do nothing */
 };
 extern settings config;
 
