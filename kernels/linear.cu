@@ -159,7 +159,7 @@ int linear_forward(struct engine_context *context, const struct linear_args *arg
         return OP_OK;
     struct linear_product product = {args->dtype, args->out_dtype, true, false, args->out, args->rows, args->in,
                                      args->weight, args->x, args->bias, args->y, args->accumulate, args->in, stride,
-                                     (float)args->scale};
+                                     (float)args->scale, false};
     bool queued;
     int status = linear_product_run(context, "linear_forward", &product, &queued);
     if (status != OP_OK || queued)
@@ -183,7 +183,7 @@ int linear_backward_input(struct engine_context *context, const struct linear_ba
         return OP_OK;
     const struct linear_product product = {args->dtype, args->dtype, false, false, args->in, args->rows, args->out,
                                            args->weight, args->dy, NULL, args->dx, args->accumulate, stride,
-                                           args->in, (float)args->scale};
+                                           args->in, (float)args->scale, false};
     bool queued;
     return linear_product_run(context, "linear_backward_input", &product, &queued);
 }
@@ -209,7 +209,7 @@ int linear_backward_weight(struct engine_context *context, const struct linear_b
         return gradients_clear(context, args);
     const struct linear_product product = {args->dtype, args->grad_dtype, false, true, args->in, args->out, args->rows,
                                            args->x, args->dy, NULL, args->dweight, args->accumulate, stride,
-                                           args->in, 1};
+                                           args->in, 1, true};
     bool queued;
     int status = linear_product_run(context, "linear_backward_weight", &product, &queued);
     if (status != OP_OK || !args->dbias)

@@ -5,6 +5,7 @@
  */
 #include "linear_plan.cuh"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 int linear_status(struct engine_context *context, const char *op, cublasStatus_t status)
@@ -31,7 +32,7 @@ static cublasStatus_t preference_create(struct linear_plans *plans)
     return status;
 }
 
-int linear_open(struct engine_context *context, const char *file)
+int linear_open(struct engine_context *context)
 {
     struct linear_plans *plans = (struct linear_plans *)calloc(1, sizeof *plans);
     if (!plans)
@@ -40,7 +41,9 @@ int linear_open(struct engine_context *context, const char *file)
     int status = linear_status(context, "opening cublasLt", cublasLtCreate(&plans->handle));
     if (status == OP_OK)
         status = linear_status(context, "opening cublasLt", preference_create(plans));
-    return status == OP_OK && file ? linear_pick_open(context, file) : status;
+    snprintf(plans->scope, sizeof plans->scope, "%.*s, cublasLt %zu", (int)strcspn(context->describe, ","), context->describe,
+             cublasLtGetVersion());
+    return status;
 }
 
 void linear_close(struct engine_context *context)
@@ -48,7 +51,7 @@ void linear_close(struct engine_context *context)
     struct linear_plans *plans = context->linear;
     if (!plans)
         return;
-    linear_pick_close(plans);
+    free(plans->pick);
     if (plans->preference)
         cublasLtMatmulPreferenceDestroy(plans->preference);
     if (plans->handle)
@@ -66,7 +69,7 @@ static struct linear_key key_of(const struct linear_product *product)
                            (uintptr_t)product->bias | 16;
     return {product->m, product->n, product->k, product->ldb, product->ldd, (uint8_t)product->in,
             (uint8_t)product->out, product->transpose_a, product->transpose_b, product->bias != NULL,
-            (uint8_t)(bits & (~bits + 1)), {0, 0}};
+            (uint8_t)(bits & (~bits + 1)), product->rows_are_k, 0};
 }
 
 /* FNV-1a. */
@@ -78,13 +81,17 @@ static uint64_t key_hash(const struct linear_key *key)
     return hash;
 }
 
+void linear_plans_forget(struct linear_plans *plans)
+{
+    memset(plans->plan, 0, sizeof plans->plan);
+    plans->used = 0;
+}
+
 /* The plan of a key, or the free place for it. A table that fills up starts anew: a plan costs microseconds. */
 static struct linear_plan *plan_slot(struct linear_plans *plans, const struct linear_key *key)
 {
-    if (plans->used > LINEAR_PLANS * 3 / 4) {
-        memset(plans->plan, 0, sizeof plans->plan);
-        plans->used = 0;
-    }
+    if (plans->used > LINEAR_PLANS * 3 / 4)
+        linear_plans_forget(plans);
     for (uint64_t slot = key_hash(key);; slot++) {
         struct linear_plan *plan = &plans->plan[slot % LINEAR_PLANS];
         if (!plan->used || memcmp(&plan->key, key, sizeof *key) == 0)
@@ -92,7 +99,7 @@ static struct linear_plan *plan_slot(struct linear_plans *plans, const struct li
     }
 }
 
-static cudaDataType_t type_of(enum dtype dtype)
+static cudaDataType_t type_of(uint8_t dtype)
 {
     return dtype == DTYPE_BF16 ? CUDA_R_16BF : CUDA_R_32F;
 }
@@ -102,14 +109,14 @@ static cublasStatus_t bias_set(struct linear_plan *plan, const void *bias)
     return cublasLtMatmulDescSetAttribute(&plan->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias);
 }
 
-static cublasStatus_t descriptors_fill(struct linear_plan *plan, const struct linear_product *p)
+cublasStatus_t linear_plan_describe(struct linear_plan *plan, const struct linear_key *key)
 {
-    const int32_t operation_a = p->transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N;
-    const int32_t operation_b = p->transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N;
-    const cublasLtEpilogue_t epilogue = p->bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
-    const cudaDataType_t in = type_of(p->in);
-    const int64_t a_rows = p->transpose_a ? p->k : p->m, a_columns = p->transpose_a ? p->m : p->k;
-    const int64_t b_rows = p->transpose_b ? p->n : p->k, b_columns = p->transpose_b ? p->k : p->n;
+    const int32_t operation_a = key->transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N;
+    const int32_t operation_b = key->transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N;
+    const cublasLtEpilogue_t epilogue = key->bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
+    const cudaDataType_t in = type_of(key->in);
+    const int64_t a_rows = key->transpose_a ? key->k : key->m, a_columns = key->transpose_a ? key->m : key->k;
+    const int64_t b_rows = key->transpose_b ? key->n : key->k, b_columns = key->transpose_b ? key->k : key->n;
     cublasStatus_t status = cublasLtMatmulDescInit(&plan->operation, CUBLAS_COMPUTE_32F, CUDA_R_32F);
     if (status == CUBLAS_STATUS_SUCCESS)
         status = cublasLtMatmulDescSetAttribute(&plan->operation, CUBLASLT_MATMUL_DESC_TRANSA, &operation_a,
@@ -120,14 +127,12 @@ static cublasStatus_t descriptors_fill(struct linear_plan *plan, const struct li
     if (status == CUBLAS_STATUS_SUCCESS)
         status = cublasLtMatmulDescSetAttribute(&plan->operation, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue,
                                                 sizeof epilogue);
-    if (status == CUBLAS_STATUS_SUCCESS && p->bias)
-        status = bias_set(plan, p->bias);
     if (status == CUBLAS_STATUS_SUCCESS)
         status = cublasLtMatrixLayoutInit(&plan->a, in, (uint64_t)a_rows, (uint64_t)a_columns, a_rows);
     if (status == CUBLAS_STATUS_SUCCESS)
-        status = cublasLtMatrixLayoutInit(&plan->b, in, (uint64_t)b_rows, (uint64_t)b_columns, p->ldb);
+        status = cublasLtMatrixLayoutInit(&plan->b, in, (uint64_t)b_rows, (uint64_t)b_columns, key->ldb);
     if (status == CUBLAS_STATUS_SUCCESS)
-        status = cublasLtMatrixLayoutInit(&plan->d, type_of(p->out), (uint64_t)p->m, (uint64_t)p->n, p->ldd);
+        status = cublasLtMatrixLayoutInit(&plan->d, type_of(key->out), (uint64_t)key->m, (uint64_t)key->n, key->ldd);
     return status;
 }
 
@@ -154,7 +159,9 @@ static int plan_make(struct engine_context *context, const char *op, struct line
         status = engine_launched(context, op, cudaMalloc(&plans->workspace, LINEAR_WORKSPACE));
     plan->key = *key;
     if (status == OP_OK)
-        status = linear_status(context, op, descriptors_fill(plan, product));
+        status = linear_status(context, op, linear_plan_describe(plan, key));
+    if (status == OP_OK && product->bias)
+        status = linear_status(context, op, bias_set(plan, product->bias));
     if (status == OP_OK)
         status = linear_pick_choose(context, op, plan, product);
     plan->used = status == OP_OK;

@@ -19,6 +19,7 @@ struct linear_product {
     bool accumulate;
     int64_t ldb, ldd; /* elements between columns of b (as stored) and d; a is dense */
     float scale;
+    bool rows_are_k; /* which of the sizes is that of a batch's rows: k, or n */
 };
 
 /* Queues the product. *queued is false, with OP_OK, when cublasLt has no way to add the bias: then nothing was done. */
@@ -32,7 +33,8 @@ struct linear_key {
     int64_t m, n, k, ldb, ldd;
     uint8_t in, out, transpose_a, transpose_b, bias;
     uint8_t alignment; /* of all pointers, 16 at most */
-    uint8_t unused[2];
+    uint8_t rows_are_k;
+    uint8_t unused;
 };
 
 struct linear_plan {
@@ -43,14 +45,15 @@ struct linear_plan {
     cublasLtMatmulAlgo_t algorithm;
 };
 
-/* One line of the file of picks. */
+/* The algorithm of all products of a key whose rows round up to the key's. */
 struct linear_pick {
     struct linear_key key;
     cublasLtMatmulAlgo_t algorithm;
+    bool used; /* a product has taken it */
 };
 
 enum : size_t { LINEAR_WORKSPACE = (size_t)32 << 20 };
-enum { LINEAR_PLANS = 1024 };
+enum { LINEAR_PLANS = 1024, LINEAR_ALGORITHM_WORDS = sizeof(cublasLtMatmulAlgo_t) / sizeof(uint64_t) };
 
 struct linear_plans {
     cublasLtHandle_t handle;
@@ -58,9 +61,10 @@ struct linear_plans {
     void *workspace;
     struct linear_plan plan[LINEAR_PLANS]; /* open addressing by key */
     int used;
-    char *file; /* NULL: no timing */
     struct linear_pick *pick;
     int picks;
+    bool timing; /* a product without a pick times the proposals */
+    char scope[200], line[ENGINE_PICK_BYTES]; /* what pick_scope and pick_get give */
 };
 
 int linear_status(struct engine_context *context, const char *op, cublasStatus_t status);
@@ -74,8 +78,9 @@ cublasStatus_t linear_plan_queue(struct engine_context *context, struct linear_p
 int linear_pick_choose(struct engine_context *context, const char *op, struct linear_plan *plan,
                        const struct linear_product *product);
 
-/* Reads the picks of earlier runs, or begins the file. */
-int linear_pick_open(struct engine_context *context, const char *file);
-void linear_pick_close(struct linear_plans *plans);
+/* Descriptors of a key's product, whose bias, where it has one, is yet to be set. */
+cublasStatus_t linear_plan_describe(struct linear_plan *plan, const struct linear_key *key);
+/* Plans are made anew, with picks as they are then. */
+void linear_plans_forget(struct linear_plans *plans);
 
 #endif

@@ -19,6 +19,7 @@ static const struct option bench_rows[] = {
     {.name = "samples", OPTION_FIELD(struct bench_options, samples), .initial = "0", .max = OPTION_COUNT_MAX,
      .help = "samples of each case; 0 is 50 of kernels and comm, 10 of steps, 5 of io"},
 };
+static const char *const picks_names[] = {"off", "timed", NULL};
 static const struct option case_rows[] = {
     {.name = "list", OPTION_FIELD(struct bench_options, list), .help = "print the names of what would be measured"},
     {.name = "filter", OPTION_FIELD(struct bench_options, filter),
@@ -27,6 +28,8 @@ static const struct option case_rows[] = {
      .help = "the fewest rows of every shape; half a second per case unless --time_budget says otherwise"},
     {.name = "time_budget", OPTION_FIELD(struct bench_options, time_budget), .initial = "0", .max = HUGE_VAL,
      .help = "seconds after which a case makes do with fewer samples (5 of kernels, 3 of steps); 0 takes them all"},
+    {.name = "matmul_picks", OPTION_FIELD(struct bench_options, matmul_picks), .choices = picks_names, .initial = "timed",
+     .help = "a GPU's matrix products: the fastest of the library's proposals for each, as a training has it, or the first; kept nowhere"},
 };
 static const struct option json_rows[] = {
     {.name = "json", OPTION_FIELD(struct bench_options, json), .operand = "FILE", .help = "also write the figures there"},
@@ -171,6 +174,8 @@ static int bench_open(struct bench *bench, struct error *error)
         bench->max_bytes = bytes < bench->max_bytes ? bytes : bench->max_bytes;
         bench->max_flops = options->quick ? QUICK_FLOPS : CPU_FLOPS;
     }
+    if (!status && options->matmul_picks && bench->device.engine->picks_time)
+        status = device_status(&bench->device, "picks_time", bench->device.engine->picks_time(bench->device.context, true), error);
     bench->normal = bench_normal_make(error);
     if (!status && !bench->normal)
         return STATUS_MEMORY;

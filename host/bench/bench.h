@@ -150,6 +150,7 @@ struct bench_limits {
 struct bench_options {
     struct device_options device;
     bool list, quick, float32;
+    enum bench_picks { BENCH_PICKS_OFF, BENCH_PICKS_TIMED } matmul_picks;
     const char *filter; /* "": everything; otherwise parts of names between commas */
     int64_t samples;    /* 0: the measurement's own */
     double time_budget; /* seconds per case; 0: none */

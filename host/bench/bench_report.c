@@ -106,7 +106,8 @@ cJSON *bench_context_json(const struct bench_options *options, const struct devi
     bool ok = context && json_add_string(context, "date", date) && json_add_string(context, "commit", version_commit()) &&
               json_add_string(context, "processor", processor) && json_add_string(context, "load", load) &&
               json_add_number(context, "time_budget", options->time_budget) &&
-              json_add_bool(context, "quick", options->quick);
+              json_add_bool(context, "quick", options->quick) &&
+              json_add_string(context, "matmul_picks", options->matmul_picks ? "timed" : "off");
     if (ok && device->engine)
         ok = json_add_string(context, "engine", device->engine->name) &&
              json_add_string(context, "device", device->engine->describe(device->context));

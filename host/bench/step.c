@@ -211,12 +211,25 @@ static double mean_prob(const double *totals, enum role role)
     return logged_value(&(struct logged){.role = role, .sum = ROLE_PROB, .count = ROLE_SEQUENCES}, totals);
 }
 
+/* While it is on, products without a pick get one. */
+static int picks_time(struct bench *bench, bool on, struct error *error)
+{
+    struct device *device = &bench->device;
+    return bench->options->matmul_picks && device->engine->picks_time
+               ? device_status(device, "picks_time", device->engine->picks_time(device->context, on), error)
+               : STATUS_OK;
+}
+
 static int step_sample(struct stepper *s, struct bench *bench, struct step_result *result, struct error *error)
 {
     const struct bench_options *options = bench->options;
     const int wanted = options->samples ? (int)options->samples : SAMPLES;
     double *sample = memory_array((size_t)wanted, sizeof *sample, error), totals[STEP_TOTALS];
-    int status = sample ? stepper_run(s, totals, error) : STATUS_MEMORY, taken = 0; /* warm-up, and the loss */
+    int status = sample ? picks_time(bench, true, error) : STATUS_MEMORY, taken = 0;
+    if (!status)
+        status = stepper_run(s, totals, error); /* warm-up, and the loss */
+    if (!status)
+        status = picks_time(bench, false, error);
     if (!status) {
         const bool is_flat = result->variant >= VARIANT_ANSWERS;
         result->loss = is_flat ? totals[TOTAL_LOSS] : NAN;

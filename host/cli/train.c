@@ -108,6 +108,11 @@ static int training_start(struct training *training, struct device *device, stru
     }
     if (!status)
         status = training_agree(training, trainer_start(&training->trainer, device, error), error);
+    if (!status && *training->resume)
+        status = training_agree(training, writes ? product_picks_read(&training->trainer.picks, training->resume, error) : STATUS_OK,
+                                error);
+    if (!status)
+        status = product_picks_prepare(&training->trainer, error);
     if (!status) /* of the weights that the run began with: before those of a checkpoint take their place */
         status = reference_prepare(&training->trainer, error);
     if (!status && *training->resume)
@@ -121,6 +126,11 @@ static int training_start(struct training *training, struct device *device, stru
                                                           error), error);
     if (status)
         return status;
+    const struct product_picks *picks = &training->trainer.picks;
+    if (writes && *picks->note)
+        log_info(&training->run->log, "%s", picks->note);
+    if (writes && *picks->warning)
+        log_warning(&training->run->log, "%s", picks->warning);
     if (writes && *training->trainer.reference.note)
         log_info(&training->run->log, "%s", training->trainer.reference.note);
     interrupt_catch(!training->comm); /* from the first file to the last: none is left half-written */

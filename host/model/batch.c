@@ -302,8 +302,8 @@ int batch_pack(struct batch *batch, struct device *device, const struct batch_se
                        targets < batch->max_targets ? targets : batch->max_targets, error);
 }
 
-int batch_pack_padding(struct batch *batch, struct device *device, struct error *error)
+int batch_pack_padding(struct batch *batch, struct device *device, int64_t rows, int64_t targets, struct error *error)
 {
     pack_begin(batch);
-    return pack_finish(batch, device, batch->max_rows, batch->max_targets, error);
+    return pack_finish(batch, device, rows, targets, error);
 }

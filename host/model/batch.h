@@ -90,7 +90,7 @@ void batch_free(struct batch *batch, struct device *device);
  * on its own (the plain form that the shared ones are tested against). Ids must be below vocab_size. */
 int batch_pack(struct batch *batch, struct device *device, const struct batch_sequence *sequences,
                const int32_t *group_first, int groups, enum batch_sharing sharing, int64_t vocab_size, struct error *error);
-/* Nothing but padding, as large as there is room for. */
-int batch_pack_padding(struct batch *batch, struct device *device, struct error *error);
+/* Nothing but so much padding, for which there must be room. */
+int batch_pack_padding(struct batch *batch, struct device *device, int64_t rows, int64_t targets, struct error *error);
 
 #endif

@@ -104,7 +104,7 @@ int frozen_warm_up(struct trainer *trainer, struct error *error)
 {
     struct frozen *frozen = &trainer->frozen;
     frozen->batch.padded = true;
-    int status = batch_pack_padding(&frozen->batch, &trainer->device, error);
+    int status = batch_pack_padding(&frozen->batch, &trainer->device, frozen->max_rows, frozen->max_targets, error);
     if (!status)
         status = frozen->model.layers_run ? model_forward_hidden(&frozen->model, &frozen->batch, NULL, NULL, error)
                                           : model_forward_logits(&frozen->model, &frozen->batch, NULL, NULL, error);

@@ -199,6 +199,8 @@ static int name_make(struct trainer *trainer, const struct reference *reference,
     checksum_add(all, commit, strlen(commit));
     checksum_add(all, engine, strlen(engine));
     checksum_add(all, form, sizeof form);
+    if (trainer->picks.lines.length)
+        checksum_add(all, trainer->picks.lines.data, trainer->picks.lines.length);
     for (size_t i = 0; i < reference->count; i++)
         checksum_add(all, &reference->entry[i].key, sizeof reference->entry[i].key);
     int status = device_checksum(&trainer->device, model->param, (size_t)model->elements * dtype_size(model->dtype), all,
@@ -214,14 +216,10 @@ static int name_make(struct trainer *trainer, const struct reference *reference,
 /* The folder; false: nothing is kept. */
 static bool cache_find(const struct reference_options *options, char *folder, size_t bytes)
 {
-    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    if (*options->reference_cache) {
-        snprintf(folder, bytes, "%s", options->reference_cache);
-        return strcmp(folder, "none") != 0;
-    }
-    if (cache && *cache)
-        return (size_t)snprintf(folder, bytes, "%s/flat", cache) < bytes;
-    return home && *home && (size_t)snprintf(folder, bytes, "%s/.cache/flat", home) < bytes;
+    if (!*options->reference_cache)
+        return file_cache_folder(folder, bytes);
+    snprintf(folder, bytes, "%s", options->reference_cache);
+    return strcmp(folder, "none") != 0;
 }
 
 /* Whether the file is there and complete. */

@@ -138,7 +138,8 @@ static int record_fill(struct run_record *record, struct trainer *trainer, cJSON
                     json_add_string(json, "device", device->engine->describe(device->context)) &&
                     json_add_string(json, "model_type", trainer->model.config.family->model_type) &&
                     json_add_int(json, "rows", trainer->examples.data.rows) &&
-                    json_add_int(json, "total_steps", trainer->total_steps) && ranks_add(json, trainer);
+                    json_add_int(json, "total_steps", trainer->total_steps) && ranks_add(json, trainer) &&
+                    product_picks_add(&trainer->picks, json);
     return ok ? STATUS_OK : error_set(error, STATUS_MEMORY, "out of host memory while writing run.json");
 }
 

@@ -59,11 +59,15 @@ static const struct option length_rows[] = {
 };
 const struct option_group length_option_group = {OPTION_GROUP("Length and batches", length_rows, struct trainer_options)};
 
+static const char *const picks_names[] = {[MATMUL_PICKS_OFF] = "off", [MATMUL_PICKS_TIMED] = "timed", NULL};
 static const struct option trainer_rows[] = {
     {.name = "seed", OPTION_FIELD(struct trainer_options, seed), .initial = "42", .max = OPTION_EXACT_MAX,
      .help = "of the order of rows, template answers and random weights"},
     {.name = "cuda_graphs", OPTION_FIELD(struct trainer_options, cuda_graphs),
      .help = "capture forward and backward passes and replay them; batches are padded to few shapes, 2 % on average"},
+    {.name = "matmul_picks", OPTION_FIELD(struct trainer_options, matmul_picks), .choices = picks_names, .initial = "timed",
+     .help = "which of its library's algorithms a GPU's matrix products take; timed: the fastest of its proposals, tried once before "
+             "the first step and kept in the cache folder and in run.json; off: the first proposal"},
     {.name = "profile", OPTION_FIELD(struct trainer_options, profile), .local = true,
      .help = "time every op and print a table at the end, against the device's measured limits"},
     {.name = "dump_step", OPTION_FIELD(struct trainer_options, dump_step), .operand = "DIR",

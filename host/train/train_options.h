@@ -6,6 +6,7 @@
 #include "../model/model_options.h"
 #include "examples.h"
 #include "optimizer.h"
+#include "product_picks.h"
 #include "reference.h"
 #include "schedule.h"
 #include "shards.h"
@@ -34,6 +35,7 @@ struct trainer_options {
     int64_t per_device_train_batch_size, gradient_accumulation_steps;
     int64_t seed;
     bool cuda_graphs, profile;
+    enum matmul_picks matmul_picks;
     const char *dump_step; /* folder; "" when off */
 };
 extern const struct option_group scratch_option_group, length_option_group, trainer_option_group;

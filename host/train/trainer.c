@@ -180,22 +180,6 @@ int trainer_prepare(struct trainer *trainer, const struct train_options *options
     return status;
 }
 
-int trainer_warm_up(struct trainer *trainer, struct error *error)
-{
-    struct model *model = &trainer->model;
-    trainer->batch.padded = true;
-    int status = batch_pack_padding(&trainer->batch, &trainer->device, error);
-    if (!status)
-        status = model->layers_run ? model_forward_hidden(model, &trainer->batch, NULL, NULL, error)
-                                   : model_forward(model, &trainer->batch, error);
-    if (!status)
-        status = model_backward(model, &trainer->batch, error);
-    trainer->batch.padded = trainer->graphs;
-    if (!status && trainer->frozen.needed)
-        status = frozen_warm_up(trainer, error);
-    return status;
-}
-
 int trainer_allocate(struct trainer *trainer, const struct device *device, struct error *error)
 {
     trainer->device = *device;
@@ -229,7 +213,7 @@ int trainer_start(struct trainer *trainer, const struct device *device, struct e
         status = frozen_copy(trainer, error);
     trainer->peak_flops = trainer->parallel.ranks * peak_flops(device->engine->describe(device->context));
     if (!status && trainer->device.engine->graphs)
-        status = trainer_warm_up(trainer, error);
+        status = trainer_warm_up(trainer, trainer->max_rows, trainer->max_targets, error);
     return status;
 }
 
@@ -275,6 +259,7 @@ void trainer_free(struct trainer *trainer)
     adapter_free(&trainer->adapter);
     examples_close(&trainer->examples);
     reference_free(&trainer->reference);
+    product_picks_free(&trainer->picks);
     tokenizer_free(trainer->tokenizer);
     device_close(&trainer->device);
     *trainer = (struct trainer){0};

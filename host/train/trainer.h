@@ -15,6 +15,7 @@
 #include "data_parallel.h"
 #include "examples.h"
 #include "frozen.h"
+#include "product_picks.h"
 #include "reference.h"
 #include "shards.h"
 #include "train_options.h"
@@ -67,6 +68,7 @@ struct trainer {
     int64_t max_rows, max_targets, max_sequences;
 
     struct device device;
+    struct product_picks picks;
     struct batch batch;
     struct packed_ahead ahead;
     double peak_flops;             /* per second, of the matrix units of all ranks' devices; 0: unknown */
@@ -98,9 +100,9 @@ int trainer_prepare(struct trainer *trainer, const struct train_options *options
 /* Takes over an open device of that dtype and allocates what is planned: trainer_memory, to the byte. trainer_free closes the
  * device. cuda_graphs has no effect on an engine without graphs. */
 int trainer_allocate(struct trainer *trainer, const struct device *device, struct error *error);
-/* A forward and a backward pass over the largest batch, all padding: a GPU engine's scratch grows to its largest, and libraries
- * wake up. */
-int trainer_warm_up(struct trainer *trainer, struct error *error);
+/* warm_up.c: a forward and a backward pass over so much padding, and the frozen model's: gradients are zeros afterwards. With the largest batch a
+ * GPU engine's scratch grows to its largest, and libraries wake up. */
+int trainer_warm_up(struct trainer *trainer, int64_t rows, int64_t targets, struct error *error);
 /* Both, and the weights in between. */
 int trainer_start(struct trainer *trainer, const struct device *device, struct error *error);
 /* All steps, or those until the hook sets `stops`. Three non-finite steps in a row: STATUS_NONFINITE. A signal (interrupt.h) ends the run after a step, with

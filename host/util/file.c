@@ -162,6 +162,14 @@ void file_program_directory(char *out, size_t bytes)
         *slash = 0;
 }
 
+bool file_cache_folder(char *out, size_t bytes)
+{
+    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    if (cache && *cache)
+        return (size_t)snprintf(out, bytes, "%s/flat", cache) < bytes;
+    return home && *home && (size_t)snprintf(out, bytes, "%s/.cache/flat", home) < bytes;
+}
+
 int file_make_directory(const char *path, struct error *error)
 {
     char part[4096];

@@ -24,6 +24,8 @@ bool file_exists(const char *path);
 bool file_is_directory(const char *path);
 /* Folder of the running program, without the last slash; "." where the system does not say. */
 void file_program_directory(char *out, size_t bytes);
+/* Where a user's caches of this program are: flat in $XDG_CACHE_HOME, or in ~/.cache. False: neither is known. */
+bool file_cache_folder(char *out, size_t bytes);
 /* mkdir -p. STATUS_RUNTIME with the reason. */
 int file_make_directory(const char *path, struct error *error);
 /* The names in a directory but "." and "..", in the order of their bytes. Start with {0}; free with file_list_free. */

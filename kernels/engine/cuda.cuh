@@ -13,7 +13,7 @@
 
 struct nccl_plane;   /* nccl.cu: the communicator, its stream and events */
 struct retired;      /* engine.cu */
-struct linear_plans; /* linear_plan.cu: cublasLt handle, workspace, pinned algorithms by shape */
+struct linear_plans; /* linear_plan.cu: cublasLt handle, workspace, algorithms by shape */
 
 /* Pinned memory that copy_in writes to, in two halves: one is filled while the device reads the other. */
 struct staging {
@@ -61,9 +61,15 @@ void cuda_graph_free(struct engine_context *context, struct engine_graph *graph)
  * than its launch returns, so that its fault comes back from a later op, under that name, unless FLAT_SYNC is 1. */
 int engine_launched(struct engine_context *context, const char *op, cudaError_t error);
 
-/* linear_plan.cu, called by engine.cu when a context opens and closes. `file` is that of engine_options.plans. */
-int linear_open(struct engine_context *context, const char *file);
+/* linear_plan.cu, called by engine.cu when a context opens and closes. */
+int linear_open(struct engine_context *context);
 void linear_close(struct engine_context *context);
+/* linear_pick.cu: entries of the engine's table. */
+const char *pick_scope(struct engine_context *context);
+int picks_time(struct engine_context *context, bool on);
+int pick_add(struct engine_context *context, const char *line);
+const char *pick_get(struct engine_context *context, int index, bool *used);
+int picks_clear(struct engine_context *context);
 
 /* nccl.cu: the collectives of engine.h's table. */
 int comm_load(struct engine_context *context, char *name, size_t name_bytes);

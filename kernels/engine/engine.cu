@@ -181,7 +181,7 @@ static int cuda_open(struct engine_context **context, const struct engine_option
     if (status == OP_OK)
         status = device_start(opened);
     if (status == OP_OK)
-        status = linear_open(opened, options ? options->plans : NULL);
+        status = linear_open(opened);
     if (status != OP_OK) {
         snprintf(error, error_bytes, "CUDA engine: %s", opened->error);
         cuda_close(opened);
@@ -319,6 +319,11 @@ static struct engine engine_table()
     e.elapsed = cuda_elapsed;
     e.range_push = cuda_range_push;
     e.range_pop = cuda_range_pop;
+    e.pick_scope = pick_scope;
+    e.picks_time = picks_time;
+    e.pick_add = pick_add;
+    e.pick_get = pick_get;
+    e.picks_clear = picks_clear;
     e.capture_begin = cuda_capture_begin;
     e.capture_end = cuda_capture_end;
     e.graph_launch = cuda_graph_launch;

@@ -31,10 +31,13 @@
 extern "C" {
 #endif
 
-#define ENGINE_ABI 11
+#define ENGINE_ABI 12
 
 /* Slots of mark. */
 enum { ENGINE_MARKS = 1024 };
+
+/* Room for a pick of a matrix product. */
+enum { ENGINE_PICK_BYTES = 400 };
 
 /* A captured run of ops. */
 struct engine_graph;
@@ -75,10 +78,6 @@ enum { ENGINE_COMM_ID_BYTES = 128 };
 struct engine_options {
     int device_index; /* GPU number; ignored by CPU engines */
     int threads;      /* CPU threads; 0: all this process may use */
-    /* CUDA: file of matrix-product algorithms. With it, the first product of a shape times the library's proposals and
-     * adds its pick to the file; later runs take it from there, so that their bits are the same. NULL: the library's
-     * first proposal, without timing, which is repeatable as it is. */
-    const char *plans;
 };
 
 struct engine {
@@ -126,6 +125,18 @@ struct engine {
     int (*capture_end)(struct engine_context *context, struct engine_graph **graph);
     int (*graph_launch)(struct engine_context *context, struct engine_graph *graph);
     void (*graph_free)(struct engine_context *context, struct engine_graph *graph);
+
+    /* Which of its library's algorithms a matrix product takes (kernels/linear_pick.cu); NULL in engines that have but one.
+     * A product without a pick takes the library's first proposal, the same on every run with one library and device. A
+     * pick is a line of text, for products of one shape and about so many rows, and good for what pick_scope names. */
+    const char *(*pick_scope)(struct engine_context *context);
+    /* on: from here the first product of a shape, outside of a capture, times the proposals and picks the fastest. */
+    int (*picks_time)(struct engine_context *context, bool on);
+    /* OP_CONTRACT: no pick; OP_DEVICE: the library does not take it. Of two for the same products the first counts. */
+    int (*pick_add)(struct engine_context *context, const char *line);
+    /* Number `index` from 0, NULL beyond the last; valid until the next call. *used: a product has taken it. */
+    const char *(*pick_get)(struct engine_context *context, int index, bool *used);
+    int (*picks_clear)(struct engine_context *context);
 
     /* Rearranges a weight [out, in] in place for linear_forward, and says how (linear_args.form); the gradients' products
      * and whatever else reads the weight know the plain form only. NULL: this engine reads weights as they are. */

@@ -9,7 +9,7 @@
 namespace emu {
 
 struct kernel_counter {
-    std::atomic<uint64_t> read{0}, written{0}, launches{0}, checked_read{0}, checked_written{0};
+    std::atomic<uint64_t> read{0}, written{0}, launches{0}, blocks{0}, checked_read{0}, checked_written{0};
 };
 
 emu_calls calls;
@@ -32,9 +32,10 @@ kernel_counter *counter_find(const char *kernel)
     return &counters[base_name(kernel)];
 }
 
-void counter_add_launch(kernel_counter *counter)
+void counter_add_launch(kernel_counter *counter, uint64_t blocks)
 {
     counter->launches++;
+    counter->blocks += blocks;
 }
 
 void counter_add(kernel_counter *counter, uint64_t read, uint64_t written)
@@ -50,7 +51,7 @@ void counter_add_checked(kernel_counter *counter, uint64_t read, uint64_t writte
 }
 
 struct totals {
-    uint64_t read, written, launches, checked_read, checked_written;
+    uint64_t read, written, launches, blocks, checked_read, checked_written;
 };
 
 static totals add_up(const char *name)
@@ -63,6 +64,7 @@ static totals add_up(const char *name)
         sum.read += entry.second.read;
         sum.written += entry.second.written;
         sum.launches += entry.second.launches;
+        sum.blocks += entry.second.blocks;
         sum.checked_read += entry.second.checked_read;
         sum.checked_written += entry.second.checked_written;
     }
@@ -83,7 +85,7 @@ extern "C" void emu_counter_reset(void)
     std::lock_guard<std::mutex> lock(emu::mutex);
     for (auto &entry : counters) {
         kernel_counter &counter = entry.second;
-        counter.read = counter.written = counter.launches = counter.checked_read = counter.checked_written = 0;
+        counter.read = counter.written = counter.launches = counter.blocks = counter.checked_read = counter.checked_written = 0;
     }
 }
 
@@ -97,6 +99,11 @@ extern "C" bool emu_counter_read(const char *name, uint64_t *read, uint64_t *wri
     if (launches)
         *launches = sum.launches;
     return sum.launches > 0;
+}
+
+extern "C" uint64_t emu_counter_blocks(const char *name)
+{
+    return add_up(name).blocks;
 }
 
 extern "C" bool emu_counter_read_checked(const char *name, uint64_t *read, uint64_t *written)

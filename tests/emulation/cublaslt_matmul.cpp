@@ -91,7 +91,7 @@ cublasStatus_t matmul_check(const matmul_description *operation, const matrix_la
 
 size_t matmul_workspace(int32_t algorithm, const matmul_shape *shape)
 {
-    return algorithm == ALGORITHM_SPLIT_K ? shape->m * shape->n * sizeof(float) : 0;
+    return algorithm == ALGORITHM_WHOLE ? 0 : shape->m * shape->n * sizeof(float);
 }
 
 /* Bytes from the first to the last element of all batches. */
@@ -178,14 +178,14 @@ static void product(const matmul_call *call, const float_matrix *a, const float_
 {
     const bool ta = call->operation.transpose_a != CUBLAS_OP_N, tb = call->operation.transpose_b != CUBLAS_OP_N;
     const int m = (int)call->shape.m, n = (int)call->shape.n, k = (int)call->shape.k;
-    const int half = call->algorithm == ALGORITHM_SPLIT_K ? k / 2 : 0;
-    if (half > 0)
-        cblas_sgemm(CblasColMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, m, n, half,
-                    call->alpha, a->data, (int)a->ld, b->data, (int)b->ld, 0.0f, result, m);
-    const float *a_rest = a->data + (ta ? half : (int64_t)half * a->ld);
-    const float *b_rest = b->data + (tb ? (int64_t)half * b->ld : half);
-    cblas_sgemm(CblasColMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, m, n, k - half,
-                call->alpha, a_rest, (int)a->ld, b_rest, (int)b->ld, half > 0 ? 1.0f : 0.0f, result, m);
+    const int parts = call->algorithm < k ? call->algorithm + 1 : 1;
+    for (int part = 0, from = 0, to; part < parts; part++, from = to) {
+        to = (int)((int64_t)k * (part + 1) / parts);
+        const float *a_part = a->data + (ta ? from : (int64_t)from * a->ld);
+        const float *b_part = b->data + (tb ? (int64_t)from * b->ld : from);
+        cblas_sgemm(CblasColMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, m, n, to - from,
+                    call->alpha, a_part, (int)a->ld, b_part, (int)b->ld, part ? 1.0f : 0.0f, result, m);
+    }
 }
 
 static float activate(uint32_t epilogue, float x)
@@ -258,8 +258,9 @@ static void matmul_run(matmul_call call)
     }
     const uint64_t in = call.shape.m * call.shape.k + call.shape.k * call.shape.n, out = call.shape.m * call.shape.n;
     const uint64_t batches = (uint64_t)call.shape.batches, d_bytes = out * type_bytes(call.d.type);
+    time_pretend(call.algorithm == config.matmul_fastest ? 0 : 1);
     kernel_counter *counter = counter_find("matmul");
-    counter_add_launch(counter);
+    counter_add_launch(counter, 0);
     const uint64_t read = in * type_bytes(call.a.type) + (call.beta != 0.0f ? d_bytes : 0);
     counter_add(counter, batches * read, batches * d_bytes);
 }
@@ -327,13 +328,14 @@ extern "C" cublasStatus_t CUBLASWINAPI cublasLtMatmul(cublasLtHandle_t handle, c
     }
     if (algorithm) {
         const matmul_choice *choice = state_of<const matmul_choice>(algorithm);
-        if (choice->mark != CHOICE_MARK)
+        if (choice->mark != CHOICE_MARK || !algorithm_known(choice->algorithm))
             return matmul_reject(CUBLAS_STATUS_INVALID_VALUE, "the algorithm is not one that a heuristic returned");
         call.algorithm = choice->algorithm;
     }
     status = pointers_check(&call, workspace, workspace_bytes);
     if (status != CUBLAS_STATUS_SUCCESS)
         return status;
+    calls.launches++;
     const cudaError_t queued = stream_enqueue(stream, [call] {
         matmul_run(call);
         return true;

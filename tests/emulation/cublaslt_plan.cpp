@@ -67,7 +67,7 @@ cublasStatus_t CUBLASWINAPI cublasLtDestroy(cublasLtHandle_t handle)
 
 size_t CUBLASWINAPI cublasLtGetVersion(void)
 {
-    return 130000;
+    return (size_t)config.cublaslt_version;
 }
 
 const char *CUBLASWINAPI cublasLtGetStatusString(cublasStatus_t status)
@@ -231,7 +231,7 @@ cublasStatus_t CUBLASWINAPI cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t hand
                      state_of<matrix_layout>(c), state_of<matrix_layout>(d), &shape);
     if (status != CUBLAS_STATUS_SUCCESS)
         return status;
-    for (int32_t algorithm = 0; algorithm < ALGORITHMS && *returned < requested; algorithm++)
+    for (int32_t algorithm = 0; algorithm_known(algorithm) && *returned < requested; algorithm++)
         if (matmul_workspace(algorithm, &shape) <= state_of<matmul_preference>(preference)->workspace_bytes)
             fill_result(&results[(*returned)++], algorithm, &shape);
     return CUBLAS_STATUS_SUCCESS;
@@ -248,7 +248,7 @@ cublasStatus_t CUBLASWINAPI cublasLtMatmulAlgoCheck(cublasLtHandle_t handle, cub
     matmul_shape shape;
     if (!handle)
         return CUBLAS_STATUS_NOT_INITIALIZED;
-    if (choice->mark != CHOICE_MARK || choice->algorithm < 0 || choice->algorithm >= ALGORITHMS)
+    if (choice->mark != CHOICE_MARK || !algorithm_known(choice->algorithm))
         return CUBLAS_STATUS_INVALID_VALUE;
     const cublasStatus_t status =
         matmul_check(state_of<matmul_description>(operation), state_of<matrix_layout>(a), state_of<matrix_layout>(b),
@@ -263,7 +263,7 @@ cublasStatus_t CUBLASWINAPI cublasLtMatmulAlgoConfigGetAttribute(const cublasLtM
                                                                  void *value, size_t bytes, size_t *written)
 {
     const matmul_choice *choice = state_of<const matmul_choice>(algorithm);
-    const int32_t split = choice->algorithm == ALGORITHM_SPLIT_K ? 2 : 1;
+    const int32_t split = choice->algorithm + 1;
     const uint32_t none = 0;
     switch (attribute) {
     case CUBLASLT_ALGO_CONFIG_ID: return get(&choice->algorithm, sizeof choice->algorithm, value, bytes, written);

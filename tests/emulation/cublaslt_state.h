@@ -28,8 +28,13 @@ struct matmul_preference {
     uint64_t workspace_bytes;
 };
 
-/* Algorithms differ in the order of their sums, as real ones do: callers that need the same bits must pin one. */
-enum matmul_algorithm : int32_t { ALGORITHM_WHOLE = 0, ALGORITHM_SPLIT_K = 1, ALGORITHMS = 2 };
+/* Algorithms differ in the order of their sums, as real ones do: callers that need the same bits must pin one. Number i adds up i + 1
+ * parts of k. */
+enum { ALGORITHM_WHOLE = 0, ALGORITHMS_MOST = 8 };
+static inline bool algorithm_known(int32_t algorithm)
+{
+    return algorithm >= 0 && algorithm < ALGORITHMS_MOST && algorithm < config.matmul_algorithms;
+}
 
 struct matmul_choice {
     uint64_t mark;

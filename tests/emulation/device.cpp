@@ -21,13 +21,10 @@ size_t kernel_dynamic_limit(const void *function)
 
 /* ---- copies --------------------------------------------------------------------------------------------------- */
 
-/* Rows of `width` bytes; a plain copy is one row. */
-struct copy_shape {
+struct copy_work {
     char *to;
-    size_t to_pitch;
     const char *from;
-    size_t from_pitch;
-    size_t width, height;
+    size_t bytes;
 };
 
 static bool touches_device(const void *pointer)
@@ -37,66 +34,61 @@ static bool touches_device(const void *pointer)
     return device_range(pointer, &start, &bytes);
 }
 
-static cudaError_t range_check(const void *pointer, size_t pitch, size_t width, size_t height, const char *call)
+static cudaError_t range_check(const void *pointer, size_t bytes, const char *call)
 {
-    const size_t bytes = pitch * (height - 1) + width;
     if (touches_device(pointer) && !is_device(pointer, bytes))
         return misuse(cudaErrorInvalidValue, "%s of %zu bytes runs past the end of a device allocation", call, bytes);
     return cudaSuccess;
 }
 
-static cudaError_t copy_check(const copy_shape &copy, cudaMemcpyKind kind, const char *call)
+static cudaError_t copy_check(const copy_work &copy, cudaMemcpyKind kind, const char *call)
 {
     const bool to = touches_device(copy.to), from = touches_device(copy.from);
     const cudaMemcpyKind real = to ? from ? cudaMemcpyDeviceToDevice : cudaMemcpyHostToDevice
                                    : from ? cudaMemcpyDeviceToHost : cudaMemcpyHostToHost;
     if (kind != cudaMemcpyDefault && kind != real)
         return misuse(cudaErrorInvalidMemcpyDirection, "%s: the direction does not fit the pointers", call);
-    if (copy.to_pitch < copy.width || copy.from_pitch < copy.width)
-        return misuse(cudaErrorInvalidPitchValue, "%s: a pitch is below the width", call);
-    const cudaError_t status = range_check(copy.to, copy.to_pitch, copy.width, copy.height, call);
-    return status != cudaSuccess ? status : range_check(copy.from, copy.from_pitch, copy.width, copy.height, call);
+    const cudaError_t status = range_check(copy.to, copy.bytes, call);
+    return status != cudaSuccess ? status : range_check(copy.from, copy.bytes, call);
 }
 
-static void copy_run(const copy_shape &copy)
+static void copy_run(const copy_work &copy)
 {
     if (!config.run) { /* what comes from the device is 0 */
-        for (size_t row = 0; row < copy.height && !touches_device(copy.to); row++)
-            memset(copy.to + row * copy.to_pitch, 0, copy.width);
+        if (!touches_device(copy.to))
+            memset(copy.to, 0, copy.bytes);
         return;
     }
     device_open open;
-    for (size_t row = 0; row < copy.height; row++) {
-        char *to = copy.to + row * copy.to_pitch;
-        const char *from = copy.from + row * copy.from_pitch;
-        const char *reason = check_host_read(from, copy.width);
-        if (reason) /* copying what was never written is legal, but rarely meant */
-            fprintf(stderr, "emulation: note: a copy of %zu bytes reads %s\n", copy.width, reason);
-        memmove(to, from, copy.width);
-        check_host_write(to, copy.width);
-    }
+    const char *reason = check_host_read(copy.from, copy.bytes);
+    if (reason) /* copying what was never written is legal, but rarely meant */
+        fprintf(stderr, "emulation: note: a copy of %zu bytes reads %s\n", copy.bytes, reason);
+    memmove(copy.to, copy.from, copy.bytes);
+    check_host_write(copy.to, copy.bytes);
     if (touches_device(copy.to) && touches_device(copy.from)) {
         kernel_counter *counter = counter_find("memcpy");
-        counter_add_launch(counter);
-        counter_add(counter, copy.width * copy.height, copy.width * copy.height);
+        counter_add_launch(counter, 0);
+        counter_add(counter, copy.bytes, copy.bytes);
     }
 }
 
-static cudaError_t copy_queue(copy_shape copy, cudaMemcpyKind kind, cudaStream_t stream, bool wait, const char *call)
+static cudaError_t copy_queue(copy_work copy, cudaMemcpyKind kind, cudaStream_t stream, bool wait, const char *call)
 {
     if (wait && capture_forbids(call))
         return cudaErrorStreamCaptureUnsupported;
-    if (device_status() || !copy.width || !copy.height)
+    if (device_status() || !copy.bytes)
         return device_status();
     const cudaError_t status = copy_check(copy, kind, call);
     if (status != cudaSuccess)
         return status;
+    calls.copies++;
+    calls.copied += copy.bytes;
     const bool pageable = !touches_device(copy.from) && !pinned.count(copy.from);
-    if (!wait && config.async && pageable && copy.height == 1) {
+    if (!wait && config.async && pageable) {
         /* Pageable memory is staged before the call returns, so the host may reuse it at once. */
-        auto staged = std::make_shared<std::string>(copy.from, copy.width);
+        auto staged = std::make_shared<std::string>(copy.from, copy.bytes);
         return stream_enqueue(stream, [copy, staged] {
-            copy_shape from_stage = copy;
+            copy_work from_stage = copy;
             from_stage.from = staged->data();
             copy_run(from_stage);
             return true;
@@ -117,7 +109,7 @@ extern "C" {
 cudaError_t CUDARTAPI cudaMemcpy(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind)
 {
     calls.waits++;
-    const copy_shape copy = {(char *)to, bytes, (const char *)from, bytes, bytes, 1};
+    const copy_work copy = {(char *)to, (const char *)from, bytes};
     const cudaError_t status = copy_queue(copy, kind, nullptr, true, "cudaMemcpy");
     return status != cudaSuccess ? status : device_status();
 }
@@ -125,15 +117,8 @@ cudaError_t CUDARTAPI cudaMemcpy(void *to, const void *from, size_t bytes, enum 
 cudaError_t CUDARTAPI cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind,
                                       cudaStream_t stream)
 {
-    const copy_shape copy = {(char *)to, bytes, (const char *)from, bytes, bytes, 1};
+    const copy_work copy = {(char *)to, (const char *)from, bytes};
     return copy_queue(copy, kind, stream, false, "cudaMemcpyAsync");
-}
-
-cudaError_t CUDARTAPI cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width,
-                                        size_t height, enum cudaMemcpyKind kind, cudaStream_t stream)
-{
-    const copy_shape copy = {(char *)to, to_pitch, (const char *)from, from_pitch, width, height};
-    return copy_queue(copy, kind, stream, false, "cudaMemcpy2DAsync");
 }
 
 cudaError_t CUDARTAPI cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stream)
@@ -142,6 +127,7 @@ cudaError_t CUDARTAPI cudaMemsetAsync(void *to, int value, size_t bytes, cudaStr
         return device_status();
     if (!is_device(to, bytes))
         return misuse(cudaErrorInvalidValue, "cudaMemset of %zu bytes that are not device memory", bytes);
+    calls.fills++;
     return stream_enqueue(stream, [=] {
         if (!config.run)
             return true;
@@ -149,7 +135,7 @@ cudaError_t CUDARTAPI cudaMemsetAsync(void *to, int value, size_t bytes, cudaStr
         memset(to, value, bytes);
         check_host_write(to, bytes);
         kernel_counter *counter = counter_find("memset");
-        counter_add_launch(counter);
+        counter_add_launch(counter, 0);
         counter_add(counter, 0, bytes);
         return true;
     });

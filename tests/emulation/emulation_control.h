@@ -25,18 +25,26 @@ EMU_EXPORT bool emu_counter_read(const char *name, uint64_t *read, uint64_t *wri
  * are seen too: equal to the above when there are none. False where the build has no checker. */
 EMU_EXPORT bool emu_counter_read_checked(const char *name, uint64_t *read, uint64_t *written);
 
+/* Blocks that were launched since the reset, of a kernel or, NULL, of all. */
+EMU_EXPORT uint64_t emu_counter_blocks(const char *name);
+
 /* Name of the index-th kernel that has run since the reset, or NULL beyond the last. */
 EMU_EXPORT const char *emu_counter_name(int index);
 
 /* Calls of the runtime API so far: those that allocate or free memory of the device or pinned memory, those that make
- * the host wait for the device, and launches of graphs. Creating and destroying the runtime's objects is not counted. */
+ * the host wait for the device, launches of graphs, of kernels and products of the library, copies with their bytes, and
+ * fills. What a graph holds is counted when it is captured, and its launch as one. Creating and destroying the runtime's objects
+ * is not counted. */
 struct emu_calls {
-    uint64_t allocations, waits, graph_launches;
+    uint64_t allocations, waits, graph_launches, launches, copies, copied, fills;
 };
 EMU_EXPORT struct emu_calls emu_calls_read(void);
 
 /* Schedule from now on: 0 in order, others at random. Starts as the environment's EMU_SEED. */
 EMU_EXPORT void emu_seed_set(uint64_t seed);
+
+/* How many algorithms cublasLt knows from now on, and which of them is fast. Starts as EMU_MATMUL_ALGORITHMS and _FASTEST. */
+EMU_EXPORT void emu_matmul_set(int algorithms, int fastest);
 
 /* The first kernel fault, or the last misuse of the runtime API; "" if none. */
 EMU_EXPORT const char *emu_fault_text(void);

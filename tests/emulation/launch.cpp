@@ -38,6 +38,9 @@ static settings settings_read()
     s.stack_bytes = (size_t)environment_number("EMU_STACK_KB", 64) << 10;
     s.device_bytes = (size_t)environment_number("EMU_DEVICE_MB", check_present ? 2048 : 8192) << 20;
     s.run = environment_number("EMU_RUN", 1) != 0;
+    s.matmul_algorithms = environment_number("EMU_MATMUL_ALGORITHMS", 3);
+    s.matmul_fastest = environment_number("EMU_MATMUL_FASTEST", 0);
+    s.cublaslt_version = environment_number("EMU_CUBLASLT_VERSION", 130000);
     return s;
 }
 settings config = settings_read();
@@ -179,7 +182,7 @@ void launch_run(launch_state *launch)
         order = block_order(blocks, config.seed + launch->number);
     const uint32_t *order_data = order.empty() ? nullptr : order.data();
     std::atomic<uint64_t> next{0};
-    counter_add_launch(launch->counter);
+    counter_add_launch(launch->counter, blocks);
     check_launch(launch);
     watchdog_set(launch);
 #ifdef _OPENMP
@@ -216,6 +219,7 @@ cudaError_t kernel_launch(const kernel_call &call)
     /* Static and dynamic memory share one limit, which stays at 48 KB until the kernel has asked for more. */
     item->shared_limit = limit > (48u << 10) ? (size_t)227 << 10 : (size_t)48 << 10;
     item->counter = counter_find(call.name);
+    calls.launches++;
     return stream_enqueue(call.stream, [item] {
         launch_run(item.get());
         return true;
@@ -227,6 +231,12 @@ cudaError_t kernel_launch(const kernel_call &call)
 extern "C" void emu_seed_set(uint64_t seed)
 {
     emu::config.seed = seed;
+}
+
+extern "C" void emu_matmul_set(int algorithms, int fastest)
+{
+    emu::config.matmul_algorithms = algorithms;
+    emu::config.matmul_fastest = fastest;
 }
 
 extern "C" const char *emu_fault_text(void)

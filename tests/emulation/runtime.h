@@ -34,6 +34,9 @@ struct settings {
     size_t stack_bytes;      /* EMU_STACK_KB: stack of a CUDA thread */
     size_t device_bytes;     /* EMU_DEVICE_MB: size of device memory */
     bool run;                /* EMU_RUN=0: device memory has addresses and no contents, launches and copies do nothing */
+    long matmul_algorithms;  /* EMU_MATMUL_ALGORITHMS: how many of its algorithms cublasLt knows */
+    long matmul_fastest;     /* EMU_MATMUL_FASTEST: the one that events show no time of; of the others, a second each */
+    long cublaslt_version;   /* EMU_CUBLASLT_VERSION */
 };
 extern settings config;
 
@@ -160,6 +163,8 @@ extern emu_calls calls; /* what emu_calls_read gives */
 /* One piece of queued work; returns false when it must wait for an event. It may run more than once (graphs). */
 typedef std::function<bool()> work;
 cudaError_t stream_enqueue(cudaStream_t stream, work item);
+/* Events of all streams show so much more time from now on. */
+void time_pretend(double seconds);
 /* Runs what is queued in all streams. */
 void streams_drain();
 /* True, with a report, while a stream is being captured: `what` would wait for the device. */
@@ -170,7 +175,7 @@ void launch_run(launch_state *launch);
 /* ---- counters ------------------------------------------------------------------------------------------------- */
 
 kernel_counter *counter_find(const char *kernel);
-void counter_add_launch(kernel_counter *counter);
+void counter_add_launch(kernel_counter *counter, uint64_t blocks);
 void counter_add(kernel_counter *counter, uint64_t read, uint64_t written);
 void counter_add_checked(kernel_counter *counter, uint64_t read, uint64_t written);
 

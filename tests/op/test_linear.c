@@ -1,15 +1,14 @@
 /* test_linear.c - the matrix products against naive sums in double, over sizes that cross every border of the
  * blocking; packed weights; finite differences; same bits; on CUDA float results from bf16 operands, odd addresses, counted bytes and
- * the file of plans.
+ * picks of algorithms.
  */
 #include "../support/op_test.h"
-#include "../support/temporary.h"
 
+#include <dlfcn.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 struct shape {
     int64_t rows, in, out;
@@ -329,59 +328,79 @@ static void test_bytes(void **state)
     }
 }
 
-/* Opens a second context of t's engine with a file of plans, runs a product on it, and puts its result into y [n]. */
-static void plans_run(struct op_test *t, const char *file, const struct shape *s, double *y)
+/* What a product with these picks, or with timing, comes to on a context of its own: y [rows, out], and the picks afterwards. */
+struct picked {
+    double *y;
+    char line[4][ENGINE_PICK_BYTES];
+    bool used[4];
+    int lines;
+};
+
+static struct picked picked_run(struct op_test *t, const struct shape *s, bool timed, const struct picked *given)
 {
     char error[256] = "";
+    struct picked picked = {.y = values_new(t, s->rows * s->out)};
     struct engine_context *own = t->context;
-    const struct engine_options options = {.plans = file};
-    if (t->engine->open(&t->context, &options, error, sizeof error) != OP_OK)
-        fail_msg("%s: %s", file, error);
+    if (t->engine->open(&t->context, NULL, error, sizeof error) != OP_OK)
+        fail_msg("%s", error);
+    for (int i = 0; given && i < given->lines; i++)
+        assert_int_equal(t->engine->pick_add(t->context, given->line[i]), OP_OK);
+    assert_int_equal(t->engine->picks_time(t->context, timed), OP_OK);
     struct results r = products_run(t, s, &(struct mode){.scale = 1, .accumulate = true});
-    memcpy(y, r.y, (size_t)(s->rows * s->out) * sizeof *y);
+    memcpy(picked.y, r.y, (size_t)(s->rows * s->out) * sizeof *picked.y);
+    for (const char *line; (line = t->engine->pick_get(t->context, picked.lines, &picked.used[picked.lines])); picked.lines++)
+        snprintf(picked.line[picked.lines], sizeof picked.line[0], "%s", line);
     t->engine->close(t->context);
     t->context = own;
+    return picked;
 }
 
-static int file_lines(const char *file, char *line, size_t bytes)
+static bool same_values(const struct picked *a, const struct picked *b, const struct shape *s)
 {
-    int lines = 0;
-    FILE *stream = fopen(file, "r");
-    assert_non_null(stream);
-    while (fgets(line, (int)bytes, stream))
-        lines++;
-    fclose(stream);
-    return lines;
+    return !memcmp(a->y, b->y, (size_t)(s->rows * s->out) * sizeof *a->y);
 }
 
-/* The first run times and writes one line per product, the second adds none and has the same bits; a file of another
- * GPU or library is begun anew, one that cannot be written is refused with its name. */
-static void test_plans(void **state)
+/* The fastest proposal is picked, and what it computes differs from the first one's; a pick is text that another context takes, for
+ * about as many rows; what the library does not know is refused by the product's name, what is no pick as such. */
+static void test_picks(void **state)
 {
     (void)state;
-    char file[512], line[512], error[256] = "";
-    const struct shape s = {33, 64, 48};
-    struct op_test *t = op_test_open("emu-bf16", 1);
-    double *first = values_new(t, s.rows * s.out), *second = values_new(t, s.rows * s.out);
-    snprintf(file, sizeof file, "%s/flat_plans_XXXXXX", temporary_root());
-    close(mkstemp(file));
-    plans_run(t, file, &s, first);
-    assert_int_equal(file_lines(file, line, sizeof line), 1 + 3);
-    plans_run(t, file, &s, second);
-    assert_int_equal(file_lines(file, line, sizeof line), 1 + 3);
-    assert_same("y with the plans of a file", second, first, s.rows * s.out);
-
-    FILE *stream = fopen(file, "w");
-    fprintf(stream, "flat.c plans 1, another GPU\n%s%s", line, line);
-    fclose(stream);
-    plans_run(t, file, &s, second);
-    assert_int_equal(file_lines(file, line, sizeof line), 1 + 3);
-    unlink(file);
-
-    struct engine_context *context = NULL;
-    const struct engine_options options = {.plans = "/no/such/folder/plans"};
-    assert_int_equal(t->engine->open(&context, &options, error, sizeof error), OP_DEVICE);
-    assert_non_null(strstr(error, "/no/such/folder/plans"));
+    const struct shape s = {33, 64, 48}, near = {40, 64, 48}, far = {49, 64, 48};
+    struct op_test *t = op_test_open("emu-f32", 1);
+    void (*set)(int algorithms, int fastest);
+    *(void **)&set = dlsym(t->library, "emu_matmul_set");
+    if (!set) { /* a GPU's own algorithms: only that they are taken again */
+        const struct picked timed = picked_run(t, &s, true, NULL), again = picked_run(t, &s, false, &timed);
+        assert_true(timed.lines == 3 && same_values(&timed, &again, &s));
+        op_test_close(t);
+        return;
+    }
+    const struct picked first = picked_run(t, &s, false, NULL);
+    set(3, 2);
+    const struct picked timed = picked_run(t, &s, true, NULL);
+    assert_true(first.lines == 0 && timed.lines == 3);
+    assert_false(same_values(&first, &timed, &s));
+    set(3, 0);
+    const struct picked taken = picked_run(t, &s, true, &timed), other = picked_run(t, &near, false, &timed),
+                        beyond = picked_run(t, &far, false, &timed), plain = picked_run(t, &near, false, NULL);
+    assert_true(taken.lines == 3 && other.lines == 3 && same_values(&timed, &taken, &s));
+    assert_false(same_values(&plain, &other, &near));
+    for (int i = 0; i < 3; i++) {
+        assert_string_equal(taken.line[i], timed.line[i]);
+        assert_true(taken.used[i] && other.used[i] && !beyond.used[i]);
+    }
+    char line[ENGINE_PICK_BYTES];
+    snprintf(line, sizeof line, "%s", timed.line[0]);
+    line[strlen(line) / 2] = '?';
+    static const char *const wrong[] = {"", "algorithm", "m=1 n=2"};
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(t->engine->pick_add(t->context, wrong[i]), OP_CONTRACT);
+    assert_int_equal(t->engine->pick_add(t->context, line), OP_CONTRACT);
+    set(1, 0);
+    assert_int_equal(t->engine->pick_add(t->context, timed.line[0]), OP_DEVICE);
+    assert_non_null(strstr(t->engine->error(t->context), "m=48 n=48 k=64 ldb=64 ldd=48 ops=TN"));
+    assert_non_null(strstr(t->engine->error(t->context), "does not take the algorithm"));
+    set(3, 0);
     op_test_close(t);
 }
 
@@ -467,7 +486,7 @@ int main(void)
                                        cmocka_unit_test(test_odd_addresses), cmocka_unit_test(test_strides_and_scale),
                                        cmocka_unit_test(test_same_bits), cmocka_unit_test(test_same_bits_of_a_row),
                                        cmocka_unit_test(test_packed), cmocka_unit_test(test_packed_table),
-                                       cmocka_unit_test(test_bytes), cmocka_unit_test(test_plans),
+                                       cmocka_unit_test(test_bytes), cmocka_unit_test(test_picks),
                                        cmocka_unit_test(test_finite_differences), cmocka_unit_test(test_contract)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -107,7 +107,7 @@ static void check_padding_alone(const char *engine, const char *config)
     tiny.batch.padded = true;
     tiny.batch.max_rows = 40, tiny.batch.max_targets = 24;
     tiny_write(&tiny, tiny.model.grad, gradient, tiny.model.elements);
-    if (batch_pack_padding(&tiny.batch, &tiny.device, &error) || model_forward(&tiny.model, &tiny.batch, &error) ||
+    if (batch_pack_padding(&tiny.batch, &tiny.device, 40, 24, &error) || model_forward(&tiny.model, &tiny.batch, &error) ||
         model_backward(&tiny.model, &tiny.batch, &error))
         fail_msg("%s: %s", engine, error.text);
     assert_int_equal(tiny.batch.rows, 40);

@@ -100,7 +100,7 @@ static size_t memory_check(const struct memory_case *c)
     if (allocated != trainer_memory(&trainer))
         fail_msg("%s: planned %zu bytes, allocated %zu", c->name, trainer_memory(&trainer), allocated);
     if (!c->ranks) {
-        OK(trainer_warm_up(&trainer, &error));
+        OK(trainer_warm_up(&trainer, trainer.max_rows, trainer.max_targets, &error));
         OK(trainer_run(&trainer, step_pass, NULL, warning_fail, &error));
     }
     const size_t beside = bytes_used(&trainer.device) - before - allocated;
