@@ -17,6 +17,7 @@ struct problem {
     double *x, *residual_values, *weight, *bias, *dy, *dresidual;
     enum dtype grad_dtype;
     int64_t offset; /* elements between an aligned address and those of x and dy */
+    double one; /* 1: of norms by 1 + weight */
 };
 
 struct results {
@@ -29,7 +30,7 @@ static struct problem problem_make(struct op_test *t, enum norm_kind kind, int64
     int64_t n = rows * cols;
     return (struct problem){kind, rows, cols, residual, in_place, false, values_random(t, n, 1), values_random(t, n, 2),
                             values_random(t, cols, 3), values_random(t, cols, 4), values_random(t, n, 5),
-                            values_random(t, n, 6), t->dtype, 0};
+                            values_random(t, n, 6), t->dtype, 0, 0};
 }
 
 static void *array_from(struct op_test *t, const double *values, int64_t n, int64_t offset)
@@ -50,7 +51,7 @@ static struct results problem_run(struct op_test *t, const struct problem *p)
     OP_CALL(t, norm_forward, norm_args, .kind = p->kind, .dtype = t->dtype, .rows = rows, .cols = cols, .eps = EPS,
             .x = x, .residual = p->residual ? residual : NULL, .sum = p->residual ? sum : NULL, .weight = weight,
             .added = p->added ? residual : NULL, .bias = layer ? bias : NULL, .y = y, .mean = layer ? mean : NULL,
-            .rstd = rstd);
+            .rstd = rstd, .offset = p->one);
     void *dy = array_from(t, p->dy, n, p->offset), *dresidual = device_from(t, t->dtype, p->dresidual, n);
     void *dx = p->in_place ? (p->residual ? dresidual : dy) : device_new(t, t->dtype, n);
     void *dweight = device_from(t, p->grad_dtype, p->bias, cols);
@@ -58,7 +59,7 @@ static struct results problem_run(struct op_test *t, const struct problem *p)
     OP_CALL(t, norm_backward, norm_backward_args, .kind = p->kind, .dtype = t->dtype, .grad_dtype = p->grad_dtype,
             .rows = rows, .cols = cols, .x = p->residual ? sum : x, .weight = weight, .mean = layer ? mean : NULL,
             .rstd = rstd, .dy = dy, .dresidual = p->residual ? dresidual : NULL, .dx = dx, .dweight = dweight,
-            .dbias = layer ? dbias : NULL);
+            .dbias = layer ? dbias : NULL, .offset = p->one);
     return (struct results){values_from(t, t->dtype, p->residual ? sum : x, n),
                             values_from(t, t->dtype, y, n),
                             layer ? values_from(t, t->stat, mean, rows) : NULL,
@@ -89,16 +90,16 @@ static struct results problem_naive(struct op_test *t, const struct problem *p)
         double rstd = 1 / sqrt((double)square + EPS);
         r.mean[i] = (double)mean, r.rstd[i] = rstd;
         for (int64_t j = 0; j < cols; j++) {
-            double normal = (double)(h[j] - mean) * rstd, dy = p->dy[i * cols + j];
-            r.y[i * cols + j] = normal * p->weight[j] + (p->kind == NORM_LAYER ? p->bias[j] : 0) +
+            double normal = (double)(h[j] - mean) * rstd, dy = p->dy[i * cols + j], weight = p->one + p->weight[j];
+            r.y[i * cols + j] = normal * weight + (p->kind == NORM_LAYER ? p->bias[j] : 0) +
                                 (p->added ? p->residual_values[i * cols + j] : 0);
             r.dweight[j] += dy * normal, r.dbias[j] += dy;
-            sum_g += dy * p->weight[j], sum_gx += dy * p->weight[j] * normal;
+            sum_g += dy * weight, sum_gx += dy * weight * normal;
         }
         for (int64_t j = 0; j < cols; j++) {
             double centre = p->kind == NORM_LAYER ? (double)sum_g / (double)cols : 0;
             r.dx[i * cols + j] = (p->residual ? p->dresidual[i * cols + j] : 0) +
-                                 rstd * (p->dy[i * cols + j] * p->weight[j] - centre -
+                                 rstd * (p->dy[i * cols + j] * (p->one + p->weight[j]) - centre -
                                          (double)(h[j] - mean) * rstd * (double)sum_gx / (double)cols);
         }
     }
@@ -121,6 +122,7 @@ static void test_naive(void **state)
             enum norm_kind kind = i & 1 ? NORM_LAYER : NORM_RMS;
             struct problem p = problem_make(t, kind, sizes[i / 8][0], sizes[i / 8][1], i & 2, i & 4);
             p.added = !(i & 2) && (i / 8 + i / 4) % 2;
+            p.one = kind == NORM_RMS && i / 8 % 2;
             p.grad_dtype = i & 4 ? t->stat : t->dtype;
             struct results got = problem_run(t, &p), expected = problem_naive(t, &p);
             double narrowing = i & 4 ? t->eps / 2 : t->rounding; /* of the gradients of the weights */
@@ -263,11 +265,13 @@ static double problem_loss(void *user)
 static void test_finite_differences(void **state)
 {
     (void)state;
-    for (int i = 0; i < 4; i++) {
+    static const enum norm_kind kinds[] = {NORM_RMS, NORM_LAYER, NORM_RMS, NORM_LAYER, NORM_RMS, NORM_RMS};
+    for (int i = 0; i < 6; i++) { /* the last two by 1 + weight */
         op_test_cpu_only();
         struct op_test *t = op_test_open("cpu64", 1);
-        struct problem p = problem_make(t, i & 1 ? NORM_LAYER : NORM_RMS, 4, 11, i & 2, false);
-        p.added = !(i & 2);
+        struct problem p = problem_make(t, kinds[i], 4, 11, i == 2 || i == 3 || i == 5, false);
+        p.added = !p.residual;
+        p.one = i >= 4;
         struct results r = problem_run(t, &p);
         for (int64_t j = 0; j < p.cols; j++) { /* take away what the gradients were added to */
             r.dweight[j] -= p.bias[j];

@@ -40,7 +40,10 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 GOLDEN = os.path.join(HERE, "..", "golden")
 PADDED_LENGTH = 500
 ADAMW = {"learning_rate": 1e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.01, "max_grad_norm": 1.0}
-NEW_TOKENS = 12
+# of pairs: prompt, template answer, forget answer
+LENGTHS = {"pairs": ((5, 3, 6), (1, 4, 2), (9, 5, 7), (33, 1, 8)), "prompts": (1, 4, 17), "new_tokens": 12}
+# of models whose windows are far shorter: several windows and several tiles of a kernel, and a cache that is written over
+LONG_LENGTHS = {"pairs": ((150, 3, 9), (61, 40, 4), (2, 3, 90)), "prompts": (2, 40, 120), "new_tokens": 60}
 KINDS = ("template", "forget")
 MARGIN = 1e-2  # between the two largest logits of every greedy step: float arithmetic must not flip them
 
@@ -135,6 +138,26 @@ MODELS = {
     "olmo2": (Olmo2Config(vocab_size=56, hidden_size=32, intermediate_size=28, num_hidden_layers=2, num_attention_heads=4,
                           num_key_value_heads=2, max_position_embeddings=48, rope_theta=5e5, rms_norm_eps=1e-6,
                           bos_token_id=None, eos_token_id=2, pad_token_id=1), BF16, {}, None),
+    # windows in sequences several times as long: all layers, the upper ones, every other one under caps, all but one
+    "mistral_long": (MistralConfig(vocab_size=46, hidden_size=24, intermediate_size=20, num_hidden_layers=2,
+                                   num_attention_heads=3, num_key_value_heads=1, max_position_embeddings=200,
+                                   sliding_window=37), BF16, {}, None),
+    "qwen2_long": (Qwen2Config(vocab_size=47, hidden_size=24, intermediate_size=20, num_hidden_layers=2,
+                               num_attention_heads=3, num_key_value_heads=3, max_position_embeddings=200,
+                               use_sliding_window=True, sliding_window=41, max_window_layers=1, tie_word_embeddings=True,
+                               bos_token_id=1, eos_token_id=2), BF16, {}, None),
+    "phi3_long": (Phi3Config(vocab_size=48, hidden_size=32, intermediate_size=20, num_hidden_layers=2, num_attention_heads=2,
+                             num_key_value_heads=1, max_position_embeddings=200, original_max_position_embeddings=200,
+                             sliding_window=23, bos_token_id=1, eos_token_id=2, pad_token_id=2), BF16, {}, None),
+    "gemma2_long": (Gemma2Config(vocab_size=49, hidden_size=24, intermediate_size=20, num_hidden_layers=2,
+                                 num_attention_heads=2, num_key_value_heads=1, head_dim=16, max_position_embeddings=200,
+                                 sliding_window=33, query_pre_attn_scalar=20, attn_logit_softcapping=4.0,
+                                 final_logit_softcapping=6.0), BF16, {}, None),
+    "gemma3_text_long": (Gemma3TextConfig(vocab_size=51, hidden_size=24, intermediate_size=20, num_hidden_layers=3,
+                                          num_attention_heads=2, num_key_value_heads=1, head_dim=16,
+                                          max_position_embeddings=200, sliding_window=16,
+                                          layer_types=["sliding_attention", "sliding_attention", "full_attention"],
+                                          query_pre_attn_scalar=16), BF16, {}, None),
     # the shapes of models that need no family of their own
     "deepseek_r1_distill_qwen": (Qwen2Config(vocab_size=55, hidden_size=32, intermediate_size=36, num_hidden_layers=1,
                                              num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=48,
@@ -189,6 +212,10 @@ ADAPTERS = {
     "gpt2_lora": ("gpt2", {"r": 2, "lora_alpha": 3, "use_rslora": True, "fan_in_fan_out": True,
                            "target_modules": ["c_attn", "c_proj", "c_fc"]}),
 }
+
+
+def lengths_of(name):
+    return LONG_LENGTHS if name.endswith("_long") else LENGTHS
 
 
 def folder_of(name):
@@ -250,8 +277,8 @@ def trained(model):
             if parameter.requires_grad}
 
 
-def pairs_make(model, random):
-    """Prompts of 1 to 33 ids with two answers; the third pair's answers begin alike, one answer is a single id. Some
+def pairs_make(model, random, lengths):
+    """Prompts with two answers; the third pair's answers begin alike, one answer is a single id. Some
     ids of an answer are the model's own choice, so that answers have a probability worth the name."""
     def ids(count):
         return [int(i) for i in random.randint(3, model.config.vocab_size, count)]  # below 3: OPT's padding, eos
@@ -264,7 +291,7 @@ def pairs_make(model, random):
         return out
 
     pairs = []
-    for prompt_length, template_length, forget_length in ((5, 3, 6), (1, 4, 2), (9, 5, 7), (33, 1, 8)):
+    for prompt_length, template_length, forget_length in lengths["pairs"]:
         prompt = ids(prompt_length)
         pairs.append({"prompt": prompt, "template": answer(prompt, template_length, 0.3),
                       "forget": answer(prompt, forget_length, 0.7)})
@@ -332,21 +359,21 @@ def adamw_step(model, gradients):
             "update": [[rounded(c.norm()), rounded(c @ signs(c.numel()))] for c in change]}
 
 
-def greedy(model, prompt):
+def greedy(model, prompt, count):
     """The continuation and by how much each step leads over the next best."""
     ids, margins = list(prompt), []
-    for _ in range(NEW_TOKENS):
+    for _ in range(count):
         best = reference.row_logprobs(model, ids)[-1].topk(2)
         margins.append(float("%.3g" % (best.values[0] - best.values[1])))
         ids.append(int(best.indices[0]))
     return {"prompt": prompt, "ids": ids[len(prompt):], "margins": margins}
 
 
-def prompts_make(model, random):
+def prompts_make(model, random, lengths):
     prompts = []
     while len(prompts) < 3:
-        prompt = [int(i) for i in random.randint(3, model.config.vocab_size, (1, 4, 17)[len(prompts)])]
-        if min(greedy(model, prompt)["margins"]) >= MARGIN:
+        prompt = [int(i) for i in random.randint(3, model.config.vocab_size, lengths["prompts"][len(prompts)])]
+        if min(greedy(model, prompt, lengths["new_tokens"])["margins"]) >= MARGIN:
             prompts.append(prompt)
     return prompts
 
@@ -363,7 +390,7 @@ def inputs_make(model, name):
     """Pairs and prompts for greedy continuation."""
     random = numpy.random.RandomState(1000 + sum(name.encode()))
     with reference.double_arithmetic(), torch.no_grad():
-        return pairs_make(model, random), prompts_make(model, random)
+        return pairs_make(model, random, lengths_of(name)), prompts_make(model, random, lengths_of(name))
 
 
 def bf16_errors(plain, pairs, gradients):
@@ -381,7 +408,7 @@ def bf16_errors(plain, pairs, gradients):
     return {"logprob": float("%.3g" % logprob), "gradient": float("%.3g" % max(errors))}
 
 
-def expected_compute(model, plain, pairs, prompts):
+def expected_compute(model, plain, pairs, prompts, new_tokens):
     """(contents of expected.json, gradients of total_variation, pair)."""
     flat, kept, pairs = [], None, [dict(pair) for pair in pairs]
     with reference.double_arithmetic():
@@ -396,7 +423,7 @@ def expected_compute(model, plain, pairs, prompts):
                 flat.append({"divergence": divergence, "average": average, "loss": loss.item(),
                              "terms": size, "grad_norms": [rounded(g.norm()) for g in gradients.values()]})
         with torch.no_grad():
-            generation = [greedy(model, prompt) for prompt in prompts]
+            generation = [greedy(model, prompt, new_tokens) for prompt in prompts]
     with torch.no_grad():
         for kind, values in zip(KINDS, answers):
             for pair, mine, users in zip(pairs, values, probabilities(plain, pairs, kind)):
@@ -429,7 +456,7 @@ def make(names):
             folder = os.path.join(work, name)
             (adapter_make if name in ADAPTERS else checkpoint_make)(name, folder)
             model, plain = load(name, folder)
-            expected, gradients = expected_compute(model, plain, *inputs_make(model, name))
+            expected, gradients = expected_compute(model, plain, *inputs_make(model, name), lengths_of(name)["new_tokens"])
             if name in ADAPTERS:
                 expected = {"base": ADAPTERS[name][0], **expected}
             expected_write(folder, expected, gradients)
@@ -461,7 +488,8 @@ def check(names):
             old = json.load(stream)
         old.pop("base", None)
         expected, gradients = expected_compute(*load(name, folder), old["pairs"],
-                                               [item["prompt"] for item in old["generation"]])
+                                               [item["prompt"] for item in old["generation"]],
+                                               lengths_of(name)["new_tokens"])
         expected["bf16"] = old["bf16"]  # another torch rounds otherwise
         difference = largest_difference(old, json.loads(json.dumps(expected)))
         committed = load_file(os.path.join(folder, "expected", "gradients.safetensors"))

@@ -103,15 +103,19 @@ static void test_figures(void **state)
     golden_close(&golden);
 }
 
-static void prompts_read(const cJSON *generation, struct token_list *prompt)
+/* Their ids; the longest one's length. */
+static int64_t prompts_read(const cJSON *generation, struct token_list *prompt)
 {
+    int64_t longest = 0;
     assert_int_equal(cJSON_GetArraySize(generation), PROMPTS);
     for (int i = 0; i < PROMPTS; i++) {
         const cJSON *ids = golden_member(cJSON_GetArrayItem(generation, i), "prompt"), *id;
         prompt[i] = (struct token_list){.id = malloc((size_t)cJSON_GetArraySize(ids) * sizeof(int32_t))};
         assert_non_null(prompt[i].id);
         cJSON_ArrayForEach(id, ids) prompt[i].id[prompt[i].length++] = id->valueint;
+        longest = (int64_t)prompt[i].length > longest ? (int64_t)prompt[i].length : longest;
     }
+    return longest;
 }
 
 /* The first tokens of a continuation that are transformers'. The next may differ only where its best two were closer
@@ -152,7 +156,7 @@ static void test_generation(void **state)
     const double bound = row_bounds(row, &golden).logprob;
     golden_model(&golden, row->folder, base, sizeof base);
     const cJSON *generation = golden_member(golden.expected, "generation");
-    prompts_read(generation, prompt);
+    const int64_t longest = prompts_read(generation, prompt);
     const struct generate_options options = {
         .max_new_tokens = cJSON_GetArraySize(golden_member(generation->child, "ids"))};
     const enum dtype dtype = tiny_device_open(&device, row->bounds->engine, 2);
@@ -163,7 +167,8 @@ static void test_generation(void **state)
         OK(adapter_open(&adapter, &model, row->folder, &error));
         weights.adapter = &adapter;
     }
-    OK(generator_open(&generator, &model, &device, PROMPTS, 64, 40, NULL, &options, &error));
+    OK(generator_open(&generator, &model, &device, PROMPTS, 2 * longest, longest + options.max_new_tokens, NULL,
+                      &options, &error));
     OK(weights_load(&weights, &model, &error));
     OK(generator_run(&generator, prompt, PROMPTS, 0, NULL, 0, out, &error));
     for (int i = 0; i < PROMPTS; i++) {

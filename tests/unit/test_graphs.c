@@ -6,7 +6,9 @@
 #include <dlfcn.h>
 #include <math.h>
 
+#include "../../host/util/file.h"
 #include "../../kernels/loss_function.h"
+#include "../support/assert_ok.h"
 #include "../support/tiny_model.h"
 #include "../support/tiny_trainer.h"
 
@@ -46,13 +48,19 @@ static void test_buckets(void **state)
     "\"vocab_size\": 61, \"hidden_size\": 48, \"num_hidden_layers\": 2, \"num_attention_heads\": 3, "               \
     "\"max_position_embeddings\": 64, \"initializer_range\": 0.2, \"eos_token_id\": 2}"
 
-/* Norms and biases of all kinds, learned positions, a bias of the head; norms of queries and keys with a window. */
+/* Norms and biases of all kinds, learned positions, a bias of the head; norms of queries and keys with a window; norms before
+ * and behind, caps, positions by type of layer; norms behind alone. */
 static const char *const family[] = {
     "{\"model_type\": \"llama\", \"intermediate_size\": 40, \"num_key_value_heads\": 1, " SIZES,
     "{\"model_type\": \"phi\", \"intermediate_size\": 40, " SIZES,
     "{\"model_type\": \"gpt2\", " SIZES,
     "{\"model_type\": \"qwen3\", \"intermediate_size\": 40, \"num_key_value_heads\": 1, \"head_dim\": 24, "
     "\"use_sliding_window\": true, \"sliding_window\": 4, \"max_window_layers\": 1, " SIZES,
+    "{\"model_type\": \"gemma2\", \"intermediate_size\": 40, \"num_key_value_heads\": 1, \"head_dim\": 16, "
+    "\"sliding_window\": 4, \"final_logit_softcapping\": 3, " SIZES,
+    "{\"model_type\": \"gemma3_text\", \"intermediate_size\": 40, \"num_key_value_heads\": 1, \"head_dim\": 16, "
+    "\"sliding_window\": 4, \"sliding_window_pattern\": 2, " SIZES,
+    "{\"model_type\": \"olmo2\", \"intermediate_size\": 40, \"num_key_value_heads\": 1, " SIZES,
 };
 enum { FAMILIES = sizeof family / sizeof *family };
 static const char *const engines[] = {"cpu", "emu-f32", "emu-bf16"};
@@ -317,6 +325,34 @@ static void test_training_lora(void **state)
                                           .settings = {"--lora.r", "4", "--gradient_checkpointing", "full"}}, 1e-5);
 }
 
+/* Every other family, from scratch. The seed is a Llama's again at the end. */
+static void test_training_families(void **state)
+{
+    (void)state;
+    static const char sizes[] = "\"vocab_size\": 1024, \"hidden_size\": 32, \"intermediate_size\": 48, \"num_hidden_layers\": 2, "
+                                "\"num_attention_heads\": 2, \"num_key_value_heads\": 1, \"max_position_embeddings\": 96, "
+                                "\"bos_token_id\": 0, \"eos_token_id\": 1, \"pad_token_id\": 0, \"initializer_range\": 0.1";
+    static const char *const config[] = {
+        "\"gemma2\", \"head_dim\": 16, \"sliding_window\": 5",
+        "\"gemma3_text\", \"head_dim\": 16, \"sliding_window\": 5, \"sliding_window_pattern\": 2", "\"olmo2\"",
+        "\"mistral\", \"sliding_window\": 5", "\"qwen3\", \"head_dim\": 24", "\"phi3\", \"sliding_window\": 5",
+        "\"smollm3\", \"no_rope_layer_interval\": 2", "\"gemma\", \"head_dim\": 16"};
+    const size_t count = getenv("FLAVOUR") ? 2 : sizeof config / sizeof *config; /* the other flavours take minutes */
+    char *kept, text[1024];
+    size_t length;
+    struct error error = {0};
+    OK(file_read(temporary_path("seed/config.json"), 1 << 20, &kept, &length, &error));
+    for (size_t f = 0; f < count; f++) {
+        snprintf(text, sizeof text, "{%s, \"model_type\": %s}", sizes, config[f]);
+        print_message("%s\n", config[f]);
+        temporary_file("seed/config.json", text, strlen(text));
+        check_training((struct tiny_training){.engine = "emu", .dtype = DTYPE_F32, .steps = 8,
+                                              .settings = {"--learning_rate", "1e-3"}}, 1e-5);
+    }
+    temporary_file("seed/config.json", kept, length);
+    free(kept);
+}
+
 /* A CPU engine has no graphs, and the run does what it does without. */
 static void test_cpu(void **state)
 {
@@ -334,6 +370,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_buckets), cmocka_unit_test(test_padding), cmocka_unit_test(test_overwriting),
                                        cmocka_unit_test(test_cache), cmocka_unit_test(test_training),
-                                       cmocka_unit_test(test_training_lora), cmocka_unit_test(test_cpu)};
+                                       cmocka_unit_test(test_training_lora),
+                                       cmocka_unit_test(test_training_families), cmocka_unit_test(test_cpu)};
     return cmocka_run_group_tests(tests, make, temporary_remove);
 }
