@@ -194,12 +194,17 @@ int train_run(struct invocation *run, bool finetune, struct error *error)
     if (launcher_wanted(&options->launcher, &status, error))
         return status ? status : launcher_run((int)options->launcher.nproc_per_node, run->argv, &run->log, error);
     status = training_prepare(&training, &device, error);
-    if (!status)
-        status = training_start(&training, &device, error);
-    if (!status)
-        status = training_run(&training, error);
+    if (!status && resume_is_finished(&training)) {
+        training.trainer.device = device;
+        status = training_agree(&training, comm_rank(training.comm) ? STATUS_OK : finished_check(&training, error), error);
+    } else {
+        if (!status)
+            status = training_start(&training, &device, error);
+        if (!status)
+            status = training_run(&training, error);
+    }
     name_newest(&training, status, error);
-    const bool shows = !comm_rank(training.comm);
+    const bool shows = !comm_rank(training.comm) && !resume_is_finished(&training);
     interrupt_release();
     comm_close(training.comm);
     run_log_close(&training.log);

@@ -9,17 +9,25 @@
 #include "../util/file.h"
 #include "training.h"
 
+bool resume_is_finished(const struct training *training)
+{
+    return *training->resume && !strcmp(training->resume, training->options->output.output_dir);
+}
+
 /* Rank 0's choice. What a killed save has left comes first: checkpoints may be on their way from an old folder into the new. */
 static int resume_choose(struct training *training, struct error *error)
 {
     const struct output_options *output = &training->options->output;
     char state[FOLDER_PATH_BYTES];
+    bool finished = false;
     int status = run_folder_recover(output->output_dir, error);
     if (!status && !strcmp(output->resume_from_checkpoint, "last"))
-        status = checkpoint_find_last(output->output_dir, training->resume, error);
+        status = checkpoint_find_last(output->output_dir, training->resume, &finished, error);
     else if (!status)
         snprintf(training->resume, sizeof training->resume, "%s", output->resume_from_checkpoint);
-    if (status || !*training->resume)
+    if (finished && !output->overwrite_output_dir)
+        snprintf(training->resume, sizeof training->resume, "%s", output->output_dir);
+    if (status || !*training->resume || resume_is_finished(training))
         return status;
     status = file_join(state, sizeof state, training->resume, "trainer/state.json", error);
     return status || file_exists(state) ? status
@@ -45,7 +53,7 @@ static int overwrites(const struct training *training, bool *may, struct error *
     int status = STATUS_OK;
     if (!strcmp(output->resume_from_checkpoint, "last") && !*training->resume && file_is_directory(output->output_dir))
         status = folder_holds_model(output->output_dir, &model, error);
-    *may = output->overwrite_output_dir || !model ||
+    *may = output->overwrite_output_dir || !model || resume_is_finished(training) ||
            (*training->resume && run_folder_has(output->output_dir, training->resume));
     return status;
 }
@@ -136,13 +144,30 @@ int checkpoint_remove(struct training *training, int64_t step, struct error *err
     return status ? status : file_remove_tree(aside, error);
 }
 
-int describe_run(struct training *training, struct error *error)
+static int record_make(struct training *training, struct error *error)
 {
     cJSON *config = invocation_json(training->run, error);
-    int status = config ? run_record_make(&training->record, &training->trainer, config, training->run->argc,
-                                          training->run->argv, error)
-                        : STATUS_MEMORY;
+    return config ? run_record_make(&training->record, &training->trainer, config, training->run->argc, training->run->argv,
+                                    error)
+                  : STATUS_MEMORY;
+}
+
+int finished_check(struct training *training, struct error *error)
+{
+    char other[200];
+    int status = record_make(training, error);
+    if (!status)
+        status = checkpoint_check(&training->record, training->resume, other, sizeof other, error);
+    if (!status)
+        log_info(&training->run->log, "the run in %s is finished: nothing is left to train (flat eval looks at it again)",
+                 training->resume);
+    return status;
+}
+
+int describe_run(struct training *training, struct error *error)
+{
     char other[200] = "";
+    int status = record_make(training, error);
     if (!status && *training->resume)
         status = checkpoint_check(&training->record, training->resume, other, sizeof other, error);
     if (!status && *training->resume)

@@ -39,6 +39,11 @@ static inline int training_agree(const struct training *training, int status, st
 
 /* train_output.c: which checkpoint the run goes on from, for all ranks. */
 int resume_find(struct training *training, struct error *error);
+/* Whether that is no checkpoint but output_dir itself: 'last' was asked for, and the run there has come to its end. */
+bool resume_is_finished(const struct training *training);
+/* Whether that run is this one, on rank 0; says so. STATUS_USAGE names the setting or input that differs. The trainer is
+ * prepared and has the device. */
+int finished_check(struct training *training, struct error *error);
 /* The output must be new, or its overwriting asked for; nothing that is read may be written over. On rank 0. */
 int output_check(const struct training *training, struct error *error);
 /* Makes the folder that the run writes, on rank 0. */

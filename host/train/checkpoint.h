@@ -18,8 +18,9 @@
 int checkpoint_save_state(const struct trainer *trainer, const struct run_log *log, const struct early_stopping *stopping,
                           int64_t step, struct folder *folder, struct error *error);
 
-/* The newest checkpoint of a run's folder, or of a run in it that has not taken its place yet; "" when there is none. */
-int checkpoint_find_last(const char *output_dir, char path[FOLDER_PATH_BYTES], struct error *error);
+/* The newest checkpoint of a run's folder, or of a run in it that has not taken its place yet; "" when there is none. *finished:
+ * the run whose model the folder holds came to its end, and no other was begun over it. */
+int checkpoint_find_last(const char *output_dir, char path[FOLDER_PATH_BYTES], bool *finished, struct error *error);
 
 /* Whether a run with this record may go on from a checkpoint: the same options but for those that change no number, the same
  * inputs by content. STATUS_USAGE names what differs. The record takes the checkpoint's run_id. *other says what else is

@@ -28,12 +28,26 @@ static int find_in(const char *directory, int64_t *most, char path[FOLDER_PATH_B
     return status;
 }
 
-int checkpoint_find_last(const char *output_dir, char path[FOLDER_PATH_BYTES], struct error *error)
+/* Whether a run's record has what the run came to, which is noted when its model is saved. A run.json that is none says no. */
+static int result_is_noted(const char *output_dir, bool *is_noted, struct error *error)
+{
+    char path[FOLDER_PATH_BYTES];
+    struct error unread;
+    *is_noted = false;
+    int status = file_join(path, sizeof path, output_dir, "run.json", error);
+    cJSON *run = status || !file_exists(path) ? NULL : json_read(path, &unread);
+    *is_noted = json_member(run, "result") != NULL;
+    cJSON_Delete(run);
+    return status;
+}
+
+int checkpoint_find_last(const char *output_dir, char path[FOLDER_PATH_BYTES], bool *finished, struct error *error)
 {
     struct file_list list;
     char aside[FOLDER_PATH_BYTES];
     int64_t most = -1;
     *path = 0;
+    *finished = false;
     if (!file_is_directory(output_dir))
         return STATUS_OK;
     int status = file_list_read(&list, output_dir, error);
@@ -45,7 +59,12 @@ int checkpoint_find_last(const char *output_dir, char path[FOLDER_PATH_BYTES], s
             status = find_in(aside, &most, path, error);
     }
     file_list_free(&list);
-    return !status && !*path ? find_in(output_dir, &most, path, error) : status;
+    if (!status && !*path) {
+        status = result_is_noted(output_dir, finished, error);
+        if (!status)
+            status = find_in(output_dir, &most, path, error);
+    }
+    return status;
 }
 
 /* The first value that differs between two trees of options, with its dotted name. */
@@ -126,8 +145,10 @@ int checkpoint_check(struct run_record *record, const char *directory, char *oth
     cJSON *was = cJSON_Duplicate(json_member(run, "config"), true), *now = cJSON_Duplicate(json_member(record->json, "config"), true);
     run_record_keep_mathematics(was);
     run_record_keep_mathematics(now);
-    if (!was || !now)
+    if (!cJSON_IsObject(json_member(run, "config")))
         status = error_set(error, STATUS_INPUT, "%s: config: expected an object", path);
+    else if (!was || !now)
+        status = error_set(error, STATUS_MEMORY, "%s: out of host memory", path);
     else
         status = micro_batches_check(was, run, now, record->json, directory, error);
     if (!status && difference_find(was, now, "", difference, sizeof difference))

@@ -30,7 +30,7 @@ static const struct option save_rows[] = {
      .initial = "0", .help = "so many checkpoints are kept, the newest ones; 0 keeps all"},
     {.name = "resume_from_checkpoint", OPTION_FIELD(struct output_options, resume_from_checkpoint), .once = true, .operand = "DIR",
      .help = "go on from a checkpoint, bit for bit as without the interruption; 'last' is the newest in output_dir, or the "
-             "beginning where there is none"},
+             "beginning where there is none, and does nothing more where the run there is finished"},
     {.name = "save_dtype", OPTION_FIELD(struct output_options, save_dtype), .choices = dtype_names, .initial = "as_read",
      .help = "what weights are stored in; as_read is the type that each was read in, which small changes may not survive"},
 };

@@ -16,6 +16,8 @@
 #include "../support/run_form.h"
 #include "../support/tiny_trainer.h"
 
+#define WAIT_SECONDS 300 /* for a run to log a step: only one that hangs takes so long */
+
 static int make(void **state)
 {
     if (temporary_make(state) || tiny_trainer_make(temporary))
@@ -223,12 +225,41 @@ static void test_limit_and_last(void **state)
     assert_string_equal(names, "checkpoint-10 checkpoint-12 ");
     struct digest before, after;
     OK(checksum_file(temporary_path("limited/model.safetensors"), &before, &error));
-    run_expect("unlearn", "limited", "--save_strategy steps --save_steps 2 --resume_from_checkpoint last", STATUS_OK,
-               "checkpoint-12, after step 12");
+    run_expect("unlearn", "limited", "--save_strategy steps --save_steps 2 --overwrite_output_dir --resume_from_checkpoint last",
+               STATUS_OK, "checkpoint-12, after step 12");
     OK(checksum_file(temporary_path("limited/model.safetensors"), &after, &error));
     assert_true(before.xxh3 == after.xxh3);
     /* without being told to go on, it is an earlier run like any other */
     run_expect("unlearn", "limited", "", STATUS_USAGE, "add --overwrite_output_dir");
+}
+
+/* "last" of a run that is finished, with checkpoints and without: nothing is trained or written. */
+static void test_finished(void **state)
+{
+    (void)state;
+    static const char *const saves[] = {"--save_strategy no", "--save_strategy steps --save_steps 5"};
+    struct error error;
+    for (int i = 0; i < 2; i++) {
+        char out[32], record[64], more[200];
+        struct stat before, after;
+        snprintf(out, sizeof out, "finished%d", i);
+        snprintf(record, sizeof record, "finished%d/run.json", i);
+        run_expect("unlearn", out, saves[i], STATUS_OK, "saved ");
+        assert_int_equal(stat(temporary_path(record), &before), 0);
+        snprintf(more, sizeof more, "%s --resume_from_checkpoint last", saves[i]);
+        run_expect("unlearn", out, more, STATUS_OK, " is finished: nothing is left to train");
+        assert_int_equal(stat(temporary_path(record), &after), 0);
+        assert_true(before.st_ino == after.st_ino && before.st_mtim.tv_sec == after.st_mtim.tv_sec &&
+                    before.st_mtim.tv_nsec == after.st_mtim.tv_nsec);
+        /* of other settings it is not this run */
+        snprintf(more, sizeof more, "%s --weight_decay 0.5 --resume_from_checkpoint last", saves[i]);
+        run_expect("unlearn", out, more, STATUS_USAGE, "is of a run with other settings: weight_decay was ");
+    }
+    /* a model that no run has left there is in the way, as ever */
+    OK(file_copy(temporary_path("finished0/config.json"), temporary_path("finished1/run.json"), &error));
+    directory_remove(temporary_path("finished1/checkpoint-5"));
+    directory_remove(temporary_path("finished1/checkpoint-10"));
+    run_expect("unlearn", "finished1", "--resume_from_checkpoint last", STATUS_USAGE, "add --overwrite_output_dir");
 }
 
 /* Bytes of the log of the run in a folder, or (aside) of one in it that is to take its place. */
@@ -268,8 +299,9 @@ static int run_and_signal(const char *out, const char *more, int number, bool as
         execl("/bin/sh", "sh", "-c", command, (char *)NULL);
         _exit(127);
     }
-    for (int i = 0; i < 3000 && log_bytes(out, aside) <= begun; i++)
-        usleep(10000);
+    for (int i = 0; log_bytes(out, aside) <= begun; i++, usleep(10000))
+        if (i > 100 * WAIT_SECONDS || waitpid(child, &status, WNOHANG))
+            fail_msg("%s: no step was logged", out);
     kill(child, number);
     assert_int_equal(waitpid(child, &status, 0), child);
     return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
@@ -316,7 +348,7 @@ static void test_signals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_bitwise), cmocka_unit_test(test_other_world),
-                                       cmocka_unit_test(test_refused), cmocka_unit_test(test_limit_and_last),
+                                       cmocka_unit_test(test_refused), cmocka_unit_test(test_limit_and_last), cmocka_unit_test(test_finished),
                                        cmocka_unit_test(test_signals)};
     return cmocka_run_group_tests(tests, make, temporary_remove);
 }
