@@ -93,7 +93,8 @@ static int resume_begin(struct row_output *out, const cJSON *identity, struct lo
 {
     int status = identity_compare(out, identity, error);
     if (!status && !(out->kept = fopen(out->path, "re")))
-        status = error_set(error, STATUS_RUNTIME, "%s: cannot be read: %s", out->path, strerror(errno));
+        status = error_set(error, errno == ENOMEM ? STATUS_MEMORY : STATUS_RUNTIME, "%s: cannot be read: %s", out->path,
+                           strerror(errno));
     if (!status)
         status = whole_lines(out, error);
     if (!status && (ftruncate(fileno(out->stream), out->kept_bytes) || fseeko(out->stream, 0, SEEK_END)))

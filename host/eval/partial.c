@@ -50,7 +50,7 @@ int partial_open(struct partial *partial, const char *path, uint64_t evaluation,
         return status;
     partial->file = fopen(path, kept ? "r+" : "w");
     if (!partial->file || (kept && (ftruncate(fileno(partial->file), (off_t)kept) || fseeko(partial->file, 0, SEEK_END))))
-        return error_set(error, STATUS_RUNTIME, "%s: cannot be written: %s", path, strerror(errno));
+        return error_set(error, errno == ENOMEM ? STATUS_MEMORY : STATUS_RUNTIME, "%s: cannot be written: %s", path, strerror(errno));
     return kept ? STATUS_OK : partial_add(partial, head, strlen(head), error);
 }
 

@@ -8,6 +8,8 @@
 static int problem(int code, const char *expression, struct error *error)
 {
     char message[128] = "";
+    if (code == PCRE2_ERROR_NOMEMORY || code == PCRE2_ERROR_HEAP_FAILED)
+        return error_set(error, STATUS_MEMORY, "out of host memory for a regular expression");
     pcre2_get_error_message(code, (PCRE2_UCHAR *)message, sizeof message);
     return error_set(error, STATUS_INPUT, "bad regular expression '%.200s': %s", expression, message);
 }
@@ -26,7 +28,5 @@ int expression_matches(const char *expression, const char *text, bool *matches, 
     pcre2_match_data_free(data);
     pcre2_code_free(compiled);
     *matches = code >= 0;
-    if (code == PCRE2_ERROR_NOMEMORY)
-        return error_set(error, STATUS_MEMORY, "out of host memory for a regular expression");
     return code >= 0 || code == PCRE2_ERROR_NOMATCH ? STATUS_OK : problem(code, expression, error);
 }

@@ -252,10 +252,11 @@ static int digest_note(cJSON *files, const char *name, const struct buffer *text
     char hash[32];
     snprintf(hash, sizeof hash, "%016llx", (unsigned long long)digest.xxh3);
     cJSON *listed = cJSON_CreateObject();
-    if (listed && json_add_int(listed, "bytes", digest.bytes) && json_add_string(listed, "xxh3", hash) &&
-        cJSON_ReplaceItemInObjectCaseSensitive(files, name, listed))
+    const bool is_whole = listed && json_add_int(listed, "bytes", digest.bytes) && json_add_string(listed, "xxh3", hash);
+    if (is_whole && json_set(files, name, listed))
         return STATUS_OK;
-    cJSON_Delete(listed);
+    if (!is_whole)
+        cJSON_Delete(listed);
     return error_set(error, STATUS_MEMORY, "out of host memory while writing run.json");
 }
 

@@ -47,11 +47,8 @@ static const char *mean_field(const cJSON *metric)
 
 static int set_number(const struct eval_log *log, cJSON *metric, const char *key, double value, struct error *error)
 {
-    cJSON *number = cJSON_CreateNumber(value);
-    if (number && (json_member(metric, key) ? cJSON_ReplaceItemInObjectCaseSensitive(metric, key, number)
-                                            : cJSON_AddItemToObject(metric, key, number)))
+    if (json_set(metric, key, cJSON_CreateNumber(value)))
         return STATUS_OK;
-    cJSON_Delete(number);
     return error_set(error, STATUS_MEMORY, "%s: out of host memory", log->path);
 }
 

@@ -82,8 +82,8 @@ static int out_of_memory(const struct eval_log *log, struct error *error)
 
 int eval_log_summary(const struct eval_log *log, const char *suite, cJSON **summary, struct error *error)
 {
-    const cJSON **metric;
-    size_t count;
+    const cJSON **metric = NULL;
+    size_t count = 0;
     const struct suite *shown = suite_find(suite);
     if (!shown)
         return error_set(error, STATUS_USAGE, "\"%s\": expected the suite TOFU, MUSE, HP or QA", suite);

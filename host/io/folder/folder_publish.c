@@ -27,6 +27,14 @@ static bool is_refusal(int failure)
            failure == EACCES || failure == EPERM || failure == EROFS || failure == ENAMETOOLONG;
 }
 
+/* The new folder has its name; what failed is the rest, which folder_recover does. */
+static int after_exchange(const char *target, struct error *error)
+{
+    const struct error why = *error;
+    return error_set(error, why.status, "%.300s: the new files are in place, but: %.500s; 'flat verify --finish' removes the old "
+                     "ones", target, why.text);
+}
+
 /* Exchanges the complete folder at path and target. EXCHANGE_IMPOSSIBLE: nothing was done. */
 static int exchange(const char *path, const char *target, enum folder_keep keep, bool *done, struct error *error)
 {
@@ -58,7 +66,7 @@ static int exchange(const char *path, const char *target, enum folder_keep keep,
         status = folder_old_remove(beside, target, keep, error);
     if (!status)
         status = folder_name_remove(target, FOLDER_CONTENTS, error);
-    return status ? error_prefix(error, "%s: the new files are in place, but", target) : STATUS_OK;
+    return status ? after_exchange(target, error) : STATUS_OK;
 }
 
 /* ---- either way -------------------------------------------------------------------------------------------------------- */

@@ -189,3 +189,21 @@ bool json_add_bool(cJSON *object, const char *key, bool value)
 {
     return cJSON_AddBoolToObject(object, key, value);
 }
+
+bool json_set(cJSON *object, const char *key, cJSON *value)
+{
+    cJSON *old = cJSON_GetObjectItemCaseSensitive(object, key);
+    const size_t bytes = strlen(key) + 1;
+    bool done = value != NULL;
+    if (done && old) {
+        done = (value->string = cJSON_malloc(bytes)) != NULL;
+        if (done)
+            memcpy(value->string, key, bytes);
+        done = done && cJSON_ReplaceItemViaPointer(object, old, value);
+    } else if (done) {
+        done = cJSON_AddItemToObject(object, key, value);
+    }
+    if (!done)
+        cJSON_Delete(value);
+    return done;
+}

@@ -61,5 +61,8 @@ bool json_add_number(cJSON *object, const char *key, double value);
 bool json_add_int(cJSON *object, const char *key, int64_t value);
 bool json_add_string(cJSON *object, const char *key, const char *value);
 bool json_add_bool(cJSON *object, const char *key, bool value);
+/* Puts a value under a key, instead of what is there; takes it over, also where it returns false. value NULL: false. (cJSON's
+ * own replacement leaves a member without a name where memory runs out.) */
+bool json_set(cJSON *object, const char *key, cJSON *value);
 
 #endif

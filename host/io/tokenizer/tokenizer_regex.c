@@ -136,6 +136,11 @@ static int expression_translate(const char *s, struct buffer *out, struct error 
     return status;
 }
 
+static int regex_memory(struct error *error)
+{
+    return error_set(error, STATUS_MEMORY, "out of host memory for a regular expression");
+}
+
 int pattern_compile_regex(struct pattern *pattern, const char *expression, struct error *error)
 {
     struct buffer translated = {0};
@@ -149,9 +154,11 @@ int pattern_compile_regex(struct pattern *pattern, const char *expression, struc
                                       context);
         pcre2_compile_context_free(context);
     } else if (!status) {
-        status = error_set(error, STATUS_MEMORY, "out of host memory for a regular expression");
+        status = regex_memory(error);
     }
-    if (!status && !pattern->code) {
+    if (!status && !pattern->code && code == PCRE2_ERROR_HEAP_FAILED) {
+        status = regex_memory(error);
+    } else if (!status && !pattern->code) {
         char message[128] = "";
         pcre2_get_error_message(code, (PCRE2_UCHAR *)message, sizeof message);
         status = error_set(error, STATUS_INPUT, "bad regular expression: %s (at byte %zu of '%.200s')", message, offset,
@@ -163,7 +170,7 @@ int pattern_compile_regex(struct pattern *pattern, const char *expression, struc
     pattern->match_data = pcre2_match_data_create_from_pattern(pattern->code, NULL);
     pattern->match_context = pcre2_match_context_create(NULL);
     if (!pattern->match_data || !pattern->match_context)
-        return error_set(error, STATUS_MEMORY, "out of host memory for a regular expression");
+        return regex_memory(error);
     pattern->jit = pcre2_jit_compile(pattern->code, PCRE2_JIT_COMPLETE) == 0; /* without it: slower, equal */
     if (pattern->jit && (pattern->jit_stack = pcre2_jit_stack_create(32 * 1024, 1024 * 1024, NULL)))
         pcre2_jit_stack_assign(pattern->match_context, NULL, pattern->jit_stack);
@@ -197,6 +204,8 @@ int pattern_search(const struct pattern *pattern, struct span text, size_t from,
     *found = n >= 0;
     if (n == PCRE2_ERROR_NOMATCH)
         return STATUS_OK;
+    if (n == PCRE2_ERROR_NOMEMORY)
+        return regex_memory(error);
     if (n < 0) {
         char message[128] = "";
         pcre2_get_error_message(n, (PCRE2_UCHAR *)message, sizeof message);
