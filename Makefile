@@ -198,7 +198,7 @@ need_nvcc := $(if $(NVCC),$(BUILD)/ptxas.txt $(patsubst kernels/%.cu,$(BUILD)/pt
 $(BUILD)/libfault.so: tests/support/fault/fault.c tests/support/fault/fault.h
 	@mkdir -p $(@D)
 	@echo "LINK $@"
-	$(Q)$(CC) $(filter-out $(SANITIZE),$(HOST_FLAGS)) -shared -o $@ $< -ldl
+	$(Q)$(CC) $(filter-out $(SANITIZE),$(HOST_FLAGS)) -shared -o $@ $< -ldl -lgcc_s
 # $(call test_files,names): the programs and all that they load.
 test_files = $(foreach test,$(1),$(BUILD)/tests/test_$(test) $(foreach need,$(needs_$(test)),$(need_$(need)))) \
     $(if $(filter $(CUDA_TESTS),$(1)),$(FLAVOURS:%=$(EMU_BUILD)/%/libflat_emu.so))

@@ -10,6 +10,7 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,12 +19,13 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include <unwind.h>
 
 enum call { OPEN, READ, WRITE, FSYNC, RENAME, EXCHANGE, CLOSE, MKDIR, REMOVE, CHMOD, LOCK, OPENDIR, READDIR, STAT, MMAP,
-            MALLOC, CALLS, ANY = CALLS };
+            MALLOC, SITE, CALLS, ANY = CALLS };
 static const char *const fault_calls[CALLS + 1] = {"open",   "read",  "write", "fsync",   "rename",  "exchange",
                                                    "close",  "mkdir", "remove", "chmod",  "lock",    "opendir",
-                                                   "readdir", "stat", "mmap",  "malloc",  "any"};
+                                                   "readdir", "stat", "mmap",  "malloc",  "site",    "any"};
 
 enum action { FAIL, SHORT, KILL, EXIT };
 
@@ -38,6 +40,10 @@ struct fault {
 enum { FAULTS = 4 };
 static struct fault faults[FAULTS];
 static int armed;
+static bool sites_wanted; /* one of them is of a site */
+/* A site is a chain of return addresses. The hashes of those seen are kept here: an open table. */
+enum { SITES = 1 << 16, FRAMES = 64 };
+static uint64_t sites[SITES];
 
 /* ---- arming ------------------------------------------------------------------------------------------------------ */
 
@@ -76,6 +82,9 @@ static bool fault_parse(const char *text, size_t length, struct fault *fault)
 int fault_arm(const char *text)
 {
     armed = 0;
+    if (sites_wanted)
+        memset(sites, 0, sizeof sites);
+    sites_wanted = false;
     for (int i = 0; i <= CALLS; i++)
         counts[i] = 0;
     for (; text && *text; text += strcspn(text, ","), text += *text == ',') {
@@ -84,6 +93,7 @@ int fault_arm(const char *text)
             armed = 0;
             return -1;
         }
+        sites_wanted |= fault.call == SITE;
         faults[armed++] = fault;
     }
     return 0;
@@ -125,16 +135,13 @@ __attribute__((destructor)) static void fault_end(void)
 
 enum verdict { PASS, FAILS, HALF, LAST };
 
-/* Counts a call; what is to become of it. KILL does not return. */
-static enum verdict judge(enum call call)
+/* What the faults of a kind do to its n-th call; to one that comes again, only those that go on failing. KILL does not
+ * return. */
+static enum verdict faults_apply(int kind, long n, bool again)
 {
-    const long own = atomic_fetch_add(&counts[call], 1) + 1;
-    const long any = call == MALLOC ? 0 : atomic_fetch_add(&counts[ANY], 1) + 1;
     for (int i = 0; i < armed; i++) {
         const struct fault *fault = &faults[i];
-        const long now = fault->call == ANY ? any : own;
-        if ((fault->call != (int)call && (fault->call != ANY || call == MALLOC)) ||
-            (fault->on ? now < fault->from : now != fault->from))
+        if (fault->call != kind || (fault->on ? n < fault->from : n != fault->from || again))
             continue;
         if (fault->action == KILL)
             syscall(SYS_kill, getpid(), SIGKILL);
@@ -143,6 +150,15 @@ static enum verdict judge(enum call call)
         return fault->action == FAIL ? FAILS : fault->action == SHORT ? HALF : LAST;
     }
     return PASS;
+}
+
+/* Counts a call; what is to become of it. */
+static enum verdict judge(enum call call)
+{
+    const long own = atomic_fetch_add(&counts[call], 1) + 1;
+    const long any = atomic_fetch_add(&counts[ANY], 1) + 1;
+    const enum verdict verdict = faults_apply(call, own, false);
+    return verdict != PASS ? verdict : faults_apply(ANY, any, false);
 }
 
 /* The next definition of a function: libc's. */
@@ -250,32 +266,84 @@ WRAP(STAT, int, lstat64, -1, (const char *path, struct stat64 *out), (path, out)
 WRAP(STAT, int, fstat, -1, (int fd, struct stat *out), (fd, out), int, struct stat *)
 WRAP(STAT, int, fstat64, -1, (int fd, struct stat64 *out), (fd, out), int, struct stat64 *)
 
-/* Memory: libc's functions have names of their own, which dlsym's allocations need before it can answer. */
+void *mmap(void *at, size_t length, int protection, int flags, int fd, off_t offset)
+{
+    return judge(MMAP) == FAILS ? MAP_FAILED : (void *)syscall(SYS_mmap, at, length, protection, flags, fd, offset);
+}
+
+/* ---- memory ----------------------------------------------------------------------------------------------------- */
+
+#ifndef __SANITIZE_ADDRESS__ /* whose own malloc must see every one */
+
+static atomic_flag sites_lock = ATOMIC_FLAG_INIT;
+
+struct chain {
+    uint64_t hash;
+    int frames;
+};
+
+static _Unwind_Reason_Code frame_add(struct _Unwind_Context *context, void *user)
+{
+    struct chain *chain = user;
+    chain->hash = (chain->hash ^ (uint64_t)_Unwind_GetIP(context)) * 0x9e3779b97f4a7c15u;
+    chain->hash ^= chain->hash >> 29;
+    return ++chain->frames < FRAMES ? _URC_NO_REASON : _URC_END_OF_STACK;
+}
+
+/* Whether memory is asked for from here for the first time. */
+static bool site_is_new(void)
+{
+    struct chain chain = {0};
+    _Unwind_Backtrace(frame_add, &chain);
+    const uint64_t hash = chain.hash | 1;
+    while (atomic_flag_test_and_set(&sites_lock))
+        ;
+    size_t at = hash >> 48;
+    while (sites[at] && sites[at] != hash)
+        at = (at + 1) % SITES;
+    const bool is_new = !sites[at];
+    sites[at] = hash;
+    atomic_flag_clear(&sites_lock);
+    return is_new;
+}
+
+static enum verdict judge_memory(void)
+{
+    static _Thread_local bool inside; /* the unwinder, which may want memory itself */
+    const enum verdict verdict = faults_apply(MALLOC, atomic_fetch_add(&counts[MALLOC], 1) + 1, false);
+    if (verdict != PASS || !sites_wanted || inside)
+        return verdict;
+    inside = true;
+    const bool is_new = site_is_new();
+    inside = false;
+    const long seen = is_new ? atomic_fetch_add(&counts[SITE], 1) + 1 : (long)counts[SITE];
+    return faults_apply(SITE, seen, !is_new);
+}
+
+/* libc's functions have names of their own, which dlsym's allocations need before it can answer. */
 extern void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t),
     *__libc_memalign(size_t, size_t);
 
 void *malloc(size_t n)
 {
-    return judge(MALLOC) == FAILS ? NULL : __libc_malloc(n);
+    return judge_memory() == FAILS ? NULL : __libc_malloc(n);
 }
 void *calloc(size_t count, size_t n)
 {
-    return judge(MALLOC) == FAILS ? NULL : __libc_calloc(count, n);
+    return judge_memory() == FAILS ? NULL : __libc_calloc(count, n);
 }
 void *realloc(void *old, size_t n)
 {
-    return judge(MALLOC) == FAILS ? NULL : __libc_realloc(old, n);
+    return judge_memory() == FAILS ? NULL : __libc_realloc(old, n);
 }
 void *aligned_alloc(size_t alignment, size_t n)
 {
-    return judge(MALLOC) == FAILS ? NULL : __libc_memalign(alignment, n);
+    return judge_memory() == FAILS ? NULL : __libc_memalign(alignment, n);
 }
 int posix_memalign(void **out, size_t alignment, size_t n)
 {
-    *out = judge(MALLOC) == FAILS ? NULL : __libc_memalign(alignment, n);
+    *out = judge_memory() == FAILS ? NULL : __libc_memalign(alignment, n);
     return *out ? 0 : ENOMEM;
 }
-void *mmap(void *at, size_t length, int protection, int flags, int fd, off_t offset)
-{
-    return judge(MMAP) == FAILS ? MAP_FAILED : (void *)syscall(SYS_mmap, at, length, protection, flags, fd, offset);
-}
+
+#endif
