@@ -52,32 +52,65 @@ static void start_check(const char *launcher, int port, const char *extra)
     ranks_free(&ranks);
 }
 
-/* Holds a port as torchrun's store does. */
-static int port_hold(int *port)
+/* Two ports in a row: the first listens, as torchrun's store does, and ranks can meet at the second. */
+static void port_pair_hold(int *port, int *store, int *next)
 {
-    struct error error;
-    int fd;
-    assert_int_equal(tcp_listen(&fd, "127.0.0.1", 0, port, &error), 0);
-    return fd;
+    for (int tries = 0; tries < 1000; tries++) {
+        struct error error;
+        assert_int_equal(tcp_listen(store, "127.0.0.1", 0, port, &error), 0);
+        int second = *port + 1;
+        if ((*next = second < 65536 ? ranks_port_hold(&second) : -1) >= 0)
+            return;
+        tcp_close(store);
+    }
+    fail_msg("no two ports in a row are free");
+}
+
+/* A job of SLURM's whose port, which is made of its number, is free. */
+static int job_hold(int *job)
+{
+    for (*job = getpid();; *job += 1) {
+        char number[16];
+        struct rank_env env;
+        struct error error;
+        snprintf(number, sizeof number, "%d", *job);
+        const char *const variable[] = {"SLURM_JOB_ID", number, "SLURM_STEP_ID", "0", "SLURM_PROCID", "0", "SLURM_LOCALID", "0",
+                                        "SLURM_NTASKS", "3", "SLURM_STEP_NODELIST", "localhost"};
+        for (int i = 0; i < 12; i += 2)
+            setenv(variable[i], variable[i + 1], 1);
+        const int status = rank_env_read(&env, &error);
+        for (int i = 0; i < 12; i += 2)
+            unsetenv(variable[i]);
+        assert_int_equal(status, 0);
+        const int fd = ranks_port_hold(&env.port);
+        if (fd >= 0)
+            return fd;
+    }
 }
 
 static void test_launchers(void **state)
 {
     (void)state;
     char extra[512];
-    int port, held = port_hold(&port);
-    start_check("environment", ranks_port(), NULL);
-    start_check("torchrun", port, "TORCHELASTIC_RUN_ID=none GROUP_RANK=0 ROLE_RANK=%r");
-    tcp_close(&held);
-    snprintf(extra, sizeof extra,
-             "RANK= WORLD_SIZE= LOCAL_RANK= LOCAL_WORLD_SIZE= MASTER_ADDR= MASTER_PORT= SLURM_NTASKS=3 "
-             "SLURM_PROCID=%%r SLURM_LOCALID=%%r SLURM_STEP_ID=0 SLURM_JOB_ID=%d SLURM_STEP_NODELIST=localhost "
-             "SLURM_STEP_TASKS_PER_NODE=3", (int)getpid());
-    start_check("srun", 1, extra);
+    int port = 0, store, job;
+    int held = ranks_port_hold(&port);
+    start_check("environment", port, NULL);
     snprintf(extra, sizeof extra,
              "RANK= WORLD_SIZE= LOCAL_RANK= LOCAL_WORLD_SIZE= MASTER_ADDR= PMI_RANK=%%r PMI_SIZE=3 "
              "MPI_LOCALRANKID=%%r MPI_LOCALNRANKS=3");
-    start_check("mpirun", ranks_port(), extra);
+    start_check("mpirun", port, extra);
+    tcp_close(&held);
+    port_pair_hold(&port, &store, &held);
+    start_check("torchrun", port, "TORCHELASTIC_RUN_ID=none GROUP_RANK=0 ROLE_RANK=%r");
+    tcp_close(&store);
+    tcp_close(&held);
+    held = job_hold(&job);
+    snprintf(extra, sizeof extra,
+             "RANK= WORLD_SIZE= LOCAL_RANK= LOCAL_WORLD_SIZE= MASTER_ADDR= MASTER_PORT= SLURM_NTASKS=3 "
+             "SLURM_PROCID=%%r SLURM_LOCALID=%%r SLURM_STEP_ID=0 SLURM_JOB_ID=%d SLURM_STEP_NODELIST=localhost "
+             "SLURM_STEP_TASKS_PER_NODE=3", job);
+    start_check("srun", 1, extra);
+    tcp_close(&held);
 }
 
 /* By mpirun itself. */

@@ -630,8 +630,9 @@ static void check_signal(int size, int to, int number, const char *name)
     snprintf(metrics, sizeof metrics, "%s/cli/metrics.jsonl", temporary);
     directory_remove(temporary_path("cli"));
     flat_start(&ranks, size, "--max_steps 1000");
-    for (double end = clock_seconds() + 30; (stat(metrics, &info) || !info.st_size) && clock_seconds() < end;)
-        usleep(10000);
+    for (double end = clock_seconds() + RANKS_SECONDS; stat(metrics, &info) || !info.st_size; usleep(10000))
+        if (clock_seconds() > end)
+            fail_msg("no step was logged after %d s", RANKS_SECONDS);
     kill(ranks.pid[to], number);
     ranks_wait(&ranks, RANKS_SECONDS);
     snprintf(wanted, sizeof wanted, "error: stopped by %s after step ", name);

@@ -164,14 +164,16 @@ static void test_missing_reasons(void **state)
 
 /* ---- one that takes rank 0's place ------------------------------------------------------------------------------ */
 
-/* Listens in rank 0's place and takes rank 1's first connection. */
+/* Listens in rank 0's place and takes rank 1's first connection. The port stays its own when it listens no more. */
 static int impostor_accept(struct ranks *other, int *listener)
 {
     struct error error;
     char from[TCP_ADDRESS_BYTES];
-    int port, fd;
-    assert_int_equal(tcp_listen(listener, "127.0.0.1", 0, &port, &error), 0);
+    int port = 0, fd;
+    const int held = ranks_port_hold(&port);
+    assert_int_equal(tcp_listen(listener, "127.0.0.1", port, &port, &error), 0);
     other_start(other, port, "FLAT_COMM_TIMEOUT=5");
+    other->held = held;
     while ((fd = tcp_accept_now(*listener, from)) < 0) /* it waits */
         ;
     return fd;

@@ -23,34 +23,24 @@
 
 #include "../../host/util/clock.h"
 
-/* 0: any. A port that the system picks may be given to another program before ours listens on it, so programs that run
- * side by side are handed ranges of their own: tests/run sets FLAT_TEST_PORT, the first of 100. */
-static bool port_free(int *port)
+/* A port that is given back before rank 0 listens on it may be another program's by then. So it stays bound here, by a socket
+ * that does not listen, until the ranks have ended: the system gives it to nobody else, neither to who asks for any port nor
+ * to a connection, and rank 0, which sets SO_REUSEADDR as this does, may still bind it. */
+int ranks_port_hold(int *port)
 {
     struct sockaddr_in at = {
         .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons((uint16_t)*port)};
     socklen_t length = sizeof at;
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_true(fd >= 0);
-    bool is_free = bind(fd, (struct sockaddr *)&at, sizeof at) == 0;
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&at, &length), 0);
-    close(fd);
-    *port = ntohs(at.sin_port);
-    return is_free;
-}
-
-int ranks_port(void)
-{
-    static int next;
-    const char *base = getenv("FLAT_TEST_PORT");
-    for (int tries = 0; base && tries < 100; tries++) {
-        int port = atoi(base) + next++ % 100;
-        if (port_free(&port))
-            return port;
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int)), 0);
+    if (bind(fd, (struct sockaddr *)&at, sizeof at)) {
+        close(fd);
+        return -1;
     }
-    int port = 0;
-    assert_true(port_free(&port));
-    return port;
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&at, &length), 0);
+    *port = ntohs(at.sin_port);
+    return fd;
 }
 
 static void set_number(const char *name, int value)
@@ -94,13 +84,17 @@ static _Noreturn void rank_become(const struct ranks *ranks, int rank, const cha
 
 void ranks_start(struct ranks *ranks, int size, const char *const *argv, const char *extra)
 {
-    ranks_start_at(ranks, ranks_port(), size, argv, extra);
+    int port = 0;
+    const int held = ranks_port_hold(&port);
+    assert_true(held >= 0);
+    ranks_start_at(ranks, port, size, argv, extra);
+    ranks->held = held;
 }
 
 void ranks_start_at(struct ranks *ranks, int port, int size, const char *const *argv, const char *extra)
 {
     assert_true(size <= RANKS_MAX);
-    *ranks = (struct ranks){.size = size, .port = port};
+    *ranks = (struct ranks){.size = size, .port = port, .held = -1};
     snprintf(ranks->folder, sizeof ranks->folder, "%s/flat-ranks-XXXXXX", temporary_root());
     assert_non_null(mkdtemp(ranks->folder));
     fflush(NULL);
@@ -223,7 +217,9 @@ void ranks_free(struct ranks *ranks)
 {
     for (int rank = 0; rank < ranks->size; rank++)
         free(ranks->text[rank]);
-    *ranks = (struct ranks){0};
+    if (ranks->size && ranks->held >= 0)
+        close(ranks->held);
+    *ranks = (struct ranks){.held = -1};
 }
 
 /* The line "bits ..." of a rank. */

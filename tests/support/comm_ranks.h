@@ -8,7 +8,7 @@ enum { RANKS_MAX = 8 };
 #define RANKS_SECRET "what-only-the-ranks-of-a-test-know"
 
 struct ranks {
-    int size, port;
+    int size, port, held; /* held: the socket that keeps the port for them; -1: none */
     pid_t pid[RANKS_MAX];
     int status[RANKS_MAX];     /* exit code; 128 + signal when it was killed */
     double seconds[RANKS_MAX]; /* of its end, on clock_seconds */
@@ -16,11 +16,13 @@ struct ranks {
     char folder[256];
 };
 
-/* A port of 127.0.0.1 that is free now. */
-int ranks_port(void);
+/* Keeps a port of 127.0.0.1 from everybody but a rank 0: *port, or any where that is 0. A socket to close, which does not
+ * listen; -1 where the port is somebody's. */
+int ranks_port_hold(int *port);
 /* Starts `size` copies of argv, each with RANK and its like, and what `extra` changes: "NAME=value ..." or NULL; the
  * value %r is the rank, an empty one unsets the name. */
 void ranks_start(struct ranks *ranks, int size, const char *const *argv, const char *extra);
+/* On a port that the caller holds, or that other ranks were started on. */
 void ranks_start_at(struct ranks *ranks, int port, int size, const char *const *argv, const char *extra);
 /* Until every rank has said `text`; the test fails after RANKS_SECONDS. */
 void ranks_await(const struct ranks *ranks, const char *text);
