@@ -4,8 +4,10 @@ draws the charts).
 A folder of benches/results is a machine; its files are what the benchmarks wrote:
     kernels.json (flat bench kernels), reference.json (pytorch/kernels.py), step*.json (flat bench step), compare*.json
     (pytorch/compare.py), run_time*.json (pytorch/run_time.py), io*.json (flat bench io), methods.json (methods/methods.py)
-predicted/step.json is flat bench step --predict, predicted/bytes.txt the lines that the kernels' tests print about the bytes
-they moved in the emulation. Nothing here measures anything: the same files give the same page.
+predicted/step.json is flat bench step --predict, predicted/ops.json flat bench step on the emulation with EMU_RUN=0 (the ops of a
+whole step of a large model with the bytes and flops of their contracts; nothing is computed), predicted/bytes.txt the lines that the
+kernels' tests print about the bytes they moved in the emulation, predicted/counts.txt those of test_counts. Nothing here measures
+anything: the same files give the same page.
 """
 import glob
 import json
@@ -248,6 +250,63 @@ def runs_part(folder, page):
 
 # ---- what was not measured ----
 
+# What an H200 is taken to do, with sources in docs/gpu.md: bytes per second of a copy, and shares of that; products at the rows of
+# TOFU's 32 pairs and at 3,840; milliseconds of attention beyond its bytes and between two steps; what picked products may bring.
+H200 = {"copy": 4.3e12, "elementwise": 0.78, "optimizer": 0.90}
+H200_MODEL = {"llama-2-7b": {"products": (0.632e15, 0.648e15), "attention": 3.0, "gap": 1.5, "picks": (5, 12), "target": (215, 298)},
+              "llama-3.2-1b": {"products": (0.573e15, 0.602e15), "attention": 0.9, "gap": 1.2, "picks": (1.5, 3), "target": (41, 55)}}
+MORE_ROWS = 3840
+
+
+def step_parts(case, rows):
+    """Milliseconds by part of a step with so many rows instead of the case's: products and elementwise ops grow with them."""
+    rates, grown = H200_MODEL[case["model"]], rows / case["rows"]
+    flops = sum(op["flops"] for name, op in case["ops"].items() if name.startswith("linear"))
+    bytes_of = lambda chosen: sum(op["bytes"] for name, op in case["ops"].items() if chosen(name))
+    return [("products, %.1f TFLOP" % (1e-12 * flops * grown), 1e3 * flops * grown / rates["products"][rows != case["rows"]]),
+            ("elementwise ops and attention, %.1f GB" % (1e-9 * grown * bytes_of(lambda n: not n.startswith(("linear", "adamw")))),
+             1e3 * grown * bytes_of(lambda n: not n.startswith(("linear", "adamw"))) / (H200["copy"] * H200["elementwise"])),
+            ("attention beyond its bytes", rates["attention"]),
+            ("AdamW, %.1f GB" % (1e-9 * bytes_of(lambda n: n == "adamw_step")),
+             1e3 * bytes_of(lambda n: n == "adamw_step") / (H200["copy"] * H200["optimizer"])),
+            ("norm of the gradients", 1e3 * bytes_of(lambda n: n == "adamw_norm") / (H200["copy"] * H200["optimizer"])),
+            ("launches, and the gap between steps", rates["gap"])]
+
+
+def parts_part(page):
+    path = os.path.join(RESULTS, "predicted", "ops.json")
+    if not os.path.exists(path):
+        return
+    data = load(path)
+    page.append("### The parts of a step\n\nBytes and flops are those of the ops of one whole step, counted as the program queues them; "
+                "rates are assumptions (docs/gpu.md). **No time here was measured.**\n")
+    page.append("`EMU_RUN=0 flat bench step` beside the emulated engine, %s, commit %s\n" % (data["context"]["date"][:10], data["context"]["commit"]))
+    cases = sorted(data["cases"], key=lambda c: -MODEL_ORDER.index(c["model"]))
+    columns = [(case, rows, step_parts(case, rows)) for case in cases for rows in (case["rows"], MORE_ROWS)]
+    body = [[re.sub(", [0-9.]+ .*", "", columns[0][2][i][0])] + ["%.1f" % c[2][i][1] for c in columns] for i in range(len(columns[0][2]))]
+    sums = [sum(ms for _, ms in c[2]) for c in columns]
+    body.append(["**sum**"] + ["**%.0f**" % s for s in sums])
+    body.append(["with what picked products may bring"] + ["%.0f to %.0f" % tuple(s - gain for gain in reversed(H200_MODEL[c[0]["model"]]["picks"]))
+                                                           for c, s in zip(columns, sums)])
+    body.append(["target"] + ["%d" % H200_MODEL[c[0]["model"]]["target"][c[1] == MORE_ROWS] for c in columns])
+    page.append(table(["ms on an H200"] + ["%s, %d rows" % (c[0]["model"], c[1]) for c in columns], body, 1))
+
+
+def counts_part(page):
+    path = os.path.join(RESULTS, "predicted", "counts.txt")
+    if not os.path.exists(path):
+        return
+    lines, rows = open(path).read().splitlines(), []
+    for line in lines:
+        found = re.match(r"(.*): launches (\S+) per layer and (\S+), fills \S+ and (\S+), copies \S+ and (\S+), graphs (\S+), waits (\S+), allocations (\S+)", line)
+        if found:
+            rows.append((found[1],) + tuple(found[i] for i in range(2, 9)))
+    page.append("### What is asked of the device\n\nCounted by the emulation per optimizer step and per decoded token (tests/unit/test_counts.c, which "
+                "holds them to these bounds); copies, fills, graphs, waits and allocations do not depend on the number of layers. %s.\n" % lines[0].lstrip("# "))
+    page.append(table(("", "launches per layer", "and beside", "fills", "copies", "graphs", "waits", "allocations"), rows, 1))
+    page.append("\n".join(line[2:] for line in lines[1:] if line.startswith("# ")) + "\n")
+
+
 def predicted_part(page):
     path = os.path.join(RESULTS, "predicted", "step.json")
     if os.path.exists(path):
@@ -260,6 +319,8 @@ def predicted_part(page):
             (c["model"], c["workload"], c["pairs"], c["variant"], c["rows"], "%.2f" % (1e-12 * c["flops"]),
              "%.1f" % (1e-9 * c["planned_bytes"]), "%.1f" % (1e3 * c["predicted_seconds"]),
              "%.0f" % (c["pairs"] / c["predicted_seconds"])) for c in cases if c["variant"] in ("padded", "shared")], 4))
+    parts_part(page)
+    counts_part(page)
     path = os.path.join(RESULTS, "predicted", "bytes.txt")
     if os.path.exists(path):
         lines, groups = open(path).read().splitlines(), {}

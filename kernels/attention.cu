@@ -173,7 +173,7 @@ attention_forward_kernel(const attention_args args)
 template <int DIM> cudaError_t forward_launch(struct engine_context *context, const struct attention_args *args)
 {
     return ATTENTION_LAUNCH((attention_forward_kernel<DIM>),
-                            dim3(attention_tiles_most(args, QUERIES), (unsigned)args->heads), forward_shape<DIM>::bytes,
+                            dim3(attention_tile_blocks(args, QUERIES), (unsigned)args->heads), forward_shape<DIM>::bytes,
                             *args);
 }
 

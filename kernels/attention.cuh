@@ -5,8 +5,8 @@
  * sees the keys below prefix_count + key_cached + r + 1, of which a window leaves the last so many. A tile of keys may span both ranges, so a short prefix and a
  * short branch share one tile, and a query's arithmetic does not depend on how its batch was packed.
  *
- * The host knows how many rows and segments there are, not how long each segment is: a launch has a block for every
- * tile there could be, and a block finds its segment (tile_find) or ends.
+ * A launch has a block for every tile of the host's list. Without a list it has one for every tile that there could be, for so many
+ * rows and segments, and a block finds its segment (tile_find) or ends.
  */
 #ifndef FLAT_KERNELS_ATTENTION_CUH
 #define FLAT_KERNELS_ATTENTION_CUH
@@ -26,10 +26,10 @@ cudaError_t attention_forward_f32(struct engine_context *context, const struct a
 cudaError_t attention_backward_f32(struct engine_context *context, const struct attention_backward_args *args,
                                    const float *delta);
 
-/* An upper bound of the tiles of all segments together. */
-static inline unsigned attention_tiles_most(const struct attention_args *args, int rows_a_tile)
+/* Blocks for all tiles. */
+static inline unsigned attention_tile_blocks(const struct attention_args *args, int rows_a_tile)
 {
-    return (unsigned)((args->rows + rows_a_tile - 1) / rows_a_tile + args->segments);
+    return (unsigned)(args->tile ? args->tiles : attention_tiles_most(args->rows, args->segments, rows_a_tile));
 }
 
 template <int N> struct attention_width {
@@ -62,11 +62,7 @@ template <typename F> cudaError_t attention_dispatch(int head_dim, F f)
 
 /* ---- rows ------------------------------------------------------------------------------------------------------- */
 
-struct attention_tile {
-    int segment, number; /* tile `number` of the segment; segment == args.segments: there is none */
-};
-
-/* Tile `number` of those of all segments. Every lane of a warp calls it. */
+/* Tile `number` of those of all segments, in the order of these. Every lane of a warp calls it. */
 DEVICE attention_tile tile_find(const attention_args &args, int number, int rows_a_tile)
 {
     const int lane = (int)threadIdx.x % WARP_SIZE;
@@ -87,6 +83,15 @@ DEVICE attention_tile tile_find(const attention_args &args, int number, int rows
         number -= __shfl_sync(FULL_WARP, end, WARP_SIZE - 1);
     }
     return {args.segments, 0};
+}
+
+/* The block's tile. Every lane of a warp calls it. */
+DEVICE attention_tile tile_of_block(const attention_args &args, int rows_a_tile)
+{
+    const int number = (int)blockIdx.x;
+    if (!args.tile)
+        return tile_find(args, number, rows_a_tile);
+    return {load_global(&args.tile[number].segment), load_global(&args.tile[number].number)};
 }
 
 DEVICE attention_segment segment_load(const attention_args &args, int segment)
@@ -141,7 +146,7 @@ DEVICE float score_cap_slope(const score_cap &cap, float capped)
 template <int EACH> DEVICE bool query_block_make(const attention_args &args, query_block &block)
 {
     constexpr int rows = EACH * ATTENTION_WARPS;
-    const attention_tile at = tile_find(args, (int)blockIdx.x, rows);
+    const attention_tile at = tile_of_block(args, rows);
     if (at.segment == args.segments)
         return false;
     const attention_segment segment = segment_load(args, at.segment);

@@ -41,6 +41,12 @@ struct attention_segment {
     int32_t prefix_begin, prefix_count; /* 0, 0: none */
 };
 
+/* Rows that a block of a GPU engine works on: attention_tile_rows(dtype) of a segment, counted from its end where the block holds
+ * queries and from its beginning where it holds keys, so that number 0 has the most of the other side. */
+struct attention_tile {
+    int32_t segment, number; /* segment == segments: none */
+};
+
 struct attention_args {
     enum dtype dtype;
     int64_t rows; /* rows of q, out and lse */
@@ -52,6 +58,8 @@ struct attention_args {
     int groups, segments;
     const int32_t *group_begin; /* [groups + 1]: segments of group g are group_begin[g] .. group_begin[g+1]-1 */
     const struct attention_segment *segment; /* [segments] */
+    int tiles;
+    const struct attention_tile *tile; /* [tiles] of attention_tiles_list; NULL: a GPU engine looks for them, with blocks to spare */
     const void *q, *k, *v;
     int64_t q_stride, kv_stride, out_stride; /* in elements */
     void *out;
@@ -81,6 +89,8 @@ static inline const char *attention_forward_check(const struct attention_args *a
         return "q_stride or out_stride is below heads * head_dim";
     if (args->kv_stride < kv_columns || args->kv_stride > INT32_MAX)
         return "kv_stride is below kv_heads * head_dim";
+    if (args->tile && (args->tiles < 1 || args->tiles > INT32_MAX / 2))
+        return "a list of no tiles, or of more than 2^30";
     return args->segments &&
                    !(args->segment && args->group_begin && args->q && args->k && args->v && args->out)
                ? "segment, group_begin, q, k, v or out is NULL"
@@ -117,6 +127,32 @@ static inline struct op_cost attention_backward_cost(const struct attention_back
 
 /* Rows that a block of the CUDA kernels holds. */
 static inline int attention_tile_rows(enum dtype dtype) { return dtype == DTYPE_BF16 ? 64 : 16; }
+
+/* At most so many tiles do `segments` segments with `rows` rows together have. */
+static inline int64_t attention_tiles_most(int64_t rows, int64_t segments, int tile_rows)
+{
+    return (rows + tile_rows - 1) / tile_rows + segments;
+}
+
+/* The tiles of all segments (host memory), those with the most keys first, so that no block begins a long tile when the others are
+ * done. Returns how many there are. Cost: segments times the tiles of the longest. */
+static inline int attention_tiles_list(const struct attention_segment *segment, int segments, int tile_rows,
+                                       struct attention_tile *tile)
+{
+    int most = 0, tiles = 0;
+    for (int s = 0; s < segments; s++) {
+        const int level = (segment[s].prefix_count + segment[s].key_cached) / tile_rows + (segment[s].query_count + tile_rows - 1) / tile_rows;
+        most = level > most ? level : most;
+    }
+    for (int level = most; level >= 0; level--)
+        for (int s = 0; s < segments; s++) {
+            const int own = (segment[s].query_count + tile_rows - 1) / tile_rows;
+            const int number = (segment[s].prefix_count + segment[s].key_cached) / tile_rows + own - level;
+            if (number >= 0 && number < own)
+                tile[tiles++] = (struct attention_tile){s, number};
+        }
+    return tiles;
+}
 
 /* Keys that a CUDA kernel takes at a time: the first of a windowed tile is a multiple. */
 static inline int attention_step_keys(enum dtype dtype, int head_dim, bool backward)

@@ -301,7 +301,7 @@ attention_backward_key_kernel(const backward_arguments backward)
     constexpr int pitch = shape::pitch, queries = shape::queries, columns = shape::columns;
     DYN_SHARED(unsigned char, memory);
     const attention_args &args = backward.forward;
-    const attention_tile at = tile_find(args, (int)blockIdx.x, ROWS);
+    const attention_tile at = tile_of_block(args, ROWS);
     if (at.segment == args.segments)
         return;
     const attention_segment segment = segment_load(args, at.segment);
@@ -375,7 +375,7 @@ template <int DIM>
 cudaError_t backward_launch(struct engine_context *context, const backward_arguments &backward)
 {
     const attention_args &args = backward.forward;
-    const unsigned tiles = attention_tiles_most(&args, ROWS);
+    const unsigned tiles = attention_tile_blocks(&args, ROWS);
     const cudaError_t error = ATTENTION_LAUNCH((attention_backward_query_kernel<DIM>),
                                                dim3(tiles, (unsigned)args.heads), query_shape<DIM>::bytes, backward);
     if (error != cudaSuccess)

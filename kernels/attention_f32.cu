@@ -219,7 +219,7 @@ attention_backward_key_f32_kernel(const backward_arguments backward)
 {
     DYN_SHARED(shared_rows<DIM>, shared);
     const attention_args &args = backward.forward;
-    const attention_tile at = tile_find(args, (int)blockIdx.x, HELD);
+    const attention_tile at = tile_of_block(args, HELD);
     if (at.segment == args.segments)
         return;
     const attention_segment segment = segment_load(args, at.segment);
@@ -290,7 +290,7 @@ template <typename F> cudaError_t dispatch(int head_dim, F f)
 template <int DIM> cudaError_t forward_launch(struct engine_context *context, const struct attention_args *args)
 {
     return ATTENTION_LAUNCH((attention_forward_f32_kernel<DIM>),
-                            dim3(attention_tiles_most(args, HELD), (unsigned)args->heads), sizeof(shared_rows<DIM>),
+                            dim3(attention_tile_blocks(args, HELD), (unsigned)args->heads), sizeof(shared_rows<DIM>),
                             *args);
 }
 
@@ -298,7 +298,7 @@ template <int DIM>
 cudaError_t backward_launch(struct engine_context *context, const backward_arguments &backward)
 {
     const attention_args &args = backward.forward;
-    const unsigned tiles = attention_tiles_most(&args, HELD);
+    const unsigned tiles = attention_tile_blocks(&args, HELD);
     const cudaError_t error = ATTENTION_LAUNCH((attention_backward_query_f32_kernel<DIM>),
                                                dim3(tiles, (unsigned)args.heads), sizeof(shared_rows<DIM>), backward);
     if (error != cudaSuccess)

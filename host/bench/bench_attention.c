@@ -23,7 +23,7 @@ static const struct bench_shape shapes[] = {
 };
 static const int64_t rows[] = {256, 3840, 16384, 0};
 
-enum { QKV, OUT, LSE, GROUP_BEGIN, SEGMENT, DOUT, DQKV };
+enum { QKV, OUT, LSE, GROUP_BEGIN, SEGMENT, TILE, DOUT, DQKV };
 
 /* The batch of a case, rebuilt where it is needed: segments, and where groups begin. */
 struct packing {
@@ -73,6 +73,11 @@ static int plan(struct bench_case *c, bool backward, struct error *error)
     bench_values(c, c->stat, c->rows * c->shape->depth, 4.5, 0.2);
     bench_bytes(c, packing.group_begin, ((size_t)packing.groups + 1) * sizeof *packing.group_begin);
     bench_bytes(c, packing.segment, (size_t)packing.segments * sizeof *packing.segment);
+    const int tile_rows = attention_tile_rows(c->dtype);
+    struct attention_tile *tile = status ? NULL : memory_array((size_t)attention_tiles_most(c->rows, packing.segments, tile_rows), sizeof *tile, error);
+    if (!status && !tile)
+        status = STATUS_MEMORY;
+    bench_bytes(c, tile, tile ? (size_t)attention_tiles_list(packing.segment, packing.segments, tile_rows, tile) * sizeof *tile : 0);
     /* sums of probabilities times normal values: a bf16 engine rounds the probabilities before the second product */
     const double rounded = 4 * bench_rounding(c->dtype) / bench_epsilon(c);
     if (backward) {
@@ -118,7 +123,9 @@ static struct attention_args args_of(const struct bench_case *c, void *const *t)
                                    .kv_heads = c->shape->extra, .head_dim = (int)c->shape->cols,
                                    .scale = 1 / sqrt((double)c->shape->cols), .visible_keys = visible_keys(c),
                                    .groups = groups, .segments = segments,
-                                   .group_begin = t[GROUP_BEGIN], .segment = t[SEGMENT], .q = t[QKV],
+                                   .group_begin = t[GROUP_BEGIN], .segment = t[SEGMENT],
+                                   .tiles = (int)(c->tensor[TILE].bytes / sizeof(struct attention_tile)), .tile = t[TILE],
+                                   .q = t[QKV],
                                    .k = column(c, t[QKV], key_column(c)), .v = column(c, t[QKV], value_column(c)),
                                    .q_stride = width(c), .kv_stride = width(c), .out_stride = out_width(c),
                                    .out = t[OUT], .lse = t[LSE]};

@@ -67,13 +67,20 @@ void step_print(const struct step_result *r, FILE *stream)
     fprintf(stream, "\n");
 }
 
+/* Of each op of a step: its share of the time, its calls, and what their contracts say. */
 static bool ops_add(cJSON *item, const struct profile *profile)
 {
     const double total = profile_seconds(profile);
-    cJSON *ops = cJSON_AddObjectToObject(item, "ops_share");
-    bool ok = ops != NULL;
-    for (int op = 0; op < ENGINE_OP_COUNT && ok; op++)
-        ok = !profile->row[op].calls || json_add_number(ops, op_names[op], profile->row[op].seconds / total);
+    cJSON *shares = cJSON_AddObjectToObject(item, "ops_share"), *ops = cJSON_AddObjectToObject(item, "ops");
+    bool ok = shares && ops;
+    for (int op = 0; op < ENGINE_OP_COUNT && ok; op++) {
+        const struct profile_row *row = &profile->row[op];
+        if (!row->calls)
+            continue;
+        cJSON *entry = cJSON_AddObjectToObject(ops, op_names[op]);
+        ok = json_add_number(shares, op_names[op], row->seconds / total) && entry && json_add_int(entry, "calls", row->calls) &&
+             json_add_number(entry, "bytes", row->bytes) && json_add_number(entry, "flops", row->flops);
+    }
     return ok;
 }
 

@@ -3,7 +3,7 @@
 
 static bool key_equal(const struct graph_key *a, const struct graph_key *b)
 {
-    return a->part == b->part && a->rows == b->rows && a->targets == b->targets;
+    return a->part == b->part && a->rows == b->rows && a->targets == b->targets && a->tiles == b->tiles;
 }
 
 /* The entry of a key, or NULL. */

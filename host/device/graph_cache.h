@@ -14,7 +14,7 @@ enum { GRAPH_CACHE_ENTRIES = 64 };
 /* Everything that the work's arguments depend on. */
 struct graph_key {
     int part; /* which work */
-    int64_t rows, targets;
+    int64_t rows, targets, tiles;
 };
 
 struct graph_entry {

@@ -185,7 +185,7 @@ static int batch_next_ids(struct generator *g, int64_t first_index, const struct
                           const struct token_list *out, int live, int32_t *ids, struct error *error)
 {
     struct device *device = g->model->device;
-    const struct graph_key key = {0, g->now->rows, g->now->targets};
+    const struct graph_key key = {0, g->now->rows, g->now->targets, 0};
     int status = model_accepts(g->model, g->now, error); /* a replay cannot ask */
     if (!status)
         status = step_copy_in(g, first_index, live, error);
@@ -227,7 +227,7 @@ static void batch_begin(struct generator *g)
     struct batch *batch = g->now;
     kv_cache_begin(&g->cache);
     kv_cache_begin(&g->reinforced_cache);
-    batch->rows = batch->targets = batch->groups = batch->segments = batch->sequences = batch->max_position = 0;
+    batch->rows = batch->targets = batch->groups = batch->segments = batch->sequences = batch->max_position = batch->tiles = 0;
     batch->host.group_begin[0] = 0;
 }
 

@@ -95,6 +95,10 @@ static size_t arrays_layout(struct batch_arrays *a, int32_t *base, size_t rows, 
     int32_t *segment;
     TAKE_AS(segment, (2 * sequences + 1) * (sizeof(struct attention_segment) / sizeof(int32_t)));
     a->segment = (struct attention_segment *)(void *)segment;
+    int32_t *tile;
+    TAKE_AS(tile, (size_t)attention_tiles_most((int64_t)rows, (int64_t)(2 * sequences + 1), BATCH_TILE_ROWS) *
+                      (sizeof(struct attention_tile) / sizeof(int32_t)));
+    a->tile = (struct attention_tile *)(void *)tile;
     TAKE(target_row, targets);
     TAKE(target, targets);
     TAKE(sequence_begin, sequences + 1);
@@ -260,6 +264,17 @@ static void pad(struct batch *batch, int64_t rows, int64_t targets)
     batch->groups = groups, batch->segments = segments;
 }
 
+/* Padded batches of a shape have one of few numbers of tiles: a graph has so many blocks. */
+static void tiles_list(struct batch *batch)
+{
+    struct batch_arrays *a = &batch->host;
+    batch->tiles = attention_tiles_list(a->segment, batch->segments, BATCH_TILE_ROWS, a->tile);
+    const int64_t most = attention_tiles_most(batch->max_rows, 2 * batch->max_sequences + 1, BATCH_TILE_ROWS);
+    const int64_t padded = !batch->padded ? batch->tiles : padded_size(batch->tiles) < most ? padded_size(batch->tiles) : most;
+    for (; batch->tiles < padded; batch->tiles++)
+        a->tile[batch->tiles] = (struct attention_tile){batch->segments, 0};
+}
+
 /* Indexes, padding up to so many rows and target rows, and the copy. */
 static int pack_finish(struct batch *batch, struct device *device, int64_t rows, int64_t targets, struct error *error)
 {
@@ -275,6 +290,7 @@ static int pack_finish(struct batch *batch, struct device *device, int64_t rows,
     batch->real_rows = batch->rows, batch->real_targets = batch->targets, batch->real_segments = batch->segments;
     if (batch->padded)
         pad(batch, rows, targets);
+    tiles_list(batch);
     batch->device.by_token.count = a->by_token.count;
     batch->device.by_position.count = a->by_position.count;
     batch->device.by_row.count = a->by_row.count;
@@ -283,7 +299,7 @@ static int pack_finish(struct batch *batch, struct device *device, int64_t rows,
 
 static void pack_begin(struct batch *batch)
 {
-    batch->rows = batch->targets = batch->groups = batch->segments = batch->sequences = batch->max_position = 0;
+    batch->rows = batch->targets = batch->groups = batch->segments = batch->sequences = batch->max_position = batch->tiles = 0;
     batch->visible_keys = 0;
     batch->host.group_begin[0] = batch->host.sequence_begin[0] = 0;
 }

@@ -38,11 +38,15 @@ struct row_index {
     int32_t *key, *begin, *row; /* [count], [count + 1], [rows or targets] */
 };
 
+/* Rows of a tile of attention that is listed: what a GPU engine's kernels for bf16 take. */
+enum { BATCH_TILE_ROWS = 64 };
+
 /* Integer arrays of a packed batch; the host and device copies have the same layout. */
 struct batch_arrays {
     int32_t *ids, *positions;                              /* [rows] */
     int32_t *group_begin;                                  /* [groups + 1] */
     struct attention_segment *segment;                     /* [segments] */
+    struct attention_tile *tile;                           /* [tiles] of BATCH_TILE_ROWS rows */
     int32_t *target_row, *target;                          /* [targets] */
     int32_t *sequence_begin, *role;                        /* [sequences + 1], [sequences] */
     double *reference;                                     /* [sequences] */
@@ -53,6 +57,7 @@ struct batch_arrays {
 struct batch {
     bool padded; /* set after batch_create: batches to come are padded */
     int32_t rows, targets, groups, segments, sequences;
+    int32_t tiles; /* for a GPU's attention in bf16; 0: not listed */
     int32_t real_rows, real_targets, real_segments; /* without padding */
     int64_t max_rows, max_targets, max_sequences;   /* capacity */
     int32_t max_position;

@@ -104,6 +104,8 @@ struct attention_args model_attention_args(const struct model *model, const stru
                                    .segments = batch->segments,
                                    .group_begin = batch->device.group_begin,
                                    .segment = batch->device.segment,
+                                   .tiles = batch->tiles,
+                                   .tile = batch->tiles && model->dtype == DTYPE_BF16 ? batch->device.tile : NULL,
                                    .q = qkv,
                                    .k = (char *)qkv + (size_t)q * s,
                                    .v = (char *)qkv + (size_t)(q + k) * s,
@@ -195,6 +197,7 @@ static int attend(struct model *model, const struct attention_args *attention, c
     given.k = keys->k, given.v = keys->v, given.kv_stride = keys->stride;
     if (!keys->segment)
         return device_run(model->device, error, attention_forward, &given);
+    given.tile = own.tile = NULL;
     given.segment = keys->segment, given.groups = given.segments = keys->continued;
     own.segment = keys->segment + keys->continued, own.groups = own.segments = begun;
     int status = keys->continued ? device_run(model->device, error, attention_forward, &given) : STATUS_OK;

@@ -5,8 +5,10 @@
 #include <stdlib.h>
 
 #include "../util/memory.h"
+#include "../util/parallel.h"
 
 #define PIECE (1 << 20) /* elements moved at a time */
+#define PART (1 << 14)   /* elements that are worth a thread */
 #define PERIOD 1048573  /* of repeated draws: a prime, which no row length divides */
 #define SHIFT 99991     /* elements that tensors begin apart in them */
 #define LORA_STREAM 0x6c6f7261ull
@@ -33,22 +35,38 @@ static double deviation_of(const struct model_config *config, enum slot slot)
                : config->initializer_range;
 }
 
-/* Elements [first, first + count) of a tensor, as the arena has them. */
-static void piece_fill(const struct model *model, const struct model_tensor *tensor, uint64_t seed, int64_t first,
-                       int64_t count, float *piece)
+/* A piece of a tensor that is being drawn: elements from `first` on, as the arena has them. Every element is a function of the seed
+ * and its place, so that threads may share the piece. */
+struct drawn_piece {
+    const struct model *model;
+    const struct model_tensor *tensor;
+    uint64_t seed;
+    int64_t first;
+    float *piece;
+};
+
+static void piece_part(void *user, int64_t from, int64_t to)
 {
-    const struct model_config *config = &model->config;
+    const struct drawn_piece *drawn = user;
+    const struct model_config *config = &drawn->model->config;
+    const struct model_tensor *tensor = drawn->tensor;
     const enum slot slot = tensor->from->slot;
     const double deviation = deviation_of(config, slot);
     const bool padded = slot == SLOT_EMBEDDING && config->family->padding_row && config->pad_token_id >= 0;
-    for (int64_t i = 0; i < count; i++) {
+    for (int64_t i = from; i < to; i++) {
         if (!tensor->cols)
-            piece[i] = is_norm_weight(slot) ? 1.0f - (float)config->family->norm_offset : 0.0f;
-        else if (padded && (first + i) / tensor->cols == config->pad_token_id)
-            piece[i] = 0;
+            drawn->piece[i] = is_norm_weight(slot) ? 1.0f - (float)config->family->norm_offset : 0.0f;
+        else if (padded && (drawn->first + i) / tensor->cols == config->pad_token_id)
+            drawn->piece[i] = 0;
         else
-            piece[i] = (float)(deviation * normal_draw(seed, (uint64_t)(tensor->drawn + first + i)));
+            drawn->piece[i] = (float)(deviation * normal_draw(drawn->seed, (uint64_t)(tensor->drawn + drawn->first + i)));
     }
+}
+
+static void piece_fill(const struct model *model, const struct model_tensor *tensor, uint64_t seed, int64_t first,
+                       int64_t count, float *piece)
+{
+    parallel_parts(count, PART, piece_part, &(struct drawn_piece){model, tensor, seed, first, piece});
 }
 
 int weights_random(struct model *model, uint64_t seed, struct error *error)

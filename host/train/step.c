@@ -90,7 +90,7 @@ static int pass_run(struct trainer *trainer, enum pass pass, struct error *error
     const struct batch *batch = pass == PASS_FROZEN ? &trainer->frozen.batch : &trainer->batch;
     if (!trainer->graphs)
         return work(trainer, error);
-    const struct graph_key key = {(int)pass, batch->rows, batch->targets};
+    const struct graph_key key = {(int)pass, batch->rows, batch->targets, batch->tiles};
     int status = model_accepts(model, batch, error);
     return status ? status : graph_cache_run(&trainer->graph_cache, &trainer->device, key, work, trainer, error);
 }

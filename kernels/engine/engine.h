@@ -31,7 +31,7 @@
 extern "C" {
 #endif
 
-#define ENGINE_ABI 12
+#define ENGINE_ABI 13
 
 /* Slots of mark. */
 enum { ENGINE_MARKS = 1024 };

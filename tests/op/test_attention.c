@@ -5,6 +5,7 @@
  */
 #include "../support/op_test.h"
 
+#include <dlfcn.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,12 +66,25 @@ static struct attention_args problem_args(struct op_test *t, const struct proble
         .q_stride = qkv_stride(p), .kv_stride = qkv_stride(p), .out_stride = out_stride(p), .out = out, .lse = lse};
 }
 
-static struct results problem_run(struct op_test *t, const struct problem *p)
+/* The list of tiles that the host makes, in device memory. */
+static void tiles_give(struct op_test *t, const struct problem *p, struct attention_args *args)
+{
+    const int rows = attention_tile_rows(t->dtype);
+    struct attention_tile *tile = calloc((size_t)attention_tiles_most(p->rows, p->segments, rows), sizeof *tile);
+    assert_non_null(tile);
+    args->tiles = attention_tiles_list(p->segment, p->segments, rows, tile);
+    args->tile = device_bytes(t, tile, (size_t)args->tiles * sizeof *tile);
+    free(tile);
+}
+
+static struct results problem_run_with(struct op_test *t, const struct problem *p, bool listed)
 {
     int64_t n = p->rows * qkv_stride(p), out_n = p->rows * out_stride(p);
     void *qkv = device_from(t, t->dtype, p->qkv, n), *dqkv = device_new(t, t->dtype, n);
     void *out = device_new(t, t->dtype, out_n), *lse = device_new(t, t->stat, p->heads * p->rows);
     struct attention_args forward = problem_args(t, p, qkv, out, lse);
+    if (listed)
+        tiles_give(t, p, &forward);
     op_test_status(t, "attention_forward", t->engine->attention_forward(t->context, &forward));
     char *base = dqkv;
     size_t head_bytes = (size_t)p->head_dim * dtype_size(t->dtype);
@@ -79,6 +93,11 @@ static struct results problem_run(struct op_test *t, const struct problem *p)
             .dk = base + (size_t)p->heads * head_bytes, .dv = base + (size_t)(p->heads + p->kv_heads) * head_bytes);
     return (struct results){values_from(t, t->dtype, out, out_n), values_from(t, t->stat, lse, p->heads * p->rows),
                             values_from(t, t->dtype, dqkv, n)};
+}
+
+static struct results problem_run(struct op_test *t, const struct problem *p)
+{
+    return problem_run_with(t, p, true);
 }
 
 /* Columns that the op must not touch become what the arrays were made of: NaN. */
@@ -415,9 +434,58 @@ static void test_same_bits(void **state)
         }
 }
 
-enum { BREACHES = 12, BREACHES_ON_CPU = 4, BREACHES_OF_BACKWARD = 2 };
+enum { BREACHES = 13, BREACHES_ON_CPU = 4, BREACHES_OF_BACKWARD = 2 };
 
 /* Breach i of the card. The first ones are in device memory, where only a CPU engine can look for them. */
+/* Blocks of a kernel since the counters were reset; 0 outside the emulation. */
+static uint64_t blocks_of(struct op_test *t, const char *kernel)
+{
+    uint64_t (*blocks)(const char *name);
+    *(void **)&blocks = dlsym(t->library, "emu_counter_blocks");
+    return blocks ? blocks(kernel) : 0;
+}
+
+/* A list of tiles changes no bit, and every block that it launches has rows. */
+static void test_tiles(void **state)
+{
+    (void)state;
+    static const char *const kernels[2][3] = {
+        {"attention_forward_f32_kernel", "attention_backward_query_f32_kernel", "attention_backward_key_f32_kernel"},
+        {"attention_forward_kernel", "attention_backward_query_kernel", "attention_backward_key_kernel"}};
+    for (int e = OP_TEST_ENGINES; e < OP_TEST_VARIANTS; e++)
+        for (int i = CASES_LARGE; i < CASES; i++) {
+            struct op_test *t = op_test_open(op_test_engines[e], 2);
+            struct problem p = case_make(t, i);
+            struct attention_tile tile[200];
+            const int rows = attention_tile_rows(t->dtype);
+            const int tiles = attention_tiles_list(p.segment, p.segments, rows, tile);
+            int expected = 0;
+            for (int s = 0; s < p.segments; s++)
+                for (int n = 0; n < (p.segment[s].query_count + rows - 1) / rows; n++, expected++) {
+                    int found = 0;
+                    for (int k = 0; k < tiles; k++)
+                        found += tile[k].segment == s && tile[k].number == n;
+                    assert_int_equal(found, 1);
+                }
+            assert_int_equal(tiles, expected);
+            op_test_bytes_begin(t);
+            const struct results listed = problem_run_with(t, &p, true);
+            for (int k = 0; k < 3; k++) {
+                const uint64_t blocks = blocks_of(t, kernels[e - OP_TEST_ENGINES][k]);
+                assert_true(!blocks || blocks % (uint64_t)(tiles * (k == 2 ? p.kv_heads : p.heads)) == 0);
+                if (blocks && k < 2)
+                    assert_int_equal(blocks, tiles * p.heads);
+            }
+            const struct results found = problem_run_with(t, &p, false);
+            for (int64_t j = 0; j < p.rows; j++) {
+                assert_same("out", listed.out + j * out_stride(&p), found.out + j * out_stride(&p), p.heads * p.head_dim);
+                assert_same("dqkv", listed.dqkv + j * qkv_stride(&p), found.dqkv + j * qkv_stride(&p), qkv_stride(&p) - p.gap);
+            }
+            assert_same("lse", listed.lse, found.lse, p.heads * p.rows);
+            op_test_close(t);
+        }
+}
+
 /* Long segments and wide heads: what a block reads to find its rows is counted too and must be small beside them (less so
  * beside a window). The last
  * group has a prefix with two branches. head_dim 128 holds a whole tile in registers, so nothing is read twice. */
@@ -438,6 +506,7 @@ static void test_bytes(void **state)
         size_t head_bytes = (size_t)p.head_dim * dtype_size(t->dtype);
         struct attention_args counted = forward;
         counted.segment = p.segment;
+        tiles_give(t, &p, &forward);
         op_test_bytes_begin(t);
         op_test_status(t, "attention_forward", t->engine->attention_forward(t->context, &forward));
         op_test_bytes_check(t, "attention_forward",
@@ -466,6 +535,7 @@ static void contract_break(struct problem *p, struct attention_args *args, int i
     case 9: args->scale = 0; break;
     case 10: args->cap = NAN; break;
     case 11: args->window = -1; break;
+    case 12: args->tile = (void *)args, args->tiles = 0; break;
     }
 }
 
@@ -497,7 +567,7 @@ static void test_contract(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_naive),    cmocka_unit_test(test_prefix_lengths), cmocka_unit_test(test_forms),
+        cmocka_unit_test(test_naive),    cmocka_unit_test(test_tiles),    cmocka_unit_test(test_prefix_lengths), cmocka_unit_test(test_forms),
         cmocka_unit_test(test_packed_equals_separate), cmocka_unit_test(test_decoding),
         cmocka_unit_test(test_finite_differences), cmocka_unit_test(test_same_bits),
         cmocka_unit_test(test_bytes),

@@ -371,6 +371,25 @@ static void test_states(void **state)
     }
 }
 
+/* Logits in chunks of target rows: split and whole optimizer state bit for bit, and near one rank's step. */
+static void test_head_chunks(void **state)
+{
+    (void)state;
+    static const char *const engine[] = {"cpu", "emu"};
+    for (int e = 0; e < 2; e++) {
+        const char *const line = "--per_device_train_batch_size 1 --max_steps %d --head_chunk_rows 7 --zero %d %s";
+        const int steps = e ? 2 : 4;
+        struct outcome split = run(engine[e], 2, 2, line, steps, 1, ""), whole = run(engine[e], 2, 2, line, steps, 0, "");
+        struct outcome again = run(engine[e], 2, 2, line, steps, 1, "--gradient_checkpointing full");
+        struct outcome one = run(engine[e], 1, 2, line, steps, 1, "");
+        assert_same_run("--zero 0", &whole, &split);
+        assert_same_run("layers again", &again, &split);
+        assert_near("loss of step 1", 2, split.loss[0], one.loss[0], 1e-6);
+        assert_near("norm of step 1", 2, split.norm[0], one.norm[0], e ? 1e-3 : 1e-5);
+        outcome_free(&split), outcome_free(&whole), outcome_free(&again), outcome_free(&one);
+    }
+}
+
 static void test_lora(void **state)
 {
     (void)state;
@@ -658,7 +677,7 @@ int main(int argc, char **argv)
         return rank_main(argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_world_sizes),  cmocka_unit_test(test_world_sizes_bf16),
-        cmocka_unit_test(test_same_bits),    cmocka_unit_test(test_states), cmocka_unit_test(test_lora),
+        cmocka_unit_test(test_same_bits),    cmocka_unit_test(test_states), cmocka_unit_test(test_head_chunks), cmocka_unit_test(test_lora),
         cmocka_unit_test(test_launchers),    cmocka_unit_test(test_batch_average),
         cmocka_unit_test(test_idle_ranks),   cmocka_unit_test(test_methods), cmocka_unit_test(test_disagreement),
         cmocka_unit_test(test_nonfinite),    cmocka_unit_test(test_save_fails),

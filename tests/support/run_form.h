@@ -26,6 +26,7 @@ static const struct run_form run_forms[] = {
     {"unlearn", "--save_dtype float32 --nproc_per_node 2", true, false},
     {"unlearn", "--nproc_per_node 3 --zero 0", true, false},
     {"finetune", "--lora.r 2 --nproc_per_node 2", false, false},
+    {"unlearn", "--head_chunk_rows 5 --nproc_per_node 2 --save_dtype float32", true, false},
     {"unlearn", "--method npo --save_dtype float32 --gradient_accumulation_steps 2", false, true},
     {"unlearn", "--method dpo --retain_loss none --lora.r 2 --save_dtype float32", true, false},
     {"unlearn", "--method mismatch --nproc_per_node 2 --save_dtype float32", false, true},

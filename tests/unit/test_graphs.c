@@ -241,7 +241,7 @@ static void test_cache(void **state)
         for (int key = 0; key < KEYS; key++)
             for (int again = 0; again < (key < 4 ? 2 : 1); again++) {
                 work.n = turn % 2 ? key : key % (KEYS / 4); /* every other turn a quarter of the keys, over and over */
-                const struct graph_key k = {work.n % 2, 1 + work.n / 2, 7};
+                const struct graph_key k = {work.n % 2, 1 + work.n / 2, 7, work.n % 3};
                 if (graph_cache_run(&cache, &tiny.device, k, count_queue, &work, &error))
                     fail_msg("%s", error.text);
                 expected[work.n]++, runs++;

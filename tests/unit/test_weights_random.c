@@ -4,6 +4,7 @@
 #include "../support/temporary.h"
 
 #include <math.h>
+#include <sched.h>
 
 #include "../../host/io/json/json.h"
 #include "../../host/model/weights.h"
@@ -125,8 +126,49 @@ static void test_repeated(void **state)
     device_close(&device);
 }
 
+/* Drawn on one processor, and on all there are: the same bits. */
+static void test_threads(void **state)
+{
+    (void)state;
+    struct error error = {0};
+    struct model_config config;
+    struct device device = {0};
+    float *value[2];
+    cpu_set_t all, one;
+    const char text[] = "{\"model_type\": \"llama\", \"vocab_size\": 20011, \"hidden_size\": 64, \"intermediate_size\": 200, "
+                        "\"num_hidden_layers\": 1, \"num_attention_heads\": 4, \"max_position_embeddings\": 64, "
+                        "\"tie_word_embeddings\": true}";
+    int64_t elements = 0;
+    temporary_file("config.json", text, strlen(text));
+    OK(model_config_read(&config, temporary, &error));
+    OK(device_open(&device, "cpu", 0, 1, &error));
+    assert_int_equal(sched_getaffinity(0, sizeof all, &all), 0);
+    CPU_ZERO(&one);
+    for (int cpu = 0; !CPU_COUNT(&one); cpu++)
+        if (CPU_ISSET(cpu, &all))
+            CPU_SET(cpu, &one);
+    for (int i = 0; i < 2; i++) {
+        struct model model;
+        assert_int_equal(sched_setaffinity(0, sizeof all, i ? &one : &all), 0);
+        OK(model_create(&model, &config, DTYPE_F32, &error));
+        OK(model_plan(&model, false, 8, 1, 1, &error));
+        OK(model_allocate(&model, &device, &error));
+        OK(weights_random(&model, 5, &error));
+        elements = model.elements;
+        value[i] = memory_array((size_t)elements, sizeof *value[i], &error);
+        OK(weights_read_back(&model, model.param, 0, elements, value[i], &error));
+        model_free(&model);
+    }
+    sched_setaffinity(0, sizeof all, &all);
+    assert_true(elements > 1 << 20);
+    assert_memory_equal(value[0], value[1], (size_t)elements * sizeof *value[0]);
+    free(value[0]), free(value[1]);
+    device_close(&device);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_transformers), cmocka_unit_test(test_repeated)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_transformers), cmocka_unit_test(test_repeated),
+                                       cmocka_unit_test(test_threads)};
     return cmocka_run_group_tests(tests, temporary_make, temporary_remove);
 }
