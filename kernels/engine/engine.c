@@ -25,6 +25,8 @@
 
 /* A bound on threads: in double OpenBLAS hands out a fixed number of packing buffers, one per calling thread. */
 enum { THREADS_MAX = 128 };
+/* A product keeps up to 66 KB of its operands on a thread's stack; a smaller one would end in a crash. */
+enum { STACK_BYTES = 128 << 10 };
 
 #ifdef FLAT_DOUBLE
 /* The oracle's products are OpenBLAS's: one thread per call, as the ops run tiles on OpenMP threads. Read when it is loaded;
@@ -134,7 +136,8 @@ static void *thread_wait(void *lock)
 }
 
 /* Whether there is room for so many threads beside this one. The OpenMP runtime ends the process where it gets no thread, so
- * they are asked for here first, all at once and one more, and then by it: from there on it has its own. 0, or an errno. */
+ * they are asked for here first, all at once and one more, and then by it (stack_least): from there on it has its own. 0, or an
+ * errno. */
 static int threads_start(int threads)
 {
     pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -147,12 +150,24 @@ static int threads_start(int threads)
     pthread_mutex_unlock(&lock);
     for (int i = 0; i < started; i++)
         pthread_join(thread[i], NULL);
-    if (!failure) {
-#pragma omp parallel num_threads(threads)
-        {
+    return failure;
+}
+
+/* Lets the OpenMP runtime start its threads. Bytes of the smallest stack of theirs. */
+static size_t stack_least(int threads)
+{
+    size_t least = SIZE_MAX;
+#pragma omp parallel num_threads(threads) reduction(min : least)
+    {
+        pthread_attr_t attributes;
+        size_t bytes;
+        if (omp_get_thread_num() && !pthread_getattr_np(pthread_self(), &attributes)) {
+            if (!pthread_attr_getstacksize(&attributes, &bytes) && bytes < least)
+                least = bytes;
+            pthread_attr_destroy(&attributes);
         }
     }
-    return failure;
+    return least;
 }
 
 static int cpu_open(struct engine_context **context, const struct engine_options *options, char *error,
@@ -177,6 +192,13 @@ static int cpu_open(struct engine_context **context, const struct engine_options
     if (failure) {
         snprintf(error, error_bytes, "CPU engine: %d threads cannot be started: %s; lower threads", opened->threads,
                  strerror(failure));
+        free(opened);
+        return OP_MEMORY;
+    }
+    const size_t stack = stack_least(opened->threads);
+    if (stack < STACK_BYTES) {
+        snprintf(error, error_bytes, "CPU engine: its threads have stacks of %zu KB; expected %d or more (OMP_STACKSIZE)",
+                 stack >> 10, STACK_BYTES >> 10);
         free(opened);
         return OP_MEMORY;
     }

@@ -6,6 +6,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -22,10 +23,10 @@
 #include <unwind.h>
 
 enum call { OPEN, READ, WRITE, FSYNC, RENAME, EXCHANGE, CLOSE, MKDIR, REMOVE, CHMOD, LOCK, OPENDIR, READDIR, STAT, MMAP,
-            MALLOC, SITE, CALLS, ANY = CALLS };
+            MALLOC, SITE, THREAD, CALLS, ANY = CALLS };
 static const char *const fault_calls[CALLS + 1] = {"open",   "read",  "write", "fsync",   "rename",  "exchange",
                                                    "close",  "mkdir", "remove", "chmod",  "lock",    "opendir",
-                                                   "readdir", "stat", "mmap",  "malloc",  "site",    "any"};
+                                                   "readdir", "stat", "mmap",  "malloc",  "site",    "thread",  "any"};
 
 enum action { FAIL, SHORT, KILL, EXIT };
 
@@ -53,7 +54,8 @@ static int errno_of(const char *name)
         const char *name;
         int value;
     } known[] = {{"EIO", EIO},       {"ENOSPC", ENOSPC}, {"ENOMEM", ENOMEM}, {"EINVAL", EINVAL}, {"EACCES", EACCES},
-                 {"EXDEV", EXDEV},   {"EINTR", EINTR},   {"ENOSYS", ENOSYS}, {"EMFILE", EMFILE}, {"ENOLCK", ENOLCK}};
+                 {"EXDEV", EXDEV},   {"EINTR", EINTR},   {"ENOSYS", ENOSYS}, {"EMFILE", EMFILE}, {"ENOLCK", ENOLCK},
+                 {"EAGAIN", EAGAIN}};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (!strcmp(name, known[i].name))
             return known[i].value;
@@ -271,9 +273,9 @@ void *mmap(void *at, size_t length, int protection, int flags, int fd, off_t off
     return judge(MMAP) == FAILS ? MAP_FAILED : (void *)syscall(SYS_mmap, at, length, protection, flags, fd, offset);
 }
 
-/* ---- memory ----------------------------------------------------------------------------------------------------- */
+/* ---- memory and threads ------------------------------------------------------------------------------------------ */
 
-#ifndef __SANITIZE_ADDRESS__ /* whose own malloc must see every one */
+#ifndef __SANITIZE_ADDRESS__ /* whose own functions must see every one */
 
 static atomic_flag sites_lock = ATOMIC_FLAG_INIT;
 
@@ -344,6 +346,14 @@ int posix_memalign(void **out, size_t alignment, size_t n)
 {
     *out = judge_memory() == FAILS ? NULL : __libc_memalign(alignment, n);
     return *out ? 0 : ENOMEM;
+}
+
+int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *argument)
+{
+    NEXT(int, pthread_create, pthread_t *, const pthread_attr_t *, void *(*)(void *), void *)
+    if (faults_apply(THREAD, atomic_fetch_add(&counts[THREAD], 1) + 1, false) == FAILS)
+        return errno;
+    return next(thread, attributes, run, argument);
 }
 
 #endif
