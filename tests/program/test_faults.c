@@ -50,6 +50,7 @@ static const struct form {
     const char *before;      /* what @/out is a copy of before a run; NULL: it is not there */
     const char *result;      /* the file of @/out whose bytes are the result; NULL: they are on standard output */
     bool keeps;              /* what is there stays whole or is replaced */
+    bool leaves_out;         /* a page or picture is drawn without what cannot be read of a run */
 } forms[] = {
     {"unlearn, two shards", FORGET "--output_dir @/out --save_strategy steps --save_steps 1 --save_total_limit 1 "
      "--final_eval_rows 1 " SMALL, NULL, "model-00002-of-00002.safetensors", true},
@@ -69,8 +70,8 @@ static const struct form {
      "--max_new_tokens 3 --output_dir @/out --device cpu --threads 1 --quiet", NULL, NULL, false},
     {"plan", "plan --model @/sharded --forget_data @/data.jsonl --template.file @/templates.txt", NULL, NULL, false},
     {"verify", "verify @/adapters", NULL, NULL, false},
-    {"report", "report @/out --quiet", "adapters", "report.html", false},
-    {"plot", "plot @/out --quiet", "adapters", "curves.svg", false},
+    {"report", "report @/out --quiet", "adapters", "report.html", false, true},
+    {"plot", "plot @/out --quiet", "adapters", "curves.svg", false, true},
 };
 enum { FORMS = sizeof forms / sizeof *forms };
 
@@ -243,7 +244,7 @@ static const char *fault_judge(const struct form *form, const struct kind *kind,
     if (!save_finish(result))
         return "verify --finish does not finish the save";
     const uint64_t found = result_of(form, result);
-    if (!status && found != whole)
+    if (!status && found != whole && (!form->leaves_out || is_memory(kind)))
         return "another result";
     if (form->keeps && found != old && found != whole)
         return "neither the old model nor the new one";
