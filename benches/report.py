@@ -341,7 +341,7 @@ def main():
             "which. Every table names its machine, date, commit and command. Figures of different machines are not to be compared.\n"]
     for folder in sorted(glob.glob(os.path.join(RESULTS, "*", ""))):
         folder = folder.rstrip("/")
-        if os.path.basename(folder) in ("predicted", "study", "optimizer_states"):
+        if os.path.basename(folder) in ("predicted", "study", "optimizer_states", "memory"):
             continue
         contexts = [load(path).get("context", {}) for path in sorted(glob.glob(os.path.join(folder, "*.json")))]
         device = next((c["device"] for c in contexts if c.get("processor")), os.path.basename(folder))

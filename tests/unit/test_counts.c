@@ -76,7 +76,7 @@ static void step_check(const char *name, struct tiny_training run, const struct 
 {
     struct emu_calls calls[2];
     const bool adapters = run.model != NULL;
-    run.engine = "emu-bf16", run.dtype = DTYPE_BF16, run.steps = 8, run.rows = run.rows ? run.rows : "3";
+    run.engine = "emu", run.dtype = DTYPE_BF16, run.steps = 8, run.rows = run.rows ? run.rows : "3";
     for (int i = 0; i < 2; i++) {
         config_write("seed", 2 + 2 * i);
         if (adapters) {
@@ -133,10 +133,10 @@ static bool decode(int layers, bool graphs, int count, int tokens, struct emu_ca
     config_write("seed", layers);
     for (int i = 0; i < count; i++)
         prompt[i] = (struct token_list){.id = ids, .length = 5};
-    const enum dtype dtype = tiny_device_open(&device, "emu-bf16", 2);
+    tiny_device_open(&device, "emu", 2);
     OK(model_config_read(&config, temporary_path("seed"), &error));
     config.eos_token_ids = 0;
-    OK(model_create(&model, &config, dtype, &error));
+    OK(model_create(&model, &config, DTYPE_BF16, &error));
     OK(generator_open(&generator, &model, &device, count, 64, 64, NULL, &options, &error));
     OK(weights_random(&model, 3, &error));
     generator.graphs = graphs;
