@@ -6,7 +6,7 @@
 static const struct config_key keys[] = {
     KEYS_SIZES(32064, 3072, 8192, 32, 32, 4096),
     {"original_max_position_embeddings", CONFIG_DOUBLE, FIELD(rope[ROPE_EVERYWHERE].original_max_positions), 4096,
-     CONFIG_REFUSED, CONFIG_REFUSED},
+     CONFIG_REFUSED, 0},
     {"num_key_value_heads", CONFIG_INT, FIELD(num_key_value_heads), CONFIG_DERIVED, CONFIG_DERIVED, CONFIG_REFUSED},
     {"head_dim", CONFIG_INT, FIELD(head_dim), CONFIG_DERIVED, CONFIG_REFUSED, CONFIG_REFUSED},
     {"sliding_window", CONFIG_INT, FIELD(sliding_window), 0, 0, CONFIG_REFUSED},

@@ -4,7 +4,7 @@
 static const struct config_key keys[] = {
     KEYS_SIZES(128256, 2048, 11008, 36, 16, 32768),
     {"num_key_value_heads", CONFIG_INT, FIELD(num_key_value_heads), 4, CONFIG_DERIVED, CONFIG_REFUSED},
-    {"head_dim", CONFIG_INT, FIELD(head_dim), CONFIG_DERIVED, CONFIG_DERIVED, CONFIG_REFUSED},
+    {"head_dim", CONFIG_INT, FIELD(head_dim), CONFIG_DERIVED, CONFIG_REFUSED, CONFIG_REFUSED},
     KEYS_COMMON(1e-6, true),
     KEYS_ATTENTION_BIAS,
     KEY_MLP_BIAS,

@@ -322,12 +322,15 @@ static int padding_read(struct model_config *config, const cJSON *json, const ch
     config->pad_token_id = config->family->pad_token_id;
     int status = json_member(json, "pad_token_id") ? token_read(json, path, "pad_token_id", &config->pad_token_id, error)
                                                    : STATUS_OK;
-    const bool given = cJSON_IsNumber(json_member(json, "pad_token_id"));
-    if (!status && given && config->pad_token_id < 0)
+    const cJSON *value = json_member(json, "pad_token_id");
+    if (!status && cJSON_IsNumber(value) && config->pad_token_id < 0)
         config->pad_token_id += (int32_t)config->vocab_size;
-    if (!status && given && config->family->padding_row &&
-        (config->pad_token_id < 0 || config->pad_token_id >= config->vocab_size))
-        status = error_set(error, STATUS_INPUT, "%s: pad_token_id: expected an id below vocab_size", path);
+    const bool inside = config->pad_token_id >= 0 && config->pad_token_id < config->vocab_size;
+    const bool none = value ? cJSON_IsNull(value) : config->pad_token_id < 0;
+    if (!status && config->family->padding_row && !inside && !none)
+        status = error_set(error, STATUS_INPUT, "%s: pad_token_id: %s is %lld; expected null or an id below vocab_size (%lld)",
+                           path, value ? "it" : "it is absent, and what a model of this type then has",
+                           (long long)config->pad_token_id, (long long)config->vocab_size);
     return status;
 }
 

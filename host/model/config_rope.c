@@ -21,13 +21,14 @@ static int positive_get(const cJSON *object, const char *name, const char *key, 
     return status;
 }
 
-/* The context of the pretraining, from three places: beside the scaling, in it, or the whole of it. */
+/* The context of the pretraining, from three places: beside the scaling (not where the scaling is of one type of layer), in
+ * it, or the whole of it. */
 static int original_positions_get(const struct model_config *config, struct rope_config *rope, const cJSON *json,
                                   const cJSON *scaling, const char *name, struct error *error)
 {
     static const char key[] = "original_max_position_embeddings";
     const cJSON *member;
-    int status = config_member(json, name, key, &member, error);
+    int status = config_member(config->family->rope_theta_sliding > 0 ? scaling : json, name, key, &member, error);
     if (!status && !member)
         status = config_member(scaling, name, key, &member, error);
     if (status)
@@ -55,6 +56,9 @@ static int long_read(const struct model_config *config, struct rope_config *rope
     }
     if (!cJSON_IsArray(list) || !cJSON_IsArray(json_member(scaling, "long_factor")))
         return error_set(error, STATUS_INPUT, "%s: expected the lists short_factor and long_factor", name);
+    if (!(original > 1))
+        return error_set(error, STATUS_INPUT, "%s: original_max_position_embeddings: expected a number above 1, of which "
+                         "longrope takes the logarithm", name);
     int status = ratio && !cJSON_IsNull(ratio) ? positive_get(scaling, name, "factor", &factor, error) : STATUS_OK;
     rope->attention_factor = factor > 1 ? sqrt(1 + log(factor) / log(original)) : 1;
     if (!status && stated && !cJSON_IsNull(stated))
@@ -80,9 +84,14 @@ static int scaling_read(const struct model_config *config, struct rope_config *r
                          "write rope_type if it is meant, or leave the scaling out", name, config->family->model_type);
     if (status || !type || (cJSON_IsString(type) && !strcmp(type->valuestring, "default")))
         return status;
+    /* "su" and "yarn" are older names of it in these folders */
+    const bool su = cJSON_IsString(type) && !strcmp(type->valuestring, "su");
+    if (config->family->rope_long && su && !json_member(scaling, "original_max_position_embeddings"))
+        return error_set(error, STATUS_INPUT, "%s: rope_type: transformers fails on \"su\" without an "
+                         "original_max_position_embeddings beside it; write \"longrope\", its newer name", name);
     if (config->family->rope_long && cJSON_IsString(type) &&
-        (!strcmp(type->valuestring, "longrope") || !strcmp(type->valuestring, "su") || !strcmp(type->valuestring, "yarn")))
-        return long_read(config, rope, scaling, name, error); /* "su" and "yarn" are older names of it in these folders */
+        (su || !strcmp(type->valuestring, "longrope") || !strcmp(type->valuestring, "yarn")))
+        return long_read(config, rope, scaling, name, error);
     if (config->family->rope_long)
         return error_set(error, STATUS_INPUT, "%s: rope_type: expected default or longrope in a %s model", name,
                          config->family->model_type);
@@ -116,11 +125,10 @@ static int either_get(const cJSON *json, const char *path, const cJSON *scaling,
 
 /* How many dimensions of a head are rotated. A family without partial_rotary_factor rotates them all; transformers takes the
  * key there where the positions are scaled, and then fails unless it is 1. */
-static int rotary_dim_read(struct model_config *config, const cJSON *json, const char *path, const cJSON *scaling,
-                           const char *name, struct error *error)
+static int rotary_dim_read(struct model_config *config, const struct rope_config *rope, const cJSON *json, const char *path,
+                           const cJSON *scaling, const char *name, struct error *error)
 {
     static const char key[] = "partial_rotary_factor";
-    const struct rope_config *rope = &config->rope[ROPE_EVERYWHERE];
     const bool own = config->family->partial_rotary_factor > 0;
     double factor = own ? config->family->partial_rotary_factor : 1;
     int status = own || rope->scaling != ROPE_PLAIN ? either_get(json, path, scaling, name, key, &factor, error)
@@ -182,8 +190,9 @@ static int ropes_read(struct model_config *config, const cJSON *json, const char
         return error_set(error, STATUS_INPUT, "%s: rope_parameters: expected an object or null", path);
     cJSON_ArrayForEach(item, parameters)
         if (strcmp(item->string, type[0]) && strcmp(item->string, type[1]))
-            return error_set(error, STATUS_INPUT, "%s: rope_parameters: %s: expected full_attention and sliding_attention alone",
-                             path, item->string);
+            return error_set(error, STATUS_INPUT, "%s: rope_parameters: %s: transformers does not read this key in a %s model; "
+                             "write it within full_attention or sliding_attention if it is meant, or leave it out", path,
+                             item->string, config->family->model_type);
     for (int p = 0; p < ROPE_PLACES; p++) {
         const cJSON *own = json_member(parameters, type[p]);
         snprintf(name, sizeof name, "%s: rope_parameters: %s", path, type[p]);
@@ -197,6 +206,8 @@ static int ropes_read(struct model_config *config, const cJSON *json, const char
         }
         int status = merged ? rope_read(config, &config->rope[p], json, path, merged, name, theta_key[p], error)
                             : error_set(error, STATUS_MEMORY, "out of memory");
+        if (!status)
+            status = rotary_dim_read(config, &config->rope[p], json, path, merged, name, error);
         cJSON_Delete(merged);
         if (status)
             return status;
@@ -210,14 +221,12 @@ int config_rope_read(struct model_config *config, const cJSON *json, const char 
     char name[4200] = "";
     config->rope[ROPE_EVERYWHERE].theta = config->family->rope_theta > 0 ? config->family->rope_theta : DEFAULT_THETA;
     config->rope[ROPE_SLIDING].theta = config->family->rope_theta_sliding;
-    if (config->family->rope_theta_sliding > 0) {
-        config->rotary_dim = config->head_dim;
+    if (config->family->rope_theta_sliding > 0)
         return ropes_read(config, json, path, error);
-    }
     int status = scaling_find(json, path, &scaling, name, sizeof name, error);
     if (!status)
         status = rope_read(config, &config->rope[ROPE_EVERYWHERE], json, path, scaling, name, "rope_theta", error);
-    return status ? status : rotary_dim_read(config, json, path, scaling, name, error);
+    return status ? status : rotary_dim_read(config, &config->rope[ROPE_EVERYWHERE], json, path, scaling, name, error);
 }
 
 /* Llama-3's scaling: long wavelengths divided by the factor, short ones kept, interpolated in between. */

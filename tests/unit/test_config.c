@@ -28,8 +28,9 @@ static const cJSON *value_of(const cJSON *expect, const cJSON *normal, const cha
     if ((value = value_of(expect, normal, key)) && strcmp(found, value->valuestring))                            \
     fail_msg("%s: " key " is %s, expected %s", line, found, value->valuestring)
 
-/* The angles of position 1 are the frequencies; transformers has them in float. */
-static void frequencies_check(const struct model_config *config, enum rope_place place, const cJSON *want, const char *line)
+/* The angles of position 1 are the frequencies; transformers has them in float. length: what cos and sin are multiplied by. */
+static void frequencies_check(const struct model_config *config, enum rope_place place, const cJSON *want, double length,
+                              const char *line)
 {
     double cosine[256], sine[256];
     int64_t count = 0;
@@ -37,8 +38,8 @@ static void frequencies_check(const struct model_config *config, enum rope_place
     model_config_rope_tables(config, place, 2, cosine, sine);
     for (const cJSON *one = want->child; one; one = one->next, count++) {
         const int64_t at = config->rotary_dim / 2 + count;
-        if (count >= config->rotary_dim / 2 || fabs(cosine[at] - cos(one->valuedouble)) > 2e-6 ||
-            fabs(sine[at] - sin(one->valuedouble)) > 1e-6 * one->valuedouble)
+        if (count >= config->rotary_dim / 2 || fabs(cosine[at] - length * cos(one->valuedouble)) > 2e-6 ||
+            fabs(sine[at] - length * sin(one->valuedouble)) > 1e-6 * one->valuedouble)
             fail_msg("%s: frequency %d is %.9g, expected %.9g", line, (int)count, asin(sine[at]), one->valuedouble);
     }
     if (2 * count != config->rotary_dim)
@@ -74,6 +75,25 @@ static const char *activation_text(enum activation_kind kind)
                                           : "relu";
 }
 
+/* Which layers have a property. */
+static void layers_check(const struct model_config *config, int property, const cJSON *want, const char *what, const char *line)
+{
+    const cJSON *one = want->child;
+    for (int layer = 0; layer < config->num_hidden_layers; layer++) {
+        const bool expected = one && one->valuedouble == layer;
+        if (((config->layer[layer] & property) != 0) != expected)
+            fail_msg("%s: layer %d has %s%s", line, layer, expected ? "not " : "", what);
+        one = expected ? one->next : one;
+    }
+}
+
+static void scale_check(const struct model_config *config, double scale, const char *line)
+{
+    const int64_t scalar = config->query_pre_attn_scalar ? config->query_pre_attn_scalar : config->head_dim;
+    if (fabs(1 / sqrt((double)scalar) - scale) > 1e-12)
+        fail_msg("%s: scores are divided by the root of %d, expected a factor of %.9g", line, (int)scalar, scale);
+}
+
 static void config_check(const struct model_config *config, const cJSON *expect, const cJSON *normal, const char *line)
 {
     const cJSON *value;
@@ -95,8 +115,19 @@ static void config_check(const struct model_config *config, const cJSON *expect,
     CHECK_BOOL("mlp_bias", config->mlp_bias);
     CHECK_TEXT("activation", activation_text(config->activation));
     CHECK_TEXT("dtype", dtype_name(config->torch_dtype));
-    if ((value = value_of(expect, normal, "frequencies")))
-        frequencies_check(config, ROPE_EVERYWHERE, value, line);
+    CHECK_NUMBER("attention_cap", config->attention_cap);
+    CHECK_NUMBER("final_cap", config->final_cap);
+    if ((value = value_of(expect, normal, "scale")))
+        scale_check(config, value->valuedouble, line);
+    if ((value = value_of(expect, normal, "windows")))
+        layers_check(config, LAYER_SLIDING, value, "window", line);
+    if ((value = value_of(expect, normal, "unrotated")))
+        layers_check(config, LAYER_UNROTATED, value, "no rotation", line);
+    const cJSON *length = value_of(expect, normal, "rope_length");
+    if ((value = value_of(expect, normal, "frequencies")) && value->child)
+        frequencies_check(config, ROPE_EVERYWHERE, value, length ? length->valuedouble : 1, line);
+    if ((value = value_of(expect, normal, "sliding_frequencies")) && value->child)
+        frequencies_check(config, ROPE_SLIDING, value, 1, line);
     tokens_check(config, expect, normal, line);
 }
 
@@ -154,7 +185,7 @@ static void test_transformers(void **state)
     size_t length;
     cJSON *family = NULL;
     int cases = 0, refused = 0;
-    assert_int_equal(file_read("tests/golden/config_cases.jsonl", 1 << 20, &text, &length, &error), STATUS_OK);
+    assert_int_equal(file_read("tests/golden/config_cases.jsonl", 1 << 22, &text, &length, &error), STATUS_OK);
     for (char *line = strtok_r(text, "\n", &next); line; line = strtok_r(NULL, "\n", &next), cases++) {
         cJSON *tree = json_parse(line, strlen(line), "config_cases.jsonl", &error);
         if (!tree)
@@ -168,7 +199,7 @@ static void test_transformers(void **state)
             cJSON_Delete(tree);
     }
     print_message("%d configs, %d of them refused\n", cases, refused);
-    assert_true(cases > 1000 && refused > 200);
+    assert_true(cases > 2500 && refused > 700);
     cJSON_Delete(family);
     free(text);
 }
