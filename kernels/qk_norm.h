@@ -110,6 +110,23 @@ static inline int64_t qk_norm_forward_moved(const struct qk_norm_args *args)
     return args->rows * (columns + rotation + 4 * qk_norm_pieces(args));
 }
 
+/* The same of the backward pass: dx and raw twice, weights and tables twice per head, rstd and the position by every thread. The
+ * weights' gradients take dx, raw and the tables once more, rstd and the position per pair, and a partial sum per eight rows. */
+static inline int64_t qk_norm_backward_moved(const struct qk_norm_backward_args *args)
+{
+    const struct qk_norm_args *forward = &args->forward;
+    const int64_t s = (int64_t)dtype_size(forward->dtype), heads = forward->heads + forward->kv_heads;
+    const int64_t columns = heads * forward->head_dim, tables = forward->cos ? heads * forward->rotary_dim * 4 : 0;
+    const int64_t numbers = forward->cos ? 2 : 1;
+    const int64_t pairs = heads * (forward->head_dim - (forward->cos ? forward->rotary_dim / 2 : 0));
+    const int64_t weights = (forward->wide ? heads : 2) * forward->head_dim, group = forward->wide ? 256 : 32;
+    int64_t moved = forward->rows * (columns * s * 7 + 2 * tables + qk_norm_pieces(forward) * group * 4 * numbers);
+    if (args->dq_weight)
+        moved += forward->rows * (columns * s * 2 + tables + pairs * 4 * numbers) + (forward->rows + 7) / 8 * weights * 8 +
+                 2 * weights * (int64_t)dtype_size(args->grad_dtype);
+    return moved;
+}
+
 int qk_norm_forward(struct engine_context *context, const struct qk_norm_args *args);
 int qk_norm_backward(struct engine_context *context, const struct qk_norm_backward_args *args);
 

@@ -1,5 +1,6 @@
-/* test_qk_norm.c - norm and rotation of queries and keys: finite differences, a norm a head and a wide one; same bits;
- * counted bytes; the contract. Values against the double engine: test_cases.c; that engine against torch: test_parity.c.
+/* test_qk_norm.c - norm and rotation of queries and keys: the formulas written out, finite differences, a norm per head and a
+ * wide one; same bits; counted bytes; the contract. Large sizes against the double engine: test_cases.c; that engine against
+ * torch: test_parity.c.
  */
 #include "../support/op_test.h"
 
@@ -11,7 +12,7 @@ struct problem {
     int64_t rows;
     int heads, kv_heads, head_dim, rotary_dim;
     bool wide;
-    double offset, *x, *q_weight, *k_weight, *dy, *cos, *sin;
+    double eps, offset, *x, *q_weight, *k_weight, *dy, *cos, *sin;
     int32_t positions[64];
 };
 
@@ -23,7 +24,7 @@ static int64_t k_width(const struct problem *p) { return p->wide ? p->kv_heads *
 static struct problem problem_make(struct op_test *t, int64_t rows, int head_dim, int rotary_dim, bool wide)
 {
     struct problem p = {.rows = rows, .heads = 3, .kv_heads = 2, .head_dim = head_dim, .rotary_dim = rotary_dim, .wide = wide,
-                        .offset = wide};
+                        .eps = 1e-6, .offset = wide};
     p.x = values_random(t, rows * stride(&p), 1);
     p.dy = values_random(t, rows * stride(&p), 2);
     p.q_weight = values_random(t, q_width(&p), 3);
@@ -43,7 +44,7 @@ static struct qk_norm_args problem_args(struct op_test *t, const struct problem 
 {
     return (struct qk_norm_args){
         .dtype = t->dtype, .rows = p->rows, .row_stride = stride(p), .heads = p->heads, .kv_heads = p->kv_heads,
-        .head_dim = p->head_dim, .wide = p->wide, .eps = 1e-6, .offset = p->offset,
+        .head_dim = p->head_dim, .wide = p->wide, .eps = p->eps, .offset = p->offset,
         .q_weight = device_from(t, t->dtype, p->q_weight, q_width(p)),
         .k_weight = device_from(t, t->dtype, p->k_weight, k_width(p)), .rotary_dim = p->rotary_dim,
         .positions = device_bytes(t, p->positions, sizeof p->positions),
@@ -65,7 +66,10 @@ static struct results problem_run(struct op_test *t, const struct problem *p)
     struct qk_norm_backward_args backward = {
         .forward = args, .grad_dtype = t->dtype, .dx = device_from(t, t->dtype, p->dy, p->rows * stride(p)),
         .dq_weight = device_from(t, t->dtype, zeros, q_width(p)), .dk_weight = device_from(t, t->dtype, zeros, k_width(p))};
+    op_test_bytes_begin(t);
     op_test_status(t, "qk_norm_backward", t->engine->qk_norm_backward(t->context, &backward));
+    if (p->rows >= 64)
+        op_test_bytes_check(t, "qk_norm_backward", qk_norm_backward_moved(&backward), 0.02);
     return (struct results){values_from(t, t->dtype, args.x, p->rows * stride(p)),
                             values_from(t, t->dtype, backward.dx, p->rows * stride(p)),
                             values_from(t, t->dtype, backward.dq_weight, q_width(p)),
@@ -87,13 +91,61 @@ static double problem_loss(void *user)
     return loss;
 }
 
+/* Some, no and all columns of a head turn; odd cases have a wide norm by 1 + weight. */
+static struct problem case_make(struct op_test *t, int i)
+{
+    return problem_make(t, 5, 10, i < 2 ? 6 : i == 2 ? 0 : 10, i % 2);
+}
+
+/* y of a row: the contract's formula. */
+static void row_naive(const struct problem *p, int64_t row, double *y)
+{
+    const double *x = p->x + row * stride(p);
+    const int half = p->rotary_dim / 2;
+    memcpy(y, x, (size_t)stride(p) * sizeof *y);
+    for (int64_t head = 0; head < p->heads + p->kv_heads; head++) {
+        const bool query = head < p->heads;
+        const int64_t first = p->wide ? (query ? 0 : p->heads * p->head_dim) : head * p->head_dim;
+        const int64_t width = query ? q_width(p) : k_width(p), begin = head * p->head_dim;
+        double square = 0;
+        for (int64_t j = first; j < first + width; j++)
+            square += x[j] * x[j];
+        const double rstd = 1 / sqrt(square / (double)width + p->eps), *weight = query ? p->q_weight : p->k_weight;
+        for (int64_t j = begin; j < begin + p->head_dim; j++)
+            y[j] = x[j] * rstd * (p->offset + weight[j - first]);
+        for (int64_t j = 0; j < half; j++) {
+            const int64_t at = p->positions[row] * half + j;
+            const double a = y[begin + j], b = y[begin + half + j];
+            y[begin + j] = a * p->cos[at] - b * p->sin[at];
+            y[begin + half + j] = b * p->cos[at] + a * p->sin[at];
+        }
+    }
+}
+
+static void test_naive(void **state)
+{
+    (void)state;
+    for (int e = op_test_first(); e < OP_TEST_VARIANTS; e++)
+        for (int i = 0; i < 4; i++) {
+            struct op_test *t = op_test_open(op_test_engines[e], 1);
+            struct problem p = case_make(t, i);
+            p.eps = 0.3; /* to be seen */
+            struct results r = problem_run(t, &p);
+            double *expected = values_new(t, p.rows * stride(&p));
+            for (int64_t row = 0; row < p.rows; row++)
+                row_naive(&p, row, expected + row * stride(&p));
+            assert_close("y", r.y, expected, p.rows * stride(&p), 16 * t->eps, 8 * t->eps + t->rounding);
+            op_test_close(t);
+        }
+}
+
 static void test_finite_differences(void **state)
 {
     (void)state;
     for (int i = 0; i < 4; i++) {
         op_test_cpu_only();
         struct op_test *t = op_test_open("cpu64", 1);
-        struct problem p = problem_make(t, 5, 10, i < 2 ? 6 : i == 2 ? 0 : 10, i % 2);
+        struct problem p = case_make(t, i);
         struct results r = problem_run(t, &p);
         for (int64_t row = 0; row < p.rows; row++)
             for (int64_t j = cols(&p); j < stride(&p); j++) { /* values: not touched, and not in the loss */
@@ -172,7 +224,8 @@ static void test_contract(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_finite_differences), cmocka_unit_test(test_same_bits),
-                                       cmocka_unit_test(test_bytes), cmocka_unit_test(test_contract)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_naive), cmocka_unit_test(test_finite_differences),
+                                       cmocka_unit_test(test_same_bits), cmocka_unit_test(test_bytes),
+                                       cmocka_unit_test(test_contract)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -216,10 +216,43 @@ static void test_chunks(void **state)
     tokenizer_free(tokenizer);
 }
 
+/* A forget corpus in MUSE's form and a model's context, where the shared data is at hand: as many pieces and targets as MUSE's
+ * dataset makes of AutoTokenizer's 139,759 ids (511 to a piece behind its BOS, the last piece filled from the first). */
+static void test_shared_text(void **state)
+{
+    (void)state;
+    static const struct dataset_options keys = {"question", "answer"};
+    const char *shared = getenv("FLAT_SHARED");
+    struct error error = {0};
+    struct tokenizer *tokenizer;
+    struct dataset data;
+    char text[600], model[600];
+    snprintf(text, sizeof text, "%s/data/muse/lume_as_muse/raw/forget.txt", shared ? shared : "../shared");
+    snprintf(model, sizeof model, "%s/data/stories260k", shared ? shared : "../shared");
+    if (!file_exists(text) || !file_is_directory(model)) {
+        print_message("skipped: %s or %s is not there\n", text, model);
+        skip();
+    }
+    if (tokenizer_load(&tokenizer, model, &error) ||
+        dataset_read(&data, text, &keys, DATASET_ANSWERS | DATASET_SOURCES, &error) ||
+        dataset_chunk(&data, tokenizer, 512, &error))
+        fail_msg("%s", error.text);
+    int64_t targets = 0;
+    for (int i = 0; i < data.rows; i++) {
+        assert_int_equal(data.row[i].length, 512);
+        targets += data.row[i].length - 1;
+    }
+    assert_int_equal(data.rows, 274);
+    assert_int_equal(targets, 140014);
+    dataset_free(&data);
+    tokenizer_free(tokenizer);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cases), cmocka_unit_test(test_counts), cmocka_unit_test(test_chunks),
+        cmocka_unit_test(test_shared_text),
     };
     return cmocka_run_group_tests(tests, golden_open, golden_close);
 }
