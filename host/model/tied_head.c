@@ -47,13 +47,29 @@ static int compare(const struct safetensors *file, const struct safetensors_tens
     return status;
 }
 
+/* Whether a folder has weights: one without has a config alone, and another format is for weights_open to refuse. */
+static int weights_look(const char *directory, bool *are_there, struct error *error)
+{
+    static const char *const name[] = {"model.safetensors", "model.safetensors.index.json"};
+    char path[4096];
+    int status = STATUS_OK;
+    for (int i = 0; i < 2 && !status; i++) {
+        status = file_join(path, sizeof path, directory, name[i], error);
+        *are_there |= !status && file_exists(path);
+    }
+    return status;
+}
+
 int tied_head_find(struct model_config *config, const char *directory, struct error *error)
 {
     struct safetensors file;
-    bool equal = true;
-    int status = STATUS_OK;
-    if (config->untied || safetensors_open(&file, directory, &(struct error){0})) /* weights_open tells what is wrong with it */
-        return STATUS_OK;
+    bool equal = true, are_there = false;
+    int status = config->untied ? STATUS_OK : weights_look(directory, &are_there, error);
+    if (status || !are_there)
+        return status;
+    status = safetensors_open(&file, directory, error);
+    if (status)
+        return status;
     const struct safetensors_tensor *head = find(&file, config->family, SLOT_HEAD_WEIGHT);
     const struct safetensors_tensor *embedding = find(&file, config->family, SLOT_EMBEDDING);
     if (head && embedding && head->dtype <= SAFETENSORS_BF16 && embedding->dtype <= SAFETENSORS_BF16 &&

@@ -116,11 +116,13 @@ static int record_begin(struct run_record *record, cJSON *config, int argc, char
     if (gmtime_r(&now, &utc))
         strftime(started, sizeof started, "%Y-%m-%dT%H:%M:%SZ", &utc);
     cJSON *json = record->json = cJSON_CreateObject(), *command = cJSON_AddArrayToObject(json, "command");
-    for (int i = 0; i < argc; i++)
-        cJSON_AddItemToArray(command, cJSON_CreateString(argv[i]));
-    bool ok = cJSON_AddItemToObject(json, "config", config);
-    if (!ok)
+    bool ok = command != NULL;
+    for (int i = 0; i < argc && ok; i++)
+        ok = cJSON_AddItemToArray(command, cJSON_CreateString(argv[i]));
+    if (!cJSON_AddItemToObject(json, "config", config)) {
         cJSON_Delete(config);
+        ok = false;
+    }
     ok = ok && json_add_string(json, "version", FLAT_VERSION) && json_add_string(json, "commit", version_commit()) &&
          json_add_string(json, "host", host) && json_add_string(json, "started", started);
     return ok ? STATUS_OK : error_set(error, STATUS_MEMORY, "out of host memory while writing run.json");
@@ -204,10 +206,9 @@ int run_record_write(const struct run_record *record, const char *directory, str
 int run_record_write_into(struct run_record *record, struct folder *folder, cJSON *result, struct error *error)
 {
     struct buffer text = {0};
-    if (result)
-        cJSON_AddItemToObject(record->json, "result", result);
+    bool ok = !result || json_set(record->json, "result", result);
     cJSON *files = cJSON_AddObjectToObject(record->json, "files");
-    bool ok = files != NULL;
+    ok = ok && files;
     for (size_t i = 0; i < folder->files && ok; i++)
         ok = digest_add(files, folder->file[i].name, folder->file[i].digest);
     int status = ok ? json_print_pretty(record->json, &text, error)

@@ -136,6 +136,12 @@ struct tally {
     long tried, memory, ended, wrong; /* memory: of those that ended the run, with STATUS_MEMORY */
 };
 
+/* What a run without a fault makes. */
+struct whole {
+    uint64_t result, old; /* result_of, after it and before */
+    int lines;            /* record_lines */
+};
+
 static bool is_memory(const struct kind *kind) { return !strcmp(kind->call, "malloc") || !strcmp(kind->call, "site"); }
 
 static bool is_wanted(const char *variable, const char *name)
@@ -227,10 +233,25 @@ static bool is_library_memory(const struct program_result *result)
     return strstr(result->err, "libgomp: ") || strstr(result->err, ": the plugin cannot be loaded: ");
 }
 
-/* What is wrong with how a run ended that met a fault; NULL: nothing. whole, old: what result_of gives after a run without one,
- * and before it. */
+/* Lines of @/out/run.json: of a record that says all. */
+static int record_lines(void)
+{
+    struct error error;
+    char *text;
+    size_t length;
+    int lines = 0;
+    if (!file_exists(temporary_path("out/run.json")))
+        return 0;
+    OK(file_read(temporary_path("out/run.json"), 1 << 20, &text, &length, &error));
+    for (size_t i = 0; i < length; i++)
+        lines += text[i] == '\n';
+    free(text);
+    return lines;
+}
+
+/* What is wrong with how a run ended that met a fault; NULL: nothing. */
 static const char *fault_judge(const struct form *form, const struct kind *kind, const struct program_result *result,
-                               uint64_t whole, uint64_t old)
+                               const struct whole *whole)
 {
     const int status = result->status;
     if (status < STATUS_OK || status > STATUS_MEMORY)
@@ -244,21 +265,23 @@ static const char *fault_judge(const struct form *form, const struct kind *kind,
     if (!save_finish(result))
         return "verify --finish does not finish the save";
     const uint64_t found = result_of(form, result);
-    if (!status && found != whole && (!form->leaves_out || is_memory(kind)))
+    if (!status && form->keeps && record_lines() != whole->lines)
+        return "a record that does not say all";
+    if (!status && found != whole->result && (!form->leaves_out || is_memory(kind)))
         return "another result";
-    if (form->keeps && found != old && found != whole)
+    if (form->keeps && found != whole->old && found != whole->result)
         return "neither the old model nor the new one";
     return temporaries_are_lost(form, kind) ? "temporaries are left" : NULL;
 }
 
-static void fault_try(const struct form *form, const struct kind *kind, long n, bool for_good, uint64_t whole, uint64_t old,
+static void fault_try(const struct form *form, const struct kind *kind, long n, bool for_good, const struct whole *whole,
                       struct tally *tally)
 {
     char fault[64];
     snprintf(fault, sizeof fault, "%s:%ld%s:%s", kind->call, n, for_good ? "+" : "", kind->what);
     out_prepare(form);
     struct program_result result = run_with(fault, form->line);
-    const char *wrong = fault_judge(form, kind, &result, whole, old);
+    const char *wrong = fault_judge(form, kind, &result, whole);
     if (wrong)
         print_error("%s, %s: %s; exit code %d: %s\n", form->name, fault, wrong, result.status, result.err);
     tally->tried++;
@@ -272,12 +295,13 @@ static void fault_try(const struct form *form, const struct kind *kind, long n, 
 static void form_try(const struct form *form, struct tally tally[KINDS])
 {
     out_prepare(form);
-    const uint64_t old = result_of(form, NULL);
+    struct whole whole = {.old = result_of(form, NULL)};
     struct program_result result = run_with("site:1000000000:ENOMEM", form->line); /* which counts them */
     program_expect(&result, STATUS_OK);
-    const uint64_t whole = result_of(form, &result);
+    whole.result = result_of(form, &result);
+    whole.lines = record_lines();
     program_free(&result);
-    assert_true(whole && whole != old);
+    assert_true(whole.result && whole.result != whole.old);
     long count[KINDS];
     for (int k = 0; k < KINDS; k++)
         count[k] = calls_of(kinds[k].call);
@@ -286,7 +310,7 @@ static void form_try(const struct form *form, struct tally tally[KINDS])
         const long step = is_wanted("FLAT_CALLS", kind->call) ? count[k] / tries(kind) + 1 : count[k] + 1;
         for (long n = 1; n <= count[k] && step <= count[k]; n += step)
             for (int for_good = 0; for_good < (kind->harmless || kind->once ? 1 : 2); for_good++)
-                fault_try(form, kind, n, for_good, whole, old, &tally[k]);
+                fault_try(form, kind, n, for_good, &whole, &tally[k]);
     }
 }
 

@@ -131,12 +131,16 @@ int folder_contents_read(const char *path, struct folder_contents *contents, str
 
 /* ---- in place ---------------------------------------------------------------------------------------------------- */
 
-/* The files that a folder's own run.json lists; NULL where it lists none. */
-static cJSON *record_read(const char *directory)
+/* A folder's own run.json, which lists its files; NULL where there is none, or none that can be read. */
+static int record_read(const char *directory, cJSON **record, struct error *error)
 {
-    struct error unsaid;
+    struct error found = {0};
     char path[FOLDER_PATH_BYTES];
-    return file_join(path, sizeof path, directory, "run.json", &unsaid) ? NULL : json_read(path, &unsaid);
+    *record = file_join(path, sizeof path, directory, "run.json", &found) ? NULL : json_read(path, &found);
+    if (*record || found.status != STATUS_MEMORY)
+        return STATUS_OK;
+    *error = found;
+    return STATUS_MEMORY;
 }
 
 /* Whether a file is as the run that made the folder wrote it: a licence, a card. */
@@ -155,8 +159,9 @@ static bool is_recorded(const cJSON *record, const char *directory, const char *
 
 bool folder_is_recorded(const char *directory, const char *name)
 {
-    cJSON *record = record_read(directory);
-    const bool recorded = is_recorded(record, directory, name);
+    struct error unsaid;
+    cJSON *record;
+    const bool recorded = !record_read(directory, &record, &unsaid) && is_recorded(record, directory, name);
     cJSON_Delete(record);
     return recorded;
 }
@@ -176,9 +181,11 @@ static int name_kept(bool *kept, const char *directory, const char *name, enum f
 /* Removes from target what the new folder does not have and nobody keeps. */
 static int leftovers_remove(const char *target, const struct folder_contents *contents, struct error *error)
 {
-    struct file_list list;
-    cJSON *record = record_read(target);
-    int status = file_list_read(&list, target, error);
+    struct file_list list = {0};
+    cJSON *record;
+    int status = record_read(target, &record, error);
+    if (!status)
+        status = file_list_read(&list, target, error);
     for (size_t i = 0; i < list.count && !status; i++) {
         bool kept = true;
         if (list.name[i][0] == '.' || contents_have(contents, list.name[i]))
@@ -255,9 +262,11 @@ int folder_move_in(const char *path, const char *target, const struct folder_con
 
 int folder_old_remove(const char *old, const char *target, enum folder_keep keep, struct error *error)
 {
-    struct file_list list;
-    cJSON *record = record_read(old);
-    int status = file_list_read(&list, old, error);
+    struct file_list list = {0};
+    cJSON *record;
+    int status = record_read(old, &record, error);
+    if (!status)
+        status = file_list_read(&list, old, error);
     for (size_t i = 0; i < list.count && !status; i++) {
         struct folder_name there = {0};
         bool kept = false;
