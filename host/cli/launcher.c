@@ -18,7 +18,7 @@
 #include "../util/memory.h"
 
 /* Ranks see within 6 s that another was killed and end; those that then still run are stuck or stopped. */
-#define LAUNCHER_GRACE_SECONDS 8.0
+#define LAUNCHER_GRACE_SECONDS 20.0 /* they need 7 of them (heartbeat.c), and a loaded machine takes its own */
 
 static const int handed_on[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2};
 enum { HANDED_ON = sizeof handed_on / sizeof *handed_on };

@@ -125,7 +125,7 @@ static void test_mpirun(void **state)
         skip();
     }
     snprintf(command, sizeof command, "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=1 "
-             "timeout 120 mpirun --oversubscribe -np 3 %s rank collectives cpu 2>&1", self);
+             "timeout 300 mpirun --oversubscribe -np 3 %s rank collectives cpu 2>&1", self);
     FILE *pipe = popen(command, "r");
     assert_non_null(pipe);
     text[fread(text, 1, sizeof text - 1, pipe)] = 0;
@@ -147,7 +147,7 @@ static void test_missing(void **state)
 {
     (void)state;
     struct ranks ranks;
-    ranks_run(&ranks, 2, SCENARIO("collectives", "cpu"), "WORLD_SIZE=4 LOCAL_WORLD_SIZE=4 FLAT_COMM_TIMEOUT=1", 6);
+    ranks_run(&ranks, 2, SCENARIO("collectives", "cpu"), "WORLD_SIZE=4 LOCAL_WORLD_SIZE=4 FLAT_COMM_TIMEOUT=5", 6);
     for (int rank = 0; rank < 2; rank++)
         ranks_expect(&ranks, rank, 6, "error: ranks 2, 3 of 4 did not come to 127.0.0.1 port ");
     ranks_free(&ranks);

@@ -87,6 +87,8 @@ static int children_of(pid_t parent, pid_t *child, int max)
     return count;
 }
 
+#define HANG_SECONDS 300.0 /* nothing here takes so long, on a loaded machine either */
+
 enum { TEXT_PATH = 256 }; /* room for the name of what a run says */
 
 /* A long run with its three ranks: the launcher's id; out gets the ranks' ids, text the file of what it says. */
@@ -108,13 +110,13 @@ static pid_t long_run(pid_t rank[3], char text[TEXT_PATH])
         dup2(fd, 1);
         dup2(fd, 2);
         close(fd);
-        alarm(120);
+        alarm(2 * (unsigned)HANG_SECONDS);
         execv(program, argv);
         _exit(127);
     }
     close(fd);
     /* until they talk to each other */
-    for (double deadline = clock_seconds() + 60; clock_seconds() < deadline; usleep(20000)) {
+    for (double deadline = clock_seconds() + HANG_SECONDS; clock_seconds() < deadline; usleep(20000)) {
         char said[4096] = "";
         FILE *file = fopen(text, "r");
         size_t length = file ? fread(said, 1, sizeof said - 1, file) : 0;
@@ -139,7 +141,7 @@ static int launcher_wait(pid_t launcher, double *seconds)
 
 static void nobody_left(const pid_t rank[3])
 {
-    double deadline = clock_seconds() + 10; /* init reaps them when it comes to it */
+    double deadline = clock_seconds() + HANG_SECONDS; /* init reaps them when it comes to it */
     for (int i = 0; i < 3; i++)
         while (kill(rank[i], 0) == 0) {
             char path[64], line[256] = "";

@@ -143,7 +143,7 @@ static void test_missing_reasons(void **state)
     (void)state;
     static struct crowd crowd;
     struct ranks root, other;
-    root_start(&root, "FLAT_COMM_TIMEOUT=1");
+    root_start(&root, "FLAT_COMM_TIMEOUT=5");
     other_protocol(&crowd, root.port);
     ended(&root, "protocol", 6, "(somebody came with protocol 77, this is 2: start the same program everywhere)");
     close(crowd.fd[0]);
