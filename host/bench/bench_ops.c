@@ -7,7 +7,7 @@
     X(attention_backward) X(linear_forward) X(linear_backward_input) X(linear_backward_weight)                \
     X(activation_forward) X(activation_backward) X(logits_combine) X(row_statistics) X(logprob_forward)       \
     X(divergence_forward) X(logit_margin) X(hidden_target) X(row_scale)                                       \
-    X(cast) X(sequence_loss) X(adamw_norm) X(adamw_step) X(sample)
+    X(cast) X(nf4_dequantize) X(sequence_loss) X(adamw_norm) X(adamw_step) X(sample)
 
 #define X(op) extern const struct bench_op bench_##op;
 BENCH_OPS(X)

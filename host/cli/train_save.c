@@ -120,7 +120,7 @@ static cJSON *result_json(const struct training *training, const struct measured
     for (int role = 0; role < ROLES && ok; role++) {
         char key[32];
         snprintf(key, sizeof key, "prob_%s", training_role_name(training, role));
-        ok = !(training->trainer.examples.roles & WITH(role)) || json_add_number(json, key, measured->prob[role]);
+        ok = !(training->trainer.examples.roles & WITH(role)) || !measured->rows || json_add_number(json, key, measured->prob[role]);
     }
     ok = ok && json_add_int(json, "rows", measured->rows) &&
               json_add_number(json, "change_survives", save_report_survives(report)) &&
@@ -147,7 +147,12 @@ int model_save(struct training *training, struct error *error)
     status = save_begin(training, &folder, training->folder.path, training->kept_step, &report, error);
     if (!status)
         status = trainer_reload(trainer, folder.path, error);
-    if (!status)
+    const bool too_large = status == STATUS_MEMORY && training->options->lora.load_in_4bit;
+    if (too_large && writes)
+        log_warning(&training->run->log, "what was saved is not measured: without load_in_4bit it does not fit: %s", error->text);
+    if (too_large)
+        status = STATUS_OK;
+    else if (!status)
         status = trainer_measure(trainer, &measured, error);
     bool finite = true;
     for (int role = 0; role < ROLES; role++)

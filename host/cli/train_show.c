@@ -63,8 +63,9 @@ void announce_run(struct training *training)
     for (int rank = 0; training->comm && rank < comm_size(training->comm); rank++)
         log_info(log, "%s", comm_describe(training->comm, rank));
     if (trainer->model.lora.modules)
-        log_info(log, "LoRA: %lld parameters of %d modules are trained, the model is frozen",
-                 (long long)trainer->model.lora.parameters, trainer->model.lora.modules);
+        log_info(log, "LoRA: %lld parameters of %d modules are trained, the model is frozen%s",
+                 (long long)trainer->model.lora.parameters, trainer->model.lora.modules,
+                 trainer->model.nf4.used ? ", its projections in NF4; what is saved is for the base as it was read" : "");
     if (options->schedule.lr_scheduler_type == SCHEDULE_CONSTANT &&
         schedule_warmup(&options->schedule, trainer->total_steps))
         log_warning(log, "warmup_steps: the schedule 'constant' has no warm-up; constant_with_warmup has");
@@ -126,7 +127,7 @@ void summarize(struct training *training, const struct measured *measured, const
                     "trained; --save_dtype float32 keeps all of it", 100 * survives, report->dtype);
     else if (report->dtype)
         log_info(log, "%.1f %% of the change of the weights survives rounding to %s", 100 * survives, report->dtype);
-    if (roles & WITH(ROLE_TEMPLATE) && measured->prob[ROLE_TEMPLATE] < 0.5 * training->prob_template)
+    if (measured->rows && roles & WITH(ROLE_TEMPLATE) && measured->prob[ROLE_TEMPLATE] < 0.5 * training->prob_template)
         log_warning(log, "the template answers became less likely too, P(template) %.4g before the first step and %.4g "
                     "in what was saved: the model is damaged rather than made to forget; lower learning_rate",
                     training->prob_template, measured->prob[ROLE_TEMPLATE]);
@@ -137,7 +138,8 @@ void summarize(struct training *training, const struct measured *measured, const
             snprintf(probabilities + used, sizeof probabilities - used, "%sP(%s) %.4f", used ? ", " : "",
                      training_role_name(training, role), measured->prob[role]);
         }
-    log_info(log, "%s in what was saved, over %lld of %d rows", probabilities, (long long)measured->rows,
+    if (measured->rows)
+        log_info(log, "%s in what was saved, over %lld of %d rows", probabilities, (long long)measured->rows,
              trainer->examples.data.rows);
     log_info(log, "saved %s in %.1f s%s", training->options->output.output_dir, clock_seconds() - training->start,
              trainer->nonfinite ? "; some steps were skipped, see the warnings" : "");

@@ -14,8 +14,9 @@
 static int linear_backward(struct model *model, const struct projection *p, int64_t rows, const void *dy, const void *x,
                            void *dx, bool accumulate, struct error *error)
 {
-    int status = STATUS_OK;
-    if (model->grad)
+    const void *matrix;
+    int status = model_weight(model, p->layer, p->weight, &matrix, error);
+    if (!status && model->grad)
         status = device_run(model->device, error, linear_backward_weight,
                             &((struct linear_backward_weight_args){.dtype = model->dtype,
                                                                    .grad_dtype = model->grad_dtype,
@@ -34,7 +35,7 @@ static int linear_backward(struct model *model, const struct projection *p, int6
                                                                   .in = p->in,
                                                                   .out = p->out,
                                                                   .dy = dy,
-                                                                  .weight = model_param(model, p->layer, p->weight),
+                                                                  .weight = matrix,
                                                                   .dx = dx,
                                                                   .scale = 1,
                                                                   .accumulate = accumulate}));

@@ -62,6 +62,12 @@ enum slot {
     SLOTS
 };
 
+/* The matrices of a layer: what adapters are made for, and what is kept in few bits where a model is. */
+static inline bool slot_is_projection(enum slot slot)
+{
+    return slot == SLOT_QKV_WEIGHT || slot == SLOT_O_WEIGHT || slot == SLOT_UP_WEIGHT || slot == SLOT_DOWN_WEIGHT;
+}
+
 /* Rows of a fused slot that one tensor of the file fills. */
 enum slot_part { PART_ALL, PART_Q, PART_K, PART_V, PART_GATE, PART_UP };
 

@@ -22,14 +22,17 @@ static int linear(struct model *model, int layer, enum slot weight, int64_t rows
                   struct error *error)
 {
     const struct projection p = model_projection(model, layer, weight);
-    int status = device_run(model->device, error, linear_forward,
+    const void *matrix;
+    int status = model_weight(model, layer, weight, &matrix, error);
+    if (!status)
+        status = device_run(model->device, error, linear_forward,
                             &((struct linear_args){.dtype = model->dtype,
                                                    .out_dtype = model->dtype,
                                                    .rows = rows,
                                                    .in = p.in,
                                                    .out = p.out,
                                                    .x = x,
-                                                   .weight = model_param(model, layer, weight),
+                                                   .weight = matrix,
                                                    .form = model_form(model, layer, weight),
                                                    .bias = model_param(model, layer, p.bias),
                                                    .y = y,

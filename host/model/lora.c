@@ -33,17 +33,17 @@ static const struct option option_rows[] = {
      .help = "scale by alpha / sqrt(r) instead"},
     {.name = "lora.output", OPTION_FIELD(struct lora_run_options, output), .choices = output_names, .initial = "merged",
      .help = "write the whole model with the adapters merged in, or a PEFT folder with the adapters alone"},
+    {.name = "load_in_4bit", OPTION_FIELD(struct lora_run_options, load_in_4bit),
+     .help = "keep the frozen projections in NF4, 0.56 bytes per weight (QLoRA); what is saved is the base as it was read"},
 };
 const struct option_group lora_option_group = {OPTION_GROUP("LoRA", option_rows, struct lora_run_options),
                                                .check = options_check};
 
 #define ALL_LINEAR "all-linear"
-/* Keeps the draws of A apart from what else the seed of a run decides. */
 
 bool lora_is_projection(const struct model_tensor *tensor)
 {
-    const enum slot slot = tensor->from->slot;
-    return slot == SLOT_QKV_WEIGHT || slot == SLOT_O_WEIGHT || slot == SLOT_UP_WEIGHT || slot == SLOT_DOWN_WEIGHT;
+    return slot_is_projection(tensor->from->slot);
 }
 
 /* Length of a module's path: the tensor's name without ".weight". */

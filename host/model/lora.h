@@ -40,6 +40,7 @@ enum lora_output { LORA_MERGED, LORA_ADAPTER };
 struct lora_run_options {
     struct lora_options lora; /* rank 0: off */
     double dropout;
+    bool load_in_4bit; /* the frozen projections are kept in NF4 (nf4_base.h) */
     enum lora_output output; /* what is saved: the whole model, or a PEFT folder */
 };
 extern const struct option_group lora_option_group;

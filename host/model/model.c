@@ -60,6 +60,8 @@ static struct param_range *place_of(struct model *model, int layer, enum slot sl
     return slot < SLOT_LAYER ? &model->global[slot] : &model->layer[(size_t)layer * SLOTS + slot];
 }
 
+static bool in_nf4(const struct model *model, enum slot slot) { return model->nf4.used && slot_is_projection(slot); }
+
 /* Gives every slot that a tensor of the family fills its place; matrices when `matrices`, vectors otherwise. */
 static void places_assign(struct model *model, bool matrices)
 {
@@ -73,12 +75,16 @@ static void places_assign(struct model *model, bool matrices)
             struct param_range *place = place_of(model, l, t->slot);
             if (place->rows)
                 continue;
+            const int64_t count = shape.rows * (shape.cols ? shape.cols : 1);
+            int64_t *const end = in_nf4(model, t->slot) ? &model->nf4.elements : &model->elements;
             *place = shape;
-            place->offset = model->elements;
+            place->offset = *end;
             place->drawn = model->drawn;
-            model->elements += arena_padded(shape.rows * (shape.cols ? shape.cols : 1));
-            model->parameters += shape.rows * (shape.cols ? shape.cols : 1);
-            model->drawn += (shape.rows * (shape.cols ? shape.cols : 1) + 15) & ~(int64_t)15;
+            *end += arena_padded(count);
+            model->parameters += count;
+            model->drawn += (count + 15) & ~(int64_t)15;
+            if (in_nf4(model, t->slot) && count > model->nf4.largest)
+                model->nf4.largest = count;
         }
     }
 }
@@ -119,9 +125,20 @@ static int tensors_list(struct model *model, struct error *error)
     return STATUS_OK;
 }
 
-int model_create(struct model *model, const struct model_config *config, enum dtype dtype, struct error *error)
+static int whole_blocks_check(const struct model *model, struct error *error)
 {
-    *model = (struct model){.config = *config, .dtype = dtype, .grad_dtype = dtype};
+    for (int t = 0; t < model->tensors; t++) {
+        const struct model_tensor *tensor = &model->tensor[t];
+        if (slot_is_projection(tensor->from->slot) && tensor->rows * tensor->cols % NF4_BLOCK)
+            return error_set(error, STATUS_INPUT, "load_in_4bit: %s has %lld weights; expected a multiple of %d, which share a scale",
+                             tensor->name, (long long)(tensor->rows * tensor->cols), NF4_BLOCK);
+    }
+    return STATUS_OK;
+}
+
+static int create(struct model *model, const struct model_config *config, enum dtype dtype, bool nf4, struct error *error)
+{
+    *model = (struct model){.config = *config, .dtype = dtype, .grad_dtype = dtype, .nf4.used = nf4};
     model->layer = memory_array((size_t)config->num_hidden_layers * SLOTS, sizeof *model->layer, error);
     if (!model->layer)
         return STATUS_MEMORY;
@@ -129,9 +146,21 @@ int model_create(struct model *model, const struct model_config *config, enum dt
     model->decayed = model->elements;
     places_assign(model, false);
     int status = tensors_list(model, error);
+    if (!status && nf4)
+        status = whole_blocks_check(model, error);
     if (status)
         model_free(model);
     return status;
+}
+
+int model_create(struct model *model, const struct model_config *config, enum dtype dtype, struct error *error)
+{
+    return create(model, config, dtype, false, error);
+}
+
+int model_create_nf4(struct model *model, const struct model_config *config, enum dtype dtype, struct error *error)
+{
+    return create(model, config, dtype, true, error);
 }
 
 void model_free(struct model *model)
@@ -201,9 +230,17 @@ enum dtype model_arena_dtype(const struct model *model, const void *arena)
     return arena && (arena == model->grad || arena == model->lora.grad) ? model->grad_dtype : model->dtype;
 }
 
+void model_arenas(const struct model *model, struct model_arena arena[MODEL_ARENAS])
+{
+    const struct nf4_base *nf4 = &model->nf4;
+    arena[0] = (struct model_arena){model->param, (size_t)model->elements * dtype_size(model->dtype)};
+    arena[1] = (struct model_arena){nf4->code, (size_t)nf4->elements / 2};
+    arena[2] = (struct model_arena){nf4->scale, (size_t)nf4->elements / NF4_BLOCK * sizeof *nf4->scale};
+}
+
 static void *slot_address(const struct model *model, void *base, enum dtype dtype, int layer, enum slot slot)
 {
-    if (slot == SLOTS)
+    if (slot == SLOTS || in_nf4(model, slot))
         return NULL;
     slot = slot_of(model, slot);
     const struct param_range *place =

@@ -11,6 +11,7 @@
 #include "config.h"
 #include "family.h"
 #include "lora.h"
+#include "nf4_base.h"
 
 /* Elements that a slot takes up: slots begin at multiples of what shares a scale in 8-bit optimizer states, and so do the parts
  * of the ranks (comm_slice). */
@@ -21,7 +22,8 @@ static inline int64_t arena_padded(int64_t elements)
 
 /* Where one slot lies in the parameter arena (and, at the same offset, in the gradient arena), in elements. */
 struct param_range {
-    int64_t offset, rows, cols; /* cols 0: a vector of `rows`; rows 0: the model has no such slot */
+    int64_t offset, rows, cols; /* cols 0: a vector of `rows`; rows 0: the model has no such slot. Of a projection in NF4 the offset
+                                 * is among these (nf4_base.h) */
     int64_t drawn;              /* where its numbers begin among those that a new model draws */
     enum linear_form form;      /* of a matrix: plain but after model_pack */
 };
@@ -102,6 +104,7 @@ struct model {
     struct master_weights master;
     void *param, *grad;      /* grad NULL in inference, and with LoRA */
     struct lora lora;        /* options.rank 0: everything is trained */
+    struct nf4_base nf4;     /* projections that are not in the arena; not without LoRA */
 
     bool training;
     enum recompute recompute;    /* for the backward pass; set before model_plan */
@@ -136,6 +139,8 @@ struct model {
 /* Lays out the parameters of a config; needs no device. Free with model_free. With LoRA, lora_create(&model->lora, ...)
  * comes between this and model_plan. */
 int model_create(struct model *model, const struct model_config *config, enum dtype dtype, struct error *error);
+/* The same with all projections in NF4, for LoRA; STATUS_INPUT names one that has no whole blocks. */
+int model_create_nf4(struct model *model, const struct model_config *config, enum dtype dtype, struct error *error);
 /* Declares every buffer for batches of at most so many rows, target rows and sequences in model->plan.
  * training adds gradients and kept activations; targets 0 leaves the loss head out. */
 int model_plan(struct model *model, bool training, int64_t max_rows, int64_t max_targets, int64_t max_sequences,
@@ -165,10 +170,21 @@ struct model_trainable model_trainable(const struct model *model);
 /* What an arena is stored in: grad_dtype for gradients, dtype for parameters. */
 enum dtype model_arena_dtype(const struct model *model, const void *arena);
 
-/* Address of a slot's parameters or gradients; NULL for SLOTS and when the model has no such slot. layer is ignored for slots
- * outside the layers. A tied head gives the embedding. */
+/* Address of a slot's parameters or gradients; NULL for SLOTS, for a projection in NF4 and when the model has no such slot. layer is
+ * ignored for slots outside the layers. A tied head gives the embedding. */
 void *model_param(const struct model *model, int layer, enum slot slot);
 void *model_grad(const struct model *model, int layer, enum slot slot);
+
+/* A slot's weight for a product: where it lies, or out of NF4 in a buffer that the next call uses again. */
+int model_weight(struct model *model, int layer, enum slot slot, const void **weight, struct error *error);
+
+/* Where weights lie that are read from files: the arena, and what is in NF4. */
+enum { MODEL_ARENAS = 3 };
+struct model_arena {
+    const void *start;
+    size_t bytes;
+};
+void model_arenas(const struct model *model, struct model_arena arena[MODEL_ARENAS]);
 
 /* A matrix product of the model: of which layer, with which weight and bias (SLOTS: none); its sizes are the weight's. */
 struct projection {

@@ -182,6 +182,8 @@ int model_plan(struct model *model, bool training, int64_t max_rows, int64_t max
         return STATUS_MEMORY;
     int status = memory_plan_add(&model->plan, MEMORY_PARAM, "parameters", model->weights_of ? 0 : model->elements, s,
                                  &model->param, error);
+    if (!status && model->nf4.used)
+        status = nf4_base_plan(model, error);
     if (!status && training && !model->lora.options.rank)
         status = memory_plan_add(&model->plan, MEMORY_GRAD, "gradients", model->elements, dtype_size(model->grad_dtype),
                                  &model->grad, error);
@@ -304,7 +306,7 @@ int model_allocate(struct model *model, struct device *device, struct error *err
     if (!status)
         status = memory_plan_commit(&model->plan, device, error);
     if (!status && model->weights_of)
-        model->param = model->weights_of->param;
+        model->param = model->weights_of->param, model->nf4 = model->weights_of->nf4;
     if (!status && model->logits_dtype == model->dtype)
         model->head.dlogits = model->head.logits;
     if (!status)

@@ -12,8 +12,7 @@ const char *const quantizer_names[] = {[QUANTIZER_INT8] = "int8", [QUANTIZER_NF4
 
 bool quantizer_takes(const struct model *model, int tensor)
 {
-    const enum slot slot = model->tensor[tensor].from->slot;
-    return slot == SLOT_QKV_WEIGHT || slot == SLOT_O_WEIGHT || slot == SLOT_UP_WEIGHT || slot == SLOT_DOWN_WEIGHT;
+    return slot_is_projection(model->tensor[tensor].from->slot);
 }
 
 /* Whole rows [out, in], or whole blocks, in place. */

@@ -83,6 +83,8 @@ void tensor_reader_free(struct tensor_reader *reader);
 /* Moves count floats into an arena at `offset`, as the engine's type. */
 int weights_write(struct model *model, void *arena, int64_t offset, int64_t count, const float *values,
                   struct error *error);
+/* The same of a tensor of the table, [out, in], which is quantized where it is kept so; pieces then have whole blocks (nf4_base.h). */
+int weights_write_tensor(struct model *model, int tensor, int64_t first, int64_t count, const float *values, struct error *error);
 /* Copies count elements of an arena (parameters or gradients) at `offset` to the host, as float. */
 int weights_read_back(struct model *model, const void *arena, int64_t offset, int64_t count, float *out,
                       struct error *error);

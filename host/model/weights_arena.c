@@ -88,6 +88,14 @@ int weights_write(struct model *model, void *arena, int64_t offset, int64_t coun
     return status;
 }
 
+int weights_write_tensor(struct model *model, int tensor, int64_t first, int64_t count, const float *values, struct error *error)
+{
+    const struct model_tensor *to = &model->tensor[tensor];
+    return model->nf4.used && slot_is_projection(to->from->slot)
+               ? nf4_base_write(model, tensor, first, count, values, error)
+               : weights_write(model, model->param, to->offset + first, count, values, error);
+}
+
 int weights_read_back(struct model *model, const void *arena, int64_t offset, int64_t count, float *out,
                       struct error *error)
 {

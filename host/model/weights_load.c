@@ -38,7 +38,7 @@ static int load_transposed(const struct weights *weights, struct model *model, i
                                   : STATUS_MEMORY;
     if (!status) {
         weights_transpose(stored, tensor->cols, tensor->rows, turned);
-        status = weights_write(model, model->param, tensor->offset, from->elements, turned, error);
+        status = weights_write_tensor(model, index, 0, from->elements, turned, error);
     }
     free(stored);
     free(turned);
@@ -110,13 +110,14 @@ static int arena_load(const struct weights *weights, struct model *model, struct
     /* the padding between tensors takes part in the arena-wide update: it must be zero */
     if (!status)
         status = device_zero(model->device, model->param, (size_t)model->elements * dtype_size(model->dtype), error);
+    if (!status && model->nf4.used)
+        status = nf4_base_clear(model, error);
     for (int64_t i = 0; i < load.pieces && !status; i++) {
         const struct load_piece *piece = &load.piece[i];
         const void *values;
         status = read_ahead_next(reader, &values, error);
         if (!status)
-            status = weights_write(model, model->param, model->tensor[piece->tensor].offset + piece->first, piece->count,
-                                   values, error);
+            status = weights_write_tensor(model, piece->tensor, piece->first, piece->count, values, error);
         if (!status && weights->loaded)
             weights->loaded(weights->loaded_user, i + 1, load.pieces);
     }

@@ -149,20 +149,16 @@ int agreement_check_weights(struct trainer *trainer, struct error *error)
 {
     struct comm *comm = trainer->shards.world.comm;
     const struct model *model = &trainer->model;
-    const size_t size = dtype_size(model->dtype);
-    const struct {
-        const char *what;
-        const void *arena;
-        int64_t elements;
-    } part[] = {{"weights of the model", model->param, model->elements},
-                {"adapters", model->lora.param, model->lora.elements}};
+    struct model_arena arena[MODEL_ARENAS + 1];
+    model_arenas(model, arena);
+    arena[MODEL_ARENAS] = (struct model_arena){model->lora.param, (size_t)model->lora.elements * dtype_size(model->dtype)};
     int status = STATUS_OK;
-    for (int i = 0; i < 2 && comm && !status; i++) {
+    for (int i = 0; i <= MODEL_ARENAS && comm && !status; i++) {
         char text[64] = "";
-        status = arena_describe(text, sizeof text, &trainer->device, part[i].arena, (size_t)part[i].elements * size, error);
+        status = arena_describe(text, sizeof text, &trainer->device, arena[i].start, arena[i].bytes, error);
         status = comm_agree(comm, status, error);
         if (!status)
-            status = comm_check_equal(comm, part[i].what, text, error);
+            status = comm_check_equal(comm, i == MODEL_ARENAS ? "adapters" : "weights of the model", text, error);
     }
     return status;
 }

@@ -39,7 +39,8 @@ int frozen_plan(struct trainer *trainer, struct error *error)
     const struct lora *adapter = &trainer->adapter.lora;
     if (!frozen->needed)
         return STATUS_OK;
-    int status = model_create(&frozen->model, &trained->config, trained->dtype, error);
+    int status = trained->nf4.used ? model_create_nf4(&frozen->model, &trained->config, trained->dtype, error)
+                                   : model_create(&frozen->model, &trained->config, trained->dtype, error);
     if (status)
         return status;
     frozen->model.layers_run = trained->layers_run;

@@ -203,8 +203,11 @@ static int name_make(struct trainer *trainer, const struct reference *reference,
         checksum_add(all, trainer->picks.lines.data, trainer->picks.lines.length);
     for (size_t i = 0; i < reference->count; i++)
         checksum_add(all, &reference->entry[i].key, sizeof reference->entry[i].key);
-    int status = device_checksum(&trainer->device, model->param, (size_t)model->elements * dtype_size(model->dtype), all,
-                                 error);
+    struct model_arena arena[MODEL_ARENAS];
+    model_arenas(model, arena);
+    int status = STATUS_OK;
+    for (int i = 0; i < MODEL_ARENAS && !status; i++)
+        status = device_checksum(&trainer->device, arena[i].start, arena[i].bytes, all, error);
     if (!status && model->lora.modules)
         status = device_checksum(&trainer->device, model->lora.param,
                                  (size_t)model->lora.elements * dtype_size(model->dtype), all, error);

@@ -72,12 +72,20 @@ int trainer_save(struct trainer *trainer, const char *out_directory, struct erro
 
 /* ---- what was written -------------------------------------------------------------------------------------------- */
 
-static int weights_reload(struct trainer *trainer, const char *directory, struct error *error)
+/* The weights of a folder; where it holds an adapter alone, those of the base with its products added. */
+static int weights_reload(struct trainer *trainer, const char *directory, bool adapter_only, struct error *error)
 {
+    const char *base = trainer->options->model.model_name_or_path;
     struct weights weights;
-    int status = weights_open(&weights, &trainer->model, directory, error);
+    struct adapter adapter = {0};
+    int status = weights_open(&weights, &trainer->model, adapter_only ? base : directory, error);
+    if (!status && adapter_only) {
+        status = adapter_open(&adapter, &trainer->model, directory, error);
+        weights.adapter = &adapter;
+    }
     if (!status)
         status = weights_load(&weights, &trainer->model, error);
+    adapter_free(&adapter);
     weights_close(&weights);
     return status;
 }
@@ -92,16 +100,35 @@ static int adapter_reload(struct trainer *trainer, const char *directory, struct
     return status;
 }
 
+/* The model once more, without adapters and with a base that is not in NF4, as others load what was saved. */
+static int model_remake(struct trainer *trainer, struct error *error)
+{
+    struct model *model = &trainer->model;
+    const struct model was = *model;
+    frozen_free(&trainer->frozen, &trainer->device);
+    model_free(model);
+    int status = model_create(model, &was.config, was.dtype, error);
+    model->wide_logits = was.wide_logits, model->head_chunk = was.head_chunk;
+    if (!status)
+        status = model_plan(model, false, was.max_rows, was.max_targets, was.max_sequences, error);
+    if (!status)
+        status = memory_plan_add(&model->plan, MEMORY_SCRATCH, "sums over ranks", STEP_TOTALS, sizeof(double),
+                                 (void **)&trainer->totals, error);
+    return status ? status : model_allocate(model, &trainer->device, error);
+}
+
 int trainer_reload(struct trainer *trainer, const char *directory, struct error *error)
 {
     struct comm *comm = trainer->shards.world.comm;
     struct model *model = &trainer->model;
-    const bool reads = trainer->shards.world.rank == 0, lora = model->lora.options.rank;
-    const bool adapter = lora && trainer->options->lora.output == LORA_ADAPTER;
+    const bool adapter_only = model->lora.options.rank && trainer->options->lora.output == LORA_ADAPTER;
+    int status = comm_agree(comm, model->nf4.used ? model_remake(trainer, error) : STATUS_OK, error);
+    if (status)
+        return status;
+    const bool reads = trainer->shards.world.rank == 0, lora = model->lora.options.rank, adapter = lora && adapter_only;
     const size_t size = dtype_size(model->dtype);
-    int status = STATUS_OK;
     if (reads)
-        status = adapter ? adapter_reload(trainer, directory, error) : weights_reload(trainer, directory, error);
+        status = adapter ? adapter_reload(trainer, directory, error) : weights_reload(trainer, directory, adapter_only, error);
     if (!status && lora && !adapter) /* merged into the weights that were read */
         status = device_zero(&trainer->device, model->lora.param, (size_t)model->lora.elements * size, error);
     status = comm_agree(comm, status, error);

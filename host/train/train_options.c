@@ -87,6 +87,9 @@ static int lora_check(const struct train_options *options, const struct option_s
     if (adapter && rank)
         return error_set(error, STATUS_USAGE, "lora.r: the rank of the adapter that is trained further is given by its "
                          "adapter_config.json; leave it out");
+    if (options->lora.load_in_4bit && !rank && !adapter)
+        return error_set(error, STATUS_USAGE, "load_in_4bit: weights of 4 bits cannot be trained, only adapters beside them; give "
+                         "lora.r or adapter");
     for (size_t i = 0; i < (adapter ? 3 : 4) && !option_given(set, "lora.r"); i++)
         if (option_given(set, part[i]))
             return error_set(error, STATUS_USAGE, "%s: %s", part[i],

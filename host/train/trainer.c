@@ -144,7 +144,8 @@ int trainer_prepare(struct trainer *trainer, const struct train_options *options
     if (!status && options->trainer.from_scratch && config.head_kept) /* new weights are as the config says */
         config.untied = config.head_kept = false;
     if (!status)
-        status = model_create(&trainer->model, &config, dtype, error);
+        status = options->lora.load_in_4bit ? model_create_nf4(&trainer->model, &config, dtype, error)
+                                            : model_create(&trainer->model, &config, dtype, error);
     if (!status)
         status = method_fit(trainer, error);
     if (!status)

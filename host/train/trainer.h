@@ -125,7 +125,8 @@ int trainer_save_optimizer(struct trainer *trainer, struct folder *folder, struc
 /* The same as a whole folder. */
 int trainer_save(struct trainer *trainer, const char *out_directory, struct error *error);
 /* Takes the model back from a folder that trainer_save_into has filled (rank 0 reads, the others are sent it). What was
- * trained is gone after this: it is for looking at what was written. */
+ * trained is gone after this: it is for looking at what was written. A base in NF4 makes room for the whole, as others load it;
+ * STATUS_MEMORY on all ranks where there is none. */
 int trainer_reload(struct trainer *trainer, const char *directory, struct error *error);
 
 /* measure.c: mean probabilities of the answers under the weights as they are. */

@@ -3,24 +3,7 @@
 
 #include <math.h>
 
-const float nf4_level[NF4_LEVELS] = {
-    -1.0f,
-    -0.6961928009986877f,
-    -0.5250730514526367f,
-    -0.39491748809814453f,
-    -0.28444138169288635f,
-    -0.18477343022823334f,
-    -0.09105003625154495f,
-    0.0f,
-    0.07958029955625534f,
-    0.16093020141124725f,
-    0.24611230194568634f,
-    0.33791524171829224f,
-    0.44070982933044434f,
-    0.5626170039176941f,
-    0.7229568362236023f,
-    1.0f,
-};
+const float nf4_level[NF4_LEVELS] = {NF4_LEVEL_LIST};
 
 /* Half-way between neighbours, as bitsandbytes' CUDA code writes them; its CPU code takes the mean of two levels in float, which is
  * another in the last bit for some of them. */

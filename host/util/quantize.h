@@ -12,7 +12,8 @@
 #define FLAT_UTIL_QUANTIZE_H
 #include <stdint.h>
 
-enum { NF4_BLOCK = 64, NF4_LEVELS = 16 };
+#include "../../kernels/engine/nf4_map.h"
+
 extern const float nf4_level[NF4_LEVELS];
 
 /* The codes of a block of at most NF4_BLOCK values (one in each byte), and what the levels are multiplied by. */

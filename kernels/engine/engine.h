@@ -18,6 +18,7 @@
 #include "../logit_margin.h"
 #include "../logits_combine.h"
 #include "../logprob.h"
+#include "../nf4_dequantize.h"
 #include "../norm.h"
 #include "op.h"
 #include "../rope.h"
@@ -31,7 +32,7 @@
 extern "C" {
 #endif
 
-#define ENGINE_ABI 13
+#define ENGINE_ABI 14
 
 /* Slots of mark. */
 enum { ENGINE_MARKS = 1024 };
@@ -67,6 +68,7 @@ struct engine_graph;
     X(divergence_forward, divergence_args)                                                                    \
     X(row_scale, row_scale_args)                                                                              \
     X(cast, cast_args)                                                                                        \
+    X(nf4_dequantize, nf4_dequantize_args)                                                                    \
     X(sequence_loss, sequence_args)                                                                           \
     X(adamw_norm, adamw_norm_args)                                                                            \
     X(adamw_prepare, adamw_prepare_args)                                                                      \

@@ -33,6 +33,7 @@ static const struct run_form run_forms[] = {
     {"unlearn", "--method npo --retain_loss kl --save_dtype float32", false, true},
     {"unlearn", "--method llmu --kl_positions real --nproc_per_node 2", false, true},
     {"unlearn", "--method undial --lora.r 2 --lora.output adapter", false, false},
+    {"unlearn", "--lora.r 2 --load_in_4bit --lora.output adapter", true, false},
     {"unlearn", "--method rmu --layer 0 --nproc_per_node 2", false, true},
     {"unlearn", "--method pdu --alpha 1 --dual_warmup_epochs 0 --dual_update_upon epoch --save_dtype float32", false, true},
 };

@@ -4,7 +4,7 @@
  * What the engine takes for itself while a run goes on, the products' workspace and the kernels' scratch, is not in the plan; it
  * has to fit in what a plan leaves of a GPU (host/device/plan.c).
  *
- *     FLAT_GOALS=1 build/tests/test_memory      the three runs that a card of 80, 24 and 16 GB has to hold, with their figures
+ *     FLAT_GOALS=1 build/tests/test_memory      the runs that cards of 80, 24, 16, 12 and 8 GB have to hold, with their figures
  */
 #include "../support/temporary.h"
 
@@ -127,6 +127,11 @@ static void test_every_variant(void **state)
         {.name = "graphs", .settings = {"--cuda_graphs", "true"}},
         {.name = "adapters", .settings = {"--lora.r", "4"}},
         {.name = "adapters, layers again", .settings = {"--lora.r", "4", "--gradient_checkpointing", "full"}},
+        {.name = "adapters on NF4", .settings = {"--lora.r", "4", "--load_in_4bit", "true"}},
+        {.name = "adapters on NF4, layers again, graphs",
+         .settings = {"--lora.r", "4", "--load_in_4bit", "true", "--gradient_checkpointing", "full", "--cuda_graphs", "true"}},
+        {.name = "the NF4 base without adapters", .method = "kl_min",
+         .settings = {"--retain_data", "configs/demo/retain.jsonl", "--lora.r", "4", "--load_in_4bit", "true"}},
         {.name = "FLAT", .method = "flat", .settings = {"--template.file", "configs/demo/templates.txt"}},
         {.name = "a frozen copy", .method = "kl_min", .settings = {"--retain_data", "configs/demo/retain.jsonl"}},
         {.name = "the base without adapters", .method = "kl_min",
@@ -136,6 +141,7 @@ static void test_every_variant(void **state)
         {.name = "two ranks, whole states", .ranks = 2, .settings = {"--zero", "0"}},
         {.name = "three ranks, 8-bit moments", .ranks = 3, .settings = {"--optimizer_states", "8bit"}},
         {.name = "two ranks, adapters", .ranks = 2, .settings = {"--lora.r", "4"}},
+        {.name = "two ranks, adapters on NF4", .ranks = 2, .settings = {"--lora.r", "4", "--load_in_4bit", "true"}},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct memory_case c = cases[i];
@@ -169,7 +175,7 @@ static const char *shapes_make(const char *name, const char *config)
     return folder;
 }
 
-/* 32 pairs of TOFU at once. */
+/* 32 pairs of TOFU at once: the runs that cards of these sizes have to hold, and two that leave more of them free. */
 static void test_goals(void **state)
 {
     (void)state;
@@ -186,6 +192,10 @@ static void test_goals(void **state)
         {24, {"Llama-3.1-8B, adapters of rank 16, 24 GB", .model = shapes_make("8b", LLAMA_31_8B), .settings = {"--lora.r", "16"}}},
         {16, {"Llama-3.2-1B, everything trained, bf16 moments, 16 GB", .model = shapes_make("1b", "benches/models/llama-3.2-1b/config.json"),
               .settings = {"--optimizer_states", "bfloat16"}}},
+        {12, {"Llama-3.1-8B in NF4, adapters of rank 16, 12 GB", .model = temporary_path("8b"),
+              .settings = {"--lora.r", "16", "--load_in_4bit", "true"}}},
+        {8, {"Llama-2-7B in NF4, adapters of rank 16, 8 GB", .model = temporary_path("7b"),
+             .settings = {"--lora.r", "16", "--load_in_4bit", "true"}}},
     };
     for (size_t i = 0; i < sizeof goals / sizeof *goals; i++) {
         struct memory_case *run = &goals[i].run;

@@ -126,6 +126,9 @@ static void what_was_done(struct card *card)
     }
     if (number_of(lora, "r") > 0)
         ADD(card, "LoRA of rank %.0f, %s. ", number_of(lora, "r"), is_adapter(card) ? "not merged" : "merged into the weights");
+    if (cJSON_IsTrue(json_member(config, "load_in_4bit")))
+        ADD(card, "While they were trained the projections of the base were in NF4; what is here and what was measured is with the base "
+                  "as it was read. ");
     ADD(card, "There were %.0f rows. ", number_of(card->record, "rows"));
     steps_sentence(card);
 }
@@ -169,15 +172,17 @@ static void what_was_measured(struct card *card)
     ADD(card, "## What was measured\n\n");
     if (card->logs)
         before_and_after(card);
-    ADD(card, "On the rows that were trained on (%.0f of them), under the saved model:", number_of(card->result, "rows"));
-    for (int i = 0; i < 4; i++) {
+    const bool measured = number_of(card->result, "rows") > 0;
+    if (measured)
+        ADD(card, "On the rows that were trained on (%.0f of them), under the saved model:", number_of(card->result, "rows"));
+    for (int i = 0; i < 4 && measured; i++) {
         char key[32];
         snprintf(key, sizeof key, "prob_%s", role[i]);
         if (isfinite(number_of(card->result, key)))
             ADD(card, " P(%s) %.4f;", role[i], number_of(card->result, key));
     }
-    ADD(card, " %.1f %% of the change of the weights survived rounding to the type they are saved in.\n\n",
-        100 * number_of(card->result, "change_survives"));
+    ADD(card, "%s%.1f %% of the change of the weights survived rounding to the type they are saved in.\n\n",
+        measured ? " " : "", 100 * number_of(card->result, "change_survives"));
     if (*text_of(config_of(card), "method"))
         ADD(card, "These figures say how the model answers these questions, asked this way. They do not show that what was unlearned "
                   "cannot be brought back, by other questions, by sampling or by further training.\n\n");

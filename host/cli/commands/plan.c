@@ -167,6 +167,9 @@ static int plan_print(struct trainer *trainer, struct error *error)
     if (model->lora.modules)
         printf("trained        %lld parameters: adapters of rank %lld on %d modules\n",
                (long long)model->lora.parameters, (long long)model->lora.options.rank, model->lora.modules);
+    if (model->nf4.used)
+        printf("frozen         projections in NF4: %lld weights in %.1f MiB\n", (long long)model->nf4.elements,
+               (double)model->nf4.elements * (0.5 + 4.0 / NF4_BLOCK) / (1 << 20));
     printf("data           %d rows; an epoch feeds %lld tokens and predicts %lld answer tokens\n",
            trainer->examples.data.rows, (long long)trainer->epoch_size.rows, (long long)trainer->epoch_size.targets);
     struct buffer prompts = {0};
