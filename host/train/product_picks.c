@@ -104,7 +104,7 @@ static int picks_share(struct trainer *trainer, struct error *error)
     int status = comm_broadcast_host(comm, &length, sizeof length, 0, error);
     char *text = status ? NULL : memory_array(length + 1, 1, error);
     status = comm_agree(comm, text || status ? status : STATUS_MEMORY, error);
-    if (!status && length && trainer->shards.world.rank == 0)
+    if (!status && text && length && trainer->shards.world.rank == 0)
         memcpy(text, picks->lines.data, length);
     if (!status)
         status = comm_broadcast_host(comm, text, length, 0, error);
