@@ -1,9 +1,9 @@
 /* fault.h - a library to be preloaded that lets the n-th call of a kind fail, do half of its work, or be the process's last.
  *
  * In a process of its own, by the environment:
- *   FLAT_FAULT="CALL:N:WHAT"     CALL one of fault_calls, or "any" (every step that files take); "site" is
- *                                memory that is asked for through a chain of callers that has not been seen before;
- *                                several with commas between: of those that apply the first, one of "any" last;
+ *   FLAT_FAULT="CALL:N:WHAT"     CALL one of fault_calls, or "any" (every step that files take); "site" is memory
+ *                                that is asked for through a chain of callers that has not been seen before; several with
+ *                                commas between: of those that apply the first, one of "any" last;
  *                                N counts from 1 over all threads;
  *                                WHAT an errno (EIO, ENOSPC, ENOMEM, EINVAL, EACCES, EXDEV, EINTR, EAGAIN), "short" (a read or a
  *                                write of half the bytes), "kill" (SIGKILL before the call) or "exit" (_exit after it);
