@@ -56,7 +56,9 @@ def load(folder):
     # a buffer of old GPT-2 files, which transformers 5 reports and does without
     info["unexpected_keys"] = {key for key in info["unexpected_keys"] if not key.endswith(".attn.masked_bias")}
     wrong = {key: value for key, value in info.items() if value}
-    lines = [line for line in complaints.lines if "masked_bias" not in line]
+    # said of every Phi-3 with longrope that save_pretrained itself has written: its config.json is kept as it was
+    known = ("masked_bias", "Please set the `factor` field of `rope_parameters`")
+    lines = [line for line in complaints.lines if not any(text in line for text in known)]
     if wrong or lines:
         raise SystemExit("%s: transformers complains: %s %s" % (folder, wrong or "", " ".join(lines)))
     with double_arithmetic():
