@@ -199,8 +199,17 @@ int run_record_make_of_models(struct run_record *record, const struct safetensor
 int run_record_write(const struct run_record *record, const char *directory, struct error *error)
 {
     char path[4096];
+    struct error unread = {0};
     int status = file_join(path, sizeof path, directory, "run.json", error);
-    return status ? status : json_write(record->json, path, error);
+    cJSON *before = status || !file_exists(path) ? NULL : json_read(path, &unread);
+    cJSON *files = cJSON_DetachItemFromObjectCaseSensitive(before, "files");
+    if (!status && (unread.status == STATUS_MEMORY || (files && !json_set(record->json, "files", files))))
+        status = error_set(error, STATUS_MEMORY, "out of host memory while writing run.json");
+    if (!status)
+        status = json_write(record->json, path, error);
+    cJSON_DeleteItemFromObjectCaseSensitive(record->json, "files");
+    cJSON_Delete(before);
+    return status;
 }
 
 int run_record_write_into(struct run_record *record, struct folder *folder, cJSON *result, struct error *error)

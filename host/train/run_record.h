@@ -23,7 +23,8 @@ int run_record_make_of_models(struct run_record *record, const struct safetensor
                               int argc, char **argv, struct error *error);
 /* Takes out of such a tree what changes no number: where things are, how they are shown, kept and computed. */
 void run_record_keep_mathematics(cJSON *config);
-/* run.json of a run that has saved nothing yet, in its folder. */
+/* run.json of a run that has saved nothing yet, in its folder. The files that a run.json there lists stay listed: where a
+ * finished run is gone on with they are still those of its model. */
 int run_record_write(const struct run_record *record, const char *directory, struct error *error);
 /* run.json of a folder that is being made and has all other files: names them. result (taken over; NULL: none) says what was
  * measured. */

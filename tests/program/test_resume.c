@@ -239,6 +239,7 @@ static void test_finished(void **state)
     (void)state;
     static const char *const saves[] = {"--save_strategy no", "--save_strategy steps --save_steps 5"};
     struct error error;
+    char from[700];
     for (int i = 0; i < 2; i++) {
         char out[32], record[64], more[200];
         struct stat before, after;
@@ -255,6 +256,11 @@ static void test_finished(void **state)
         snprintf(more, sizeof more, "%s --weight_decay 0.5 --resume_from_checkpoint last", saves[i]);
         run_expect("unlearn", out, more, STATUS_USAGE, "is of a run with other settings: weight_decay was ");
     }
+    /* gone on with from an earlier step it saves again, and its card is still its own */
+    snprintf(from, sizeof from, "--save_strategy steps --save_steps 5 --resume_from_checkpoint %s/finished1/checkpoint-5", temporary);
+    run_expect("unlearn", "finished1", from, STATUS_OK, "goes on from ");
+    assert_true(file_exists(temporary_path("finished1/README.md")));
+    assert_false(file_exists(temporary_path("finished1/MODEL_CARD.md")));
     /* a model that no run has left there is in the way, as ever */
     OK(file_copy(temporary_path("finished0/config.json"), temporary_path("finished1/run.json"), &error));
     directory_remove(temporary_path("finished1/checkpoint-5"));
