@@ -47,7 +47,11 @@ static void memory_announce(const struct trainer *trainer, struct log *log)
     if (!status && total > planned)
         status = buffer_printf(&table, &unused, "\n  %-14s %12.1f", trainer->frozen.needed ? "batch, frozen" : "batch",
                                mib * (double)(total - planned));
-    if (!status && !buffer_printf(&table, &unused, "\n  %-14s %12.1f", "total", mib * (double)total))
+    if (!status)
+        status = buffer_printf(&table, &unused, "\n  %-14s %12.1f", "total", mib * (double)total);
+    if (!status && trainer->offload.chunk)
+        status = buffer_printf(&table, &unused, "\nand of the host's, for the optimizer, %.1f", mib * (double)trainer->offload.bytes);
+    if (!status)
         log_info(log, "%s", table.data);
     buffer_free(&table);
 }

@@ -19,6 +19,10 @@ static int master_copy(struct model *model, const struct model_shard *shard, int
         return STATUS_OK;
     uint16_t *low = model->master.low + shard->state + (from - shard->offset);
     const size_t bytes = (size_t)(end - from) * sizeof *low;
+    if (model->master.on_host) {
+        memcpy(in ? low : out + (from - offset), in ? in + (from - offset) : low, bytes);
+        return STATUS_OK;
+    }
     return in ? device_copy_in(model->device, low, in + (from - offset), bytes, error)
               : device_copy_out(model->device, out + (from - offset), low, bytes, error);
 }

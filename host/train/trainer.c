@@ -185,7 +185,9 @@ int trainer_allocate(struct trainer *trainer, const struct device *device, struc
 {
     trainer->device = *device;
     trainer->graphs = trainer->options->trainer.cuda_graphs && trainer->device.engine->graphs;
-    int status = model_allocate(&trainer->model, &trainer->device, error);
+    int status = optimizer_allocate(trainer, error);
+    if (!status)
+        status = model_allocate(&trainer->model, &trainer->device, error);
     if (!status)
         status = frozen_allocate(trainer, error);
     return status ? status
@@ -256,6 +258,7 @@ void trainer_free(struct trainer *trainer)
     frozen_free(&trainer->frozen, &trainer->device);
     model_free(&trainer->model);
     shards_free(&trainer->shards);
+    free(trainer->offload.memory);
     weights_close(&trainer->weights);
     adapter_free(&trainer->adapter);
     examples_close(&trainer->examples);

@@ -23,6 +23,10 @@
 /* totals of struct trainer: those of sequence.h, then the sum of the gradients' squares; summed over ranks in one call. */
 enum { SUM_SQUARES = SEQUENCE_TOTALS, STEP_TOTALS };
 
+/* What the optimizer keeps of all that is trained. */
+enum optimizer_array { OPTIMIZER_LOW, OPTIMIZER_M, OPTIMIZER_V, OPTIMIZER_M_SCALE, OPTIMIZER_V_SCALE };
+enum { OPTIMIZER_ARRAYS = OPTIMIZER_V_SCALE + 1 };
+
 /* What is logged of a step, over all ranks. */
 struct step_record {
     int64_t step, total_steps; /* step counts from 1 */
@@ -41,6 +45,14 @@ struct step_record {
 struct packed_ahead {
     const struct epoch *epoch;
     int from, to;
+};
+
+/* Arrays of the optimizer in the host's memory, of which the device has a chunk at a time (optimizer.c). */
+struct optimizer_offload {
+    char *memory; /* of this rank; NULL: none */
+    size_t bytes;
+    int64_t chunk;           /* elements on the device at a time; 0: everything is there */
+    void *device[OPTIMIZER_ARRAYS];
 };
 
 struct trainer {
@@ -76,6 +88,7 @@ struct trainer {
     struct graph_cache graph_cache;
     void *m, *v;                   /* AdamW moments, as options->optimizer.optimizer_states has them */
     float *m_scale, *v_scale;      /* of blocks of 8-bit moments; NULL: none */
+    struct optimizer_offload offload; /* the host's memory for all of these, where they are kept there */
     struct adamw_state *adamw;     /* on the device */
     double *totals;                /* [STEP_TOTALS] on the device */
     double step_totals[STEP_TOTALS]; /* of the last step, on the host */
@@ -157,9 +170,11 @@ int micro_batch_pack_ahead(struct trainer *trainer, const struct epoch *epoch, i
 int micro_batch_pack_parts(const struct trainer *trainer, struct batch *batch, const struct epoch *epoch, int from, int to,
                            const bool take[2], struct error *error);
 
-/* optimizer.c: moments, master weights and the numbers that are read back, in the model's plan; cleared by start. */
+/* optimizer_state.c: moments, master weights and the numbers that are read back, in the model's plan; cleared by start. */
 int optimizer_plan(struct trainer *trainer, struct error *error);
 int optimizer_start(struct trainer *trainer, struct error *error);
+/* The host's memory for what is offloaded; refused on a device whose memory is the host's. */
+int optimizer_allocate(struct trainer *trainer, struct error *error);
 /* Zeros to the whole arena of gradients, what lies between tensors too: once, and where a step has no backward pass. */
 int optimizer_clear_gradients(struct trainer *trainer, struct error *error);
 /* Sum of the squares of all gradients into totals[SUM_SQUARES], and the totals of all ranks. Once a step. */
@@ -170,7 +185,6 @@ int optimizer_step(struct trainer *trainer, double rate, struct error *error);
 /* The state of all that is trained: lower halves of master weights and moments by element of its arena, scales of moments by
  * block. Rank 0 reads, between
  * optimizer_share and optimizer_answer where the ranks keep parts; every rank writes what it keeps. */
-enum optimizer_array { OPTIMIZER_LOW, OPTIMIZER_M, OPTIMIZER_V, OPTIMIZER_M_SCALE, OPTIMIZER_V_SCALE };
 /* Whether a run has it, how many numbers it has over all ranks, and what each is stored in: a name of safetensors. */
 struct optimizer_array_type {
     void *own; /* what this rank keeps of it; NULL: there is none */

@@ -367,6 +367,13 @@ static void test_states(void **state)
         struct outcome split = run(engine[i / 2], size, size, line, steps, 1, states[i % 2]);
         struct outcome whole = run(engine[i / 2], size, size, line, steps, 0, states[i % 2]);
         assert_same_run("--zero 0", &whole, &split);
+        for (int zero = 0; zero < 2 && i / 2; zero++) { /* in the host's memory */
+            char host[64];
+            snprintf(host, sizeof host, "%s --offload_optimizer cpu", states[i % 2]);
+            struct outcome offloaded = run(engine[1], size, size, line, steps, zero, host);
+            assert_same_run("--offload_optimizer cpu", &offloaded, &split);
+            outcome_free(&offloaded);
+        }
         outcome_free(&split), outcome_free(&whole);
     }
 }

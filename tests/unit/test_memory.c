@@ -119,6 +119,8 @@ static void test_every_variant(void **state)
         {.name = "everything trained"},
         {.name = "bf16 moments", .settings = {"--optimizer_states", "bfloat16"}},
         {.name = "8-bit moments", .settings = {"--optimizer_states", "8bit"}},
+        {.name = "states in the host's memory", .settings = {"--offload_optimizer", "cpu"}},
+        {.name = "8-bit states in the host's memory", .settings = {"--offload_optimizer", "cpu", "--optimizer_states", "8bit"}},
         {.name = "float gradients", .settings = {"--grad_reduce_dtype", "float32"}},
         {.name = "head in chunks", .settings = {"--head_chunk_rows", "3"}},
         {.name = "float logits", .settings = {"--logits_dtype", "float32"}},
@@ -140,6 +142,7 @@ static void test_every_variant(void **state)
         {.name = "two ranks", .ranks = 2},
         {.name = "two ranks, whole states", .ranks = 2, .settings = {"--zero", "0"}},
         {.name = "three ranks, 8-bit moments", .ranks = 3, .settings = {"--optimizer_states", "8bit"}},
+        {.name = "two ranks, states in the host's memory", .ranks = 2, .settings = {"--offload_optimizer", "cpu"}},
         {.name = "two ranks, adapters", .ranks = 2, .settings = {"--lora.r", "4"}},
         {.name = "two ranks, adapters on NF4", .ranks = 2, .settings = {"--lora.r", "4", "--load_in_4bit", "true"}},
     };
@@ -175,7 +178,7 @@ static const char *shapes_make(const char *name, const char *config)
     return folder;
 }
 
-/* 32 pairs of TOFU at once: the runs that cards of these sizes have to hold, and two that leave more of them free. */
+/* 32 pairs of TOFU at once: the runs that cards of these sizes have to hold, and smaller ones. */
 static void test_goals(void **state)
 {
     (void)state;
@@ -183,18 +186,20 @@ static void test_goals(void **state)
         skip();
     const char *const pairs[] = {"--template.file", TOFU "idontknow.jsonl", "--prompt_template", "qa", "--per_device_train_batch_size", "32",
                                  "--gradient_accumulation_steps", "1", "--gradient_checkpointing", "full"};
+    const char *const llama_2_7b = shapes_make("7b", "benches/models/llama-2-7b/config.json"), *const llama_31_8b = shapes_make("8b", LLAMA_31_8B),
+               *const llama_32_1b = shapes_make("1b", "benches/models/llama-3.2-1b/config.json");
     struct goal {
         double gigabytes;
         struct memory_case run;
     } goals[] = {
-        {80, {"Llama-2-7B, everything trained, bf16 moments, 80 GB", .model = shapes_make("7b", "benches/models/llama-2-7b/config.json"),
+        {80, {"Llama-2-7B, everything trained, bf16 moments, 80 GB", .model = llama_2_7b,
               .settings = {"--optimizer_states", "bfloat16"}}},
-        {24, {"Llama-3.1-8B, adapters of rank 16, 24 GB", .model = shapes_make("8b", LLAMA_31_8B), .settings = {"--lora.r", "16"}}},
-        {16, {"Llama-3.2-1B, everything trained, bf16 moments, 16 GB", .model = shapes_make("1b", "benches/models/llama-3.2-1b/config.json"),
+        {24, {"Llama-3.1-8B, adapters of rank 16, 24 GB", .model = llama_31_8b, .settings = {"--lora.r", "16"}}},
+        {16, {"Llama-3.2-1B, everything trained, bf16 moments, 16 GB", .model = llama_32_1b,
               .settings = {"--optimizer_states", "bfloat16"}}},
-        {12, {"Llama-3.1-8B in NF4, adapters of rank 16, 12 GB", .model = temporary_path("8b"),
+        {12, {"Llama-3.1-8B in NF4, adapters of rank 16, 12 GB", .model = llama_31_8b,
               .settings = {"--lora.r", "16", "--load_in_4bit", "true"}}},
-        {8, {"Llama-2-7B in NF4, adapters of rank 16, 8 GB", .model = temporary_path("7b"),
+        {8, {"Llama-2-7B in NF4, adapters of rank 16, 8 GB", .model = llama_2_7b,
              .settings = {"--lora.r", "16", "--load_in_4bit", "true"}}},
     };
     for (size_t i = 0; i < sizeof goals / sizeof *goals; i++) {

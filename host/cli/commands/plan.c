@@ -194,6 +194,9 @@ static int plan_print(struct trainer *trainer, struct error *error)
     if (trainer->frozen.needed)
         printf("; %.1f %% of it the reference's forward pass", 100 * frozen_flops(trainer) / epoch_flops(trainer));
     printf("\n");
+    if (trainer->offload.chunk)
+        printf("host           %.1f MiB of the host's memory for the optimizer, copied to the device and back in every step\n",
+               mib * (double)trainer->offload.bytes);
     printf("optimizer      %.4g bytes per step: gradient norm and AdamW\n",
            (double)kept * optimizer_bytes(model->dtype, model->grad_dtype, trainer->options->optimizer.optimizer_states));
     status = reference_print(trainer, error);
@@ -238,6 +241,8 @@ static int plan_check(struct invocation *run, struct error *error)
     const struct plan_options *options = run->options;
     if (!*options->train.examples.forget_data == !*options->train.examples.train_data)
         return error_set(error, STATUS_USAGE, "forget_data: 'flat plan' needs either forget_data or train_data");
+    if (options->train.optimizer.offload_optimizer && options->train.device.device != DEVICE_CUDA)
+        return error_set(error, STATUS_USAGE, "offload_optimizer: the memory of a CPU is the host's; plan with --device cuda");
     return train_options_check(&options->train, &run->set, error);
 }
 
