@@ -135,6 +135,12 @@ static void test_naive(void **state)
             for (int64_t row = 0; row < p.rows; row++)
                 row_naive(&p, row, expected + row * stride(&p));
             assert_close("y", r.y, expected, p.rows * stride(&p), 16 * t->eps, 8 * t->eps + t->rounding);
+            struct op_test *exact = op_test_open("cpu64", 1); /* whose gradients finite differences are held against */
+            const struct results want = problem_run(exact, &p);
+            assert_close("dx", r.dx, want.dx, p.rows * stride(&p), 32 * t->eps, 8 * t->eps + t->rounding);
+            assert_close("dq_weight", r.dq_weight, want.dq_weight, q_width(&p), 64 * t->eps, 8 * t->eps + t->rounding);
+            assert_close("dk_weight", r.dk_weight, want.dk_weight, k_width(&p), 64 * t->eps, 8 * t->eps + t->rounding);
+            op_test_close(exact);
             op_test_close(t);
         }
 }
