@@ -144,7 +144,7 @@ static int run_update(struct trainer *trainer, int64_t from, int64_t to, int64_t
 
 static bool lies_in(const struct param_range *range, int64_t at, int64_t *end)
 {
-    const int64_t last = range->offset + ((range->rows * (range->cols ? range->cols : 1) + 15) & ~(int64_t)15);
+    const int64_t last = range->offset + arena_padded(range->rows * (range->cols ? range->cols : 1));
     if (!range->rows || at < range->offset || at >= last)
         return false;
     *end = last;
