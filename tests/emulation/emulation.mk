@@ -41,6 +41,9 @@ EMU_FLAGS.asan := -O1 -fopenmp $(EMU_SANITIZERS)
 EMU_FLAGS.check := -O1 -gdwarf-4
 # Kernels only: the runtime would report on itself.
 EMU_KERNEL_FLAGS.check := -fsanitize=thread -mllvm -tsan-instrument-func-entry-exit=0 -mllvm -tsan-instrument-atomics=0
+# clang 14 has copies of whole arrays, and loops that it makes a memcpy of, call memcpy itself; clang 16 calls these functions.
+EMU_REDEFINE.check := objcopy --redefine-sym memcpy=__tsan_memcpy --redefine-sym memmove=__tsan_memmove \
+    --redefine-sym memset=__tsan_memset
 EMU_CHECKER.plain := $(EMU_DIR)/check_none.cpp
 EMU_CHECKER.asan := $(EMU_DIR)/check_none.cpp
 EMU_CHECKER.check := $(EMU_DIR)/check.cpp $(EMU_DIR)/check_entry.cpp
@@ -74,6 +77,7 @@ $(EMU_BUILD)/$(1)/%.cu.o: %.cu
 	@mkdir -p $$(@D)
 	@echo "CXX $$@"
 	$(Q)$(EMU_CXX.$(1)) $(EMU_CXXFLAGS) $(EMU_FLAGS.$(1)) $(EMU_KERNEL_FLAGS.$(1)) -x c++ -c $$< -o $$@
+	$(if $(EMU_REDEFINE.$(1)),$(Q)$(EMU_REDEFINE.$(1)) $$@)
 
 $(EMU_BUILD)/$(1)/libflat_emu.so: $(call emu_objects,$(1),$(EMU_KERNELS)) $(call emu_runtime_objects,$(1))
 	@echo "LINK $$@"
@@ -94,6 +98,7 @@ EMU_MUTANT_SHARED = $(if $(filter $(ORIGINAL),$(EMU_SELFTEST)),,$(EMU_SHARED))
 emu-mutant: $(EMU_MUTANT_REST)
 	$(EMU_CXX.$(FLAVOUR)) -I$(dir $(MUTANT)) $(EMU_CXXFLAGS) $(EMU_FLAGS.$(FLAVOUR)) $(EMU_KERNEL_FLAGS.$(FLAVOUR)) \
 	    -I$(dir $(ORIGINAL)) -x c++ -c $(MUTANT) -o $(OUTPUT).o
+	$(if $(EMU_REDEFINE.$(FLAVOUR)),$(EMU_REDEFINE.$(FLAVOUR)) $(OUTPUT).o)
 	$(EMU_CXX.$(FLAVOUR)) $(EMU_MUTANT_SHARED) $(OUTPUT).o $(EMU_MUTANT_REST) $(EMU_LINK.$(FLAVOUR)) \
 	    $(EMU_LIBS) -o $(OUTPUT)
 
