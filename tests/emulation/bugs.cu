@@ -146,6 +146,22 @@ template <bool BUG> __global__ void uninitialised_shared(const float *in, float 
         store_global(out, total);
 }
 
+/* One thread copies a whole array, which compilers make a memcpy of. */
+template <bool BUG> __global__ void missing_barrier_of_array(const float *in, float *out, unsigned *)
+{
+    SHARED(float, level, [16]);
+    const int i = threadIdx.x;
+    if (i == 0) {
+        constexpr float levels[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+#pragma unroll
+        for (int j = 0; j < 16; j++)
+            level[j] = levels[j];
+    }
+    if (!BUG)
+        __syncthreads();
+    store_global(out + i, level[i % 16] * load_global(in + i));
+}
+
 /* ---- asynchronous copies -------------------------------------------------------------------------------------- */
 
 template <bool WAIT, bool COMMIT> __device__ void copy_and_reverse(const float *in, float *out)
@@ -297,6 +313,7 @@ const struct bug bugs[] = {
     BUG(missing_atomic, 4, 32, 0),
     BUG(missing_fence, 8, 32, 0),
     BUG(uninitialised_shared, 1, 256, 0),
+    BUG(missing_barrier_of_array, 1, 64, 0),
     BUG(missing_copy_wait, 1, 32, 0),
     BUG(missing_copy_commit, 1, 32, 0),
     BUG(copy_over_reader, 1, 64, 0),

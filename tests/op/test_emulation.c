@@ -128,6 +128,7 @@ static const struct planted planted_bugs[] = {
     {"missing_atomic", {NULL, NULL, "race on device memory"}},
     {"missing_fence", {NULL, NULL, "race on device memory"}},
     {"uninitialised_shared", {DIFFERS, DIFFERS, "uninitialised shared memory"}},
+    {"missing_barrier_of_array", {NULL, NULL, "shared memory"}},
     {"missing_copy_wait", {DIFFERS, DIFFERS, "still writing"}},
     {"missing_copy_commit", {DIFFERS, DIFFERS, "still writing"}},
     {"copy_over_reader", {DIFFERS, DIFFERS, "race on shared memory"}},
