@@ -172,3 +172,19 @@ void tiny_train(struct tiny_training *run, const char *directory)
     trainer_free(&trainer);
     invocation_free(&invocation);
 }
+
+void tiny_training_free(struct tiny_training *run)
+{
+    free(run->before);
+    free(run->after);
+}
+
+int tiny_base_make(const char *directory)
+{
+    struct tiny_training base = {.engine = "cpu", .dtype = DTYPE_F32, .steps = 2, .save = "base"};
+    if (tiny_trainer_make(directory))
+        return -1;
+    tiny_train(&base, directory);
+    tiny_training_free(&base);
+    return 0;
+}

@@ -39,8 +39,11 @@ struct tiny_training {
 
 /* Group setup of cmocka: the temporary folder with the model's folder `seed` and data.jsonl. */
 int tiny_trainer_make(const char *directory);
+/* The same, and a folder `base` beside it: the model after two steps in float. */
+int tiny_base_make(const char *directory);
 /* Trains, from random weights unless told otherwise, two rows per micro-batch and two of them per step, at a constant
  * rate of 1e-2 unless the settings say otherwise. Any failure and any warning ends the test. */
 void tiny_train(struct tiny_training *run, const char *directory);
+void tiny_training_free(struct tiny_training *run);
 
 #endif

@@ -11,12 +11,6 @@ static int make(void **state)
     return temporary_make(state) || tiny_trainer_make(temporary) ? -1 : 0;
 }
 
-static void training_free(struct tiny_training *run)
-{
-    free(run->before);
-    free(run->after);
-}
-
 static void check(const char *engine, enum dtype dtype, int at, bool base, const char *one, const char *two)
 {
     /* the base of adapters is a folder: random weights that stay frozen learn nothing */
@@ -34,8 +28,8 @@ static void check(const char *engine, enum dtype dtype, int at, bool base, const
                      on.after[i], whole.after[i]);
     for (int i = at; i < 6; i++)
         assert_true(whole.record[i].loss == on.record[i - at].loss && whole.record[i].grad_norm == on.record[i - at].grad_norm);
-    training_free(&whole);
-    training_free(&on);
+    tiny_training_free(&whole);
+    tiny_training_free(&on);
 }
 
 static void test_engines(void **state)
@@ -69,7 +63,7 @@ static void test_adapters(void **state)
     (void)state;
     struct tiny_training base = {.engine = "cpu", .dtype = DTYPE_F32, .steps = 1, .save = "base"};
     tiny_train(&base, temporary);
-    training_free(&base);
+    tiny_training_free(&base);
     check("cpu", DTYPE_F32, 3, true, "--lora.r", "2");
     check("emu-bf16", DTYPE_BF16, 3, true, "--lora.r", "2");
 }
@@ -93,8 +87,8 @@ static void test_restore(void **state)
         tiny_train(&ends, temporary);
         assert_int_equal(run.count, ends.count);
         assert_memory_equal(run.after, ends.after, (size_t)run.count * sizeof(float));
-        training_free(&run);
-        training_free(&ends);
+        tiny_training_free(&run);
+        tiny_training_free(&ends);
     }
 }
 

@@ -9,22 +9,14 @@
 #include "../support/assert_ok.h"
 #include "../support/tiny_trainer.h"
 
-static void training_free(struct tiny_training *run)
-{
-    free(run->before);
-    free(run->after);
-}
-
 static int make(void **state)
 {
-    if (temporary_make(state) || tiny_trainer_make(temporary))
+    if (temporary_make(state) || tiny_base_make(temporary))
         return -1;
-    struct tiny_training base = {.engine = "cpu", .dtype = DTYPE_F32, .steps = 2, .save = "base"};
     struct tiny_training adapter = {.engine = "cpu", .dtype = DTYPE_F32, .steps = 2, .model = "base", .save = "adapter",
                                     .settings = {"--lora.r", "2", "--lora.output", "adapter"}};
-    tiny_train(&base, temporary);
     tiny_train(&adapter, temporary);
-    training_free(&base), training_free(&adapter);
+    tiny_training_free(&adapter);
     return 0;
 }
 
@@ -82,7 +74,7 @@ static void check(const char *engine, const char *method, const char *setting, c
     tiny_train(&run, temporary);
     assert_int_equal(run.shares_weights, shares);
     assert_memory_not_equal(run.before, run.after, (size_t)run.count * sizeof *run.after);
-    training_free(&run);
+    tiny_training_free(&run);
 }
 
 static void test_copy(void **state)

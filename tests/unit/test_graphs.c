@@ -12,20 +12,9 @@
 #include "../support/tiny_model.h"
 #include "../support/tiny_trainer.h"
 
-static void training_free(struct tiny_training *run)
-{
-    free(run->before);
-    free(run->after);
-}
-
 static int make(void **state)
 {
-    struct tiny_training base = {.engine = "cpu", .dtype = DTYPE_F32, .steps = 2, .save = "base"};
-    if (temporary_make(state) || tiny_trainer_make(temporary))
-        return -1;
-    tiny_train(&base, temporary);
-    training_free(&base);
-    return 0;
+    return temporary_make(state) || tiny_base_make(temporary) ? -1 : 0;
 }
 
 static void test_buckets(void **state)
@@ -296,14 +285,14 @@ static void check_training(struct tiny_training plain, double bound)
     const int64_t passes = 2 * (plain.method ? 3 : 2) * plain.steps;
     assert_true(graphs.replays > passes / 2);
     if (!graphs.calls_read) /* a GPU counts nothing */
-        return training_free(&plain), training_free(&padded), training_free(&graphs);
+        return tiny_training_free(&plain), tiny_training_free(&padded), tiny_training_free(&graphs);
     const uint64_t launches = graphs.calls[graphs.steps - 1].graph_launches - graphs.start.graph_launches;
     assert_int_equal(launches, graphs.captures + graphs.replays);
     for (int i = 1; i < graphs.steps; i++) {
         assert_int_equal(graphs.calls[i].allocations, graphs.calls[i - 1].allocations);
         assert_int_equal(graphs.calls[i].waits, graphs.calls[i - 1].waits + 1);
     }
-    training_free(&plain), training_free(&padded), training_free(&graphs);
+    tiny_training_free(&plain), tiny_training_free(&padded), tiny_training_free(&graphs);
 }
 
 static void test_training(void **state)
@@ -363,7 +352,7 @@ static void test_cpu(void **state)
     tiny_train(&graphs, temporary);
     check_same(&plain, &graphs);
     assert_int_equal(graphs.replays + graphs.captures, 0);
-    training_free(&plain), training_free(&graphs);
+    tiny_training_free(&plain), tiny_training_free(&graphs);
 }
 
 int main(void)

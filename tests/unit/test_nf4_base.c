@@ -14,12 +14,6 @@
 #include "../support/tiny_model.h"
 #include "../support/tiny_trainer.h"
 
-static void training_free(struct tiny_training *run)
-{
-    free(run->before);
-    free(run->after);
-}
-
 /* A model of a folder, float on the CPU, with what `weights` adds. */
 static void model_load(struct device *device, struct model *model, struct weights *weights, const char *folder)
 {
@@ -47,11 +41,8 @@ static int make(void **state)
     struct device device;
     struct model model;
     struct weights weights;
-    struct tiny_training base = {.engine = "cpu", .dtype = DTYPE_F32, .steps = 2, .save = "base"};
-    if (temporary_make(state) || tiny_trainer_make(temporary))
+    if (temporary_make(state) || tiny_base_make(temporary))
         return -1;
-    tiny_train(&base, temporary);
-    training_free(&base);
     model_load(&device, &model, &weights, "base");
     weights.quantizer = &(struct quantizer){QUANTIZER_NF4};
     OK(weights_save(&weights, &model, temporary_path("base"), temporary_path("rounded"), NULL, &error));
@@ -89,7 +80,7 @@ static void check(const char *engine, enum dtype dtype, const char *method, cons
     tiny_train(&nf4, temporary);
     tiny_train(&rounded, temporary);
     same_training(&nf4, &rounded);
-    training_free(&nf4), training_free(&rounded);
+    tiny_training_free(&nf4), tiny_training_free(&rounded);
 }
 
 static void test_same_as_rounded(void **state)
@@ -119,7 +110,7 @@ static void test_differs_from_base(void **state)
     const double off = fabs(nf4.record[0].loss - base.record[0].loss);
     print_message("loss on the base in NF4 %.6f, as it was read %.6f\n", nf4.record[0].loss, base.record[0].loss);
     assert_true(off > 0 && off < 0.1 * base.record[0].loss);
-    training_free(&nf4), training_free(&base);
+    tiny_training_free(&nf4), tiny_training_free(&base);
 }
 
 static void test_resumed(void **state)
@@ -134,7 +125,7 @@ static void test_resumed(void **state)
     for (int i = 0; i < 2; i++)
         assert_true(whole.record[2 + i].loss == rest.record[i].loss);
     assert_memory_equal(whole.after, rest.after, (size_t)whole.count * sizeof *whole.after);
-    training_free(&whole), training_free(&rest);
+    tiny_training_free(&whole), tiny_training_free(&rest);
 }
 
 /* Merged: the adapters of the same run, added to the base as it was read. */
@@ -149,10 +140,10 @@ static void test_merged_into_the_base(void **state)
     struct weights weights[2];
     struct adapter adapter;
     tiny_train(&run, temporary);
-    training_free(&run);
+    tiny_training_free(&run);
     run.save = "adapter", run.settings[5] = "adapter";
     tiny_train(&run, temporary);
-    training_free(&run);
+    tiny_training_free(&run);
     model_load(&device[0], &model[0], &weights[0], "base");
     model_load(&device[1], &model[1], &weights[1], "merged");
     OK(adapter_open(&adapter, &model[0], temporary_path("adapter"), &error));

@@ -8,20 +8,9 @@
 #include "../support/program.h"
 #include "../support/tiny_trainer.h"
 
-static void training_free(struct tiny_training *run)
-{
-    free(run->before);
-    free(run->after);
-}
-
 static int make(void **state)
 {
-    struct tiny_training base = {.engine = "cpu", .dtype = DTYPE_F32, .steps = 2, .save = "base"};
-    if (temporary_make(state) || tiny_trainer_make(temporary))
-        return -1;
-    tiny_train(&base, temporary);
-    training_free(&base);
-    return 0;
+    return temporary_make(state) || tiny_base_make(temporary) ? -1 : 0;
 }
 
 static size_t optimizer_memory, host_memory;
@@ -46,7 +35,7 @@ static void check(enum dtype dtype, const char *states, const char *method, cons
     for (int i = 0; i < device.steps; i++)
         assert_true(device.record[i].loss == host.record[i].loss && device.record[i].grad_norm == host.record[i].grad_norm);
     assert_memory_equal(device.after, host.after, (size_t)host.count * sizeof *host.after);
-    training_free(&device), training_free(&host);
+    tiny_training_free(&device), tiny_training_free(&host);
 }
 
 static void test_same_bits(void **state)
@@ -77,9 +66,9 @@ static void test_resumed(void **state)
         rest.checkpoint = NULL, rest.resume = i ? "of-device" : "of-host";
         tiny_train(&rest, temporary);
         assert_memory_equal(device.after, rest.after, (size_t)device.count * sizeof *device.after);
-        training_free(&rest);
+        tiny_training_free(&rest);
     }
-    training_free(&device), training_free(&host);
+    tiny_training_free(&device), tiny_training_free(&host);
 }
 
 static void test_refused(void **state)

@@ -7,20 +7,9 @@
 
 #include "../support/tiny_trainer.h"
 
-static void training_free(struct tiny_training *run)
-{
-    free(run->before);
-    free(run->after);
-}
-
 static int make(void **state)
 {
-    struct tiny_training base = {.engine = "cpu", .dtype = DTYPE_F32, .steps = 2, .save = "base"};
-    if (temporary_make(state) || tiny_trainer_make(temporary))
-        return -1;
-    tiny_train(&base, temporary);
-    training_free(&base);
-    return 0;
+    return temporary_make(state) || tiny_base_make(temporary) ? -1 : 0;
 }
 
 /* After the first step nothing is allocated, and a step waits once: for its record. */
@@ -70,8 +59,8 @@ static void check_losses(enum dtype dtype, const char *method, const char *rate,
                   loss_off, steps, norm_off, NORM_STEPS);
     assert_true(method || cpu.record[steps - 1].loss < 0.8 * cpu.record[0].loss);
     check_calls(&emu);
-    training_free(&cpu);
-    training_free(&emu);
+    tiny_training_free(&cpu);
+    tiny_training_free(&emu);
 }
 
 static void test_losses_float(void **state)
@@ -107,7 +96,7 @@ static void test_small_updates_are_kept(void **state)
     }
     assert_true(moved > run.count * 9 / 10);
     assert_true(sum / (double)moved > 4e-7);
-    training_free(&run);
+    tiny_training_free(&run);
 }
 
 /* The next step's rows are packed while the device works: the bits of a run that packs them when they are due. */
@@ -127,8 +116,8 @@ static void test_packed_ahead(void **state)
             assert_true(ahead.record[step].loss == due.record[step].loss &&
                         ahead.record[step].grad_norm == due.record[step].grad_norm);
         assert_memory_equal(ahead.after, due.after, (size_t)ahead.count * sizeof *ahead.after);
-        training_free(&ahead);
-        training_free(&due);
+        tiny_training_free(&ahead);
+        tiny_training_free(&due);
     }
 }
 
