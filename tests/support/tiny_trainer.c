@@ -82,6 +82,9 @@ static int step_keep(void *user, const struct step_record *record, struct error 
         fail_msg("%s", error->text);
     if (run->calls_read)
         run->calls[run->done] = run->calls_read();
+    uint64_t read, written;
+    if (run->counter_read && run->counter_read(NULL, &read, &written, NULL))
+        run->moved[run->done] = read + written;
     run->ahead += run->trainer->ahead.epoch != NULL;
     if (run->repack)
         run->trainer->ahead = (struct packed_ahead){0};
@@ -138,6 +141,8 @@ void tiny_train(struct tiny_training *run, const char *directory)
         fail_msg("%s: %s", run->engine, error.text);
     void *symbol = dlsym(trainer.device.library, "emu_calls_read");
     memcpy(&run->calls_read, &symbol, sizeof symbol);
+    symbol = dlsym(trainer.device.library, "emu_counter_read");
+    memcpy(&run->counter_read, &symbol, sizeof symbol);
     assert_true(run->calls_read || strcmp(trainer.device.engine->name, "emu"));
     trainer.graphs = trainer.graphs && !run->eager;
     run->done = 0;

@@ -26,6 +26,7 @@ struct tiny_training {
     /* what came of it */
     struct step_record record[TINY_STEPS_MAX];
     struct emu_calls start, calls[TINY_STEPS_MAX]; /* before and at the end of each step; zeros outside the emulation */
+    uint64_t moved[TINY_STEPS_MAX];         /* bytes that kernels, products and fills have moved at the end of each step, there */
     float *before, *after;                  /* [count] trainable weights as float; free() */
     int ahead;                              /* steps that were packed before they began */
     int64_t count, captures, replays;
@@ -35,6 +36,7 @@ struct tiny_training {
     struct trainer *trainer;
     const char *directory;
     struct emu_calls (*calls_read)(void);
+    bool (*counter_read)(const char *name, uint64_t *read, uint64_t *written, uint64_t *launches);
 };
 
 /* Group setup of cmocka: the temporary folder with the model's folder `seed` and data.jsonl. */

@@ -1,5 +1,6 @@
 /* test_counts.c - what a training step and a decoded token ask of a GPU, counted by the emulation: kernels and products that are
- * launched, fills, copies and their bytes, waits, allocations. Bounds of today: a change that needs more has to say so here.
+ * launched, fills, copies, waits, allocations. Bounds of today: a change that needs more has to say so here. The bytes that kernels,
+ * products and fills move are printed beside them: they are those of this model and these rows.
  *
  * Models of 2 and 4 layers give the counts of a layer and of what is there once, and with these those of any model.
  */
@@ -20,6 +21,13 @@
 struct counts {
     double launches[2], fills[2], copies[2];
     double graph_launches, waits, allocations;
+    double bytes[2];
+};
+
+/* Since the engine was opened. */
+struct total {
+    struct emu_calls calls;
+    uint64_t bytes;
 };
 
 static void config_write(const char *directory, int layers)
@@ -34,10 +42,12 @@ static void config_write(const char *directory, int layers)
     temporary_file(path, config, (size_t)n);
 }
 
-static struct emu_calls calls_between(struct emu_calls a, struct emu_calls b)
+static struct total total_between(struct total from, struct total to)
 {
-    return (struct emu_calls){b.allocations - a.allocations, b.waits - a.waits, b.graph_launches - a.graph_launches,
-                              b.launches - a.launches, b.copies - a.copies, b.copied - a.copied, b.fills - a.fills};
+    const struct emu_calls *a = &from.calls, *b = &to.calls;
+    return (struct total){{b->allocations - a->allocations, b->waits - a->waits, b->graph_launches - a->graph_launches,
+                           b->launches - a->launches, b->copies - a->copies, b->copied - a->copied, b->fills - a->fills},
+                          to.bytes - from.bytes};
 }
 
 static void split(const double two, const double four, double part[2])
@@ -47,13 +57,15 @@ static void split(const double two, const double four, double part[2])
 }
 
 /* Counts of a model of 2 layers, and of 4, each as so many times what is counted. */
-static struct counts counts_of(const struct emu_calls c[2], double times)
+static struct counts counts_of(const struct total total[2], double times)
 {
+    const struct emu_calls c[2] = {total[0].calls, total[1].calls};
     struct counts counts = {.graph_launches = (double)c[0].graph_launches / times, .waits = (double)c[0].waits / times,
                             .allocations = (double)c[0].allocations / times};
     split((double)c[0].launches / times, (double)c[1].launches / times, counts.launches);
     split((double)c[0].fills / times, (double)c[1].fills / times, counts.fills);
     split((double)c[0].copies / times, (double)c[1].copies / times, counts.copies);
+    split((double)total[0].bytes / times, (double)total[1].bytes / times, counts.bytes);
     return counts;
 }
 
@@ -61,8 +73,9 @@ static void counts_check(const char *name, const struct counts *got, const struc
 {
     const double *const a[] = {got->launches, got->fills, got->copies}, *const b[] = {most->launches, most->fills, most->copies};
     static const char *const what[] = {"launches", "fills", "copies"};
-    print_message("%s: launches %g per layer and %g, fills %g and %g, copies %g and %g, graphs %g, waits %g, allocations %g\n", name,
-                  a[0][0], a[0][1], a[1][0], a[1][1], a[2][0], a[2][1], got->graph_launches, got->waits, got->allocations);
+    print_message("%s: launches %g per layer and %g, fills %g and %g, copies %g and %g, graphs %g, waits %g, allocations %g, "
+                  "bytes %.0f per layer and %.0f\n", name, a[0][0], a[0][1], a[1][0], a[1][1], a[2][0], a[2][1], got->graph_launches,
+                  got->waits, got->allocations, got->bytes[0], got->bytes[1]);
     for (int i = 0; i < 3; i++)
         if (a[i][0] > b[i][0] || a[i][1] > b[i][1])
             fail_msg("%s: %g %s per layer and %g more, where %g and %g are enough", name, a[i][0], what[i], a[i][1], b[i][0], b[i][1]);
@@ -74,7 +87,7 @@ static void counts_check(const char *name, const struct counts *got, const struc
 
 static void step_check(const char *name, struct tiny_training run, const struct counts *most)
 {
-    struct emu_calls calls[2];
+    struct total total[2];
     const bool adapters = run.model != NULL;
     run.engine = "emu", run.dtype = DTYPE_BF16, run.steps = 8, run.rows = run.rows ? run.rows : "3";
     for (int i = 0; i < 2; i++) {
@@ -86,13 +99,13 @@ static void step_check(const char *name, struct tiny_training run, const struct 
             run.model = base.save;
         }
         tiny_train(&run, temporary);
-        if (run.calls_read) /* the last: what has to grow has grown, and graphs are there */
-            calls[i] = calls_between(run.calls[run.steps - 2], run.calls[run.steps - 1]);
+        const int last = run.steps - 1; /* what has to grow has grown, and graphs are there */
+        total[i] = total_between((struct total){run.calls[last - 1], run.moved[last - 1]}, (struct total){run.calls[last], run.moved[last]});
         free(run.before), free(run.after);
     }
     if (!run.calls_read)
         skip();
-    const struct counts got = counts_of(calls, 1);
+    const struct counts got = counts_of(total, 1);
     counts_check(name, &got, most);
 }
 
@@ -118,15 +131,30 @@ static void test_step(void **state)
 
 /* ---- a token ----------------------------------------------------------------------------------------------------- */
 
-/* A generator's calls for `tokens` tokens of each of `count` sequences. */
-static bool decode(int layers, bool graphs, int count, int tokens, struct emu_calls *calls)
+/* False on a GPU, which counts nothing. */
+static bool total_read(struct device *device, struct total *total)
+{
+    struct emu_calls (*calls_read)(void);
+    bool (*counter_read)(const char *name, uint64_t *read, uint64_t *written, uint64_t *launches);
+    uint64_t read, written;
+    *(void **)&calls_read = dlsym(device->library, "emu_calls_read");
+    *(void **)&counter_read = dlsym(device->library, "emu_counter_read");
+    if (!calls_read || !counter_read)
+        return false;
+    counter_read(NULL, &read, &written, NULL);
+    *total = (struct total){calls_read(), read + written};
+    return true;
+}
+
+/* What a generator asks for `tokens` tokens of each of `count` sequences. */
+static bool decode(int layers, bool graphs, int count, int tokens, struct total *total)
 {
     struct error error = {0};
     struct model_config config;
     struct model model;
     struct device device;
     struct generator generator;
-    struct emu_calls (*calls_read)(void) = NULL;
+    struct total before, after;
     int32_t ids[] = {3, 4, 5, 6, 7};
     struct token_list prompt[4], out[4] = {{0}};
     const struct generate_options options = {.max_new_tokens = tokens};
@@ -140,11 +168,10 @@ static bool decode(int layers, bool graphs, int count, int tokens, struct emu_ca
     OK(generator_open(&generator, &model, &device, count, 64, 64, NULL, &options, &error));
     OK(weights_random(&model, 3, &error));
     generator.graphs = graphs;
-    *(void **)&calls_read = dlsym(device.library, "emu_calls_read");
-    const struct emu_calls before = calls_read ? calls_read() : (struct emu_calls){0};
+    const bool counted = total_read(&device, &before);
     OK(generator_run(&generator, prompt, count, 0, NULL, 0, out, &error));
-    if (calls_read)
-        *calls = calls_between(before, calls_read());
+    if (counted && total_read(&device, &after))
+        *total = total_between(before, after);
     for (int i = 0; i < count; i++) {
         assert_int_equal(out[i].length, tokens);
         free(out[i].id);
@@ -152,20 +179,20 @@ static bool decode(int layers, bool graphs, int count, int tokens, struct emu_ca
     generator_close(&generator);
     model_free(&model);
     device_close(&device);
-    return calls_read != NULL;
+    return counted;
 }
 
 static void token_check(const char *name, bool graphs, int count, const struct counts *most)
 {
     enum { FEW = 8, MANY = 18 };
-    struct emu_calls calls[2];
+    struct total total[2];
     for (int i = 0; i < 2; i++) {
-        struct emu_calls few, many;
+        struct total few, many;
         if (!decode(2 + 2 * i, graphs, count, FEW, &few) || !decode(2 + 2 * i, graphs, count, MANY, &many))
             skip();
-        calls[i] = calls_between(few, many);
+        total[i] = total_between(few, many);
     }
-    const struct counts got = counts_of(calls, MANY - FEW);
+    const struct counts got = counts_of(total, MANY - FEW);
     counts_check(name, &got, most);
 }
 
