@@ -6,8 +6,8 @@ A folder of benches/results is a machine; its files are what the benchmarks wrot
     (pytorch/compare.py), run_time*.json (pytorch/run_time.py), io*.json (flat bench io), methods.json (methods/methods.py)
 predicted/step.json is flat bench step --predict, predicted/ops.json flat bench step on the emulation with EMU_RUN=0 (the ops of a
 whole step of a large model with the bytes and flops of their contracts; nothing is computed), predicted/bytes.txt the lines that the
-kernels' tests print about the bytes they moved in the emulation, predicted/counts.txt those of test_counts. Nothing here measures
-anything: the same files give the same page.
+kernels' tests print about the bytes they moved in the emulation, predicted/counts.txt those of test_counts,
+predicted/counts_before.txt those at an earlier commit. Nothing here measures anything: the same files give the same page.
 """
 import glob
 import json
@@ -292,19 +292,41 @@ def parts_part(page):
     page.append(table(["ms on an H200"] + ["%s, %d rows" % (c[0]["model"], c[1]) for c in columns], body, 1))
 
 
+def counts_read(path):
+    """The first line, and what is asked for in each case: launches, fills and copies, each per layer and beside; graphs, waits,
+    allocations; bytes as the first three."""
+    lines, cases = open(path).read().splitlines(), {}
+    for line in lines:
+        found = re.match(r"(.*): launches (\S+) per layer and (\S+), fills (\S+) and (\S+), copies (\S+) and (\S+), graphs (\S+), "
+                         r"waits (\S+), allocations (\S+), bytes (\S+) per layer and (\S+)", line)
+        if found:
+            cases[found[1]] = [float(found[i]) for i in range(2, 13)]
+    return lines[0].lstrip("# "), cases
+
+
+def by_layers(per_layer, beside):
+    """So many per layer of L, and so many besides."""
+    terms = ["L" if per_layer == 1 else "{:,.0f} L".format(per_layer)] if per_layer else []
+    return " + ".join(terms + (["{:,.0f}".format(beside)] if beside or not terms else []))
+
+
 def counts_part(page):
     path = os.path.join(RESULTS, "predicted", "counts.txt")
     if not os.path.exists(path):
         return
-    lines, rows = open(path).read().splitlines(), []
-    for line in lines:
-        found = re.match(r"(.*): launches (\S+) per layer and (\S+), fills \S+ and (\S+), copies \S+ and (\S+), graphs (\S+), waits (\S+), allocations (\S+)", line)
-        if found:
-            rows.append((found[1],) + tuple(found[i] for i in range(2, 9)))
-    page.append("### What is asked of the device\n\nCounted by the emulation per optimizer step and per decoded token (tests/unit/test_counts.c, which "
-                "holds them to these bounds); copies, fills, graphs, waits and allocations do not depend on the number of layers. %s.\n" % lines[0].lstrip("# "))
-    page.append(table(("", "launches per layer", "and beside", "fills", "copies", "graphs", "waits", "allocations"), rows, 1))
-    page.append("\n".join(line[2:] for line in lines[1:] if line.startswith("# ")) + "\n")
+    origin_now, now = counts_read(path)
+    origin_before, before = counts_read(os.path.join(RESULTS, "predicted", "counts_before.txt"))
+    rows = []
+    for name, case in now.items():
+        for label, c in ((name, case), ("at " + origin_before.split(",")[0], before.get(name))):
+            if c:
+                rows.append([label, *(by_layers(c[i], c[i + 1]) for i in (0, 2, 4)), *("%g" % v for v in c[6:9]), by_layers(c[9], c[10])])
+    page.append("### What is asked of the device\n\nCounted by the emulation per optimizer step and per decoded token, for L layers (tests/unit/test_counts.c, "
+                "which holds all but the bytes to these bounds). Below a case the same model, rows and calls at an earlier commit, where that has "
+                "it: no chunks of the head, no 8-bit moments and no graphs of decoding. The bytes are those that kernels, products and "
+                "fills move for that small model.\n\n* %s\n* %s, after `git apply` of predicted/counts_before.patch to that commit, which "
+                "counts what its emulation did not\n" % (origin_now, origin_before.replace(", with the counters and the test of counts_before.patch", "")))
+    page.append(table(("", "launches", "fills", "copies", "graphs", "waits", "allocations", "bytes"), rows, 1))
 
 
 def predicted_part(page):
