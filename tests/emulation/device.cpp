@@ -3,14 +3,14 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <map>
 #include <unordered_map>
-#include <unordered_set>
 
 namespace emu {
 
 enum { SHARED_DEFAULT = 48 << 10, SHARED_OPT_IN = 227 << 10, PROCESSORS = 4, BLOCKS_A_PROCESSOR = 2 };
 
-static std::unordered_set<const void *> pinned;
+static std::map<const char *, size_t> pinned; /* of the host's memory, what cudaMallocHost gave */
 static std::unordered_map<const void *, size_t> dynamic_limits; /* kernels that asked for more than the default */
 
 size_t kernel_dynamic_limit(const void *function)
@@ -32,6 +32,12 @@ static bool touches_device(const void *pointer)
     char *start;
     size_t bytes;
     return device_range(pointer, &start, &bytes);
+}
+
+static bool is_pinned(const char *pointer, size_t bytes)
+{
+    auto next = pinned.upper_bound(pointer);
+    return next != pinned.begin() && pointer + bytes <= (--next)->first + next->second;
 }
 
 static cudaError_t range_check(const void *pointer, size_t bytes, const char *call)
@@ -83,7 +89,9 @@ static cudaError_t copy_queue(copy_work copy, cudaMemcpyKind kind, cudaStream_t 
         return status;
     calls.copies++;
     calls.copied += copy.bytes;
-    const bool pageable = !touches_device(copy.from) && !pinned.count(copy.from);
+    if (!touches_device(copy.to) || !touches_device(copy.from))
+        stream_copied(stream, copy.bytes);
+    const bool pageable = !touches_device(copy.from) && !is_pinned(copy.from, copy.bytes);
     if (!wait && config.async && pageable) {
         /* Pageable memory is staged before the call returns, so the host may reuse it at once. */
         auto staged = std::make_shared<std::string>(copy.from, copy.bytes);
@@ -169,7 +177,7 @@ cudaError_t CUDARTAPI cudaMallocHost(void **pointer, size_t bytes)
     *pointer = aligned_alloc(4096, (bytes + 4095) & ~(size_t)4095);
     if (!*pointer)
         return cudaErrorMemoryAllocation;
-    pinned.insert(*pointer);
+    pinned[(char *)*pointer] = bytes;
     return device_status();
 }
 
@@ -182,7 +190,7 @@ cudaError_t CUDARTAPI cudaFreeHost(void *pointer)
 {
     calls.allocations++;
     streams_drain();
-    if (pointer && !pinned.erase(pointer))
+    if (pointer && !pinned.erase((char *)pointer))
         return misuse(cudaErrorInvalidValue, "cudaFreeHost of a pointer that cudaMallocHost did not return");
     free(pointer);
     return device_status();

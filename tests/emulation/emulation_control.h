@@ -37,11 +37,15 @@ EMU_EXPORT const char *emu_counter_name(int index);
  * is not counted. */
 struct emu_calls {
     uint64_t allocations, waits, graph_launches, launches, copies, copied, fills;
+    uint64_t path; /* bytes of copies from and to the host on the longest chain of those that have to wait for one another */
 };
 EMU_EXPORT struct emu_calls emu_calls_read(void);
 
 /* Schedule from now on: 0 in order, others at random. Starts as the environment's EMU_SEED. */
 EMU_EXPORT void emu_seed_set(uint64_t seed);
+
+/* Whether streams run late and interleaved from now on. Starts as EMU_ASYNC. */
+EMU_EXPORT void emu_async_set(int async);
 
 /* How many algorithms cublasLt knows from now on, and which of them is fast. Starts as EMU_MATMUL_ALGORITHMS and _FASTEST. */
 EMU_EXPORT void emu_matmul_set(int algorithms, int fastest);

@@ -162,6 +162,8 @@ extern emu_calls calls; /* what emu_calls_read gives */
 
 /* One piece of queued work; returns false when it must wait for an event. It may run more than once (graphs). */
 typedef std::function<bool()> work;
+/* A copy between host and device is about to be queued. */
+void stream_copied(cudaStream_t stream, size_t bytes);
 cudaError_t stream_enqueue(cudaStream_t stream, work item);
 /* Events of all streams show so much more time from now on. */
 void time_pretend(double seconds);

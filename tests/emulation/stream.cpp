@@ -4,6 +4,7 @@
  * streams advance in a random interleaving that keeps what events demand. A missing cudaStreamWaitEvent or a host
  * read before the synchronise then shows up as a wrong result. All calls are to come from one host thread.
  */
+#include "emulation_control.h"
 #include "runtime.h"
 
 #include <algorithm>
@@ -24,11 +25,12 @@ struct CUgraphExec_st {
 struct CUstream_st {
     std::deque<emu::work> queue;
     unsigned flags;
+    uint64_t path; /* as emu_calls has it, up to what was queued last */
     CUgraph_st *capture; /* the graph that work goes to instead of the queue */
 };
 
 struct CUevent_st {
-    uint64_t recorded, done;
+    uint64_t recorded, done, path;
     double seconds;
     CUgraph_st *capture;
 };
@@ -39,6 +41,7 @@ static std::vector<cudaStream_t> streams;
 static int captures;
 
 static double pretended;
+static uint64_t host_path; /* of what the host has waited for */
 
 void time_pretend(double seconds)
 {
@@ -97,8 +100,16 @@ void streams_drain()
     drain_until([] { return false; });
 }
 
+void stream_copied(cudaStream_t stream, size_t bytes)
+{
+    uint64_t *const path = is_default(stream) ? &host_path : &stream->path;
+    *path = std::max(*path, host_path) + bytes;
+    calls.path = std::max(calls.path, *path);
+}
+
 static void drain(cudaStream_t stream)
 {
+    host_path = std::max(host_path, is_default(stream) ? calls.path : stream->path);
     if (is_default(stream))
         streams_drain();
     else
@@ -148,9 +159,15 @@ using namespace emu;
 
 extern "C" {
 
+void emu_async_set(int async)
+{
+    streams_drain();
+    config.async = async;
+}
+
 cudaError_t CUDARTAPI cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags)
 {
-    *stream = new CUstream_st{{}, flags, nullptr};
+    *stream = new CUstream_st{{}, flags, 0, nullptr};
     streams.push_back(*stream);
     return device_status();
 }
@@ -191,6 +208,7 @@ cudaError_t CUDARTAPI cudaDeviceSynchronize(void)
     calls.waits++;
     if (capture_forbids("cudaDeviceSynchronize"))
         return cudaErrorStreamCaptureUnsupported;
+    host_path = calls.path;
     streams_drain();
     return device_status();
 }
@@ -221,6 +239,7 @@ cudaError_t CUDARTAPI cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
     if (event->capture)
         return cudaSuccess; /* a border inside the graph, kept by the order of its items */
     const uint64_t number = ++event->recorded;
+    event->path = is_default(stream) ? host_path : stream->path;
     return stream_enqueue(stream, [=] {
         event->done = number;
         event->seconds = now_seconds();
@@ -243,6 +262,7 @@ cudaError_t CUDARTAPI cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event
         drain_until([=] { return event->done >= number; });
         return device_status();
     }
+    stream->path = std::max(stream->path, event->path);
     return stream_enqueue(stream, [=] { return event->done >= number; });
 }
 
@@ -252,6 +272,7 @@ cudaError_t CUDARTAPI cudaEventSynchronize(cudaEvent_t event)
     if (capture_forbids("cudaEventSynchronize"))
         return cudaErrorStreamCaptureUnsupported;
     const uint64_t number = event->recorded;
+    host_path = std::max(host_path, event->path);
     drain_until([=] { return event->done >= number; });
     return device_status();
 }
