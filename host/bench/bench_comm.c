@@ -118,7 +118,7 @@ static int calls_time(struct comm_bench *b, enum collective collective, int64_t 
     if (!status)
         status = comm_wait(b->comm, error);
     if (!status)
-        status = device_status(&b->device, "synchronize", b->device.engine->synchronize(b->device.context), error);
+        status = device_synchronize(&b->device, error);
     int64_t nanoseconds = (int64_t)((clock_seconds() - start) * 1e9);
     if (!status)
         status = comm_max(b->comm, &nanoseconds, error);

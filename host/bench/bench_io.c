@@ -110,8 +110,7 @@ static int weights_read(struct io_bench *io, struct error *error)
     if (!status)
         status = weights_load(&weights, &io->model, error);
     if (!status)
-        status = device_status(&io->bench.device, "synchronize",
-                               io->bench.device.engine->synchronize(io->bench.device.context), error);
+        status = device_synchronize(&io->bench.device, error);
     weights_close(&weights);
     return status;
 }

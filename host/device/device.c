@@ -162,6 +162,11 @@ int device_copy_out(struct device *device, void *host, const void *from, size_t 
     return device_status(device, "copy_out", device->engine->copy_out(device->context, host, from, bytes), error);
 }
 
+int device_synchronize(struct device *device, struct error *error)
+{
+    return device_status(device, "synchronize", device->engine->synchronize(device->context), error);
+}
+
 int device_checksum(struct device *device, const void *from, size_t bytes, struct checksum *into, struct error *error)
 {
     enum { PIECE_BYTES = 4 << 20 };

@@ -55,6 +55,8 @@ void device_free(struct device *device, void *pointer);
 int device_zero(struct device *device, void *pointer, size_t bytes, struct error *error);
 int device_copy_in(struct device *device, void *to, const void *host, size_t bytes, struct error *error);
 int device_copy_out(struct device *device, void *host, const void *from, size_t bytes, struct error *error);
+/* Waits until all that is queued on the ops' stream is done, and what it awaits of others. */
+int device_synchronize(struct device *device, struct error *error);
 /* Adds bytes of the device to a running checksum, a piece at a time. */
 int device_checksum(struct device *device, const void *from, size_t bytes, struct checksum *into, struct error *error);
 

@@ -24,7 +24,7 @@ static int measure_copy(struct profile *profile, struct device *device, void *a,
         double start = clock_seconds();
         int status = device_status(device, "copy", device->engine->copy(device->context, a, b, MEASURE_BYTES), error);
         if (!status)
-            status = device_status(device, "synchronize", device->engine->synchronize(device->context), error);
+            status = device_synchronize(device, error);
         if (status)
             return status;
         double rate = 2 * (double)MEASURE_BYTES / (clock_seconds() - start);
@@ -42,7 +42,7 @@ static int measure_product(struct profile *profile, struct device *device, void 
         double start = clock_seconds();
         int status = device_run(device, error, linear_forward, &args);
         if (!status)
-            status = device_status(device, "synchronize", device->engine->synchronize(device->context), error);
+            status = device_synchronize(device, error);
         if (status)
             return status;
         double rate = linear_forward_cost(&args).flops / (clock_seconds() - start);

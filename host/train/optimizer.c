@@ -1,9 +1,8 @@
 /* optimizer.c - AdamW over what the run trains: the whole model, or the adapters of LoRA; with several ranks, over the
  * shards that this one keeps. Its arrays: optimizer_state.c.
  *
- * With offload_optimizer its arrays lie in the host's memory, and a chunk of each is on the device while it is updated: in, update,
- * out, one after the other. The bits are those of an update in one piece. Cost: every byte of the arrays once each way per step,
- * during which the device has nothing else to do.
+ * With offload_optimizer its arrays lie in the host's memory, and a chunk of each is on the device while it is updated
+ * (optimizer_offload.c). The bits are those of an update in one piece.
  */
 #include <math.h>
 
@@ -68,15 +67,6 @@ int optimizer_gradient_norm(struct trainer *trainer, struct error *error)
     return status ? status : comm_wait(shards->world.comm, error);
 }
 
-/* Where the numbers of an array are that elements from `state` on have, and how many of them `count` elements have. */
-static char *array_part(const struct trainer *trainer, enum optimizer_array array, int64_t state, int64_t count, size_t *bytes)
-{
-    const struct optimizer_array_type type = optimizer_array_type(trainer, array);
-    const int64_t first = state / type.elements, end = (state + count + type.elements - 1) / type.elements;
-    *bytes = type.own ? (size_t)(end - first) * type.size : 0;
-    return type.own ? (char *)type.own + (size_t)first * type.size : NULL;
-}
-
 /* Elements [from, to) of the arena, all trained, with these arrays. */
 static int arrays_update(struct trainer *trainer, int64_t from, int64_t to, void *const array[OPTIMIZER_ARRAYS], double weight_decay,
                          struct error *error)
@@ -105,24 +95,14 @@ static int arrays_update(struct trainer *trainer, int64_t from, int64_t to, void
                                             .weight_decay = weight_decay}));
 }
 
-/* The same where the arrays are the host's: a chunk in, its update, and out. */
+/* The same where the arrays are the host's, for a buffer's elements at most. */
 static int chunk_update(struct trainer *trainer, int64_t from, int64_t to, int64_t state, double weight_decay, struct error *error)
 {
-    struct device *device = &trainer->device;
     void *array[OPTIMIZER_ARRAYS];
-    size_t bytes[OPTIMIZER_ARRAYS];
-    int status = STATUS_OK;
-    for (enum optimizer_array i = OPTIMIZER_LOW; i <= OPTIMIZER_V_SCALE && !status; i++) {
-        const char *part = array_part(trainer, i, state, to - from, &bytes[i]);
-        array[i] = part ? trainer->offload.device[i] : NULL;
-        status = device_copy_in(device, array[i], part, bytes[i], error);
-    }
+    int status = offload_chunk_begin(trainer, state, to - from, array, error);
     if (!status)
         status = arrays_update(trainer, from, to, array, weight_decay, error);
-    for (enum optimizer_array i = OPTIMIZER_LOW; i <= OPTIMIZER_V_SCALE && !status; i++)
-        if (array[i])
-            status = device_copy_out(device, array_part(trainer, i, state, to - from, &bytes[i]), array[i], bytes[i], error);
-    return status;
+    return status ? status : offload_chunk_end(trainer, state, to - from, error);
 }
 
 /* Elements [from, to) of the arena, all trained, whose state begins at `state`. */
@@ -138,7 +118,7 @@ static int run_update(struct trainer *trainer, int64_t from, int64_t to, int64_t
     for (int64_t at = from; chunk && at < to && !status; at += chunk)
         status = chunk_update(trainer, at, to - at < chunk ? to : at + chunk, state + (at - from), weight_decay, error);
     for (enum optimizer_array i = OPTIMIZER_LOW; i <= OPTIMIZER_V_SCALE && !chunk; i++)
-        array[i] = array_part(trainer, i, state, to - from, &bytes);
+        array[i] = optimizer_array_part(trainer, i, state, to - from, &bytes);
     return chunk ? status : arrays_update(trainer, from, to, array, weight_decay, error);
 }
 
@@ -214,5 +194,7 @@ int optimizer_step(struct trainer *trainer, double rate, struct error *error)
             status = range_update(trainer, matrices_end, end, shard->state + (matrices_end - shard->offset), of_vectors,
                                   error);
     }
+    if (!status && trainer->offload.chunk)
+        status = offload_settle(trainer, error);
     return status ? status : shards_gather_begin(&trainer->shards, &trainer->model, error);
 }

@@ -7,7 +7,7 @@
 #include "../util/memory.h"
 #include "trainer.h"
 
-enum { STAGING = 1 << 20, CHUNK = 1 << 22 };
+enum { STAGING = 1 << 20, CHUNK = 1 << 21 };
 
 /* Elements of the state that travel at a time. */
 static int64_t staging_elements(const struct trainer *trainer)
@@ -36,17 +36,17 @@ static size_t moment_size(const struct trainer *trainer)
     }
 }
 
-/* An array in the device's memory, or a chunk of it there and all in the host's. */
+/* An array in the device's memory, or buffers for chunks of it there and all in the host's. */
 static int array_plan(struct trainer *trainer, enum optimizer_array array, const char *name, int64_t count, size_t size, void **slot,
                       struct error *error)
 {
     struct optimizer_offload *offload = &trainer->offload;
     const int64_t shared = array >= OPTIMIZER_M_SCALE ? DYNAMIC_BLOCK : 1; /* elements of the arena that have one number */
-    const int64_t chunk = offload->chunk / shared + (offload->chunk && shared > 1);
     if (!offload->chunk)
         return memory_plan_add(&trainer->model.plan, MEMORY_OPTIMIZER, name, count, size, slot, error);
     offload->bytes += ((size_t)count * size + 63) & ~(size_t)63;
-    return memory_plan_add(&trainer->model.plan, MEMORY_OPTIMIZER, name, count ? chunk : 0, size, &offload->device[array], error);
+    return memory_plan_add(&trainer->model.plan, MEMORY_OPTIMIZER, name, count ? OFFLOAD_BUFFERS * (offload->chunk / shared) : 0, size,
+                           &offload->device[array], error);
 }
 
 /* Bytes of an array, and where it is to lie. */
@@ -69,7 +69,7 @@ int optimizer_plan(struct trainer *trainer, struct error *error)
     static const char *const name[] = {"master weights, lower halves", "AdamW m", "AdamW v", "scales of m", "scales of v"};
     struct model *model = &trainer->model;
     struct memory_plan *plan = &model->plan;
-    const int64_t elements = trainer->shards.state_elements, part = arena_padded(elements / 8 + 1);
+    const int64_t elements = trainer->shards.state_elements, part = arena_padded(elements / (8 * OFFLOAD_BUFFERS) + 1);
     if (trainer->options->optimizer.offload_optimizer == OFFLOAD_CPU)
         trainer->offload.chunk = part < CHUNK ? part : CHUNK;
     model->master.on_host = trainer->offload.chunk > 0;
@@ -100,12 +100,15 @@ int optimizer_allocate(struct trainer *trainer, struct error *error)
     struct optimizer_offload *offload = &trainer->offload;
     if (!offload->chunk)
         return STATUS_OK;
-    if (!trainer->device.engine->comm_load) /* as engine.h says of it */
+    if (!trainer->device.engine->host_alloc) /* as engine.h says of it */
         return error_set(error, STATUS_USAGE, "offload_optimizer: the memory of device %s is the host's; leave it out",
                          trainer->device.engine->name);
-    offload->memory = memory_array(offload->bytes, 1, error);
-    if (!offload->memory)
-        return STATUS_MEMORY;
+    void *memory;
+    const int status = device_status(&trainer->device, "offload_optimizer",
+                                     trainer->device.engine->host_alloc(trainer->device.context, &memory, offload->bytes), error);
+    if (status)
+        return status;
+    offload->memory = memory;
     size_t used = 0;
     for (enum optimizer_array i = OPTIMIZER_LOW; i <= OPTIMIZER_V_SCALE; i++) {
         void **slot;
@@ -115,6 +118,12 @@ int optimizer_allocate(struct trainer *trainer, struct error *error)
         used += (bytes + 63) & ~(size_t)63;
     }
     return STATUS_OK;
+}
+
+void optimizer_free(struct trainer *trainer)
+{
+    if (trainer->offload.memory)
+        trainer->device.engine->host_free(trainer->device.context, trainer->offload.memory);
 }
 
 int optimizer_start(struct trainer *trainer, struct error *error)
@@ -156,6 +165,14 @@ struct optimizer_array_type optimizer_array_type(const struct trainer *trainer, 
     return type;
 }
 
+char *optimizer_array_part(const struct trainer *trainer, enum optimizer_array array, int64_t state, int64_t count, size_t *bytes)
+{
+    const struct optimizer_array_type type = optimizer_array_type(trainer, array);
+    const int64_t first = state / type.elements, end = (state + count + type.elements - 1) / type.elements;
+    *bytes = type.own ? (size_t)(end - first) * type.size : 0;
+    return type.own ? (char *)type.own + (size_t)first * type.size : NULL;
+}
+
 /* Numbers [offset, offset + count) of an array, at most STAGING of them, from those who keep them to the staging buffer of
  * all. Every rank calls this with the same range. */
 static int state_exchange(struct trainer *trainer, enum optimizer_array array, int64_t offset, int64_t count,
@@ -164,7 +181,7 @@ static int state_exchange(struct trainer *trainer, enum optimizer_array array, i
     const struct shards *shards = &trainer->shards;
     struct device *device = &trainer->device;
     const struct optimizer_array_type type = optimizer_array_type(trainer, array);
-    int status = STATUS_OK;
+    int status = trainer->offload.chunk ? device_synchronize(device, error) : STATUS_OK;
     for (int b = 0; b < shards->buckets && !status; b++)
         for (int rank = 0; rank < shards->world.size && !status; rank++) {
             int64_t from, n;
@@ -202,8 +219,10 @@ int optimizer_read(struct trainer *trainer, enum optimizer_array array, int64_t 
     const struct optimizer_array_type type = optimizer_array_type(trainer, array);
     int status = STATUS_OK;
     if (!trainer->shards.sharded && trainer->offload.chunk) {
-        memcpy(out, (const char *)type.own + (size_t)offset * type.size, (size_t)count * type.size);
-        return STATUS_OK;
+        status = device_synchronize(&trainer->device, error);
+        if (!status)
+            memcpy(out, (const char *)type.own + (size_t)offset * type.size, (size_t)count * type.size);
+        return status;
     }
     if (!trainer->shards.sharded)
         return device_copy_out(&trainer->device, out, (const char *)type.own + (size_t)offset * type.size,
@@ -225,7 +244,7 @@ int optimizer_write(struct trainer *trainer, enum optimizer_array array, int64_t
 {
     const struct shards *shards = &trainer->shards;
     const struct optimizer_array_type type = optimizer_array_type(trainer, array);
-    int status = STATUS_OK;
+    int status = trainer->offload.chunk ? device_synchronize(&trainer->device, error) : STATUS_OK;
     for (int i = 0; i < shards->state_ranges && !status; i++) {
         const struct model_shard *range = &shards->state_range[i];
         const int64_t begin = range->offset / type.elements;

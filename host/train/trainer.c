@@ -258,7 +258,7 @@ void trainer_free(struct trainer *trainer)
     frozen_free(&trainer->frozen, &trainer->device);
     model_free(&trainer->model);
     shards_free(&trainer->shards);
-    free(trainer->offload.memory);
+    optimizer_free(trainer);
     weights_close(&trainer->weights);
     adapter_free(&trainer->adapter);
     examples_close(&trainer->examples);

@@ -47,12 +47,14 @@ struct packed_ahead {
     int from, to;
 };
 
-/* Arrays of the optimizer in the host's memory, of which the device has a chunk at a time (optimizer.c). */
+/* Arrays of the optimizer in the host's memory, of which the device has a few chunks at a time (optimizer_offload.c). */
+enum { OFFLOAD_BUFFERS = 2 };
 struct optimizer_offload {
     char *memory; /* of this rank; NULL: none */
     size_t bytes;
-    int64_t chunk;           /* elements on the device at a time; 0: everything is there */
-    void *device[OPTIMIZER_ARRAYS];
+    int64_t chunk;                    /* elements of a buffer; 0: everything is on the device */
+    void *device[OPTIMIZER_ARRAYS];   /* all buffers of an array, one behind the other */
+    int buffer;                       /* the next chunk's */
 };
 
 struct trainer {
@@ -175,6 +177,13 @@ int optimizer_plan(struct trainer *trainer, struct error *error);
 int optimizer_start(struct trainer *trainer, struct error *error);
 /* The host's memory for what is offloaded; refused on a device whose memory is the host's. */
 int optimizer_allocate(struct trainer *trainer, struct error *error);
+void optimizer_free(struct trainer *trainer);
+/* optimizer_offload.c: array[] becomes where the device has `count` elements, a buffer's at most, from `state` on once the ops'
+ * stream gets there; after ops on them, end writes them back. The host waits in neither. What is queued after settle, on any stream,
+ * finds all of it in the host's memory, and so does the host after device_synchronize. */
+int offload_chunk_begin(struct trainer *trainer, int64_t state, int64_t count, void *array[OPTIMIZER_ARRAYS], struct error *error);
+int offload_chunk_end(struct trainer *trainer, int64_t state, int64_t count, struct error *error);
+int offload_settle(struct trainer *trainer, struct error *error);
 /* Zeros to the whole arena of gradients, what lies between tensors too: once, and where a step has no backward pass. */
 int optimizer_clear_gradients(struct trainer *trainer, struct error *error);
 /* Sum of the squares of all gradients into totals[SUM_SQUARES], and the totals of all ranks. Once a step. */
@@ -193,6 +202,8 @@ struct optimizer_array_type {
     const char *dtype;
 };
 struct optimizer_array_type optimizer_array_type(const struct trainer *trainer, enum optimizer_array array);
+/* Where the numbers of an array are that `count` elements from `state` on have, and their bytes; NULL and 0: there is none. */
+char *optimizer_array_part(const struct trainer *trainer, enum optimizer_array array, int64_t state, int64_t count, size_t *bytes);
 int optimizer_read(struct trainer *trainer, enum optimizer_array array, int64_t offset, int64_t count, void *out,
                    struct error *error);
 int optimizer_write(struct trainer *trainer, enum optimizer_array array, int64_t offset, int64_t count, const void *in,

@@ -23,10 +23,17 @@ struct staging {
     cudaEvent_t copied[2]; /* the device has read this half */
 };
 
+/* engine_copies.cu: the streams beside the ops' and the slots of signal; made when they are first needed. */
+struct copy_streams {
+    cudaStream_t stream[ENGINE_STREAMS]; /* that of the ops is the context's, and not here */
+    cudaEvent_t signal[ENGINE_SIGNALS];
+};
+
 struct engine_context {
     int device, processors; /* number of multiprocessors */
     cudaStream_t stream;
     struct staging staging;
+    struct copy_streams copies;
     void *scratch;
     size_t scratch_bytes;
     struct retired *retired; /* scratch of before, which graphs may hold */
@@ -45,6 +52,15 @@ struct engine_context {
 void *engine_scratch(struct engine_context *context, size_t bytes);
 /* Frees what engine_scratch kept for graphs. */
 void scratch_retired_free(struct engine_context *context);
+
+/* engine_copies.cu: entries of the engine's table. */
+int cuda_host_alloc(struct engine_context *context, void **pointer, size_t bytes);
+void cuda_host_free(struct engine_context *context, void *pointer);
+int cuda_copy_in_beside(struct engine_context *context, void *device, const void *host, size_t bytes);
+int cuda_copy_out_beside(struct engine_context *context, void *host, const void *device, size_t bytes);
+int cuda_signal(struct engine_context *context, enum engine_stream stream, int slot);
+int cuda_await(struct engine_context *context, enum engine_stream stream, int slot);
+void cuda_copies_close(struct engine_context *context);
 
 /* engine_graph.cu: entries of the engine's table. */
 int cuda_mark(struct engine_context *context, int slot);
@@ -81,6 +97,9 @@ int comm_reduce_scatter(struct engine_context *context, enum dtype dtype, void *
 int comm_all_gather(struct engine_context *context, enum dtype dtype, void *buffer, int64_t n, int64_t slice);
 int comm_broadcast(struct engine_context *context, void *buffer, size_t bytes, int root);
 int comm_wait(struct engine_context *context);
+
+/* What waits for the device or allocates; the runtime would refuse it as well, and spoil the capture. */
+#define REQUIRE_NO_CAPTURE REQUIRE(!context->capturing, "not inside a capture")
 
 /* f(T()) with T = float or bf16 by dtype: REQUIRE_DTYPE first. */
 #define REQUIRE_DTYPE(type)                                                                                   \

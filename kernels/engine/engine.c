@@ -3,6 +3,7 @@
  * "Device" memory is ordinary memory and every call is finished when it returns.
  */
 #include "gemm.h"
+#include "host_memory.h"
 
 #include <errno.h>
 #include <omp.h>
@@ -220,58 +221,12 @@ static const char *cpu_error(struct engine_context *context) { return context ? 
 
 static const char *cpu_describe(struct engine_context *context) { return context ? context->describe : "no context"; }
 
-/* The number after `key` (or at the start, for "") of a small text file; false when there is none. */
-static bool file_number(const char *path, const char *key, size_t *number)
-{
-    FILE *file = fopen(path, "re");
-    if (!file)
-        return false;
-    char line[512];
-    bool found = false;
-    while (!found && fgets(line, sizeof line, file))
-        found = !strncmp(line, key, strlen(key)) && sscanf(line + strlen(key), "%zu", number) == 1;
-    fclose(file);
-    return found;
-}
-
-/* The path under /sys/fs/cgroup of this process's control group (version 2): the line "0::/path". */
-static bool cgroup_path(char *path, size_t bytes)
-{
-    FILE *file = fopen("/proc/self/cgroup", "re");
-    if (!file)
-        return false;
-    char line[512];
-    bool found = false;
-    while (!found && fgets(line, sizeof line, file))
-        found = !strncmp(line, "0::/", 4);
-    fclose(file);
-    line[strcspn(line, "\n")] = 0;
-    return found && (size_t)snprintf(path, bytes, "/sys/fs/cgroup%s", line + 3) < bytes;
-}
-
 static int cpu_memory_free(struct engine_context *context, size_t *bytes)
 {
     REQUIRE_ARGS(bytes);
-    size_t kilobytes, limit, used;
-    errno = 0;
-    if (!file_number("/proc/meminfo", "MemAvailable:", &kilobytes))
-        return engine_fail(context, errno == ENOMEM ? OP_MEMORY : OP_DEVICE, "/proc/meminfo: MemAvailable cannot be read: %s; free "
-                           "memory is not known", errno ? strerror(errno) : "it is not there");
-    *bytes = kilobytes * 1024;
-
-    char group[384], path[448];
-    if (!cgroup_path(group, sizeof group))
-        return OP_OK;
-    snprintf(path, sizeof path, "%s/memory.max", group); /* "max", which is no number, where there is no limit */
-    if (!file_number(path, "", &limit))
-        return OP_OK;
-    snprintf(path, sizeof path, "%s/memory.current", group);
-    if (!file_number(path, "", &used))
-        return OP_OK;
-    size_t rest = limit > used ? limit - used : 0;
-    if (rest < *bytes)
-        *bytes = rest;
-    return OP_OK;
+    const int failure = host_memory_free(bytes);
+    return failure ? engine_fail(context, failure == ENOMEM ? OP_MEMORY : OP_DEVICE, "/proc/meminfo: MemAvailable cannot be read: %s; "
+                                 "free memory is not known", strerror(failure)) : OP_OK;
 }
 
 static int cpu_alloc(struct engine_context *context, void **pointer, size_t bytes)

@@ -1,8 +1,8 @@
 /* engine.cu - the CUDA engine: its context, its memory and the table that libflat_cuda.so exports (libflat_emu.so,
  * from the same source, in the tests).
  *
- * One context is one device, one stream and one host thread. Everything is queued on the stream; the host waits in
- * copy_out and synchronize only, and in copy_in when it runs more than STAGING_HALF bytes ahead of the device; with
+ * One context is one device, one stream and one host thread. Everything is queued on the stream, but for copies that run
+ * beside it (engine_copies.cu) and collectives (nccl.cu); the host waits in copy_out and synchronize only, and in copy_in when it runs more than STAGING_HALF bytes ahead of the device; with
  * FLAT_SYNC=1 in the environment, in every call.
  */
 #include "cuda.cuh"
@@ -153,6 +153,7 @@ static void cuda_close(struct engine_context *context)
     if (context->stream)
         cudaStreamSynchronize(context->stream);
     linear_close(context);
+    cuda_copies_close(context);
     cuda_marks_close(context);
     scratch_retired_free(context);
     cudaFree(context->scratch);
@@ -209,9 +210,6 @@ static int cuda_memory_free(struct engine_context *context, size_t *bytes)
     REQUIRE_ARGS(bytes);
     return engine_launched(context, "memory_free", cudaMemGetInfo(bytes, &total));
 }
-
-/* What waits for the device or allocates; the runtime would refuse it as well, and spoil the capture. */
-#define REQUIRE_NO_CAPTURE REQUIRE(!context->capturing, "not inside a capture")
 
 static int cuda_alloc(struct engine_context *context, void **pointer, size_t bytes)
 {
@@ -315,6 +313,12 @@ static struct engine engine_table()
     e.copy_out = cuda_copy_out;
     e.copy = cuda_copy;
     e.synchronize = cuda_synchronize;
+    e.host_alloc = cuda_host_alloc;
+    e.host_free = cuda_host_free;
+    e.copy_in_beside = cuda_copy_in_beside;
+    e.copy_out_beside = cuda_copy_out_beside;
+    e.signal = cuda_signal;
+    e.await = cuda_await;
     e.mark = cuda_mark;
     e.elapsed = cuda_elapsed;
     e.range_push = cuda_range_push;

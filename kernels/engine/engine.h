@@ -32,10 +32,16 @@
 extern "C" {
 #endif
 
-#define ENGINE_ABI 14
+#define ENGINE_ABI 15
 
 /* Slots of mark. */
 enum { ENGINE_MARKS = 1024 };
+
+/* What a context queues work on: the ops' stream, on which all is that does not say otherwise, and two for copies beside it. */
+enum engine_stream { ENGINE_STREAM_OPS, ENGINE_STREAM_IN, ENGINE_STREAM_OUT, ENGINE_STREAMS };
+
+/* Slots of signal and await. */
+enum { ENGINE_SIGNALS = 8 };
 
 /* Room for a pick of a matrix product. */
 enum { ENGINE_PICK_BYTES = 400 };
@@ -108,6 +114,20 @@ struct engine {
     int (*copy_out)(struct engine_context *context, void *host, const void *device, size_t bytes);
     int (*copy)(struct engine_context *context, void *to, const void *from, size_t bytes);
     int (*synchronize)(struct engine_context *context);
+
+    /* Copies beside the ops, NULL in engines whose device memory is the host's. host_alloc gives memory of the host's that a
+     * device reads and writes on its own (page-locked, aligned to 64 bytes, any contents; OP_MEMORY, with what is free, where
+     * it cannot be had); host_free waits for all streams. The two copies, from and to such memory, are queued on
+     * ENGINE_STREAM_IN and ENGINE_STREAM_OUT: they return at once, and the memory is theirs until a stream that awaits them
+     * has been waited for. Not inside a capture. */
+    int (*host_alloc)(struct engine_context *context, void **pointer, size_t bytes);
+    void (*host_free)(struct engine_context *context, void *pointer);
+    int (*copy_in_beside)(struct engine_context *context, void *device, const void *host, size_t bytes);
+    int (*copy_out_beside)(struct engine_context *context, void *host, const void *device, size_t bytes);
+    /* Order between streams: signal notes in `slot` (below ENGINE_SIGNALS) where `stream` is; what is queued on `stream` after
+     * await waits until the device got to where the slot was signalled last. A slot without a signal holds nothing up. */
+    int (*signal)(struct engine_context *context, enum engine_stream stream, int slot);
+    int (*await)(struct engine_context *context, enum engine_stream stream, int slot);
 
     /* Time in stream order: mark notes in `slot` (below ENGINE_MARKS) when the device gets there; elapsed waits for
      * both and gives the seconds between the two. A slot may be marked again. Resolution: a microsecond or better. */
