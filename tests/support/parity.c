@@ -119,7 +119,7 @@ void subject_open(struct subject *subject, const struct golden *golden, const ch
     }
     const enum dtype dtype = tiny_device_open(&tiny->device, engine, 2);
     OK(model_config_read(&config, base, &error));
-    OK(model_create(model, &config, dtype, &error));
+    OK((json_member(golden->expected, "load_in_4bit") ? model_create_nf4 : model_create)(model, &config, dtype, &error));
     OK(weights_open(&subject->weights, model, base, &error));
     if (json_member(golden->expected, "base")) {
         OK(adapter_open(&subject->adapter, model, folder, &error));

@@ -54,7 +54,7 @@ int golden_place(const struct golden *golden, const char *name);
 double *golden_gradient(const struct golden *golden, const char *name, int64_t count);
 
 /* The model of a folder, with its weights and its adapter, on an engine of op_test_engines, and the golden pairs packed
- * as one batch. */
+ * as one batch. Where load_in_4bit is expected the model's projections are in NF4. */
 void subject_open(struct subject *subject, const struct golden *golden, const char *folder, const char *engine);
 void subject_close(struct subject *subject);
 /* Forward, loss and backward into zeroed gradients, as one micro-batch of the trainer; the loss. */
