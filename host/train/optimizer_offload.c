@@ -1,13 +1,13 @@
-/* optimizer_offload.c - AdamW's arrays in the host's memory: chunks of them come in, are updated and go out, all three at once.
+/* optimizer_offload.c - AdamW's arrays in the host's memory: while a chunk of them goes out, the next comes in.
  *
- *     in      chunk k + 1 ------->  chunk k + 2 ------->
- *     ops                update k          update k + 1
- *     out     chunk k - 1 ------->  chunk k ----------->
+ *     in      chunk k + 1 -------->              chunk k + 2 -------->
+ *     ops     update k                           update k + 1
+ *     out              chunk k -------->                  chunk k + 1 -------->
  *
  * Chunks take the two buffers in turn. A chunk comes in once the one before it in the same buffer is out, is updated once it is
  * in, and goes out once it is updated; nobody waits for anything else, the host for nothing at all. Cost: every byte of the arrays
- * once each way per step, at the rate of the bus in both directions at a time, and one update of a buffer per chunk, which the bus
- * waits for: bytes / bus + bytes of an update / memory rate.
+ * once each way per step, in both directions at a time, and the updates, a thirtieth of that: bytes / bus + bytes of an update /
+ * memory rate.
  */
 #include "trainer.h"
 
