@@ -16,27 +16,11 @@
 #include "../support/program.h"
 #include "../support/tiny_trainer.h"
 
-static void program_place(const char *build, const char *name, const char *as)
-{
-    struct error error = {0};
-    char from[600], to[60];
-    snprintf(from, sizeof from, "%s/%s", build, name);
-    snprintf(to, sizeof to, "bin/%s", as);
-    OK(file_copy(from, temporary_path(to), &error));
-    assert_int_equal(chmod(temporary_path(to), 0755), 0);
-}
-
 static int make(void **state)
 {
-    struct error error = {0};
-    const char *build = getenv("FLAT_BUILD");
-    if (temporary_make(state) || tiny_trainer_make(temporary) || file_make_directory(temporary_path("bin"), &error))
+    if (temporary_make(state) || tiny_trainer_make(temporary))
         return -1;
-    build = build && *build ? build : "build";
-    program_place(build, "flat", "flat");
-    program_place(build, "libflat_cpu.so", "libflat_cpu.so");
-    program_place(build, "libflat_emu.so", "libflat_cuda.so");
-    setenv("FLAT_BUILD", temporary_path("bin"), 1);
+    program_beside_emulation(temporary_path("bin"));
     struct program_result made =
         program_line("finetune --model %s/seed --from_scratch --train_data %s/data.jsonl --output_dir %s/model --max_steps 1 "
                      "--learning_rate 0 --device cpu --quiet", temporary, temporary, temporary);

@@ -10,10 +10,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
+
+#include "../../host/util/file.h"
+#include "assert_ok.h"
 
 #define SECONDS_LIMIT 300 /* a program that hangs is a failure, not a wait */
 
@@ -103,6 +107,22 @@ struct program_result program_line(const char *format, ...)
     for (char *word = strtok(line, " "); word && count < 62; word = strtok(NULL, " "))
         arguments[count++] = word;
     return program_run(arguments, NULL, 0);
+}
+
+void program_beside_emulation(const char *folder)
+{
+    static const char *const files[][2] = {{"flat", "flat"}, {"libflat_cpu.so", "libflat_cpu.so"}, {"libflat_emu.so", "libflat_cuda.so"}};
+    struct error error = {0};
+    const char *build = getenv("FLAT_BUILD");
+    char from[4096], to[4096];
+    OK(file_make_directory(folder, &error));
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        snprintf(from, sizeof from, "%s/%s", build && *build ? build : "build", files[i][0]);
+        snprintf(to, sizeof to, "%s/%s", folder, files[i][1]);
+        OK(file_copy(from, to, &error));
+        assert_int_equal(chmod(to, 0755), 0);
+    }
+    assert_int_equal(setenv("FLAT_BUILD", folder, 1), 0);
 }
 
 void program_free(struct program_result *result)

@@ -17,6 +17,10 @@ struct program_result program_run(const char *const *arguments, const char *inpu
 struct program_result program_line(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void program_free(struct program_result *result);
 
+/* Puts the program with the CPU engine into a folder, and the emulated engine beside it under the CUDA engine's name; FLAT_BUILD is
+ * that folder from now on. */
+void program_beside_emulation(const char *folder);
+
 /* Fails the running test unless the program ended with `status`; prints what it said. */
 void program_expect(const struct program_result *result, int status);
 /* Exactly one "error: " line that contains `text`, nothing that looks like a crash. */

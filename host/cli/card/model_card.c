@@ -42,6 +42,12 @@ static double number_of(const cJSON *object, const char *key)
     return cJSON_IsNumber(value) ? value->valuedouble : NAN;
 }
 
+/* Beside a base in NF4, where the whole model does not fit on the device. */
+static bool is_unmeasured(const struct card *card)
+{
+    return number_of(card->result, "rows") == 0;
+}
+
 static const cJSON *config_of(const struct card *card)
 {
     return json_member(card->record, "config");
@@ -127,8 +133,8 @@ static void what_was_done(struct card *card)
     if (number_of(lora, "r") > 0)
         ADD(card, "LoRA of rank %.0f, %s. ", number_of(lora, "r"), is_adapter(card) ? "not merged" : "merged into the weights");
     if (cJSON_IsTrue(json_member(config, "load_in_4bit")))
-        ADD(card, "While they were trained the projections of the base were in NF4; what is here and what was measured is with the base "
-                  "as it was read. ");
+        ADD(card, "While they were trained the projections of the base were in NF4; what is here%s is with the base as it was read. ",
+            is_unmeasured(card) ? "" : " and what was measured");
     ADD(card, "There were %.0f rows. ", number_of(card->record, "rows"));
     steps_sentence(card);
 }
@@ -181,9 +187,11 @@ static void what_was_measured(struct card *card)
         if (isfinite(number_of(card->result, key)))
             ADD(card, " P(%s) %.4f;", role[i], number_of(card->result, key));
     }
+    if (is_unmeasured(card))
+        ADD(card, "Nothing was measured under the saved model: it does not fit on the device without load_in_4bit. ");
     ADD(card, "%s%.1f %% of the change of the weights survived rounding to the type they are saved in.\n\n",
         measured ? " " : "", 100 * number_of(card->result, "change_survives"));
-    if (*text_of(config_of(card), "method"))
+    if (*text_of(config_of(card), "method") && (measured || card->logs))
         ADD(card, "These figures say how the model answers these questions, asked this way. They do not show that what was unlearned "
                   "cannot be brought back, by other questions, by sampling or by further training.\n\n");
 }
