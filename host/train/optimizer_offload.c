@@ -6,7 +6,7 @@
  *
  * Chunks take the two buffers in turn. A chunk comes in once the one before it in the same buffer is out, is updated once it is
  * in, and goes out once it is updated; nobody waits for anything else, the host for nothing at all. Cost: every byte of the arrays
- * once each way per step, in both directions at a time, and the updates, a thirtieth of that: bytes / bus + bytes of an update /
+ * once each way per step, in both directions at a time, and the updates, a few hundredths of that: bytes / bus + bytes of an update /
  * memory rate.
  */
 #include "trainer.h"
