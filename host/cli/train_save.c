@@ -149,7 +149,8 @@ int model_save(struct training *training, struct error *error)
         status = trainer_reload(trainer, folder.path, error);
     const bool too_large = status == STATUS_MEMORY && training->options->lora.load_in_4bit;
     if (too_large && writes)
-        log_warning(&training->run->log, "what was saved is not measured: without load_in_4bit it does not fit: %s", error->text);
+        log_warning(&training->run->log, "what was saved is not measured: without load_in_4bit it does not fit (%.*s); flat score of "
+                    "this folder measures it where there is more memory", (int)strcspn(error->text, ";"), error->text);
     if (too_large)
         status = STATUS_OK;
     else if (!status)
