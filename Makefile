@@ -192,7 +192,7 @@ need_emu := $(BUILD)/libflat_emu.so
 need_fault := $(BUILD)/libfault.so
 need_selftest := emu-selftest
 # What tools/gpu rehearse runs.
-need_rehearsal := $(ENGINES) $(BUILD)/tests/test_engine $(BUILD)/tests/test_cast $(BUILD)/tests/test_row_scale
+need_rehearsal := $(ENGINES) $(patsubst %,$(BUILD)/tests/test_%,engine cast row_scale logprob adamw_moments methods)
 need_nvcc := $(if $(NVCC),$(BUILD)/ptxas.txt $(patsubst kernels/%.cu,$(BUILD)/ptx/%.ptx,$(CUDA_SOURCES)))
 # Preloaded into the program by tests: see tests/support/fault/fault.h.
 $(BUILD)/libfault.so: tests/support/fault/fault.c tests/support/fault/fault.h
