@@ -280,6 +280,8 @@ parity: deps $(PARITY)/venv/installed
 	@$(PARITY)/venv/bin/python tests/parity/make_model_golden.py --check
 	@$(PARITY)/venv/bin/python tests/parity/make_method_golden.py --check
 	@$(PARITY)/venv/bin/python -W ignore tests/parity/make_method_model_golden.py --check
+	@! $(PARITY)/venv/bin/python -c 'import bitsandbytes' 2> /dev/null || \
+	    $(PARITY)/venv/bin/python -W ignore tests/parity/make_nf4_golden.py --check
 	@rm -rf $(PARITY)/out && mkdir -p $(PARITY)/out
 	@FLAT_PARITY_OUT=$(PARITY)/out $(BUILD)/tests/test_parity
 	@$(PARITY)/venv/bin/python tests/parity/check_output.py --all $(PARITY)/out

@@ -143,7 +143,7 @@ def measure(args, scratch, engines, steps):
 
 
 def adapters_difference(run, reference):
-    """Of two runs, each its losses and its change."""
+    """Of two runs, each its losses, its change and its adapters' bytes."""
     return {"loss_difference": max(abs(a - b) for a, b in zip(run[0], reference[0])),
             "distance": float(numpy.linalg.norm(run[1] - reference[1]) / numpy.linalg.norm(reference[1]))}
 
@@ -156,8 +156,8 @@ def adapters_measure(args, scratch, engines, steps):
         out = scratch / f"adapters-{steps}-{len(results)}"
         losses = run(scratch / engine / "flat", scratch / "rounded" if base == ROUNDED else args.model, out, engine,
                      ["--lora.r", "8", "--lora.output", "adapter"] + ["--load_in_4bit"] * (base == IN_4_BITS), steps, "3e-4")
-        runs[engine, base] = this = losses, adapters_change(out)
-        if base == IN_4_BITS and (losses != runs[engine, ROUNDED][0] or (this[1] != runs[engine, ROUNDED][1]).any()):
+        runs[engine, base] = this = losses, adapters_change(out), bytes(tensors(out / "adapter_model.safetensors")[1])
+        if base == IN_4_BITS and (losses != runs[engine, ROUNDED][0] or this[2] != runs[engine, ROUNDED][2]):
             sys.exit(f"{engine}: --load_in_4bit does not give the bits of a base rounded beforehand")
         results.append({"engine": engine, "base": base, "steps": steps, "losses": losses,
                         "same_base": adapters_difference(this, runs["float64", AS_READ if base == AS_READ else ROUNDED]),

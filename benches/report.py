@@ -311,11 +311,11 @@ def by_layers(per_layer, beside):
 
 
 def counts_part(page):
-    path = os.path.join(RESULTS, "predicted", "counts.txt")
-    if not os.path.exists(path):
+    path, path_before = (os.path.join(RESULTS, "predicted", name) for name in ("counts.txt", "counts_before.txt"))
+    if not os.path.exists(path) or not os.path.exists(path_before):
         return
     origin_now, now = counts_read(path)
-    origin_before, before = counts_read(os.path.join(RESULTS, "predicted", "counts_before.txt"))
+    origin_before, before = counts_read(path_before)
     rows = []
     for name, case in now.items():
         for label, c in ((name, case), ("at " + origin_before.split(",")[0], before.get(name))):

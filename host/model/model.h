@@ -81,7 +81,7 @@ struct model_shard {
  * the others' shards are with other ranks, reads any part of the arena. */
 struct master_weights {
     uint16_t *low; /* NULL: none */
-    bool on_host;  /* low is the host's memory, which the device is done with when it has been waited for */
+    bool on_host;  /* low is the host's memory */
     const struct model_shard *shard;
     int shards;
     int (*gather)(void *user, int64_t offset, int64_t count, uint16_t *out, struct error *error);

@@ -20,9 +20,6 @@ static int master_copy(struct model *model, const struct model_shard *shard, int
     uint16_t *low = model->master.low + shard->state + (from - shard->offset);
     const size_t bytes = (size_t)(end - from) * sizeof *low;
     if (model->master.on_host) {
-        const int status = device_synchronize(model->device, error); /* a copy of the last update may be under way */
-        if (status)
-            return status;
         memcpy(in ? low : out + (from - offset), in ? in + (from - offset) : low, bytes);
         return STATUS_OK;
     }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../../kernels/engine/host_memory.h"
 #include "../util/memory.h"
 #include "trainer.h"
 
@@ -95,6 +96,19 @@ int optimizer_plan(struct trainer *trainer, struct error *error)
     return status;
 }
 
+/* Whether this host has what its ranks are about to lock, which cannot be swapped; asked by all before the first of them does. */
+static int host_memory_check(const struct trainer *trainer, struct error *error)
+{
+    const struct world *world = &trainer->shards.world;
+    const double gb = 1e-9, all = (double)trainer->offload.bytes * world->local_size;
+    size_t available;
+    int64_t missing = !host_memory_free(&available) && all > (double)available ? (int64_t)(all - (double)available) : 0;
+    const int status = comm_max(world->comm, &missing, error);
+    return status || !missing ? status : error_set(error, STATUS_MEMORY, "offload_optimizer: moments and masters take %.2f GB of a host's "
+                                                   "memory, which has %.2f less; 8 bit in optimizer_states takes least, zero 1 has a part "
+                                                   "on each rank", gb * all, gb * (double)missing);
+}
+
 int optimizer_allocate(struct trainer *trainer, struct error *error)
 {
     struct optimizer_offload *offload = &trainer->offload;
@@ -104,8 +118,10 @@ int optimizer_allocate(struct trainer *trainer, struct error *error)
         return error_set(error, STATUS_USAGE, "offload_optimizer: the memory of device %s is the host's; leave it out",
                          trainer->device.engine->name);
     void *memory;
-    const int status = device_status(&trainer->device, "offload_optimizer",
-                                     trainer->device.engine->host_alloc(trainer->device.context, &memory, offload->bytes), error);
+    int status = host_memory_check(trainer, error);
+    if (!status)
+        status = device_status(&trainer->device, "offload_optimizer",
+                               trainer->device.engine->host_alloc(trainer->device.context, &memory, offload->bytes), error);
     if (status)
         return status;
     offload->memory = memory;
@@ -181,7 +197,7 @@ static int state_exchange(struct trainer *trainer, enum optimizer_array array, i
     const struct shards *shards = &trainer->shards;
     struct device *device = &trainer->device;
     const struct optimizer_array_type type = optimizer_array_type(trainer, array);
-    int status = trainer->offload.chunk ? device_synchronize(device, error) : STATUS_OK;
+    int status = STATUS_OK;
     for (int b = 0; b < shards->buckets && !status; b++)
         for (int rank = 0; rank < shards->world.size && !status; rank++) {
             int64_t from, n;
@@ -219,10 +235,8 @@ int optimizer_read(struct trainer *trainer, enum optimizer_array array, int64_t 
     const struct optimizer_array_type type = optimizer_array_type(trainer, array);
     int status = STATUS_OK;
     if (!trainer->shards.sharded && trainer->offload.chunk) {
-        status = device_synchronize(&trainer->device, error);
-        if (!status)
-            memcpy(out, (const char *)type.own + (size_t)offset * type.size, (size_t)count * type.size);
-        return status;
+        memcpy(out, (const char *)type.own + (size_t)offset * type.size, (size_t)count * type.size);
+        return STATUS_OK;
     }
     if (!trainer->shards.sharded)
         return device_copy_out(&trainer->device, out, (const char *)type.own + (size_t)offset * type.size,
@@ -244,7 +258,7 @@ int optimizer_write(struct trainer *trainer, enum optimizer_array array, int64_t
 {
     const struct shards *shards = &trainer->shards;
     const struct optimizer_array_type type = optimizer_array_type(trainer, array);
-    int status = trainer->offload.chunk ? device_synchronize(&trainer->device, error) : STATUS_OK;
+    int status = STATUS_OK;
     for (int i = 0; i < shards->state_ranges && !status; i++) {
         const struct model_shard *range = &shards->state_range[i];
         const int64_t begin = range->offset / type.elements;

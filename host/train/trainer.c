@@ -185,9 +185,9 @@ int trainer_allocate(struct trainer *trainer, const struct device *device, struc
 {
     trainer->device = *device;
     trainer->graphs = trainer->options->trainer.cuda_graphs && trainer->device.engine->graphs;
-    int status = optimizer_allocate(trainer, error);
+    int status = model_allocate(&trainer->model, &trainer->device, error);
     if (!status)
-        status = model_allocate(&trainer->model, &trainer->device, error);
+        status = optimizer_allocate(trainer, error);
     if (!status)
         status = frozen_allocate(trainer, error);
     return status ? status

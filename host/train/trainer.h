@@ -180,7 +180,7 @@ int optimizer_allocate(struct trainer *trainer, struct error *error);
 void optimizer_free(struct trainer *trainer);
 /* optimizer_offload.c: array[] becomes where the device has `count` elements, a buffer's at most, from `state` on once the ops'
  * stream gets there; after ops on them, end writes them back. The host waits in neither. What is queued after settle, on any stream,
- * finds all of it in the host's memory, and so does the host after device_synchronize. */
+ * finds all of it in the host's memory, and so does the host once it has waited for the device, which every step ends with. */
 int offload_chunk_begin(struct trainer *trainer, int64_t state, int64_t count, void *array[OPTIMIZER_ARRAYS], struct error *error);
 int offload_chunk_end(struct trainer *trainer, int64_t state, int64_t count, struct error *error);
 int offload_settle(struct trainer *trainer, struct error *error);

@@ -2,8 +2,8 @@
  * from the same source, in the tests).
  *
  * One context is one device, one stream and one host thread. Everything is queued on the stream, but for copies that run
- * beside it (engine_copies.cu) and collectives (nccl.cu); the host waits in copy_out and synchronize only, and in copy_in when it runs more than STAGING_HALF bytes ahead of the device; with
- * FLAT_SYNC=1 in the environment, in every call.
+ * beside it (engine_copies.cu) and collectives (nccl.cu). The host waits where something is freed, in copy_out and synchronize,
+ * and in copy_in when it runs more than STAGING_HALF bytes ahead of the device; with FLAT_SYNC=1 in the environment, in every call.
  */
 #include "cuda.cuh"
 

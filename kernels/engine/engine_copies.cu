@@ -3,7 +3,6 @@
  * copy comes in and one goes out while kernels run; each moves bytes / bus (55 GB/s on PCIe 5.0 x16) and costs the host a call.
  */
 #include "cuda.cuh"
-#include "host_memory.h"
 
 /* The stream, made if it is not there yet. */
 static cudaError_t stream_of(struct engine_context *context, enum engine_stream which, cudaStream_t *stream)
@@ -26,15 +25,10 @@ static void copies_wait(struct engine_context *context)
 
 int cuda_host_alloc(struct engine_context *context, void **pointer, size_t bytes)
 {
-    size_t available;
     REQUIRE_ARGS(pointer);
     *pointer = NULL;
     REQUIRE_NO_CAPTURE;
-    /* What is pinned cannot be swapped: the machine would look for the rest by ending processes. */
-    const bool known = host_memory_free(&available) == 0;
-    if (bytes > PTRDIFF_MAX || (known && bytes > available))
-        return engine_fail(context, OP_MEMORY, "no %zu bytes of the host's memory; %zu are free", bytes, known ? available : 0);
-    const cudaError_t error = cudaMallocHost(pointer, bytes ? bytes : 1);
+    const cudaError_t error = bytes > PTRDIFF_MAX ? cudaErrorMemoryAllocation : cudaMallocHost(pointer, bytes ? bytes : 1);
     if (error == cudaSuccess)
         return OP_OK;
     *pointer = NULL;

@@ -35,11 +35,11 @@ static inline bool cgroup_path(char *path, size_t bytes)
     return found && (size_t)snprintf(path, bytes, "/sys/fs/cgroup%s", line + 3) < bytes;
 }
 
-/* Bytes that this process can still take without swapping: of the machine, or of its control group where that is less.
- * 0, or an errno where the kernel does not say (ENODATA: in no way that is known here). */
+/* Bytes that this process can still take without swapping: of the machine, or of its control group where that is less; pages
+ * of files, which are given up for whoever wants memory, count as free in both. 0, or an errno where the kernel does not say (ENODATA: in no way that is known here). */
 static inline int host_memory_free(size_t *bytes)
 {
-    size_t kilobytes, limit, used;
+    size_t kilobytes, limit, used, files = 0, more;
     errno = 0;
     if (!file_number("/proc/meminfo", "MemAvailable:", &kilobytes))
         return errno ? errno : ENODATA;
@@ -54,6 +54,10 @@ static inline int host_memory_free(size_t *bytes)
     snprintf(path, sizeof path, "%s/memory.current", group);
     if (!file_number(path, "", &used))
         return 0;
+    snprintf(path, sizeof path, "%s/memory.stat", group);
+    for (int i = 0; i < 2; i++)
+        files += file_number(path, i ? "active_file " : "inactive_file ", &more) ? more : 0;
+    used -= files < used ? files : used;
     const size_t rest = limit > used ? limit - used : 0;
     if (rest < *bytes)
         *bytes = rest;

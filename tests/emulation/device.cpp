@@ -92,6 +92,8 @@ static cudaError_t copy_queue(copy_work copy, cudaMemcpyKind kind, cudaStream_t 
     if (!touches_device(copy.to) || !touches_device(copy.from))
         stream_copied(stream, copy.bytes);
     const bool pageable = !touches_device(copy.from) && !is_pinned(copy.from, copy.bytes);
+    if (pageable || (!touches_device(copy.to) && !is_pinned(copy.to, copy.bytes)))
+        stream_waited(stream); /* for all that the host can tell, such a copy is done when the call returns */
     if (!wait && config.async && pageable) {
         /* Pageable memory is staged before the call returns, so the host may reuse it at once. */
         auto staged = std::make_shared<std::string>(copy.from, copy.bytes);

@@ -164,6 +164,8 @@ extern emu_calls calls; /* what emu_calls_read gives */
 typedef std::function<bool()> work;
 /* A copy between host and device is about to be queued. */
 void stream_copied(cudaStream_t stream, size_t bytes);
+/* What is queued from here on begins after what the stream has; of the bytes of copies, that is. */
+void stream_waited(cudaStream_t stream);
 cudaError_t stream_enqueue(cudaStream_t stream, work item);
 /* Events of all streams show so much more time from now on. */
 void time_pretend(double seconds);

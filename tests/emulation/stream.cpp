@@ -107,9 +107,14 @@ void stream_copied(cudaStream_t stream, size_t bytes)
     calls.path = std::max(calls.path, *path);
 }
 
-static void drain(cudaStream_t stream)
+void stream_waited(cudaStream_t stream)
 {
     host_path = std::max(host_path, is_default(stream) ? calls.path : stream->path);
+}
+
+static void drain(cudaStream_t stream)
+{
+    stream_waited(stream);
     if (is_default(stream))
         streams_drain();
     else

@@ -1,6 +1,6 @@
-/* test_copies.c - copies when the host runs ahead: memory that copy_in goes through is not filled again too early; beside the ops,
- * chunks of an array come in, are computed on and go out through two buffers, while streams run late and in any order that events allow; that each of the waits is needed; refusals. The arithmetic of an offloaded
- * update: test_offload.c.
+/* test_copies.c - copies when the host runs ahead: memory that copy_in goes through is not filled again too early. Copies beside the
+ * ops: chunks of an array come in, are computed on and go out through two buffers, while streams run late and in any order that
+ * events allow; each of the waits is needed; refusals. An offloaded update: test_offload.c.
  */
 #include "../support/op_test.h"
 
@@ -172,7 +172,7 @@ static void test_refusals(void **state)
     for (int i = 0; i < 2; i++) {
         pointer = t;
         assert_int_equal(t->engine->host_alloc(context, &pointer, impossible[i]), OP_MEMORY);
-        assert_non_null(strstr(t->engine->error(context), "of the host's memory"));
+        assert_non_null(strstr(t->engine->error(context), "of the host's memory cannot be pinned"));
         assert_null(pointer);
     }
     CALL(t, host_alloc, &pointer, 0);
@@ -215,7 +215,8 @@ static void test_cpu(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_copy_in_ahead), cmocka_unit_test(test_pipeline), cmocka_unit_test(test_each_wait_is_needed), cmocka_unit_test(test_order),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_copy_in_ahead), cmocka_unit_test(test_pipeline),
+                                       cmocka_unit_test(test_each_wait_is_needed), cmocka_unit_test(test_order),
                                        cmocka_unit_test(test_refusals), cmocka_unit_test(test_cpu)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

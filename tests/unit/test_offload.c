@@ -133,6 +133,7 @@ static void test_resumed(void **state)
     struct tiny_training host = device;
     host.settings[3] = "cpu", host.checkpoint = "of-host";
     tiny_train(&device, temporary);
+    schedule_set(1);
     tiny_train(&host, temporary);
     for (int i = 0; i < 2; i++) {
         struct tiny_training rest = i ? host : device;
@@ -141,6 +142,7 @@ static void test_resumed(void **state)
         assert_memory_equal(device.after, rest.after, (size_t)device.count * sizeof *device.after);
         tiny_training_free(&rest);
     }
+    schedule_set(0);
     tiny_training_free(&device), tiny_training_free(&host);
 }
 
