@@ -168,7 +168,7 @@ static void test_refusals(void **state)
     struct engine_context *const context = t->context;
     void *pointer = t, *device = device_from(t, DTYPE_F32, (double[]){1}, 1);
     float host = 1;
-    const size_t impossible[] = {SIZE_MAX, (size_t)1 << 50};
+    const size_t impossible[] = {SIZE_MAX, (size_t)PTRDIFF_MAX + 1};
     for (int i = 0; i < 2; i++) {
         pointer = t;
         assert_int_equal(t->engine->host_alloc(context, &pointer, impossible[i]), OP_MEMORY);
