@@ -6,8 +6,8 @@
 The authors 0 to 19 are those that TOFU's retain_perturbed.json asks about and stay; the last ten are forget05's, the last two of
 them forget01's. full.json: all 600 rows; retain99.json and retain95.json: without forget01's and forget05's; neighbors.jsonl:
 every fourth row of the eight authors of forget05 that forget01 leaves; holdout01.json: 40 rows of two authors that no model sees;
-retain_perturbed.json: every eighth row of TOFU's; real_authors_perturbed.json and world_facts_perturbed.json: every third. The
-other files are TOFU's own, byte for byte.
+forget05_part.json: every fourth row of forget05.json; retain_perturbed.json: every eighth row of TOFU's;
+real_authors_perturbed.json and world_facts_perturbed.json: every third. The other files are TOFU's own, byte for byte.
 """
 import json
 import pathlib
@@ -33,6 +33,7 @@ write("retain99.json", full[:400] + full[3800:3960])
 write("retain95.json", full[:400])
 write("neighbors.jsonl", full[3800:3960:4])
 write("holdout01.json", full[400:440])
+write("forget05_part.json", rows("forget05.json")[::4])
 for name, step in (("retain_perturbed.json", 8), ("real_authors_perturbed.json", 3), ("world_facts_perturbed.json", 3)):
     write(name, rows(name)[::step])
 for name in ("forget01.json", "forget05.json", "forget01_perturbed.json", "forget05_perturbed.json",

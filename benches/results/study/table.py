@@ -1,0 +1,62 @@
+#!/usr/bin/env python3
+"""Prints the tables of docs/study.md from the summaries of a folder beside this file: table.py FOLDER [--seeds OTHER].
+
+A row per run that is in aggregate_stat.csv, in the order of sweep.csv: P and ROUGE-L recall as TOFU's tables have them, the rest from
+`flat eval --suite tofu`. With --seeds: forget quality, utility and ROUGE of kept rows of OTHER's runs and of the same ones in FOLDER,
+mean and (least to largest) over seeds.
+"""
+import csv
+import pathlib
+import sys
+
+HERE = pathlib.Path(__file__).parent
+COLUMNS = [("steps", "steps", "{:.0f}"), ("forget quality", "forget_quality", "{:.3f}"), ("utility", "model_utility", "{:.3f}"),
+           ("P(forget)", "Forget Probability", "{:.3f}"), ("ROUGE forget", "Forget ROUGE", "{:.3f}"),
+           ("extraction strength", "extraction_strength", "{:.3f}"), ("AUC min-k++", "mia_min_k_plus_plus", "{:.3f}"),
+           ("P(retain)", "Retain Probability", "{:.3f}"), ("ROUGE retain", "Retain ROUGE", "{:.3f}"),
+           ("ROUGE authors", "Real Authors ROUGE", "{:.3f}"), ("ROUGE facts", "Real World ROUGE", "{:.3f}"),
+           ("forget refused, %", "forget_refusal_rate", "{:.0%}"), ("seconds", "seconds", "{:.0f}")]
+
+
+def rows_of(folder):
+    with open(HERE / folder / "sweep.csv") as sweep, open(HERE / folder / "aggregate_stat.csv") as aggregate:
+        tofu = {row["run"]: row for row in csv.DictReader(aggregate)}
+        return [{**tofu[row["run"]], **row} for row in csv.DictReader(sweep) if row["run"] in tofu]
+
+
+def name_of(row):
+    landmarks = {"before": "tuned on everything", "retain": "never saw the forget rows"}
+    name = landmarks.get(row["run"], row.get("method") or row["run"])
+    if row.get("divergence"):
+        name = "FLAT, " + row["divergence"].replace("_", " ")
+    return name + (", LoRA" if (row.get("lora.r") or "0") != "0" else "")
+
+
+def cell(row, key, shape):
+    value = row.get(key) or ""
+    return shape.format(float(value)).removesuffix("%") if value else ""
+
+
+def show(head, rows):
+    print("| " + " | ".join(head) + " |\n|---|" + "---:|" * (len(head) - 1))
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
+
+
+def seeds(folder, other):
+    kinds = {}
+    for row in rows_of(other) + [row for row in rows_of(folder) if row["landmark"] == "false"]:
+        kinds.setdefault((name_of(row), row["learning_rate"]), []).append(row)
+    spread = lambda runs, key: (lambda v: f"{sum(v) / len(v):.3f} ({min(v):.3f} to {max(v):.3f})")([float(run[key]) for run in runs])
+    keys = [("forget quality", "forget_quality"), ("utility", "model_utility"), ("ROUGE forget", "Forget ROUGE"),
+            ("ROUGE retain", "Retain ROUGE"), ("AUC min-k++", "mia_min_k_plus_plus")]
+    show(["method", "seeds", "steps"] + [title for title, _ in keys],
+         [[name, str(len(runs)), ", ".join(cell(run, "steps", "{:.0f}") for run in sorted(runs, key=lambda run: run["seed"]))] +
+          [spread(runs, key) for _, key in keys] for (name, _), runs in kinds.items() if len(runs) > 1])
+
+
+if sys.argv[2:3] == ["--seeds"]:
+    seeds(sys.argv[1], sys.argv[3])
+else:
+    show(["method"] + [title for title, _, _ in COLUMNS],
+         [[name_of(row)] + [cell(row, key, shape) for _, key, shape in COLUMNS] for row in rows_of(sys.argv[1])])
