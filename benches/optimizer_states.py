@@ -71,6 +71,10 @@ def adapters_change(folder):
     return numpy.concatenate(parts)
 
 
+def adapters_bytes(folder):
+    return {name: view.tobytes() for name, view in tensors(folder / "adapter_model.safetensors")[0].items()}
+
+
 def nf4_base(model, folder):
     """A copy of a model whose projections are rounded to NF4: blocks of 64 by their largest magnitude."""
     shutil.copytree(model, folder)
@@ -156,7 +160,7 @@ def adapters_measure(args, scratch, engines, steps):
         out = scratch / f"adapters-{steps}-{len(results)}"
         losses = run(scratch / engine / "flat", scratch / "rounded" if base == ROUNDED else args.model, out, engine,
                      ["--lora.r", "8", "--lora.output", "adapter"] + ["--load_in_4bit"] * (base == IN_4_BITS), steps, "3e-4")
-        runs[engine, base] = this = losses, adapters_change(out), bytes(tensors(out / "adapter_model.safetensors")[1])
+        runs[engine, base] = this = losses, adapters_change(out), adapters_bytes(out)
         if base == IN_4_BITS and (losses != runs[engine, ROUNDED][0] or this[2] != runs[engine, ROUNDED][2]):
             sys.exit(f"{engine}: --load_in_4bit does not give the bits of a base rounded beforehand")
         results.append({"engine": engine, "base": base, "steps": steps, "losses": losses,
