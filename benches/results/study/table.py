@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Prints the tables of docs/study.md from the summaries of a folder beside this file: table.py FOLDER [--seeds OTHER].
+"""Prints the tables of docs/study.md from the summaries beside this file: table.py FOLDER [--seeds OTHER], table.py --attacks RUN ...
 
 A row per run that is in aggregate_stat.csv, in the order of sweep.csv: P and ROUGE-L recall as TOFU's tables have them, the rest from
 `flat eval --suite tofu`. With --seeds: forget quality, utility and ROUGE of kept rows of OTHER's runs and of the same ones in FOLDER,
-mean and (least to largest) over seeds.
+mean and (least to largest) over seeds. With --attacks: a column for each RUN (forget01/001) of forget01/attacks.json, with 95 %
+intervals, between the model that was tuned on everything and the one that never saw the forget rows.
 """
 import csv
+import json
 import pathlib
 import sys
 
@@ -55,7 +57,23 @@ def seeds(folder, other):
           [spread(runs, key) for _, key in keys] for (name, _), runs in kinds.items() if len(runs) > 1])
 
 
-if sys.argv[2:3] == ["--seeds"]:
+def attacks(runs):
+    with open(HERE / "forget01" / "attacks.json") as file:
+        tables = json.load(file)
+    columns = [(run, tables[run + "/attack.json"]["rows"]) for run in runs]
+    names = {run: name_of(row) + (", own kind" if folder.endswith("-own") else "")
+             for folder in {run.split("/")[0] for run in runs} for row in rows_of(folder) for run in [folder + "/" + row["run"]]}
+    number = lambda value: "" if value is None else f"{value:.3f}"
+    rows = []
+    for i, first in enumerate(columns[0][1]):
+        cells = [f"{number(rows[i]['unlearned'])} ({number(rows[i]['low'])} to {number(rows[i]['high'])})" for _, rows in columns]
+        rows.append([first["measure"], number(first["target"])] + cells + [number(first["retain"])])
+    show(["", "tuned"] + [names[run] for run, _ in columns] + ["never saw"], rows)
+
+
+if sys.argv[1:2] == ["--attacks"]:
+    attacks(sys.argv[2:])
+elif sys.argv[2:3] == ["--seeds"]:
     seeds(sys.argv[1], sys.argv[3])
 else:
     show(["method"] + [title for title, _, _ in COLUMNS],
