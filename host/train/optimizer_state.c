@@ -105,8 +105,8 @@ static int host_memory_check(const struct trainer *trainer, struct error *error)
     int64_t missing = !host_memory_free(&available) && all > (double)available ? (int64_t)(all - (double)available) : 0;
     const int status = comm_max(world->comm, &missing, error);
     return status || !missing ? status : error_set(error, STATUS_MEMORY, "offload_optimizer: moments and masters take %.2f GB of a host's "
-                                                   "memory, which has %.2f less; 8 bit in optimizer_states takes least, zero 1 has a part "
-                                                   "on each rank", gb * all, gb * (double)missing);
+                                                   "memory, %.2f more than are free; optimizer_states 8bit takes least, zero 1 gives "
+                                                   "each rank a part", gb * all, gb * (double)missing);
 }
 
 int optimizer_allocate(struct trainer *trainer, struct error *error)

@@ -117,9 +117,9 @@ struct engine {
 
     /* Copies beside the ops, NULL in engines whose device memory is the host's. host_alloc gives memory of the host's that a
      * device reads and writes on its own (page-locked, aligned to 64 bytes, any contents; OP_MEMORY where it cannot be had, but a
-     * system short of memory may rather end processes: ask host_memory.h before); host_free waits for all streams. The two copies, from and to such memory, are queued on
-     * ENGINE_STREAM_IN and ENGINE_STREAM_OUT: they return at once, and the memory is theirs until a stream that awaits them
-     * has been waited for. Not inside a capture. */
+     * system short of memory may rather end processes: ask host_memory.h before); host_free waits for all streams. The two
+     * copies, from and to such memory, are queued on ENGINE_STREAM_IN and ENGINE_STREAM_OUT: they return at once, and the memory
+     * is theirs until a stream that awaits them has been waited for. Not inside a capture. */
     int (*host_alloc)(struct engine_context *context, void **pointer, size_t bytes);
     void (*host_free)(struct engine_context *context, void *pointer);
     int (*copy_in_beside)(struct engine_context *context, void *device, const void *host, size_t bytes);

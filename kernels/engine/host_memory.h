@@ -1,4 +1,4 @@
-/* host_memory.h - how much of the host's memory can still be had, for the engines: the CPU's, and a GPU's that pins some. */
+/* host_memory.h - how much of the host's memory can still be had: what the CPU engine has, and what may be locked for a GPU's. */
 #ifndef FLAT_KERNELS_HOST_MEMORY_H
 #define FLAT_KERNELS_HOST_MEMORY_H
 #include <errno.h>
@@ -36,7 +36,8 @@ static inline bool cgroup_path(char *path, size_t bytes)
 }
 
 /* Bytes that this process can still take without swapping: of the machine, or of its control group where that is less; pages
- * of files, which are given up for whoever wants memory, count as free in both. 0, or an errno where the kernel does not say (ENODATA: in no way that is known here). */
+ * of files, which are given up for whoever wants memory, count as free in both. 0, or an errno where the kernel does not say
+ * (ENODATA: in no way that is known here). */
 static inline int host_memory_free(size_t *bytes)
 {
     size_t kilobytes, limit, used, files = 0, more;

@@ -69,46 +69,40 @@ static bool train(const char *megabytes, const char *out, const char *command)
     return measured;
 }
 
-static void test_merged(void **state)
+/* A run with room for the whole base and one without leave the same in `name` and `name`-scarce. */
+static void check(const char *name, const char *command, void (*compare)(const char *a, const char *b))
 {
-    (void)state;
-    char command[600], plenty[512], scarce[512];
-    snprintf(command, sizeof command, "finetune --train_data %s/data.jsonl", temporary);
-    assert_true(train(PLENTY, "merged", command));
-    assert_false(train(SCARCE, "merged-scarce", command));
-    snprintf(plenty, sizeof plenty, "%s", temporary_path("merged"));
-    snprintf(scarce, sizeof scarce, "%s", temporary_path("merged-scarce"));
-    compare_folders(plenty, scarce);
+    char scarce[64], folders[2][512];
+    snprintf(scarce, sizeof scarce, "%s-scarce", name);
+    assert_true(train(PLENTY, name, command));
+    assert_false(train(SCARCE, scarce, command));
+    for (int i = 0; i < 2; i++)
+        snprintf(folders[i], sizeof folders[i], "%s", temporary_path(i ? scarce : name));
+    compare(folders[0], folders[1]);
 }
 
-static void test_adapter(void **state)
+static void test_finetune(void **state)
 {
     (void)state;
-    char command[600], plenty[512], scarce[512];
-    snprintf(command, sizeof command, "finetune --train_data %s/data.jsonl --lora.output adapter", temporary);
-    assert_true(train(PLENTY, "adapter", command));
-    assert_false(train(SCARCE, "adapter-scarce", command));
-    snprintf(plenty, sizeof plenty, "%s", temporary_path("adapter"));
-    snprintf(scarce, sizeof scarce, "%s", temporary_path("adapter-scarce"));
-    compare_adapters(plenty, scarce);
+    char command[600];
+    snprintf(command, sizeof command, "finetune --train_data %s/data.jsonl", temporary);
+    check("merged", command, compare_folders);
+    strcat(command, " --lora.output adapter");
+    check("adapter", command, compare_adapters);
 }
 
 /* With a frozen model beside it, and the table that a run of unlearn ends with. */
 static void test_unlearn(void **state)
 {
     (void)state;
-    char command[1000], plenty[512], scarce[512];
+    char command[1000];
     snprintf(command, sizeof command, "unlearn --method npo --forget_data %s/data.jsonl --retain_data %s/data.jsonl --retain_loss kl",
              temporary, temporary);
-    assert_true(train(PLENTY, "unlearned", command));
-    assert_false(train(SCARCE, "unlearned-scarce", command));
-    snprintf(plenty, sizeof plenty, "%s", temporary_path("unlearned"));
-    snprintf(scarce, sizeof scarce, "%s", temporary_path("unlearned-scarce"));
-    compare_folders(plenty, scarce);
+    check("unlearned", command, compare_folders);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_merged), cmocka_unit_test(test_adapter), cmocka_unit_test(test_unlearn)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_finetune), cmocka_unit_test(test_unlearn)};
     return cmocka_run_group_tests(tests, make, temporary_remove);
 }

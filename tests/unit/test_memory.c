@@ -66,14 +66,11 @@ static void print_classes(const struct memory_case *c, const struct trainer *tra
            allocated, MIB / 1024 * (double)allocated, beside);
 }
 
-/* Prepares, allocates and, alone, runs a step; bytes that were allocated as planned. */
-static size_t memory_check(const struct memory_case *c)
+static void prepare(const struct memory_case *c, int ranks_here, struct invocation *invocation, struct device *device,
+                    struct trainer *trainer)
 {
     struct error error = {0};
-    struct invocation invocation;
     const struct command *command;
-    struct device device;
-    struct trainer trainer;
     char seed[600], own[600], out[600];
     snprintf(seed, sizeof seed, "%s/seed", temporary);
     snprintf(own, sizeof own, "%s/data.jsonl", temporary);
@@ -87,13 +84,23 @@ static size_t memory_check(const struct memory_case *c)
     for (int i = 0; c->settings[i]; i++)
         argv[count++] = c->settings[i];
     OK(command_find(commands, 1, (char *[]){c->method ? "unlearn" : "finetune"}, &command, &words, &error));
-    OK(invocation_parse(&invocation, commands, command, count, (char **)argv, &error));
-    struct train_options *options = &((struct train_command_options *)invocation.options)->train;
+    OK(invocation_parse(invocation, commands, command, count, (char **)argv, &error));
+    struct train_options *options = &((struct train_command_options *)invocation->options)->train;
     options->sizes_only = true;
     const int ranks = c->ranks ? c->ranks : 1;
-    const struct world world = {NULL, ranks - 1, ranks, ranks};
-    const enum dtype dtype = tiny_device_open(&device, "emu-bf16", 1);
-    OK(trainer_prepare(&trainer, options, !c->method, dtype, &world, &error));
+    const struct world world = {NULL, ranks - 1, ranks, ranks_here ? ranks_here : ranks};
+    const enum dtype dtype = tiny_device_open(device, "emu-bf16", 1);
+    OK(trainer_prepare(trainer, options, !c->method, dtype, &world, &error));
+}
+
+/* Prepares, allocates and, alone, runs a step; bytes that were allocated as planned. */
+static size_t memory_check(const struct memory_case *c)
+{
+    struct error error = {0};
+    struct invocation invocation;
+    struct device device;
+    struct trainer trainer;
+    prepare(c, 0, &invocation, &device, &trainer);
     const size_t before = bytes_used(&device);
     OK(trainer_allocate(&trainer, &device, &error));
     const size_t allocated = bytes_used(&device) - before;
@@ -151,6 +158,23 @@ static void test_every_variant(void **state)
         c.spare = WORKSPACE + SCRATCH;
         (void)memory_check(&c);
     }
+}
+
+/* What all ranks of a host would lock of its memory, and has not, is refused before anybody locks any. */
+static void test_host_memory(void **state)
+{
+    (void)state;
+    struct error error = {0};
+    struct invocation invocation;
+    struct device device;
+    struct trainer trainer;
+    prepare(&(struct memory_case){.settings = {"--offload_optimizer", "cpu"}}, 1 << 30, &invocation, &device, &trainer);
+    assert_int_equal(trainer_allocate(&trainer, &device, &error), STATUS_MEMORY);
+    if (!strstr(error.text, "offload_optimizer: moments and masters take") || !strstr(error.text, "optimizer_states 8bit"))
+        fail_msg("%s", error.text);
+    assert_null(trainer.offload.memory);
+    trainer_free(&trainer);
+    invocation_free(&invocation);
 }
 
 #define TOFU "../shared/data/tofu/"
@@ -223,6 +247,6 @@ static int make(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_every_variant), cmocka_unit_test(test_goals)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_every_variant), cmocka_unit_test(test_host_memory), cmocka_unit_test(test_goals)};
     return cmocka_run_group_tests(tests, make, temporary_remove);
 }
