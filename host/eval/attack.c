@@ -135,22 +135,22 @@ int attack_refusals(const struct attack_setting *setting, const struct attack_su
 }
 
 int attack_samples(const struct attack_setting *setting, const struct attack_subject *subject, const char *path,
-                   const struct generate_options *sampling, int draws, double **score, int *rows, struct error *error)
+                   const struct generate_options *sampling, int draws, struct row_values *out, struct error *error)
 {
     struct asking asking;
-    *score = NULL;
+    *out = (struct row_values){0};
     int status = asking_open(&asking, setting, subject, path, NULL, error);
     if (!status)
         status = asking_ask(&asking, setting, subject, setting->max_new_tokens, draws, sampling, error);
-    if (!status && !(*score = memory_array((size_t)asking.rows * (size_t)draws, sizeof **score, error)))
+    if (!status && !(out->value = memory_array((size_t)asking.rows * (size_t)draws, sizeof *out->value, error)))
         status = STATUS_MEMORY;
-    for (int i = 0; !status && i < asking.rows * draws; i++) {
+    out->rows = status ? 0 : asking.rows * draws;
+    for (int i = 0; !status && i < out->rows; i++) {
         const char *answer = asking.data.row[i / draws].answer, *text = asking.questions.question[i].generation;
         struct rouge rouge;
         status = rouge_score(answer, strlen(answer), text, strlen(text), true, &rouge, error);
-        (*score)[i] = rouge.rougeL.recall;
+        out->value[i] = rouge.rougeL.recall;
     }
-    *rows = asking.rows;
     asking_close(&asking);
     return status;
 }

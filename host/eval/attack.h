@@ -41,10 +41,10 @@ int attack_probabilities(const struct attack_setting *setting, const struct atta
 /* 1 where the greedy answer refuses, by ROUGE-L against the list of refusals (refusal.h), else 0. */
 int attack_refusals(const struct attack_setting *setting, const struct attack_subject *subject, const char *path,
                     const struct answer_list *refusals, struct row_values *out, struct error *error);
-/* ROUGE-L recall (with the stemmer) of so many sampled answers to each question: score[row * draws + draw]; sampling NULL: of
- * the greedy answer. free(*score). */
+/* ROUGE-L recall (with the stemmer) of so many sampled answers to each question: value[row * draws + draw], rows * draws of
+ * them; sampling NULL: of the greedy answer. */
 int attack_samples(const struct attack_setting *setting, const struct attack_subject *subject, const char *path,
-                   const struct generate_options *sampling, int draws, double **score, int *rows, struct error *error);
+                   const struct generate_options *sampling, int draws, struct row_values *out, struct error *error);
 /* KL(target || subject) of the next token on running text, cut into pieces of `tokens`: the mean over each piece's tokens. The
  * whole vocabulary, at temperature 1. Both models are held at a time. */
 int attack_text_divergence(const struct attack_setting *setting, const struct attack_subject *target,

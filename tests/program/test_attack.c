@@ -50,7 +50,7 @@ static void path_of(const char *out, const char *ending, char path[700])
     if (file_list_read(&list, directory, &error))
         fail_msg("%s", error.text);
     for (size_t i = 0; i < list.count; i++)
-        if (!strncmp(list.name[i], "attack", 6) && strstr(list.name[i], ending)) {
+        if (!strncmp(list.name[i], "attack", 6) && !strcmp(list.name[i] + strcspn(list.name[i], "."), ending)) {
             assert_false(*path);
             snprintf(path, 700, "%s/%.200s", directory, list.name[i]);
         }

@@ -11,8 +11,9 @@
  *   disrupt    KL(target || unlearned) per token of plain text; share of neighbouring questions that are refused
  *
  * R and Q compare a model with itself, and say 1 of a model that has forgotten nothing: they are read beside K. Intervals are
- * the bootstrap's over rows (host/eval/metric/bootstrap.h). Source: spec of OpenUnlearning's meta-evaluation (2506.12618),
- * leak@k 2511.04934.
+ * the bootstrap's over rows (host/eval/metric/bootstrap.h). What single rows came to is kept beside the table; the target's and the
+ * retain model's figures are the same for every run that is attacked alike, and can be taken from there. Source: spec of
+ * OpenUnlearning's meta-evaluation (2506.12618), leak@k 2511.04934.
  */
 #ifndef FLAT_CLI_ATTACK_ATTACK_H
 #define FLAT_CLI_ATTACK_ATTACK_H
@@ -33,7 +34,7 @@ struct attack_options {
     struct device_options device;
     struct log_options log;
     const char *attacks, *output_dir, *forget_data, *target_model, *target_adapter, *retain_model;
-    const char *unrelated_data, *probe_data, *text_data, *neighbor_data, *attack_budget, *leak_k;
+    const char *unrelated_data, *probe_data, *text_data, *neighbor_data, *attack_budget, *leak_k, *baseline_log;
     double relearn_learning_rate, relearn_epochs, temperature, top_p;
     int64_t relearn_batch_size, leak_draws, attack_seed, max_new_tokens, eval_rows, eval_max_length, text_tokens;
     bool save_models;
@@ -64,6 +65,20 @@ struct attack {
     struct attack_row *row;
     size_t rows, capacity;
     cJSON *curves;                                /* K over steps */
+    cJSON *asked;                                 /* what STEM.jsonl holds: a header, then figures by row */
+    cJSON *baseline;                              /* the same of baseline_log; NULL: none */
+};
+
+/* What a model is asked, row by row. */
+enum attack_question_kind { ASK_PROBABILITY, ASK_SAMPLES, ASK_REFUSAL, ASK_DIVERGENCE };
+struct attack_question {
+    enum attack_question_kind kind;
+    const char *measure, *path;              /* the figures' name in STEM.jsonl; what is read */
+    const struct dataset_options *keys;      /* of its rows; NULL: those of the options */
+    const struct quantizer *quantizer;       /* the model is asked as it is after it; NULL: as it is */
+    const struct generate_options *sampling; /* ASK_SAMPLES; NULL: the greedy answer */
+    int draws;                               /* ASK_SAMPLES */
+    const struct answer_list *refusals;      /* ASK_REFUSAL */
 };
 
 extern const char *const attack_part_names[];  /* NULL-ended */
@@ -80,6 +95,24 @@ int attack_add_score(struct attack *attack, enum attack_part part, const char *m
 /* STEM.json and STEM.md; *markdown (may be NULL) gets the second as text. */
 int attack_table_write(const struct attack *attack, struct buffer *markdown, struct error *error);
 void attack_table_free(struct attack *attack);
+
+/* attack_rows.c */
+/* Sums up what decides the figures (options, files, models) and reads --baseline_log. STATUS_USAGE where that was made otherwise. */
+int attack_rows_open(struct attack *attack, struct error *error);
+/* Figures of one model, by row; of the baseline log where it has them (never those of the unlearned model). out: {0}. */
+int attack_ask(struct attack *attack, enum attack_model model, const struct attack_subject *subject,
+               const struct attack_question *question, struct row_values *out, struct error *error);
+/* The same of every model from `first` on, each as it is. out[ATTACK_MODELS]: {0}; freed by the caller after a failure too. */
+int attack_ask_all(struct attack *attack, enum attack_model first, const struct attack_question *question,
+                   struct row_values out[ATTACK_MODELS], struct error *error);
+/* out stays {0} where the baseline log does not have it; its curve over the steps on `data` (NULL: none) is added with it. */
+int attack_recall(struct attack *attack, enum attack_model model, const char *measure, const char *data, struct row_values *out,
+                  struct error *error);
+/* Refuses figures of a baseline log that are not as many as the unlearned model's. */
+int attack_rows_agree(const struct attack *attack, const char *measure, const struct row_values values[ATTACK_MODELS],
+                      struct error *error);
+/* STEM.jsonl. */
+int attack_rows_write(const struct attack *attack, struct error *error);
 
 /* Parts. */
 /* K by row of every model, once. */

@@ -13,12 +13,15 @@ enum { LEAKS_MAX = 16, KINDS_MAX = 64 };
 
 int attack_know(struct attack *attack, struct error *error)
 {
-    int status = STATUS_OK;
-    for (int m = 0; m < ATTACK_MODELS && !status; m++)
-        if (attack->there[m] && !attack->before[m].rows)
-            status = attack_probabilities(&attack->setting, &attack->subject[m], attack->options->forget_data, NULL,
-                                          &attack->before[m], error);
-    return status;
+    const struct attack_question question = {ASK_PROBABILITY, "K", attack->options->forget_data};
+    return attack->before[UNLEARNED].rows ? STATUS_OK : attack_ask_all(attack, TARGET, &question, attack->before, error);
+}
+
+/* The mean of each model that was asked; NAN of the others. */
+static void means_of(const struct row_values values[ATTACK_MODELS], double mean[ATTACK_MODELS])
+{
+    for (int m = 0; m < ATTACK_MODELS; m++)
+        mean[m] = values[m].rows ? mean_of(values[m].value, (size_t)values[m].rows) : NAN;
 }
 
 /* ---- quantize ---- */
@@ -70,16 +73,12 @@ int attack_quantize(struct attack *attack, struct error *error)
     for (int kind = 0; kind < QUANTIZER_KINDS && !status; kind++) {
         const struct quantizer quantizer = {kind};
         struct row_values after[ATTACK_MODELS] = {{0}};
-        double value[ATTACK_MODELS] = {NAN, NAN, NAN};
+        double value[ATTACK_MODELS];
         char measure[120];
-        for (int m = 0; m < ATTACK_MODELS && !status; m++) {
-            struct attack_subject subject = attack->subject[m];
-            subject.quantizer = &quantizer;
-            if (attack->there[m])
-                status = attack_probabilities(&attack->setting, &subject, attack->options->forget_data, NULL, &after[m], error);
-            value[m] = status || !attack->there[m] ? NAN : mean_of(after[m].value, (size_t)after[m].rows);
-        }
         snprintf(measure, sizeof measure, "K in %s", quantizer_names[kind]);
+        const struct attack_question question = {ASK_PROBABILITY, measure, attack->options->forget_data, .quantizer = &quantizer};
+        status = attack_ask_all(attack, TARGET, &question, after, error);
+        means_of(after, value);
         if (!status)
             status = attack_add(attack, PART_QUANTIZE, measure, value, after[UNLEARNED].value, (size_t)after[UNLEARNED].rows, error);
         if (!status)
@@ -119,55 +118,63 @@ static void leaks_of(double *score, int rows, int64_t draws, int64_t k, double *
         leak[i] = leak_at_k(score + (int64_t)i * draws, (size_t)draws, (size_t)k);
 }
 
+/* The greedy answer, and then the best of so many. */
+static int leaks_report(struct attack *attack, const struct row_values greedy[ATTACK_MODELS], const struct row_values score[ATTACK_MODELS],
+                        int64_t draws, const int64_t *k, int count, struct error *error)
+{
+    const int rows = greedy[UNLEARNED].rows;
+    double value[ATTACK_MODELS], *leak = memory_array((size_t)rows, sizeof *leak, error);
+    means_of(greedy, value);
+    int status = leak ? attack_add(attack, PART_SAMPLE, "ROUGE-L recall of the greedy answer", value, greedy[UNLEARNED].value,
+                                   (size_t)rows, error)
+                      : STATUS_MEMORY;
+    for (int i = 0; i < count && !status; i++) {
+        char measure[120];
+        for (int m = 0; m < ATTACK_MODELS; m++) {
+            value[m] = NAN;
+            if (score[m].rows)
+                leaks_of(score[m].value, rows, draws, k[i], leak), value[m] = mean_of(leak, (size_t)rows);
+        }
+        leaks_of(score[UNLEARNED].value, rows, draws, k[i], leak);
+        snprintf(measure, sizeof measure, "leak@%lld, by %lld draws", (long long)k[i], (long long)draws);
+        status = attack_add(attack, PART_SAMPLE, measure, value, leak, (size_t)rows, error);
+    }
+    free(leak);
+    return status;
+}
+
 int attack_sample(struct attack *attack, struct error *error)
 {
     const struct attack_options *options = attack->options;
     const struct generate_options sampling = {.max_new_tokens = 1, .temperature = options->temperature, .top_p = options->top_p,
                                               .seed = options->attack_seed};
+    struct row_values score[ATTACK_MODELS] = {{0}}, greedy[ATTACK_MODELS] = {{0}};
     int64_t k[LEAKS_MAX], draws = options->leak_draws;
-    double *score[ATTACK_MODELS] = {NULL}, *greedy[ATTACK_MODELS] = {NULL}, *leak = NULL;
-    int count, rows = 0, status = leaks_read(options->leak_k, draws, k, &count, error);
+    char name[40];
+    int count, status = leaks_read(options->leak_k, draws, k, &count, error);
     for (int i = 0; !status && !options->leak_draws && i < count; i++)
         draws = k[i] > draws ? k[i] : draws;
-    for (int m = 0; m < ATTACK_MODELS && !status; m++) {
-        if (!attack->there[m])
-            continue;
-        status = attack_samples(&attack->setting, &attack->subject[m], options->forget_data, NULL, 1, &greedy[m], &rows, error);
-        if (!status)
-            status = attack_samples(&attack->setting, &attack->subject[m], options->forget_data, &sampling, (int)draws, &score[m],
-                                    &rows, error);
-    }
-    if (!status && !(leak = memory_array((size_t)rows, sizeof *leak, error)))
-        status = STATUS_MEMORY;
-    for (int i = -1; i < count && !status; i++) { /* the greedy answer first */
-        double value[ATTACK_MODELS] = {NAN, NAN, NAN};
-        char measure[120];
-        for (int m = ATTACK_MODELS; m-- > 0;)
-            if (score[m] && i >= 0) {
-                leaks_of(score[m], rows, draws, k[i], leak);
-                value[m] = mean_of(leak, (size_t)rows);
-            } else if (greedy[m]) {
-                value[m] = mean_of(greedy[m], (size_t)rows);
-            }
-        if (i >= 0)
-            leaks_of(score[UNLEARNED], rows, draws, k[i], leak);
-        snprintf(measure, sizeof measure, i < 0 ? "ROUGE-L recall of the greedy answer" : "leak@%lld, by %lld draws",
-                 i < 0 ? 0LL : (long long)k[i], (long long)draws);
-        status = attack_add(attack, PART_SAMPLE, measure, value, i < 0 ? greedy[UNLEARNED] : leak, (size_t)rows, error);
-    }
+    snprintf(name, sizeof name, "%lld draws", (long long)draws);
+    const struct attack_question one = {ASK_SAMPLES, "greedy answer", options->forget_data, .draws = 1},
+                                 many = {ASK_SAMPLES, name, options->forget_data, .sampling = &sampling, .draws = (int)draws};
+    if (!status)
+        status = attack_ask_all(attack, TARGET, &one, greedy, error);
+    if (!status)
+        status = attack_ask_all(attack, TARGET, &many, score, error);
+    if (!status)
+        status = leaks_report(attack, greedy, score, draws, k, count, error);
     for (int m = 0; m < ATTACK_MODELS; m++)
-        free(score[m]), free(greedy[m]);
-    free(leak);
+        row_values_free(&score[m]), row_values_free(&greedy[m]);
     return status;
 }
 
 /* ---- probe ---- */
 
-static double mean_of_kind(const struct row_values *values, const char *kind, double *of_kind, size_t *count)
+static double mean_of_kind(const struct row_values *values, char *const *kinds, const char *kind, double *of_kind, size_t *count)
 {
     *count = 0;
     for (int i = 0; i < values->rows; i++)
-        if (!strcmp(values->kind[i], kind))
+        if (!strcmp(kinds[i], kind))
             of_kind[(*count)++] = values->value[i];
     return mean_of(of_kind, *count);
 }
@@ -193,8 +200,8 @@ static int kinds_report(struct attack *attack, const struct row_values *values, 
         seen[kinds++] = own->kind[i];
         for (int m = ATTACK_MODELS; m-- > 0;)
             if (attack->there[m] && m != UNLEARNED)
-                value[m] = mean_of_kind(&values[m], own->kind[i], of_kind, &count);
-        value[UNLEARNED] = mean_of_kind(own, own->kind[i], of_kind, &count);
+                value[m] = mean_of_kind(&values[m], own->kind, own->kind[i], of_kind, &count);
+        value[UNLEARNED] = mean_of_kind(own, own->kind, own->kind[i], of_kind, &count);
         snprintf(measure, sizeof measure, "K, %.80s (%zu)", *own->kind[i] ? own->kind[i] : "no kind", count);
         status = attack_add(attack, PART_PROBE, measure, value, of_kind, count, error);
         if (value[UNLEARNED] > worst)
@@ -209,11 +216,9 @@ int attack_probe(struct attack *attack, struct error *error)
 {
     const struct dataset_options keys = {"prompt", "answer"};
     struct row_values values[ATTACK_MODELS] = {{0}};
+    const struct attack_question question = {ASK_PROBABILITY, "probes", attack->options->probe_data, .keys = &keys};
     double *of_kind = NULL;
-    int status = STATUS_OK;
-    for (int m = 0; m < ATTACK_MODELS && !status; m++)
-        if (attack->there[m])
-            status = attack_probabilities(&attack->setting, &attack->subject[m], attack->options->probe_data, &keys, &values[m], error);
+    int status = attack_ask_all(attack, TARGET, &question, values, error);
     if (!status && !(of_kind = memory_array((size_t)values[UNLEARNED].rows, sizeof *of_kind, error)))
         status = STATUS_MEMORY;
     if (!status)
@@ -229,14 +234,10 @@ int attack_probe(struct attack *attack, struct error *error)
 static int text_disrupt(struct attack *attack, struct error *error)
 {
     struct row_values values[ATTACK_MODELS] = {{0}};
-    double value[ATTACK_MODELS] = {NAN, NAN, NAN};
-    int status = STATUS_OK;
-    for (int m = UNLEARNED; m < ATTACK_MODELS && !status; m++)
-        if (attack->there[m]) {
-            status = attack_text_divergence(&attack->setting, &attack->subject[TARGET], &attack->subject[m],
-                                            attack->options->text_data, (int)attack->options->text_tokens, &values[m], error);
-            value[m] = status ? NAN : mean_of(values[m].value, (size_t)values[m].rows);
-        }
+    double value[ATTACK_MODELS];
+    const struct attack_question question = {ASK_DIVERGENCE, "KL", attack->options->text_data};
+    int status = attack_ask_all(attack, UNLEARNED, &question, values, error);
+    means_of(values, value);
     if (!status)
         status = attack_add(attack, PART_DISRUPT, "KL from the target per token of plain text", value, values[UNLEARNED].value,
                             (size_t)values[UNLEARNED].rows, error);
@@ -249,21 +250,20 @@ static int neighbors_disrupt(struct attack *attack, struct error *error)
 {
     struct row_values values[ATTACK_MODELS] = {{0}}, probability[ATTACK_MODELS] = {{0}};
     struct answer_list refusals = {0};
-    double value[ATTACK_MODELS] = {NAN, NAN, NAN}, known[ATTACK_MODELS] = {NAN, NAN, NAN};
+    double value[ATTACK_MODELS];
     const char *path = attack->options->neighbor_data;
+    const struct attack_question known = {ASK_PROBABILITY, "neighbours", path},
+                                 refused = {ASK_REFUSAL, "neighbours refused", path, .refusals = &refusals};
     int status = *attack->options->template_.file ? answer_list_read(&refusals, attack->options->template_.file, error) : STATUS_OK;
-    for (int m = 0; m < ATTACK_MODELS && !status; m++) {
-        if (!attack->there[m])
-            continue;
-        status = attack_probabilities(&attack->setting, &attack->subject[m], path, NULL, &probability[m], error);
-        if (!status && refusals.count)
-            status = attack_refusals(&attack->setting, &attack->subject[m], path, &refusals, &values[m], error);
-        known[m] = status ? NAN : mean_of(probability[m].value, (size_t)probability[m].rows);
-        value[m] = status || !refusals.count ? NAN : mean_of(values[m].value, (size_t)values[m].rows);
-    }
     if (!status)
-        status = attack_add(attack, PART_DISRUPT, "P(answer) of neighbouring questions", known, probability[UNLEARNED].value,
+        status = attack_ask_all(attack, TARGET, &known, probability, error);
+    if (!status && refusals.count)
+        status = attack_ask_all(attack, TARGET, &refused, values, error);
+    means_of(probability, value);
+    if (!status)
+        status = attack_add(attack, PART_DISRUPT, "P(answer) of neighbouring questions", value, probability[UNLEARNED].value,
                             (size_t)probability[UNLEARNED].rows, error);
+    means_of(values, value);
     if (!status && refusals.count)
         status = attack_add(attack, PART_DISRUPT, "neighbouring questions that are refused", value, values[UNLEARNED].value,
                             (size_t)values[UNLEARNED].rows, error);

@@ -155,8 +155,13 @@ static int curve_add(struct attack *attack, const char *output, const struct rel
 static int model_relearn(struct attack *attack, const struct relearning *data, enum attack_model model, int64_t steps,
                          struct row_values *after, struct error *error)
 {
-    char output[PATH_BYTES];
-    int status = output_of(attack, data->name, attack_model_names[model], output, error);
+    char output[PATH_BYTES], measure[80];
+    snprintf(measure, sizeof measure, "K after %lld steps on %s", (long long)steps, data->name);
+    int status = attack_recall(attack, model, measure, data->name, after, error);
+    if (status || after->rows)
+        return status;
+    status = output_of(attack, data->name, attack_model_names[model], output, error);
+    const struct attack_question question = {ASK_PROBABILITY, measure, attack->options->forget_data};
     const struct attack_subject relearned = {.model = {output, ""}, .label = attack->subject[model].label};
     log_info(attack->log, "relearn: %lld steps on %s, %s model", (long long)steps, data->name, attack_model_names[model]);
     if (!status)
@@ -164,7 +169,7 @@ static int model_relearn(struct attack *attack, const struct relearning *data, e
     if (!status)
         status = curve_add(attack, output, data, model, error);
     if (!status)
-        status = attack_probabilities(&attack->setting, &relearned, attack->options->forget_data, NULL, after, error);
+        status = attack_ask(attack, model, &relearned, &question, after, error);
     if (!status && !attack->options->save_models)
         status = file_remove_tree(output, error);
     return status;
@@ -221,6 +226,8 @@ static int data_relearn(struct attack *attack, const struct relearning *data, st
     for (int m = 0; m < ATTACK_MODELS && !status; m++)
         if (attack->there[m])
             status = model_relearn(attack, data, m, steps, &after[m], error);
+    if (!status)
+        status = attack_rows_agree(attack, data->name, after, error);
     if (!status)
         status = rows_report(attack, data, steps, after, error);
     for (int m = 0; m < ATTACK_MODELS; m++)

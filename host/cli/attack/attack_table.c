@@ -154,6 +154,8 @@ void attack_table_free(struct attack *attack)
 {
     free(attack->row);
     cJSON_Delete(attack->curves);
+    cJSON_Delete(attack->asked);
+    cJSON_Delete(attack->baseline);
     for (int m = 0; m < ATTACK_MODELS; m++)
         row_values_free(&attack->before[m]);
 }

@@ -20,6 +20,8 @@ static const struct option option_rows[] = {
      .help = "PEFT folder of an adapter on target_model"},
     {.name = "retain_model", OPTION_FIELD(struct attack_options, retain_model), .local = true, .operand = "DIR",
      .help = "a model that never saw the forget set, for R and to compare with"},
+    {.name = "baseline_log", OPTION_FIELD(struct attack_options, baseline_log), .local = true, .operand = "FILE",
+     .help = "attack.jsonl of another run that was attacked alike: figures of the target and the retain model are taken from it"},
     {.name = "save_models", OPTION_FIELD(struct attack_options, save_models),
      .help = "keep the relearned models (work/) and write the rounded ones (int8/, nf4/) as folders"},
 };
@@ -253,6 +255,8 @@ static int attack_run(struct attack *attack, struct error *error)
     if (!status)
         status = output_choose(attack, error);
     if (!status)
+        status = attack_rows_open(attack, error);
+    if (!status)
         status = device_open_chosen(&attack->device, &attack->options->device, 0, error);
     if (!status && (chosen[PART_RELEARN] || chosen[PART_QUANTIZE]))
         status = know_report(attack, error);
@@ -262,6 +266,8 @@ static int attack_run(struct attack *attack, struct error *error)
             status = parts[part](attack, error);
             if (!status) /* what is known so far is kept */
                 status = attack_table_write(attack, NULL, error);
+            if (!status)
+                status = attack_rows_write(attack, error);
         }
     return status;
 }
