@@ -123,6 +123,60 @@ static void test_grid(void **state)
     program_free(&result);
 }
 
+/* Attacks of each run are figures of its row; the second run takes those of the model before from the first. */
+static void test_attacks(void **state)
+{
+    (void)state;
+    static const char asked[] = "\"method\": [\"flat\", \"grad_ascent\"], \"learning_rate\": 1e-3, \"attack\": {\"attacks\": "
+                                "\"quantize,sample\", \"leak_k\": \"1,2\", \"max_new_tokens\": 4, \"eval_rows\": 3, \"threads\": 1}, ";
+    struct program_result result = sweep(config_make("attacks.json", asked), "attacks", "");
+    program_expect(&result, STATUS_OK);
+    program_free(&result);
+    char *csv = text_of("attacks", "sweep.csv");
+    assert_non_null(strstr(csv, ",attack_k_p_answer_of_the_forget_set,attack_k_in_int8,attack_q_int8,attack_k_in_nf4,attack_q_nf4,"
+                                "attack_rouge_l_recall_of_the_greedy_answer,attack_leak_1_by_2_draws,attack_leak_2_by_2_draws\n"));
+    free(csv);
+    cJSON *table = json_of("attacks", "sweep.json");
+    for (int run = 1; run <= 2; run++) {
+        char name[100];
+        snprintf(name, sizeof name, "runs/%03d/attacks/attack-quantize-sample.json", run);
+        cJSON *attack = json_of("attacks", name);
+        const cJSON *row = cJSON_GetArrayItem(json_member(table, "rows"), run), *q = cJSON_GetArrayItem(json_member(attack, "rows"), 2);
+        assert_string_equal(json_member(q, "measure")->valuestring, "Q, int8");
+        assert_true(json_member(json_member(row, "figures"), "attack_q_int8")->valuedouble == json_member(q, "unlearned")->valuedouble);
+        assert_string_equal(json_member(row, "status")->valuestring, "done");
+        assert_null(json_member(row, "error"));
+        const char *baseline = json_member(json_member(attack, "config"), "baseline_log")->valuestring;
+        assert_true(run == 1 ? !*baseline : strstr(baseline, "/runs/001/attacks/") != NULL);
+        cJSON_Delete(attack);
+    }
+    cJSON_Delete(table);
+}
+
+/* Attacks that fail are said in the row, and its scoring stays; with what they lacked --retry_failed does them. */
+static void test_attacks_fail(void **state)
+{
+    (void)state;
+    char more[600];
+    snprintf(more, sizeof more, "\"method\": [\"flat\"], \"learning_rate\": 1e-3, \"keep_models\": \"none\", \"attack\": {\"attacks\": "
+             "\"disrupt\", \"neighbor_data\": \"%s/later.jsonl\", \"threads\": 1}, ", temporary);
+    const char *config = config_make("lacks.json", more);
+    for (int retry = 0; retry < 2; retry++) {
+        struct program_result result = sweep(config, "lacks", retry ? "--retry_failed" : "");
+        program_expect(&result, STATUS_OK);
+        program_free(&result);
+        cJSON *table = json_of("lacks", "sweep.json");
+        const cJSON *row = cJSON_GetArrayItem(json_member(table, "rows"), 1), *why = json_member(row, "error");
+        assert_string_equal(json_member(row, "status")->valuestring, "done");
+        assert_true(cJSON_IsNumber(json_member(json_member(row, "figures"), "forget_mean_prob")));
+        assert_true(retry ? !why : strstr(why->valuestring, "later.jsonl") != NULL);
+        assert_int_equal(is_there("lacks", "runs/001/model/model.safetensors"), !retry); /* kept until nothing is left to do */
+        cJSON_Delete(table);
+        static const char late[] = "{\"question\": \"Who?\", \"answer\": \"A poet.\"}\n";
+        temporary_file("later.jsonl", late, sizeof late - 1);
+    }
+}
+
 /* A stopping rule ends each run where it is met. */
 static void test_stopping(void **state)
 {
@@ -291,8 +345,9 @@ static void test_killed(void **state)
     (void)state;
     const char *text = getenv("KILLS");
     const int kills = text && atoi(text) > 0 ? atoi(text) : 10;
-    char config[600];
-    snprintf(config, sizeof config, "%s", config_make("killed.json", grid));
+    char config[600], more[400];
+    snprintf(more, sizeof more, "%s\"attack\": {\"attacks\": \"quantize\", \"eval_rows\": 3, \"threads\": 1}, ", grid);
+    snprintf(config, sizeof config, "%s", config_make("killed.json", more));
     int code;
     const long took = sweep_wait(sweep_start(config, "whole"), -1, 0, &code);
     unsigned seed = 1;
@@ -327,6 +382,7 @@ static void test_refused(void **state)
     } cases[] = {
         {"\"learning_rat\": 1, ", "", "learning_rat: neither 'flat sweep' nor 'flat unlearn' has it; did you mean learning_rate?",
          STATUS_USAGE},
+        {"\"attack\": 3, ", "", "attack: expected an object of options of flat attack", STATUS_USAGE},
         {"\"seed\": [], ", "", "seed: an empty list leaves no run", STATUS_USAGE},
         {"\"cases\": 3, ", "", "cases: expected a list of objects", STATUS_USAGE},
         {"\"cases\": [3], ", "", "cases: expected a list of objects", STATUS_USAGE},
@@ -369,6 +425,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_grid),
+        cmocka_unit_test(test_attacks),
+        cmocka_unit_test(test_attacks_fail),
         cmocka_unit_test(test_stopping),
         cmocka_unit_test(test_draws_and_cases),
         cmocka_unit_test(test_killed),

@@ -3,7 +3,8 @@
  *
  * The folder of a sweep:
  *   plan.json            the runs, and how they are scored: what a continued sweep must agree with
- *   runs/NNN/            config.json, train.log, model/ (the run's output_dir), eval.log, evals/, and result.json once it is over
+ *   runs/NNN/            config.json, train.log, model/ (the run's output_dir), eval.log, evals/, attack.log and attacks/ where
+ *                        the config asks for them, and result.json once it is over
  *   landmarks/NAME/      the same of a model that is only scored
  *   sweep.md .csv .json  a row per run; front.svg
  */
@@ -38,6 +39,7 @@ struct sweep {
     const struct sweep_options *options;
     cJSON *common;               /* keys that are alike in all runs */
     cJSON *eval;                 /* options of flat eval; an object */
+    cJSON *attack;               /* options of flat attack; NULL: none is made */
     char *landmark_text;         /* the rows' strings */
     struct sweep_row *row;       /* landmarks first */
     size_t rows, capacity, landmarks;
@@ -57,9 +59,16 @@ void sweep_free(struct sweep *sweep);
 /* sweep_run.c: does every row that is not over, writing the table after each. STATUS_SIGNAL when it was asked to stop,
  * STATUS_RUNTIME when no run ended well. */
 int sweep_run(struct sweep *sweep, struct error *error);
-/* sweep_result.c: {"status", "error"} (failure not NULL) or {"status", "steps", "seconds", "figures"} into the row and its
+/* sweep_stage.c: what is done of a row, one after the other, each by a child with a log of its own. */
+enum sweep_stage { SWEEP_IDLE, SWEEP_TRAINING, SWEEP_SCORING, SWEEP_ATTACKING };
+extern const char *const sweep_stage_logs[];
+struct child;
+/* gpu: CUDA_VISIBLE_DEVICES; NULL: as it is. */
+int sweep_stage_begin(const struct sweep *sweep, const struct sweep_row *row, enum sweep_stage stage, struct child *child,
+                      const char *gpu, struct error *error);
+/* sweep_result.c: {"status", "error" (failure, unless ""), "steps", "seconds", "figures" (where it was scored)} into the row and its
  * result.json, which says that the row is over. */
-int sweep_row_finish(struct sweep *sweep, struct sweep_row *row, const char *failure, struct error *error);
+int sweep_row_finish(struct sweep *sweep, struct sweep_row *row, bool scored, const char *failure, struct error *error);
 /* Removes the weights and checkpoints of a run, or the checkpoints alone; its record, log and figures stay. */
 int sweep_model_remove(const struct sweep *sweep, const struct sweep_row *row, bool checkpoints_only, struct error *error);
 /* "OUTPUT/runs/001/name" (name "": the folder) into a caller's 4096 bytes. */

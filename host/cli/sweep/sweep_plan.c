@@ -1,6 +1,6 @@
 /* sweep_plan.c - which runs a sweep has; see sweep.h.
  *
- * Keys of the config that are the sweep's own are its options; "eval" holds options of flat eval; all others are of flat
+ * Keys of the config that are the sweep's own are its options; "eval" and "attack" hold options of these commands; all others are of flat
  * unlearn, and one that is given as a list is a dimension of the grid. "cases" is a list of objects, one more dimension, whose
  * members go together. draws > 0 takes so many points of the grid, none twice (splitmix64 from draw_seed, Fisher-Yates). What a
  * run's method does not have is left out of it, and of runs that are then alike one is kept.
@@ -93,11 +93,12 @@ static int item_take(struct planning *p, const cJSON *item, struct error *error)
     const struct option_entry *own = option_set_entry(&p->run->set, item->string);
     if (own)
         return config_value_store(&p->run->set, own->option, item, p->path, error);
-    if (!strcmp(item->string, "eval")) {
+    if (!strcmp(item->string, "eval") || !strcmp(item->string, "attack")) {
+        cJSON **options = *item->string == 'e' ? &sweep->eval : &sweep->attack;
         if (!cJSON_IsObject(item))
-            return error_set(error, STATUS_USAGE, "%s: eval: expected an object of options of flat eval", p->path);
-        cJSON_Delete(sweep->eval);
-        return (sweep->eval = cJSON_Duplicate(item, true)) ? STATUS_OK : no_memory(error);
+            return error_set(error, STATUS_USAGE, "%s: %s: expected an object of options of flat %s", p->path, item->string, item->string);
+        cJSON_Delete(*options);
+        return (*options = cJSON_Duplicate(item, true)) ? STATUS_OK : no_memory(error);
     }
     if (!strcmp(item->string, "cases")) {
         const cJSON *each;
@@ -377,6 +378,8 @@ cJSON *sweep_plan_json(const struct sweep *sweep, struct error *error)
     cJSON *json = cJSON_CreateObject(), *list = json ? cJSON_AddArrayToObject(json, "rows") : NULL;
     cJSON *eval = list ? cJSON_Duplicate(sweep->eval, true) : NULL;
     bool ok = eval && cJSON_AddItemToObject(json, "eval", eval);
+    if (ok && sweep->attack)
+        ok = cJSON_AddItemToObject(json, "attack", cJSON_Duplicate(sweep->attack, true));
     for (size_t i = 0; i < sweep->rows && ok; i++)
         ok = row_plan_add(list, &sweep->row[i]);
     if (ok)
@@ -397,4 +400,5 @@ void sweep_free(struct sweep *sweep)
     free(sweep->landmark_text);
     cJSON_Delete(sweep->common);
     cJSON_Delete(sweep->eval);
+    cJSON_Delete(sweep->attack);
 }

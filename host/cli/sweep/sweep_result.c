@@ -1,4 +1,5 @@
 /* sweep_result.c - what a row came to, by what its children have left; see sweep.h. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,58 +56,112 @@ static int training_read(const struct sweep *sweep, const struct sweep_row *row,
     return status;
 }
 
-/* The summary that the scoring has written, whichever suite it was. */
-static int figures_read(const struct sweep *sweep, const struct sweep_row *row, cJSON **figures, struct error *error)
+static bool ends_with(const char *name, const char *ending)
 {
-    static const char ending[] = "_SUMMARY.json";
+    const size_t length = strlen(name), end = strlen(ending);
+    return length > end && !strcmp(name + length - end, ending);
+}
+
+/* The first file of a folder of the row that ends so; NULL with STATUS_OK: none. cJSON_Delete. */
+static int json_find(const struct sweep *sweep, const struct sweep_row *row, const char *folder, const char *ending, cJSON **json,
+                     struct error *error)
+{
     char directory[PATH_BYTES], path[PATH_BYTES];
     struct file_list list;
-    int status = sweep_path(sweep, row, "evals", directory, error);
+    int status = sweep_path(sweep, row, folder, directory, error);
+    *json = NULL;
     if (!status)
         status = file_list_read(&list, directory, error);
     if (status)
         return status;
-    *figures = NULL;
-    for (size_t i = 0; i < list.count && !status && !*figures; i++) {
-        const size_t length = strlen(list.name[i]);
-        if (length < sizeof ending || strcmp(list.name[i] + length - (sizeof ending - 1), ending))
+    for (size_t i = 0; i < list.count && !status && !*json; i++) {
+        if (!ends_with(list.name[i], ending))
             continue;
         status = file_join(path, sizeof path, directory, list.name[i], error);
-        if (!status && !(*figures = json_read_python(path, 1 << 24, error)))
+        if (!status && !(*json = json_read_python(path, 1 << 24, error)))
             status = error->status;
     }
     file_list_free(&list);
-    if (!status && !*figures)
-        status = error_set(error, STATUS_RUNTIME, "%s: the scoring has left no summary", directory);
     return status;
 }
 
-int sweep_row_finish(struct sweep *sweep, struct sweep_row *row, const char *failure, struct error *error)
+/* The summary that the scoring has written, whichever suite it was. */
+static int figures_read(const struct sweep *sweep, const struct sweep_row *row, cJSON *figures, struct error *error)
+{
+    cJSON *summary;
+    int status = json_find(sweep, row, "evals", "_SUMMARY.json", &summary, error);
+    if (!status && !summary)
+        status = error_set(error, STATUS_RUNTIME, "%s: the scoring has left no summary", row->name);
+    for (const cJSON *item = status ? NULL : summary->child; item && !status; item = item->next)
+        if (!json_add_number(figures, item->string, item->valuedouble))
+            status = error_set(error, STATUS_MEMORY, "out of host memory");
+    cJSON_Delete(summary);
+    return status;
+}
+
+/* "R, forget" is attack_r_forget: letters and digits in small, all else between them a line below. */
+static void attack_name(const char *measure, char *out, size_t bytes)
+{
+    size_t used = (size_t)snprintf(out, bytes, "attack");
+    bool gap = true;
+    for (; *measure && used + 2 < bytes; measure++) {
+        const char letter = *measure >= 'A' && *measure <= 'Z' ? (char)(*measure - 'A' + 'a') : *measure;
+        const bool kept = (letter >= 'a' && letter <= 'z') || (letter >= '0' && letter <= '9') || (unsigned char)letter >= 128;
+        if (kept && gap)
+            out[used++] = '_';
+        if (kept)
+            out[used++] = letter;
+        gap = !kept;
+    }
+    out[used] = 0;
+}
+
+/* Of the table of flat attack what the run's own model came to. */
+static int attacks_read(const struct sweep *sweep, const struct sweep_row *row, cJSON *figures, struct error *error)
+{
+    cJSON *table;
+    const cJSON *line;
+    int status = json_find(sweep, row, "attacks", ".json", &table, error);
+    if (!status && !table)
+        status = error_set(error, STATUS_RUNTIME, "%s: the attacks have left no table", row->name);
+    cJSON_ArrayForEach(line, json_member(table, "rows"))
+    {
+        const cJSON *measure = json_member(line, "measure"), *value = json_member(line, "unlearned");
+        char name[160];
+        if (status || !cJSON_IsString(measure))
+            continue;
+        attack_name(measure->valuestring, name, sizeof name);
+        if (!json_add_number(figures, name, cJSON_IsNumber(value) ? value->valuedouble : NAN))
+            status = error_set(error, STATUS_MEMORY, "out of host memory");
+    }
+    cJSON_Delete(table);
+    return status;
+}
+
+int sweep_row_finish(struct sweep *sweep, struct sweep_row *row, bool scored, const char *failure, struct error *error)
 {
     char path[PATH_BYTES];
     int64_t steps = 0;
     double seconds = 0;
-    cJSON *figures = NULL;
     int status = sweep_path(sweep, row, "result.json", path, error);
-    if (!status && !failure && !row->landmark)
+    if (!status && scored && !row->landmark)
         status = training_read(sweep, row, &steps, &seconds, error);
-    if (!status && !failure)
-        status = figures_read(sweep, row, &figures, error);
     if (status)
         return status;
     cJSON_Delete(row->result);
     row->result = cJSON_CreateObject();
-    bool ok = row->result && json_add_string(row->result, "status", failure ? "failed" : "done") &&
-              (!failure || json_add_string(row->result, "error", failure)) &&
-              (failure || row->landmark ||
-               (json_add_int(row->result, "steps", steps) && json_add_number(row->result, "seconds", seconds)));
-    cJSON *kept = ok && figures ? cJSON_AddObjectToObject(row->result, "figures") : NULL;
-    for (const cJSON *item = kept ? figures->child : NULL; item && ok; item = item->next)
-        ok = json_add_number(kept, item->string, item->valuedouble);
-    cJSON_Delete(figures);
-    if (!ok || (!failure && !kept))
+    const bool ok = row->result && json_add_string(row->result, "status", scored ? "done" : "failed") &&
+                    (!*failure || json_add_string(row->result, "error", failure)) &&
+                    (!scored || row->landmark ||
+                     (json_add_int(row->result, "steps", steps) && json_add_number(row->result, "seconds", seconds)));
+    cJSON *figures = ok && scored ? cJSON_AddObjectToObject(row->result, "figures") : NULL;
+    if (!ok || (scored && !figures))
         return error_set(error, STATUS_MEMORY, "out of host memory");
-    return json_write(row->result, path, error);
+    if (scored)
+        status = figures_read(sweep, row, figures, error);
+    if (!status && scored && sweep->attack && !row->landmark && !*failure)
+        status = attacks_read(sweep, row, figures, error);
+    return status ? status : json_write(row->result, path, error);
 }
 
 int sweep_model_remove(const struct sweep *sweep, const struct sweep_row *row, bool checkpoints_only, struct error *error)

@@ -1,4 +1,4 @@
-/* sweep_run.c - the runs of a sweep, each a training and a scoring by this program as a child; see sweep.h.
+/* sweep_run.c - the runs of a sweep, each a training, a scoring and perhaps attacks by this program as a child; see sweep.h.
  *
  * A lane does one row at a time: one lane, or one for each of --gpus. What is over is in the row's result.json, so that a sweep
  * that was stopped or killed goes on with the row at hand: its training from its last checkpoint, if it has saved any.
@@ -16,13 +16,12 @@
 #include "../child.h"
 #include "sweep.h"
 
-enum { PATH_BYTES = 4096, FLAGS_MAX = 160, LANES_MAX = 64, LOCK_TRIES = 250 /* naps */ };
-enum stage { IDLE, TRAINING, SCORING };
+enum { PATH_BYTES = 4096, LANES_MAX = 64, LOCK_TRIES = 250 /* naps */ };
 
 struct lane {
     struct sweep *sweep;
     struct sweep_row *row;
-    enum stage stage;
+    enum sweep_stage stage;
     struct child child;
     const char *gpu; /* NULL: whatever there is */
 };
@@ -33,10 +32,13 @@ static int sweep_tidy(struct sweep *sweep, struct error *error)
     const enum sweep_keep keep = sweep->options->keep_models;
     int status = STATUS_OK;
     sweep_find_front(sweep);
-    for (size_t i = sweep->landmarks; i < sweep->rows && !status; i++)
-        if (sweep->row[i].result)
-            status = sweep_model_remove(sweep, &sweep->row[i],
-                                  keep == SWEEP_KEEP_ALL || (keep == SWEEP_KEEP_FRONT && sweep->row[i].front), error);
+    for (size_t i = sweep->landmarks; i < sweep->rows && !status; i++) {
+        const struct sweep_row *row = &sweep->row[i];
+        /* one whose attacks failed is not trained again by --retry_failed */
+        const bool half = json_member(row->result, "error") && json_member(row->result, "figures");
+        if (row->result)
+            status = sweep_model_remove(sweep, row, half || keep == SWEEP_KEEP_ALL || (keep == SWEEP_KEEP_FRONT && row->front), error);
+    }
     return status ? status : sweep_table_write(sweep, NULL, error);
 }
 
@@ -55,78 +57,10 @@ static bool training_is_over(const struct sweep *sweep, const struct sweep_row *
     return over;
 }
 
-static int training_begin(struct lane *lane, struct error *error)
+static int stage_begin(struct lane *lane, enum sweep_stage stage, struct error *error)
 {
-    char config[PATH_BYTES], model[PATH_BYTES], log[PATH_BYTES];
-    int status = sweep_path(lane->sweep, lane->row, "config.json", config, error);
-    if (!status)
-        status = sweep_path(lane->sweep, lane->row, "model", model, error);
-    if (!status)
-        status = sweep_path(lane->sweep, lane->row, "train.log", log, error);
-    const cJSON *method = json_member(lane->row->config, "method");
-    /* a method that a flag has chosen passes over what the config says of others: their options, and data that it does not use */
-    const char *const arguments[] = {"unlearn", config, "--output_dir", model, "--resume_from_checkpoint", "last",
-                                     "--final_eval_rows", "0", "--method", cJSON_IsString(method) ? method->valuestring : "",
-                                     NULL};
-    lane->stage = TRAINING;
-    return status ? status : child_start(&lane->child, arguments, log, true, lane->gpu, error);
-}
-
-/* Options of flat eval as flags; free those from *count on. */
-static int flags_add(const cJSON *eval, const char *prefix, char **flag, int *count, struct error *error)
-{
-    int status = STATUS_OK;
-    for (const cJSON *item = eval->child; item && !status; item = item->next) {
-        struct buffer text = {0};
-        const cJSON *each;
-        char name[256];
-        snprintf(name, sizeof name, "%.100s%s%.100s", prefix, *prefix ? "." : "", item->string);
-        if (cJSON_IsObject(item)) {
-            status = flags_add(item, name, flag, count, error);
-            continue;
-        }
-        if (*count == FLAGS_MAX)
-            return error_set(error, STATUS_USAGE, "eval: more than %d options", FLAGS_MAX);
-        status = buffer_printf(&text, error, "--%s%s", cJSON_IsFalse(item) ? "no_" : "", name);
-        if (!status && !cJSON_IsBool(item))
-            status = buffer_append(&text, "=", 1, error);
-        if (!status && cJSON_IsString(item))
-            status = buffer_append(&text, item->valuestring, strlen(item->valuestring), error);
-        else if (!status && cJSON_IsNumber(item))
-            status = json_print(item, &text, error);
-        if (!status && cJSON_IsArray(item))
-            cJSON_ArrayForEach(each, item) if (!status && cJSON_IsString(each)) status =
-                buffer_printf(&text, error, "%s%s", each == item->child ? "" : ",", each->valuestring);
-        flag[(*count)++] = text.data;
-    }
-    return status;
-}
-
-static int scoring_begin(struct lane *lane, struct error *error)
-{
-    const struct sweep_row *row = lane->row;
-    char config[PATH_BYTES], log[PATH_BYTES], evals[PATH_BYTES], *flag[FLAGS_MAX] = {NULL};
-    const char *arguments[FLAGS_MAX + 12] = {"eval", config, "--output_dir", evals};
-    int count = 4, flags = 0;
-    int status = sweep_path(lane->sweep, row, row->landmark ? "config.json" : "model", config, error);
-    if (!status)
-        status = sweep_path(lane->sweep, row, "eval.log", log, error);
-    if (!status)
-        status = sweep_path(lane->sweep, row, "evals", evals, error);
-    if (row->landmark) {
-        arguments[count++] = "--model";
-        arguments[count++] = row->landmark;
-    }
-    if (!status)
-        status = flags_add(lane->sweep->eval, "", flag, &flags, error);
-    for (int i = 0; i < flags; i++)
-        arguments[count++] = flag[i];
-    lane->stage = SCORING;
-    if (!status)
-        status = child_start(&lane->child, arguments, log, false, lane->gpu, error);
-    for (int i = 0; i < flags; i++)
-        free(flag[i]);
-    return status;
+    lane->stage = stage;
+    return sweep_stage_begin(lane->sweep, lane->row, stage, &lane->child, lane->gpu, error);
 }
 
 static int row_begin(struct lane *lane, struct sweep_row *row, struct error *error)
@@ -142,14 +76,14 @@ static int row_begin(struct lane *lane, struct sweep_row *row, struct error *err
         status = json_write(row->config, path, error);
     if (status)
         return status;
-    return row->landmark || training_is_over(lane->sweep, row) ? scoring_begin(lane, error) : training_begin(lane, error);
+    return stage_begin(lane, row->landmark || training_is_over(lane->sweep, row) ? SWEEP_SCORING : SWEEP_TRAINING, error);
 }
 
 /* Why a child that failed did: its own words, which are in its log, without where its checkpoints are. */
 static int failure_take(struct lane *lane, char *text, size_t bytes, struct error *error)
 {
     char log[PATH_BYTES];
-    int status = sweep_path(lane->sweep, lane->row, lane->stage == TRAINING ? "train.log" : "eval.log", log, error);
+    int status = sweep_path(lane->sweep, lane->row, sweep_stage_logs[lane->stage], log, error);
     if (!status)
         child_last_error(log, text, bytes);
     char *checkpoint = strstr(text, "; the newest checkpoint is ");
@@ -161,25 +95,28 @@ static int failure_take(struct lane *lane, char *text, size_t bytes, struct erro
     return status;
 }
 
-/* The lane's child has ended: the scoring follows the training, then the row is over. */
+/* The lane's child has ended: the next stage follows, or the row is over. Attacks that failed leave the scoring as it is. */
 static int lane_advance(struct lane *lane, struct error *error)
 {
+    const struct sweep *sweep = lane->sweep;
     const int code = lane->child.code;
     char failure[1100] = "";
-    const bool trained = lane->stage == TRAINING && code == STATUS_OK;
-    const bool scored = lane->stage == SCORING && (code == STATUS_OK || code == STATUS_NONFINITE);
-    if (trained)
-        return scoring_begin(lane, error);
-    int status = scored ? STATUS_OK : failure_take(lane, failure, sizeof failure, error);
+    const bool well = code == STATUS_OK || (lane->stage == SWEEP_SCORING && code == STATUS_NONFINITE);
+    if (well && lane->stage == SWEEP_TRAINING)
+        return stage_begin(lane, SWEEP_SCORING, error);
+    if (well && lane->stage == SWEEP_SCORING && sweep->attack && !lane->row->landmark)
+        return stage_begin(lane, SWEEP_ATTACKING, error);
+    const bool scored = well || lane->stage == SWEEP_ATTACKING;
+    int status = well ? STATUS_OK : failure_take(lane, failure, sizeof failure, error);
     if (!status)
-        status = sweep_row_finish(lane->sweep, lane->row, scored ? NULL : failure, error);
-    if (!status && !scored)
-        log_warning(lane->sweep->log, "%s failed: %s", lane->row->name, failure);
-    else if (!status)
-        log_info(lane->sweep->log, "%s: %s %.4g, %s %.4g", lane->row->name, sweep_forget_metric(lane->sweep),
-                 sweep_figure(lane->row, sweep_forget_metric(lane->sweep)), sweep_utility_metric(lane->sweep),
-                 sweep_figure(lane->row, sweep_utility_metric(lane->sweep)));
-    lane->stage = IDLE;
+        status = sweep_row_finish(lane->sweep, lane->row, scored, failure, error);
+    if (!status && !well)
+        log_warning(sweep->log, "%s%s failed: %s", lane->row->name, scored ? ": the attacks" : "", failure);
+    if (!status && scored)
+        log_info(sweep->log, "%s: %s %.4g, %s %.4g", lane->row->name, sweep_forget_metric(sweep),
+                 sweep_figure(lane->row, sweep_forget_metric(sweep)), sweep_utility_metric(sweep),
+                 sweep_figure(lane->row, sweep_utility_metric(sweep)));
+    lane->stage = SWEEP_IDLE;
     return status ? status : sweep_tidy(lane->sweep, error);
 }
 
@@ -196,8 +133,7 @@ static int results_read(struct sweep *sweep, size_t *left, struct error *error)
         status = sweep_path(sweep, row, "result.json", path, error);
         if (!status && file_exists(path) && !(row->result = json_read(path, error)))
             status = error->status;
-        const cJSON *said = json_member(row->result, "status");
-        if (sweep->options->retry_failed && cJSON_IsString(said) && !strcmp(said->valuestring, "failed")) {
+        if (sweep->options->retry_failed && json_member(row->result, "error")) {
             cJSON_Delete(row->result);
             row->result = NULL;
         }
@@ -232,17 +168,17 @@ static int lane_look(struct lane *lane, size_t *next, int status, struct error *
 {
     struct sweep *sweep = lane->sweep;
     const bool stop = status || interrupt_pending();
-    if (lane->stage != IDLE && stop)
+    if (lane->stage != SWEEP_IDLE && stop)
         child_stop(&lane->child);
-    if (lane->stage != IDLE && child_ended(&lane->child)) {
+    if (lane->stage != SWEEP_IDLE && child_ended(&lane->child)) {
         if (!stop)
             status = lane_advance(lane, error);
         else
-            lane->stage = IDLE; /* stopped: the row is not over */
+            lane->stage = SWEEP_IDLE; /* stopped: the row is not over */
     }
     while (*next < sweep->rows && sweep->row[*next].result)
         ++*next;
-    if (lane->stage == IDLE && !status && !stop && *next < sweep->rows)
+    if (lane->stage == SWEEP_IDLE && !status && !stop && *next < sweep->rows)
         status = row_begin(lane, &sweep->row[(*next)++], error);
     return status;
 }
@@ -258,7 +194,7 @@ static int rows_run(struct sweep *sweep, char *gpus, struct error *error)
         busy = 0;
         for (size_t i = 0; i < lanes; i++) {
             status = lane_look(&lane[i], &next, status, error);
-            busy += lane[i].stage != IDLE;
+            busy += lane[i].stage != SWEEP_IDLE;
         }
         if (busy)
             child_nap();

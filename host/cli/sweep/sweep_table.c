@@ -100,13 +100,16 @@ static int csv_value(const cJSON *value, struct buffer *out, struct error *error
     return status;
 }
 
-/* The figures of the first row that has any are those of all: the scoring is the same. */
+/* Those of the row that has most are those of all: the scoring is the same, and the attacks are of the runs alone. */
 static const cJSON *figure_names(const struct sweep *sweep)
 {
-    for (size_t i = 0; i < sweep->rows; i++)
-        if (json_member(sweep->row[i].result, "figures"))
-            return json_member(sweep->row[i].result, "figures");
-    return NULL;
+    const cJSON *names = NULL;
+    for (size_t i = 0; i < sweep->rows; i++) {
+        const cJSON *figures = json_member(sweep->row[i].result, "figures");
+        if (figures && (!names || cJSON_GetArraySize(figures) > cJSON_GetArraySize(names)))
+            names = figures;
+    }
+    return names;
 }
 
 static int csv_print(const struct sweep *sweep, struct buffer *out, struct error *error)
