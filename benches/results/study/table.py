@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Prints the tables of docs/study.md from the summaries beside this file: table.py FOLDER [--seeds OTHER], table.py --attacks RUN ...
+"""Prints the tables of docs/study.md from the summaries beside this file: table.py FOLDER [--seeds OTHER], table.py --attacks RUN ...,
+table.py --attacks FOLDER ...
 
 A row per run that is in aggregate_stat.csv, in the order of sweep.csv: P and ROUGE-L recall as TOFU's tables have them, the rest from
 `flat eval --suite tofu`. With --seeds: forget quality, utility and ROUGE of kept rows of OTHER's runs and of the same ones in FOLDER,
 mean and (least to largest) over seeds. With --attacks: a column for each RUN (forget01/001) of forget01/attacks.json, with 95 %
-intervals, between the model that was tuned on everything and the one that never saw the forget rows.
+intervals, between the model that was tuned on everything and the one that never saw the forget rows; or a row for each run of each
+FOLDER (forget01), without intervals.
 """
 import csv
 import json
@@ -57,9 +59,33 @@ def seeds(folder, other):
           [spread(runs, key) for _, key in keys] for (name, _), runs in kinds.items() if len(runs) > 1])
 
 
-def attacks(runs):
+def attack_tables():
     with open(HERE / "forget01" / "attacks.json") as file:
-        tables = json.load(file)
+        return json.load(file)
+
+
+ATTACKS = [("K", "K, P(answer)"), ("R, forget", "R, forget"), ("R, half", "R, half"), ("R, unrelated", "R, unrelated"),
+           ("K in NF4", "K in nf4"), ("Q, INT8", "Q, int8"), ("Q, NF4", "Q, nf4"), ("ROUGE, greedy", "ROUGE-L"), ("leak@16", "leak@16"),
+           ("KL, text", "KL from"), ("P(neighbours)", "P(answer) of neigh"), ("refused, %", "neighbouring questions that are refused")]
+
+
+def attacked(folders):
+    tables = attack_tables()
+    figure = lambda table, begin, model: next((row[model] for row in table["rows"] if row["measure"].startswith(begin)), None)
+    number = lambda title, value: "" if value is None else f"{100 * value:.0f}" if title.endswith("%") else f"{value:.3f}"
+    cells = lambda table, model: [number(title, figure(table, begin, model)) for title, begin in ATTACKS]
+    some = next(iter(tables.values()))
+    body = [["tuned on everything"] + cells(some, "target"), ["never saw the forget rows"] + cells(some, "retain")]
+    for folder in folders:
+        for row in rows_of(folder):
+            table = tables.get(f"{folder}/{row['run']}/attack.json")
+            if table and row["landmark"] == "false":
+                body.append([name_of(row).replace("FLAT", "FLAT, own kind" if folder.endswith("-own") else "FLAT")] + cells(table, "unlearned"))
+    show(["method"] + [title for title, _ in ATTACKS], body)
+
+
+def attacks(runs):
+    tables = attack_tables()
     columns = [(run, tables[run + "/attack.json"]["rows"]) for run in runs]
     names = {run: name_of(row) + (", own kind" if folder.endswith("-own") else "")
              for folder in {run.split("/")[0] for run in runs} for row in rows_of(folder) for run in [folder + "/" + row["run"]]}
@@ -72,7 +98,7 @@ def attacks(runs):
 
 
 if sys.argv[1:2] == ["--attacks"]:
-    attacks(sys.argv[2:])
+    (attacks if "/" in sys.argv[2] else attacked)(sys.argv[2:])
 elif sys.argv[2:3] == ["--seeds"]:
     seeds(sys.argv[1], sys.argv[3])
 else:
