@@ -113,6 +113,7 @@ static void test_baseline_refused(void **state)
                         "%s/base " ASK, temporary, temporary, temporary, temporary));
     char *log = text_of("base/attack-quantize.jsonl");
     log_make("words.jsonl", log, "\"model\": \"retain\"", "\"values\": [", "\"values\": [\"a\", ");
+    log_make("half.jsonl", log, "\"compute_dtype\"", "\"float32\"", "\"bfloat16\"");
     log_make("none.jsonl", log, "\"config\"", "\"config\"", "\"conf\"");
     log_make("broken.jsonl", log, "\"model\": \"retain\"", "\"values\": [", "\"values\": [[");
     free(log);
@@ -120,6 +121,7 @@ static void test_baseline_refused(void **state)
         {"base/attack-quantize.jsonl", "--eval_max_length 100", "target", "made with eval_max_length 512, here 100", STATUS_USAGE},
         {"base/attack-quantize.jsonl", "--forget_data configs/demo/retain.jsonl", "target", "made with another forget_data", STATUS_USAGE},
         {"base/attack-quantize.jsonl", "", "retain", "made of another target model", STATUS_USAGE},
+        {"half.jsonl", "", "target", "made with compute_dtype \"bfloat16\", here \"float32\"", STATUS_USAGE},
         {"words.jsonl", "", "target", "values of \"K\": expected numbers", STATUS_INPUT},
         {"none.jsonl", "", "target", "expected \"config\"", STATUS_INPUT},
         {"broken.jsonl", "", "target", "broken.jsonl:", STATUS_INPUT},

@@ -32,7 +32,8 @@ def name_of(row):
     landmarks = {"before": "tuned on everything", "retain": "never saw the forget rows"}
     name = landmarks.get(row["run"], row.get("method") or row["run"])
     if row.get("divergence"):
-        name = "FLAT, " + row["divergence"].replace("_", " ")
+        own = "own kind, " if "alternates" in (row.get("template.file") or "") else ""
+        name = "FLAT, " + own + row["divergence"].replace("_", " ")
     return name + (", LoRA" if (row.get("lora.r") or "0") != "0" else "")
 
 

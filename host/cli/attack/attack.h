@@ -97,7 +97,7 @@ int attack_table_write(const struct attack *attack, struct buffer *markdown, str
 void attack_table_free(struct attack *attack);
 
 /* attack_rows.c */
-/* Sums up what decides the figures (options, files, models) and reads --baseline_log. STATUS_USAGE where that was made otherwise. */
+/* Sums up what decides the figures (options, dtype, files, models) and reads --baseline_log. STATUS_USAGE where that was made otherwise. */
 int attack_rows_open(struct attack *attack, struct error *error);
 /* Figures of one model, by row; of the baseline log where it has them (never those of the unlearned model). out: {0}. */
 int attack_ask(struct attack *attack, enum attack_model model, const struct attack_subject *subject,

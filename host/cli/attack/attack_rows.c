@@ -1,11 +1,11 @@
 /* attack_rows.c - what single rows came to, kept beside the table as STEM.jsonl, and the figures of the target and the retain
  * model taken from such a file of another run (--baseline_log). Its lines:
  *
- *   {"config": {...}, "files": {"forget_data": XXH3, ...}, "models": {"target": XXH3, ...}}
+ *   {"config": {...}, "compute_dtype": "float32", "files": {"forget_data": XXH3, ...}, "models": {"target": XXH3, ...}}
  *   {"measure": "K in int8", "model": "target", "values": [number of each row]}
  *   {"data": "forget", "model": "target", "points": [[step, P(answer)], ...]}
  *
- * Figures are taken only where options, files and models are the same, by their values and checksums; paths may differ.
+ * Figures are taken only where options, dtype, files and models are the same, by their values and checksums; paths may differ.
  * Cost: every model and file is read once more, for its checksum.
  */
 #include <inttypes.h>
@@ -24,10 +24,10 @@ enum { BASELINE_BYTES = 1 << 30 };
 /* Options that figures do not depend on, whose part of them is in the figures' names (steps, draws), or that name a file or model,
  * which are compared by checksum. Every other one has to be the same. */
 static const char *const free_keys[] = {
-    "attacks",       "output_dir",     "target_model", "target_adapter", "retain_model",  "save_models",  "model_name_or_path",
-    "adapter",       "baseline_log",   "attack_budget", "relearn_epochs", "leak_k",       "leak_draws",   "forget_data",
-    "unrelated_data", "probe_data",    "text_data",    "neighbor_data",  "template",      "batch_size",   "batch_tokens",
-    "device",        "threads",        "quiet",        "verbose",        NULL};
+    "attacks",   "output_dir",  "target_model",   "target_adapter", "retain_model", "save_models",   "model_name_or_path",
+    "adapter",   "leak_k",      "leak_draws",     "attack_budget",  "baseline_log", "relearn_epochs", "forget_data",
+    "text_data", "probe_data",  "unrelated_data", "neighbor_data",  "template",     "batch_size",    "batch_tokens",
+    "device",    "threads",     "quiet",          "verbose",        NULL};
 
 static bool key_is_free(const char *key)
 {
@@ -82,14 +82,17 @@ static int models_sum(const struct attack *attack, cJSON *models, struct error *
 
 static int header_make(struct attack *attack, struct error *error)
 {
-    cJSON *header = cJSON_CreateObject(), *config = invocation_json(attack->run, error);
+    cJSON *header = cJSON_CreateObject();
     attack->asked = cJSON_CreateArray();
-    bool ok = header && config && attack->asked;
-    ok = cJSON_AddItemToObject(header, "config", config) && ok;
+    if (!header || !attack->asked || !cJSON_AddItemToArray(attack->asked, header)) {
+        cJSON_Delete(header);
+        return error_set(error, STATUS_MEMORY, "out of host memory");
+    }
+    const bool ok = json_set(header, "config", invocation_json(attack->run, error)) &&
+                    json_add_string(header, "compute_dtype", dtype_name(attack->device.engine->dtype));
     cJSON *files = ok ? cJSON_AddObjectToObject(header, "files") : NULL;
     cJSON *models = files ? cJSON_AddObjectToObject(header, "models") : NULL;
-    ok = cJSON_AddItemToArray(attack->asked, header) && ok;
-    if (!ok || !models)
+    if (!models)
         return error_set(error, STATUS_MEMORY, "out of host memory");
     int status = files_sum(attack, files, error);
     return status ? status : models_sum(attack, models, error);
@@ -132,7 +135,8 @@ static int option_differs(const char *path, const cJSON *there, const cJSON *her
     struct error unused;
     const bool said = (!there || !json_print(there, &found, &unused)) && !json_print(here, &own, &unused);
     int status = error_set(error, STATUS_USAGE, "baseline_log: %.200s: made with %s %.60s, here %.60s; ask alike, or leave "
-                           "baseline_log out", path, here->string, said && found.data ? found.data : "unset", said && own.data ? own.data : "otherwise");
+                           "baseline_log out", path, here->string, said && found.data ? found.data : "unset",
+                           said && own.data ? own.data : "otherwise");
     buffer_free(&found);
     buffer_free(&own);
     return status;
@@ -145,6 +149,9 @@ static int baseline_check(const struct attack *attack, const char *path, struct 
     if (!cJSON_IsObject(config) || !cJSON_IsObject(json_member(there, "models")))
         return error_set(error, STATUS_INPUT, "baseline_log: %.200s:1: expected \"config\", \"files\" and \"models\", as attack.jsonl "
                          "begins", path);
+    item = json_member(here, "compute_dtype");
+    if (!cJSON_Compare(json_member(there, "compute_dtype"), item, true))
+        return option_differs(path, json_member(there, "compute_dtype"), item, error);
     cJSON_ArrayForEach(item, json_member(here, "config"))
         if (!key_is_free(item->string) && !cJSON_Compare(json_member(config, item->string), item, true))
             return option_differs(path, json_member(config, item->string), item, error);

@@ -255,9 +255,9 @@ static int attack_run(struct attack *attack, struct error *error)
     if (!status)
         status = output_choose(attack, error);
     if (!status)
-        status = attack_rows_open(attack, error);
-    if (!status)
         status = device_open_chosen(&attack->device, &attack->options->device, 0, error);
+    if (!status)
+        status = attack_rows_open(attack, error);
     if (!status && (chosen[PART_RELEARN] || chosen[PART_QUANTIZE]))
         status = know_report(attack, error);
     for (int part = 0; part < PARTS && !status; part++)
