@@ -103,5 +103,7 @@ if sys.argv[1:2] == ["--attacks"]:
 elif sys.argv[2:3] == ["--seeds"]:
     seeds(sys.argv[1], sys.argv[3])
 else:
-    show(["method"] + [title for title, _, _ in COLUMNS],
-         [[name_of(row)] + [cell(row, key, shape) for _, key, shape in COLUMNS] for row in rows_of(sys.argv[1])])
+    runs = rows_of(sys.argv[1])
+    measured = [column for column in COLUMNS if column[1] in ("steps", "seconds") or any(row.get(column[1]) for row in runs)]
+    show(["method"] + [title for title, _, _ in measured],
+         [[name_of(row)] + [cell(row, key, shape) for _, key, shape in measured] for row in runs])
