@@ -10,33 +10,12 @@
 #include "../../host/io/safetensors/safetensors.h"
 #include "../../host/util/file.h"
 #include "../../host/util/quantize.h"
-#include "../support/eval_model.h"
+#include "../support/attack_models.h"
 #include "../support/program.h"
 
-#define FORGET "--forget_data " EVAL "/qa_forget.jsonl "
-#define COMMON "--prompt_template qa --device cpu --threads 1 --quiet "
-#define ASK COMMON FORGET "--max_new_tokens 6 --leak_k 1,4 --relearn_batch_size 2 --relearn_learning_rate 1e-3 "
-
-static void expect(struct program_result result)
-{
-    program_expect(&result, STATUS_OK);
-    program_free(&result);
-}
-
-/* target: knows; forgot: by gradient ascent; retain: by training on something else. */
 static int models_make(void **state)
 {
-    if (temporary_make(state) || eval_model_make(temporary_path("start")))
-        return -1;
-    expect(program_line("finetune --model %s/start --train_data " EVAL "/qa_forget.jsonl --output_dir %s/target --max_steps 3 "
-                        "--learning_rate 1e-3 --save_dtype float32 " COMMON, temporary, temporary));
-    expect(program_line("finetune --model %s/start --train_data configs/demo/retain.jsonl --output_dir %s/retain --max_steps 20 "
-                        "--per_device_train_batch_size 4 --gradient_accumulation_steps 1 --learning_rate 3e-3 --save_dtype float32 "
-                        COMMON, temporary, temporary));
-    expect(program_line("unlearn --method grad_ascent --model %s/target " FORGET "--output_dir %s/forgot --max_steps 4 "
-                        "--per_device_train_batch_size 4 --gradient_accumulation_steps 1 --learning_rate 2e-3 --final_eval_rows 0 "
-                        COMMON, temporary, temporary));
-    return 0;
+    return temporary_make(state) || attack_models_make(temporary) ? -1 : 0;
 }
 
 /* The one table of a folder. */
@@ -87,7 +66,7 @@ static double number(const cJSON *table, const char *measure, const char *column
 static void test_untouched(void **state)
 {
     (void)state;
-    expect(program_line("attack --model %s/target --target_model %s/target --retain_model %s/retain --output_dir %s/untouched "
+    program_expect_ok(program_line("attack --model %s/target --target_model %s/target --retain_model %s/retain --output_dir %s/untouched "
                         "--text_data " EVAL "/text.txt --text_tokens 16 --neighbor_data " EVAL "/qa_forget.jsonl --template.file " EVAL
                         "/refusals.txt " ASK, temporary, temporary, temporary, temporary));
     cJSON *table = table_of("untouched");
@@ -116,17 +95,17 @@ static void test_untouched(void **state)
 static void test_adapter(void **state)
 {
     (void)state;
-    expect(program_line("unlearn --method grad_ascent --model %s/target " FORGET "--output_dir %s/adapter --max_steps 3 "
+    program_expect_ok(program_line("unlearn --method grad_ascent --model %s/target " FORGET "--output_dir %s/adapter --max_steps 3 "
                         "--per_device_train_batch_size 4 --gradient_accumulation_steps 1 --learning_rate 1e-2 --final_eval_rows 0 "
                         "--lora.r 2 --lora.output adapter " COMMON, temporary, temporary));
-    expect(program_line("attack %s/adapter --quiet --attacks relearn,quantize --attack_budget 1 --save_models", temporary));
+    program_expect_ok(program_line("attack %s/adapter --quiet --attacks relearn,quantize --attack_budget 1 --save_models", temporary));
     cJSON *table = table_of("adapter/attacks");
     assert_non_null(strstr(json_member(json_member(table, "models"), "unlearned")->valuestring, "/adapter"));
     assert_true(number(table, "K, P(answer)", "unlearned") < number(table, "K, P(answer)", "target"));
     assert_true(number(table, "K in nf4", "unlearned") < number(table, "K in nf4", "target"));
     assert_true(number(table, "K after 1 step on forget", "unlearned") > 0);
     cJSON_Delete(table);
-    expect(program_line("attack --model %s/adapter/attacks/nf4 --adapter %s/adapter --attacks quantize --output_dir %s/twice " COMMON
+    program_expect_ok(program_line("attack --model %s/adapter/attacks/nf4 --adapter %s/adapter --attacks quantize --output_dir %s/twice " COMMON
                         FORGET, temporary, temporary, temporary));
     cJSON *twice = table_of("twice"), *once = table_of("adapter/attacks");
     assert_true(number(twice, "K, P(answer)", "unlearned") == number(once, "K in nf4", "unlearned"));
@@ -135,13 +114,21 @@ static void test_adapter(void **state)
     cJSON_Delete(once);
 }
 
+/* What an attack does without need not be there. */
+static void test_unused_file(void **state)
+{
+    (void)state;
+    program_expect_ok(program_line("attack --model %s/forgot --attacks quantize --unrelated_data none.jsonl --template.file none.txt "
+                                   "--output_dir %s/unused " COMMON FORGET, temporary, temporary));
+}
+
 /* A model that never knew in the unlearned one's place, on the grid already: 1 and 1. */
 static void test_retain(void **state)
 {
     (void)state;
-    expect(program_line("attack --model %s/retain --attacks quantize --save_models --output_dir %s/rounded " COMMON FORGET, temporary,
+    program_expect_ok(program_line("attack --model %s/retain --attacks quantize --save_models --output_dir %s/rounded " COMMON FORGET, temporary,
                         temporary));
-    expect(program_line("attack --model %s/rounded/nf4 --retain_model %s/rounded/nf4 --attacks relearn,quantize --output_dir %s/never "
+    program_expect_ok(program_line("attack --model %s/rounded/nf4 --retain_model %s/rounded/nf4 --attacks relearn,quantize --output_dir %s/never "
                         ASK, temporary, temporary, temporary));
     cJSON *table = table_of("never");
     assert_true(number(table, "R, forget", "unlearned") == 1);
@@ -222,13 +209,13 @@ static void within_make(void)
 static void test_below_a_level(void **state)
 {
     (void)state;
-    expect(program_line("attack --model %s/target --attacks quantize --save_models --output_dir %s/known " COMMON FORGET, temporary,
+    program_expect_ok(program_line("attack --model %s/target --attacks quantize --save_models --output_dir %s/known " COMMON FORGET, temporary,
                         temporary));
-    expect(program_line("unlearn --method grad_ascent --model %s/known/nf4 " FORGET "--output_dir %s/within --max_steps 4 "
+    program_expect_ok(program_line("unlearn --method grad_ascent --model %s/known/nf4 " FORGET "--output_dir %s/within --max_steps 4 "
                         "--per_device_train_batch_size 4 --gradient_accumulation_steps 1 --learning_rate 2e-3 --final_eval_rows 0 "
                         COMMON, temporary, temporary));
     within_make();
-    expect(program_line("attack --model %s/within --target_model %s/known/nf4 --attacks quantize --output_dir %s/back " COMMON FORGET,
+    program_expect_ok(program_line("attack --model %s/within --target_model %s/known/nf4 --attacks quantize --output_dir %s/back " COMMON FORGET,
                         temporary, temporary, temporary));
     cJSON *table = table_of("back");
     const double known = number(table, "K, P(answer)", "target"), forgot = number(table, "K, P(answer)", "unlearned");
@@ -274,7 +261,7 @@ static void test_run(void **state)
                 fmax(number(table, "K, short (2)", "unlearned"), number(table, "K, plain (1)", "unlearned")));
     assert_true(number(table, "leak@2, by 3 draws", "target") >= 0);
     cJSON_Delete(table);
-    expect(program_line("attack %s/forgot --attacks sample,probe --probe_data %s/probes.jsonl --quiet --leak_k 2 --leak_draws 3 "
+    program_expect_ok(program_line("attack %s/forgot --attacks sample,probe --probe_data %s/probes.jsonl --quiet --leak_k 2 --leak_draws 3 "
                         "--max_new_tokens 5 --attack_seed 7 --batch_size 3", temporary, temporary));
     char *again = markdown_of("forgot/attacks");
     assert_string_equal(first, again); /* samples depend on the seed, not on what runs beside them */
@@ -284,13 +271,13 @@ static void test_run(void **state)
 static void test_budgets(void **state)
 {
     (void)state;
-    expect(program_line("attack %s/forgot --attacks relearn --attack_budget 1 --output_dir %s/one --unrelated_data "
+    program_expect_ok(program_line("attack %s/forgot --attacks relearn --attack_budget 1 --output_dir %s/one --unrelated_data "
                         "configs/demo/retain.jsonl --quiet --relearn_batch_size 1 --relearn_learning_rate 1e-3", temporary, temporary));
     cJSON *table = table_of("one");
     assert_true(number(table, "K after 1 step on forget", "unlearned") > 0);
     assert_true(number(table, "K after 1 step on unrelated", "target") > 0);
     cJSON_Delete(table);
-    expect(program_line("attack %s/forgot --attacks relearn --attack_budget 0.001s --output_dir %s/time --save_models --quiet",
+    program_expect_ok(program_line("attack %s/forgot --attacks relearn --attack_budget 0.001s --output_dir %s/time --save_models --quiet",
                         temporary, temporary));
     table = table_of("time");
     assert_true(number(table, "K after 1 step on forget", "unlearned") > 0); /* one step at least */
@@ -303,7 +290,7 @@ static void test_budgets(void **state)
 static void test_text(void **state)
 {
     (void)state;
-    expect(program_line("attack --model %s/forgot --target_model %s/target --forget_data " EVAL "/text.txt --eval_max_length 32 "
+    program_expect_ok(program_line("attack --model %s/forgot --target_model %s/target --forget_data " EVAL "/text.txt --eval_max_length 32 "
                         "--attacks relearn,quantize --attack_budget 1 --output_dir %s/text " COMMON, temporary, temporary, temporary));
     cJSON *table = table_of("text");
     assert_true(number(table, "K after 1 step on forget", "unlearned") > 0);
@@ -352,7 +339,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_untouched), cmocka_unit_test(test_adapter), cmocka_unit_test(test_retain),  cmocka_unit_test(test_below_a_level),
         cmocka_unit_test(test_run),       cmocka_unit_test(test_budgets), cmocka_unit_test(test_text),
-        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_unused_file), cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, models_make, temporary_remove);
 }

@@ -7,33 +7,14 @@
 
 #include "../../host/util/file.h"
 #include "../../host/util/memory.h"
-#include "../support/eval_model.h"
+#include "../support/attack_models.h"
 #include "../support/program.h"
 
-#define FORGET "--forget_data " EVAL "/qa_forget.jsonl "
-#define COMMON "--prompt_template qa --device cpu --threads 1 --quiet "
-#define ASK COMMON FORGET "--max_new_tokens 6 --leak_k 1,4 --relearn_batch_size 2 --relearn_learning_rate 1e-3 "
 #define THREE "--target_model %s/target --retain_model %s/retain "
 
-static void expect(struct program_result result)
-{
-    program_expect(&result, STATUS_OK);
-    program_free(&result);
-}
-
-/* target: knows; forgot: by gradient ascent; retain: by training on something else. */
 static int models_make(void **state)
 {
-    if (temporary_make(state) || eval_model_make(temporary_path("start")))
-        return -1;
-    expect(program_line("finetune --model %s/start --train_data " EVAL "/qa_forget.jsonl --output_dir %s/target --max_steps 3 "
-                        "--learning_rate 1e-3 --save_dtype float32 " COMMON, temporary, temporary));
-    expect(program_line("finetune --model %s/start --train_data configs/demo/retain.jsonl --output_dir %s/retain --max_steps 3 "
-                        "--learning_rate 1e-3 --save_dtype float32 " COMMON, temporary, temporary));
-    expect(program_line("unlearn --method grad_ascent --model %s/target " FORGET "--output_dir %s/forgot --max_steps 2 "
-                        "--per_device_train_batch_size 4 --gradient_accumulation_steps 1 --learning_rate 2e-3 --final_eval_rows 0 "
-                        COMMON, temporary, temporary));
-    return 0;
+    return temporary_make(state) || attack_models_make(temporary) ? -1 : 0;
 }
 
 static char *text_of(const char *name)
@@ -83,7 +64,7 @@ static void test_baseline(void **state)
     static const struct { const char *model, *log, *out; } run[] = {
         {"retain", "", "other"}, {"forgot", "", "measured"}, {"forgot", "other/attack.jsonl", "taken"}};
     for (size_t i = 0; i < sizeof run / sizeof *run; i++)
-        expect(program_line("attack --model %s/%s " THREE "--output_dir %s/%s %s%s%s " ALL,
+        program_expect_ok(program_line("attack --model %s/%s " THREE "--output_dir %s/%s %s%s%s " ALL,
                             temporary, run[i].model, temporary, temporary, temporary, run[i].out, *run[i].log ? "--baseline_log " : "",
                             *run[i].log ? temporary : "", *run[i].log ? "/other/attack.jsonl" : "", temporary));
     char *measured = text_of("measured/attack.md"), *taken = text_of("taken/attack.md");
@@ -109,7 +90,7 @@ static void test_baseline(void **state)
 static void test_baseline_refused(void **state)
 {
     (void)state;
-    expect(program_line("attack --model %s/forgot " THREE "--attacks quantize --output_dir "
+    program_expect_ok(program_line("attack --model %s/forgot " THREE "--attacks quantize --output_dir "
                         "%s/base " ASK, temporary, temporary, temporary, temporary));
     char *log = text_of("base/attack-quantize.jsonl");
     log_make("words.jsonl", log, "\"model\": \"retain\"", "\"values\": [", "\"values\": [\"a\", ");

@@ -138,6 +138,12 @@ void program_expect(const struct program_result *result, int status)
         fail_msg("exit code %d, expected %d; stderr: %s", result->status, status, result->err);
 }
 
+void program_expect_ok(struct program_result result)
+{
+    program_expect(&result, 0);
+    program_free(&result);
+}
+
 void program_expect_error(const struct program_result *result, int status, const char *text)
 {
     program_expect(result, status);

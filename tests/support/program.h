@@ -23,6 +23,8 @@ void program_beside_emulation(const char *folder);
 
 /* Fails the running test unless the program ended with `status`; prints what it said. */
 void program_expect(const struct program_result *result, int status);
+/* The same of one that should end well, and frees what it said. */
+void program_expect_ok(struct program_result result);
 /* Exactly one "error: " line that contains `text`, nothing that looks like a crash. */
 void program_expect_error(const struct program_result *result, int status, const char *text);
 

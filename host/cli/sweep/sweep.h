@@ -73,6 +73,9 @@ int sweep_row_finish(struct sweep *sweep, struct sweep_row *row, bool scored, co
 int sweep_model_remove(const struct sweep *sweep, const struct sweep_row *row, bool checkpoints_only, struct error *error);
 /* "OUTPUT/runs/001/name" (name "": the folder) into a caller's 4096 bytes. */
 int sweep_path(const struct sweep *sweep, const struct sweep_row *row, const char *name, char *out, struct error *error);
+/* The first file of a folder of the row, if it is there, whose name ends so, into a caller's 4096 bytes; "": none. */
+int sweep_file_find(const struct sweep *sweep, const struct sweep_row *row, const char *folder, const char *ending, char *out,
+                    struct error *error);
 
 /* sweep_figures.c: what came of the rows. */
 /* A figure of a row that is done; NAN where there is none. */

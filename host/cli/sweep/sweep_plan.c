@@ -1,8 +1,8 @@
 /* sweep_plan.c - which runs a sweep has; see sweep.h.
  *
- * Keys of the config that are the sweep's own are its options; "eval" and "attack" hold options of these commands; all others are of flat
- * unlearn, and one that is given as a list is a dimension of the grid. "cases" is a list of objects, one more dimension, whose
- * members go together. draws > 0 takes so many points of the grid, none twice (splitmix64 from draw_seed, Fisher-Yates). What a
+ * Keys of the config that are the sweep's own are its options; "eval" and "attack" hold options of these commands; all others are
+ * of flat unlearn, and one that is given as a list is a dimension of the grid. "cases" is a list of objects, one more dimension,
+ * whose members go together. draws > 0 takes so many points of the grid, none twice (splitmix64 from draw_seed, Fisher-Yates). What a
  * run's method does not have is left out of it, and of runs that are then alike one is kept.
  */
 #include <stdio.h>

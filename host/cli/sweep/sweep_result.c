@@ -56,32 +56,38 @@ static int training_read(const struct sweep *sweep, const struct sweep_row *row,
     return status;
 }
 
-static bool ends_with(const char *name, const char *ending)
+int sweep_file_find(const struct sweep *sweep, const struct sweep_row *row, const char *folder, const char *ending, char *out,
+                    struct error *error)
 {
-    const size_t length = strlen(name), end = strlen(ending);
-    return length > end && !strcmp(name + length - end, ending);
+    char directory[PATH_BYTES];
+    struct file_list list;
+    int status = sweep_path(sweep, row, folder, directory, error);
+    *out = 0;
+    if (status || !file_is_directory(directory))
+        return status;
+    status = file_list_read(&list, directory, error);
+    if (status)
+        return status;
+    for (size_t i = 0; i < list.count && !status && !*out; i++) {
+        const size_t length = strlen(list.name[i]), end = strlen(ending);
+        if (length > end && !strcmp(list.name[i] + length - end, ending))
+            status = file_join(out, PATH_BYTES, directory, list.name[i], error);
+    }
+    file_list_free(&list);
+    return status;
 }
 
-/* The first file of a folder of the row that ends so; NULL with STATUS_OK: none. cJSON_Delete. */
+/* That file, read; STATUS_RUNTIME where there is none. cJSON_Delete. */
 static int json_find(const struct sweep *sweep, const struct sweep_row *row, const char *folder, const char *ending, cJSON **json,
                      struct error *error)
 {
-    char directory[PATH_BYTES], path[PATH_BYTES];
-    struct file_list list;
-    int status = sweep_path(sweep, row, folder, directory, error);
+    char path[PATH_BYTES];
+    int status = sweep_file_find(sweep, row, folder, ending, path, error);
     *json = NULL;
-    if (!status)
-        status = file_list_read(&list, directory, error);
-    if (status)
-        return status;
-    for (size_t i = 0; i < list.count && !status && !*json; i++) {
-        if (!ends_with(list.name[i], ending))
-            continue;
-        status = file_join(path, sizeof path, directory, list.name[i], error);
-        if (!status && !(*json = json_read_python(path, 1 << 24, error)))
-            status = error->status;
-    }
-    file_list_free(&list);
+    if (!status && !*path)
+        status = error_set(error, STATUS_RUNTIME, "%s: no *%s was left in %s", row->name, ending, folder);
+    if (!status && !(*json = json_read_python(path, 1 << 24, error)))
+        status = error->status;
     return status;
 }
 
@@ -90,8 +96,6 @@ static int figures_read(const struct sweep *sweep, const struct sweep_row *row, 
 {
     cJSON *summary;
     int status = json_find(sweep, row, "evals", "_SUMMARY.json", &summary, error);
-    if (!status && !summary)
-        status = error_set(error, STATUS_RUNTIME, "%s: the scoring has left no summary", row->name);
     for (const cJSON *item = status ? NULL : summary->child; item && !status; item = item->next)
         if (!json_add_number(figures, item->string, item->valuedouble))
             status = error_set(error, STATUS_MEMORY, "out of host memory");
@@ -122,8 +126,6 @@ static int attacks_read(const struct sweep *sweep, const struct sweep_row *row, 
     cJSON *table;
     const cJSON *line;
     int status = json_find(sweep, row, "attacks", ".json", &table, error);
-    if (!status && !table)
-        status = error_set(error, STATUS_RUNTIME, "%s: the attacks have left no table", row->name);
     cJSON_ArrayForEach(line, json_member(table, "rows"))
     {
         const cJSON *measure = json_member(line, "measure"), *value = json_member(line, "unlearned");

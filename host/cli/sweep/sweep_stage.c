@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../util/file.h"
 #include "../child.h"
 #include "sweep.h"
 
@@ -12,8 +11,7 @@ enum { PATH_BYTES = 4096, FLAGS_MAX = 160 };
 const char *const sweep_stage_logs[] = {[SWEEP_TRAINING] = "train.log", [SWEEP_SCORING] = "eval.log", [SWEEP_ATTACKING] = "attack.log"};
 
 /* Options as flags of a command line; free them. */
-static int flags_add(const cJSON *options, const char *of, const char *prefix, char **flag, int *count,
-                     struct error *error)
+static int flags_add(const cJSON *options, const char *of, const char *prefix, char **flag, int *count, struct error *error)
 {
     int status = STATUS_OK;
     for (const cJSON *item = options ? options->child : NULL; item && !status; item = item->next) {
@@ -48,30 +46,17 @@ static int baseline_find(const struct sweep *sweep, const struct sweep_row *row,
 {
     static const char *const alike[] = {"model_name_or_path", "adapter", "forget_data", "template", "prompt_template", "system_prompt",
                                         "thinking", "prompt_date", "question_key", "answer_key", "device"};
-    static const char ending[] = ".jsonl";
     int status = STATUS_OK;
     *path = 0;
     for (size_t i = sweep->landmarks; i < sweep->rows && !status && !*path; i++) {
         const struct sweep_row *other = &sweep->row[i];
-        char directory[PATH_BYTES];
-        struct file_list list;
         bool same = other->result && other != row;
         for (size_t k = 0; k < sizeof alike / sizeof *alike && same; k++) {
             const cJSON *own = json_member(row->config, alike[k]), *its = json_member(other->config, alike[k]);
             same = (!own && !its) || cJSON_Compare(own, its, true);
         }
-        status = sweep_path(sweep, other, "attacks", directory, error);
-        if (status || !same || !file_is_directory(directory))
-            continue;
-        status = file_list_read(&list, directory, error);
-        if (status)
-            break;
-        for (size_t k = 0; k < list.count && !status; k++) {
-            const size_t length = strlen(list.name[k]);
-            if (length >= sizeof ending && !strcmp(list.name[k] + length - (sizeof ending - 1), ending))
-                status = file_join(path, PATH_BYTES, directory, list.name[k], error);
-        }
-        file_list_free(&list);
+        if (same)
+            status = sweep_file_find(sweep, other, "attacks", ".jsonl", path, error);
     }
     return status;
 }
